@@ -1,0 +1,153 @@
+"""The NAS-Bench-201 skeleton, as supernet and as stand-alone network, from the same modules.
+
+Stem conv3x3-BN to ``channels``; then three stages of ``cells`` cells at 1, 2 and 4 times the width,
+a residual block of stride 2 between stages; BN-ReLU-global average pool-linear (Dong & Yang, 2020,
+section 2.1; parameter counts equal the published ones). Every operation on an edge is ReLU-conv-BN
+without bias, average pooling without batch norm, the identity, or nothing.
+
+The supernet holds both convolutions on every edge of every cell; a path picks one operation an edge.
+The stand-alone network holds the convolutions its architecture names, under the same parameter names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nb201.space import CONV1, CONV3, EDGES, INCOMING, NONE, OPS, POOL, Architecture
+
+CONVOLUTIONS = {CONV1: 1, CONV3: 3}  # operation -> kernel size
+
+
+class ConvBN(nn.Module):
+    """Convolution without bias, then batch norm; the ReLU before it is shared by all edges of a node."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+        self.bn = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv(x))  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=None)
+def plan(arch: Architecture) -> tuple[tuple[int, tuple[tuple[int, int, int], ...]], ...]:
+    """The edges to compute: ``((target, ((source, edge, op), ...)), ...)`` without ``none`` and without
+    nodes that do not reach the output. Leaving those out changes no output and no gradient."""
+    live, steps = {3}, []
+    for target in (3, 2, 1):
+        if target in live:
+            used = tuple((source, e, arch.ops[e]) for source, e in INCOMING[target] if arch.ops[e] != NONE)
+            live.update(source for source, _, _ in used)
+            steps.append((target, used))
+    return tuple(reversed(steps))
+
+
+class Cell(nn.Module):
+    """Six edges; ``choices[e]`` are the operations edge ``e`` can take. x: [N, C, H, W] -> the same shape."""
+
+    def __init__(self, channels: int, choices: Sequence[Iterable[int]]) -> None:
+        super().__init__()
+        self.edges = nn.ModuleList(
+            nn.ModuleDict({OPS[op]: ConvBN(channels, channels, CONVOLUTIONS[op]) for op in ops if op in CONVOLUTIONS})
+            for ops in choices
+        )
+
+    def forward(self, x: Tensor, arch: Architecture) -> Tensor:
+        nodes: list[Tensor | None] = [x, None, None, None]  # None: the sum of no edges, zero
+        rectified: list[Tensor | None] = [None] * 4
+        for target, used in plan(arch):
+            total: Tensor | None = None
+            for source, e, op in used:
+                node = nodes[source]
+                if op in CONVOLUTIONS:  # of nothing, too: its batch norm's shift is a learned constant
+                    relu = rectified[source]
+                    if relu is None:
+                        relu = rectified[source] = F.relu(torch.zeros_like(x) if node is None else node)
+                    term: Tensor | None = self.edges[e][OPS[op]](relu)  # type: ignore[index]
+                elif op == POOL and node is not None:
+                    term = F.avg_pool2d(node, 3, 1, 1, count_include_pad=False)
+                else:
+                    term = node
+                if term is not None:
+                    total = term if total is None else total + term
+            nodes[target] = total
+        output = nodes[3]
+        assert output is not None, "a valid architecture connects the input to the output"
+        return output
+
+
+class Reduction(nn.Module):
+    """Residual block of stride 2: [N, C, H, W] -> [N, 2C, H/2, W/2]."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.a = ConvBN(inputs, outputs, 3, stride=2)
+        self.b = ConvBN(outputs, outputs, 3)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = self.shortcut(F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False))
+        return shortcut + self.b(F.relu(self.a(F.relu(x))))  # type: ignore[no-any-return]
+
+
+class Network(nn.Module):
+    """Supernet (``arch=None``) or stand-alone network of ``arch``; ``forward(x, path)`` -> logits [N, classes].
+
+    x: float32 [N, inputs, H, W]. A supernet needs a path; a stand-alone network is its own.
+    """
+
+    def __init__(
+        self, channels: int, cells: int, classes: int, inputs: int = 3, arch: Architecture | None = None
+    ) -> None:
+        super().__init__()
+        self.arch = arch
+        choices = [CONVOLUTIONS if arch is None else (arch.ops[e],) for e in range(len(EDGES))]
+        self.stem = ConvBN(inputs, channels, 3)
+        self.body = nn.ModuleList()
+        for stage in range(3):
+            width = channels * 2**stage
+            if stage:
+                self.body.append(Reduction(width // 2, width))
+            self.body.extend(Cell(width, choices) for _ in range(cells))
+        self.last = nn.BatchNorm2d(4 * channels)
+        self.classifier = nn.Linear(4 * channels, classes)
+
+    def forward(self, x: Tensor, path: Architecture | None = None) -> Tensor:
+        arch = path if self.arch is None else self.arch
+        assert arch is not None, "a supernet needs the path to take"
+        x = self.stem(x)
+        for block in self.body:
+            x = block(x, arch) if isinstance(block, Cell) else block(x)
+        x = F.relu(self.last(x)).mean((2, 3))
+        return self.classifier(x)  # type: ignore[no-any-return]
+
+
+def parameters(arch: Architecture, channels: int, cells: int, classes: int, inputs: int = 3) -> int:
+    """Exact parameter count of the stand-alone network, edges that do not reach the output included."""
+    c1, c2, c3 = channels, 2 * channels, 4 * channels
+    total = inputs * c1 * 9 + 2 * c1 + 2 * c3 + (c3 + 1) * classes
+    for low, high in ((c1, c2), (c2, c3)):
+        total += low * high * 9 + 2 * high + high * high * 9 + 2 * high + low * high
+    for op in arch.ops:
+        if op in CONVOLUTIONS:
+            total += cells * sum(c * c * CONVOLUTIONS[op] ** 2 + 2 * c for c in (c1, c2, c3))
+    return total
+
+
+def macs(arch: Architecture, channels: int, cells: int, classes: int, inputs: int = 3, size: int = 32) -> int:
+    """Multiply-adds of the convolutions and the linear layer that reach the output, one ``size`` x ``size`` image."""
+    widths = [(channels * 2**stage, -((-size // 2**stage) ** 2)) for stage in range(3)]
+    total = inputs * channels * 9 * widths[0][1] + 4 * channels * classes
+    for (low, _), (high, area) in zip(widths, widths[1:], strict=False):
+        total += area * (low * high * 9 + high * high * 9 + low * high)
+    for _, used in plan(arch):
+        for _, _, op in used:
+            if op in CONVOLUTIONS:
+                total += cells * sum(area * c * c * CONVOLUTIONS[op] ** 2 for c, area in widths)
+    return total

@@ -1,0 +1,302 @@
+"""The published accuracies of NAS-Bench-201, read from the official files without running what is in them.
+
+===========================================  ================================================================
+``NAS-Bench-201-v1_*.pth``                   torch file: ``arch2infos`` {index: {"less": state, "full": state}}
+``NATS-tss-v1_0-3ffb9-simple/``              ``NNNNNN.pickle.pbz2``, one an architecture: {"12": state, "200": state}
+``*.csv``, ``*.csv.gz``                      see ``wsnas.table.read_csv``
+``*.parquet``                                what ``wsnas table import`` wrote
+===========================================  ================================================================
+
+A state is the ``__dict__`` of the API's ``ArchResults``: ``arch_str`` and ``all_results``
+{(training set, seed): result}. A result is the ``__dict__`` of ``ResultsCount``: ``params`` and ``flop`` in
+millions, and ``eval_acc1es`` {"EVALUATION@EPOCH": top-1 in percent}, epochs from 0. Some results hold every
+epoch, others only the last; many architectures were trained with fewer seeds than three. Sources:
+``nats_bench/api_utils.py`` and ``api_topology.py`` (D-X-Y/NATS-Bench), ``nas_201_api/api_201.py``
+(D-X-Y/NAS-Bench-201), ``exps/NAS-Bench-201/statistics-v2.py`` and ``exps/NATS-Bench/tss-collect.py``
+(D-X-Y/AutoDL-Projects), which wrote the files.
+"""
+
+from __future__ import annotations
+
+import bz2
+import itertools
+import pickle
+import re
+import sys
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import IO, Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from nb201.space import Architecture, decode, encode, is_valid
+from wsnas import WsnasError
+from wsnas.images import NUMPY_PICKLE, safe_pickle
+from wsnas.table import Column, Table, read_csv
+
+OFFICIAL = "NAS-Bench-201-v1_1-096897.pth or the directory NATS-tss-v1_0-3ffb9-simple"
+EPOCHS = {"less": 12, "full": 200, "12": 12, "200": 200}  # .pth and NATS names of the two recipes
+
+# Training set and evaluation of the benchmark -> data set and split here. "cifar10-valid" is trained on 25,000
+# images and "cifar10" on all 50,000, so they are two data sets here; the API answers "cifar10 test" with the
+# latter (``remap_dataset_set_names``). "ori-test" of the other two is x-valid and x-test together: left out.
+EVALUATIONS = {
+    "cifar10-valid": {"x-valid": ("cifar10", "valid"), "ori-test": ("cifar10", "test")},
+    "cifar10": {"ori-test": ("cifar10-full", "test")},
+    "cifar100": {"x-valid": ("cifar100", "valid"), "x-test": ("cifar100", "test")},
+    "ImageNet16-120": {"x-valid": ("imagenet16-120", "valid"), "x-test": ("imagenet16-120", "test")},
+}
+CLASSES = {"cifar10": 10, "cifar10-full": 10, "cifar100": 100, "imagenet16-120": 120}
+
+
+class Result(NamedTuple):
+    """What is kept of one architecture: final top-1 in percent (NaN: the training diverged), and its cost."""
+
+    arch: str  # as the file writes it
+    accuracies: Mapping[Column, float]
+    parameters: int  # for 10 classes; -1: unknown
+    flops: float  # in millions, one 32 x 32 image; NaN: unknown
+
+
+def import_table(path: Path) -> Table:
+    """The valid architectures of one published file or directory, in its order.
+
+    Columns are cifar10 valid/test (trained on 25,000 images), cifar10-full test (on 50,000), cifar100 and
+    imagenet16-120 valid/test, of 12 and 200 epochs, one a seed; CSV keeps its own names. ``Table.about`` counts
+    the architectures left out because they are not valid. ``failed`` marks a diverged training or one within
+    1.1 times chance. Raises WsnasError for a file that is missing, truncated, foreign or asks to run code, for a
+    malformed architecture, and for one that is listed twice.
+    """
+    if path.is_dir():
+        return _from_results(path, _nats(path))
+    if not path.exists():
+        raise WsnasError(f"there is no {path}; give {OFFICIAL}, or a .csv, .csv.gz or .parquet table")
+    name = path.name.lower()
+    if name.endswith(".pth"):
+        return _from_results(path, _pth(path))
+    if name.endswith((".csv", ".csv.gz")):
+        return _clean(path, read_csv(path, "nb201"))
+    if name.endswith(".parquet"):
+        table = Table.load(path)
+        if table.space != "nb201":
+            raise WsnasError(f"{path} is a table of the space {table.space}, not nb201; give one of nb201")
+        return table
+    raise WsnasError(
+        f"cannot read {path}: it is not a .pth, .csv, .csv.gz or .parquet file nor a directory; give {OFFICIAL}, unpacked"
+    )
+
+
+@cache
+def _not_valid() -> frozenset[str]:
+    """The 341 strings of the benchmark whose cell does not connect its input to its output."""
+    every = (Architecture(ops) for ops in itertools.product(range(5), repeat=6))  # type: ignore[arg-type]
+    return frozenset(encode(arch) for arch in every if not is_valid(arch))
+
+
+def _checked(arch: str, where: Path) -> str | None:
+    """The architecture encoded, None where it is not valid; WsnasError where it is not one at all."""
+    if arch.strip() in _not_valid():
+        return None
+    try:
+        return encode(decode(arch))
+    except WsnasError as error:
+        raise WsnasError(f"{where}: {error}") from error
+
+
+def _clean(path: Path, table: Table) -> Table:
+    """Valid architectures only, encoded; ``failed`` completed. Raises WsnasError for duplicates or nothing left."""
+    checked = [_checked(arch, path) for arch in table.archs]
+    archs = tuple(arch for arch in checked if arch is not None)
+    if not archs:
+        raise WsnasError(f"{path} lists no valid architecture; give {OFFICIAL}")
+    arch, times = Counter(archs).most_common(1)[0]
+    if times > 1:
+        raise WsnasError(f"{path} lists {arch} twice; keep one of them")
+    kept = np.array([i for i, arch in enumerate(checked) if arch is not None], dtype=np.int64)
+    columns = {column: values[kept] for column, values in table.columns.items()}
+    failed = np.zeros(len(archs), dtype=np.bool_) if table.failed is None else table.failed[kept]
+    for column, values in columns.items():
+        if column.dataset in CLASSES:
+            failed = failed | (values <= 1.1 * 100 / CLASSES[column.dataset])
+    about = {
+        **table.about,
+        "architectures": str(len(archs)),
+        "dropped": f"{len(checked) - len(archs)} architectures that are not valid",
+    }
+    parameters = None if table.parameters is None else table.parameters[kept]
+    return Table("nb201", archs, columns, parameters, None if table.flops is None else table.flops[kept], failed, about)
+
+
+def _from_results(path: Path, results: Iterable[Result]) -> Table:
+    """A table from the official results, one at a time; a seed that an architecture lacks is NaN."""
+    found = list(results)
+    measured = sorted({column for result in found for column in result.accuracies}, key=_order)
+    if not measured:
+        raise WsnasError(f"{path} holds no accuracy of a known data set; give {OFFICIAL}")
+    columns = {c: np.array([result.accuracies.get(c, np.nan) for result in found]) for c in measured}
+    return _clean(
+        path,
+        Table(
+            "nb201",
+            tuple(result.arch for result in found),
+            columns,
+            np.array([result.parameters for result in found], dtype=np.int64),
+            np.array([result.flops for result in found]),
+            np.array([any(np.isnan(list(result.accuracies.values()))) for result in found], dtype=np.bool_),
+            {
+                "source": path.name,
+                "cifar10": "trained on 25,000 images",
+                "cifar10-full": "trained on all 50,000 images",
+            },
+        ),
+    )
+
+
+def _order(column: Column) -> tuple[int, int, int, int]:
+    """Longest training first, then data sets in the order of ``CLASSES``, valid before test, seeds in order."""
+    return -column.epochs, list(CLASSES).index(column.dataset), -ord(column.split[0]), column.seed or 0
+
+
+def _result(states: Mapping[str, Any], where: Path, what: str) -> Result:
+    """One architecture's ``{recipe: state}``. Raises WsnasError where it is not of that form."""
+    accuracies: dict[Column, float] = {}
+    arch, parameters, flops = "", -1, float("nan")
+    try:
+        for recipe in [name for name in EPOCHS if name in states]:
+            arch = states[recipe]["arch_str"]
+            for (training, seed), result in states[recipe]["all_results"].items():
+                if training in ("cifar10-valid", "cifar10"):  # the two have 10 classes and the same network
+                    parameters, flops = round(float(result["params"]) * 1e6), float(result["flop"])
+                for evaluation, (dataset, split) in EVALUATIONS.get(training, {}).items():
+                    accuracy = result["eval_acc1es"].get(f"{evaluation}@{EPOCHS[recipe] - 1}")
+                    if accuracy is not None:
+                        accuracies[Column(dataset, split, EPOCHS[recipe], int(seed))] = float(accuracy)
+        _checked(arch, where)  # here, so that a directory of another benchmark ends at its first file
+        return Result(arch, accuracies, parameters, flops)
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise WsnasError(
+            f"{where}: {what} does not have the form NAS-Bench-201 publishes ({type(error).__name__}: {error}); "
+            f"give {OFFICIAL}"
+        ) from error
+
+
+def _nats(path: Path) -> Iterator[Result]:
+    """The results of a NATS-Bench topology directory, one file in memory at a time. ``meta`` is not needed:
+    each file names its architecture."""
+    files = [file for file in path.iterdir() if re.fullmatch(r"\d+\.pickle\.pbz2", file.name)]
+    if not files:
+        raise WsnasError(f"{path} holds no NNNNNN.pickle.pbz2; give {OFFICIAL}, unpacked")
+    for file in sorted(files, key=lambda file: int(file.name.split(".")[0])):
+        try:
+            content = bz2.decompress(file.read_bytes())
+        except (OSError, ValueError) as error:
+            raise WsnasError(
+                f"{file} is truncated or not a .pbz2 file ({error}); unpack or download it again"
+            ) from error
+        yield _result(safe_pickle(content, file), file, "its content")
+
+
+def _pth(path: Path) -> Iterator[Result]:
+    """The results of the official .pth, in the order of their index."""
+    content = _read_pth(path)
+    names = {"meta_archs", "arch2infos", "evaluated_indexes"}
+    if not isinstance(content, dict) or not names <= content.keys() or not isinstance(content["arch2infos"], dict):
+        have = ", ".join(map(str, list(content)[:4])) if isinstance(content, dict) else type(content).__name__
+        raise WsnasError(
+            f"{path} is not the NAS-Bench-201 table, which holds {', '.join(sorted(names))}; it has {have}"
+        )
+    for index, states in sorted(content["arch2infos"].items(), key=lambda item: int(item[0])):
+        yield _result(states, path, f"architecture {index}")
+
+
+class _Memo(list[Any]):
+    """The pickle's numbered objects; as a list it needs a tenth of what the dict would."""
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        if index == len(self):
+            self.append(value)
+        else:
+            super().__setitem__(index, value)
+
+
+class _Pruned(pickle._Unpickler):
+    """Unpickles plain containers and numbers, refuses everything else, and drops the learning curves.
+
+    Whole, the official file is some 300 million numbers in dicts: about 34 GB of memory and a quarter of an
+    hour with ``torch.load(weights_only=True)``. All but the last epochs' are dropped here as soon as they are
+    read, which leaves about 1 GB and ten minutes (both reckoned from a file of 60 architectures). No code in
+    the file can run: only the classes of the allow-list are ever called.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        super().__init__(file, encoding="latin1")
+        self.memo = _Memo()
+        self.path = path
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in NUMPY_PICKLE:
+            return super().find_class(module, name)
+        if (module, name) in (("__builtin__", "set"), ("builtins", "set")):
+            return set
+        raise WsnasError(
+            f"refused to read {self.path}: it asks for {module}.{name}, which a table of accuracies does not need "
+            f"(it holds network weights or could run code); give {OFFICIAL}"
+        )
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise WsnasError(f"{self.path} holds network weights, not a table of accuracies; give {OFFICIAL}")
+
+    def load_binunicode(self) -> None:
+        size = int.from_bytes(self.read(4), "little")  # type: ignore[attr-defined]
+        self.append(sys.intern(str(self.read(size), "utf-8")))  # type: ignore[attr-defined]
+
+    def load_setitems(self) -> None:
+        items = self.pop_mark()  # type: ignore[attr-defined]
+        target = self.stack[-1]  # type: ignore[attr-defined]
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            # a float is a point of a curve {epoch: x} or {"x-valid@EPOCH": x}, or a named number such as params
+            if type(value) is not float or (
+                type(key) is str and ("@" not in key or key.endswith(("@11", "@199")))  # the last of 12 and 200
+            ):
+                target[key] = value
+
+    dispatch[pickle.BINUNICODE[0]] = load_binunicode
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """The pickle inside a torch file: a zip's ``*/data.pkl``, or, before torch 1.6, the fourth in a row."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+            if not names:
+                raise WsnasError(f"{path} is a zip file but not a torch file; give {OFFICIAL}")
+            with archive.open(names[0]) as file:
+                yield file
+    else:
+        with open(path, "rb") as file:
+            if _Pruned(file, path).load() != 0x1950A86A20F9469CFC6C:  # torch's magic number
+                raise WsnasError(f"{path} is a pickle but not a torch file; give {OFFICIAL}")
+            for _ in ("version", "byte order"):
+                _Pruned(file, path).load()
+            yield file
+
+
+def _read_pth(path: Path) -> Any:
+    """What a torch file without tensors holds, less its curves. Raises WsnasError for anything else."""
+    try:
+        with _opened(path) as file:
+            return _Pruned(file, path).load()
+    except WsnasError:
+        raise
+    except Exception as error:  # a malformed pickle can raise nearly anything
+        raise WsnasError(
+            f"{path} is truncated or not a torch file ({type(error).__name__}: {error}); download it again"
+        ) from error

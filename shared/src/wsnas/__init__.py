@@ -1,0 +1,48 @@
+"""wsnas: does weight sharing rank architectures the way training them does?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from wsnas.errors import WsnasError
+
+if TYPE_CHECKING:
+    from wsnas.evaluation import evaluate
+    from wsnas.ground_truth import correlate, load_ground_truth, train_architecture
+    from wsnas.space import installed_spaces, load_space
+    from wsnas.supernet import load_supernet, train_supernet
+
+__version__ = "0.1.0"
+__all__ = [
+    "WsnasError",
+    "correlate",
+    "evaluate",
+    "installed_spaces",
+    "load_ground_truth",
+    "load_space",
+    "load_supernet",
+    "train_architecture",
+    "train_supernet",
+]
+
+_HOME = {
+    "correlate": "ground_truth",
+    "evaluate": "evaluation",
+    "installed_spaces": "space",
+    "load_ground_truth": "ground_truth",
+    "load_space": "space",
+    "load_supernet": "supernet",
+    "train_architecture": "ground_truth",
+    "train_supernet": "supernet",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a public name when it is first used, so that ``wsnas --help`` does not import torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'wsnas' has no attribute '{name}'")
+    from importlib import import_module
+
+    value = getattr(import_module(f"wsnas.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,59 @@
+"""Batch-norm recalibration of one submodel (Bender et al., 2018; Guo et al., 2019).
+
+A supernet's running statistics mix all paths, so they fit none. Before a submodel is scored, its
+statistics are replaced by the average of the *biased* batch mean and variance over the calibration
+batches, weighted by samples: cumulative, so the module's momentum plays no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+@torch.no_grad()
+def calibrate(model: nn.Module, path: Any, batches: Iterable[Tensor]) -> None:
+    """Sets the running statistics of the batch norms on ``path`` from ``batches``; leaves ``model`` in eval mode.
+
+    ``model(x, path)`` is run once a batch, in train mode and without gradients; x is float32
+    [B, C, H, W]. The statistics of batch norms that ``path`` does not cross are reset.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    sums: dict[nn.Module, tuple[Tensor, Tensor, int]] = {}
+
+    def collect(norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        # with momentum 1 the running statistics are this batch's own; torch keeps the unbiased variance
+        x = inputs[0]
+        samples, elements = len(x), x.numel() // x.shape[1]
+        assert isinstance(norm, _BatchNorm) and norm.running_mean is not None and norm.running_var is not None
+        mean, var = norm.running_mean * samples, norm.running_var * (samples * (elements - 1) / elements)
+        if norm in sums:
+            old_mean, old_var, old = sums[norm]
+            mean, var, samples = old_mean + mean, old_var + var, old + samples
+        sums[norm] = (mean, var, samples)
+
+    model.train()
+    hooks = [norm.register_forward_hook(collect) for norm in norms]
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = 1.0
+        for batch in batches:
+            model(batch, path)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+    for norm in norms:
+        norm.reset_running_stats()
+        if norm in sums and norm.running_mean is not None and norm.running_var is not None:
+            mean, var, samples = sums[norm]
+            norm.running_mean.copy_(mean / samples)
+            norm.running_var.copy_(var / samples)
+    model.eval()

@@ -1,0 +1,388 @@
+"""The ``wsnas`` command. Everything heavy is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from wsnas.errors import WsnasError
+
+if TYPE_CHECKING:
+    from wsnas.space import Recipe, SearchSpace
+    from wsnas.training import Report
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Refused(click.ClickException):
+    exit_code = 2
+
+
+class Stopped(click.ClickException):
+    exit_code = 130
+
+    def show(self, file: Any = None) -> None:
+        click.echo(self.message, err=True)
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turns what the tool refuses into one sentence and exit code 2, and Ctrl-C into exit code 130."""
+    try:
+        yield
+    except WsnasError as error:
+        raise Refused(str(error)) from error
+    except KeyboardInterrupt as error:
+        raise Stopped("stopped; everything finished is saved: run the same command again to go on") from error
+
+
+class Command(click.Command):
+    """A command that ends in one clear sentence; studies use it, too."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with one_sentence():
+            return super().invoke(ctx)
+
+
+class Group(click.Group):
+    command_class = Command
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Report]:
+    """Yields a function ``(done, total, note)`` that moves a bar; silent where the output is not a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total, note: bar.update(task, completed=done, total=total, description=note)
+
+
+RECIPE_OPTIONS = (
+    click.option("--scale", type=click.Choice(["micro", "paper"]), default="micro", show_default=True),
+    click.option("--dataset", help="digits, cifar10, cifar100, imagenet16-120, a .npz file or an image folder."),
+    click.option("--channels", type=click.IntRange(1), help="Width of the skeleton."),
+    click.option("--cells", type=click.IntRange(1), help="Cells a stage."),
+    click.option("--epochs", type=click.IntRange(1)),
+    click.option("--batch", type=click.IntRange(1), help="Images a step."),
+    click.option("--lr", type=click.FloatRange(0, min_open=True), help="Initial learning rate."),
+    click.option("--train-images", type=click.IntRange(1), help="Training images; the rest of the set validates."),
+    click.option("--valid-images", type=click.IntRange(1), help="Validation images that score a submodel."),
+    click.option("--split-file", type=click.Path(), help="The benchmark authors' split, in place of the seeded one."),
+)
+
+
+def recipe_options(command: F) -> F:
+    """Adds the options that choose a recipe: a scale, and changes on top of it."""
+    for option in reversed(RECIPE_OPTIONS):
+        command = option(command)
+    return command
+
+
+def chosen_recipe(space: SearchSpace[Any], scale: str, **changes: Any) -> Recipe:
+    from wsnas.space import change_recipe
+
+    if changes.get("dataset") is not None and Path(changes["dataset"]).exists():
+        changes["dataset"] = str(Path(changes["dataset"]).resolve())
+    return change_recipe(space.recipes[scale], **changes)
+
+
+def _device(command: F) -> F:
+    return click.option("--device", help="cpu, cuda or cuda:N; the GPU by default when there is one.")(command)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="wsnas")
+def main() -> None:
+    """Does weight sharing rank architectures the way training them does?"""
+
+
+@main.command()
+def spaces() -> None:
+    """List the installed search spaces."""
+    from wsnas.space import installed_spaces, load_space
+
+    names = installed_spaces()
+    if not names:
+        raise WsnasError("no search space is installed; install one, e.g. pip install ./packages/nb201")
+    for name in names:
+        space = load_space(name)
+        sets = ", ".join(f"{scale}: {recipe.dataset}" for scale, recipe in space.recipes.items())
+        click.echo(f"{name:10} {space.size:>30,} architectures   {sets}")
+
+
+@main.command("train-supernet")
+@click.argument("space")
+@recipe_options
+@click.option("--paths", default="uniform", show_default=True, help="What a step trains: uniform, fair or multi:N.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Run directory; by default runs/SPACE-<digest of the recipe>."
+)
+@click.option("--amp/--no-amp", default=None, help="bfloat16 autocast; by default on CUDA only.")
+@_device
+def train_supernet(
+    space: str, paths: str, seed: int, out: Path | None, amp: bool | None, device: str | None, **recipe: Any
+) -> None:
+    """Train a supernet of SPACE. The same command continues a run that was stopped."""
+    from wsnas.paths import parse
+    from wsnas.space import load_space
+    from wsnas.supernet import train_supernet as train
+
+    found = load_space(space)
+    with progress(f"{space} supernet") as report:
+        supernet = train(
+            found,
+            chosen_recipe(found, **recipe),
+            seed=seed,
+            paths=parse(paths),
+            out=out,
+            device=device,
+            amp=amp,
+            report=report,
+        )
+    last = supernet.run.metrics()[-1]
+    click.echo(f"trained {supernet.step} steps, last epoch's loss {last['loss']:.4f}: {supernet.run.path}")
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--sample", type=click.IntRange(1), default=200, show_default=True, help="Architectures, drawn uniformly."
+)
+@click.option("--arch", multiple=True, help="Evaluate this architecture instead; repeatable.")
+@click.option("--table", type=click.Path(), help="Draw the sample from this ground-truth table.")
+@click.option("--sample-seed", type=int, default=0, show_default=True)
+@_device
+def evaluate(
+    run: Path, sample: int, arch: tuple[str, ...], table: str | None, sample_seed: int, device: str | None
+) -> None:
+    """Score submodels of a trained supernet: calibrate, then validation accuracy."""
+    import numpy as np
+
+    from wsnas.evaluation import evaluate as score
+    from wsnas.ground_truth import load_ground_truth
+    from wsnas.randomness import numpy_rng
+    from wsnas.space import sample_distinct
+    from wsnas.supernet import load_supernet
+
+    supernet = load_supernet(run, device)
+    rng = numpy_rng(sample_seed, "evaluate")
+    archs: list[Any] = list(arch)
+    if not archs:
+        try:
+            archs = load_ground_truth(supernet.space, supernet.recipe.dataset, table).sample(sample, rng)
+        except WsnasError:
+            if table is not None:
+                raise
+            archs = sample_distinct(supernet.space, sample, rng)  # no ground truth to compare with
+    with progress("evaluate") as report:
+        scores = score(supernet, archs, report=report)
+    values = np.array(list(scores.values()))
+    click.echo(
+        f"{len(values)} submodels: validation accuracy {values.mean():.2f} % "
+        f"(from {values.min():.2f} to {values.max():.2f}): {run / 'records.sqlite'}"
+    )
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--table", type=click.Path(), help="Ground truth; by default the shipped or imported table.")
+@click.option("--dataset", help="Which data set's ground truth; by default the run's, where the table has it.")
+@click.option("--split", type=click.Choice(["valid", "test"]), default="test", show_default=True)
+def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> None:
+    """Spearman correlation between a supernet's evaluated scores and ground truth."""
+    from wsnas.evaluation import latest_scores
+    from wsnas.ground_truth import correlate as compare
+    from wsnas.ground_truth import load_ground_truth
+    from wsnas.runs import Run
+    from wsnas.space import load_space
+
+    found = Run.read(run)
+    space = load_space(found.identity["space"])
+    trained_on = found.identity["recipe"]["dataset"]
+    truth = load_ground_truth(space, dataset or trained_on, table)
+    if dataset is None:
+        dataset = trained_on if trained_on in truth.datasets else truth.datasets[0]
+    scores = latest_scores(found)
+    result = compare(scores, truth, dataset, split)
+    click.echo(
+        f"Spearman {result.value:.3f}, 95 % interval {result.low:.3f} to {result.high:.3f}, over {result.n} of "
+        f"{len(scores)} evaluated architectures ({dataset} {split})"
+    )
+
+
+@main.command()
+@click.argument("space")
+@click.argument("arch")
+@recipe_options
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Run directory: checkpoints and resumes.")
+@_device
+def train(space: str, arch: str, seed: int, out: Path | None, device: str | None, **recipe: Any) -> None:
+    """Train the architecture ARCH of SPACE on its own: one row of ground truth."""
+    import dataclasses
+
+    from wsnas.ground_truth import train_architecture
+    from wsnas.space import digest, load_space
+
+    found = load_space(space)
+    own = {name: recipe.pop(name) for name in ("epochs", "batch", "lr") if recipe[name] is not None}
+    chosen = chosen_recipe(found, **recipe)
+    chosen = dataclasses.replace(chosen, standalone=dataclasses.replace(chosen.standalone, **own))
+    decoded = found.decode(arch)
+    where = out or Path("runs") / f"{space}-alone-{digest({'arch': arch, 'recipe': chosen.to_json(), 'seed': seed})}"
+    with progress(f"{space} stand-alone") as report:
+        result = train_architecture(found, decoded, chosen, seed=seed, out=where, device=device, report=report)
+    click.echo(
+        f"validation {result.valid:.2f} %, test {result.test:.2f} % after {chosen.standalone.epochs} epochs: {where}"
+    )
+
+
+@main.command("ground-truth")
+@click.argument("space")
+@recipe_options
+@click.option(
+    "--sample", type=click.IntRange(1), required=True, help="Architectures, drawn uniformly; more extend fewer."
+)
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings an architecture.")
+@click.option("--sample-seed", type=int, default=0, show_default=True)
+@click.option("--workers", type=click.IntRange(0), help="Processes; by default one a GPU or CPU core.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Run directory; the table is written beside its rows."
+)
+def ground_truth(
+    space: str, sample: int, seeds: int, sample_seed: int, workers: int | None, out: Path, **recipe: Any
+) -> None:
+    """Train a uniform sample of SPACE from scratch: a ground-truth table. Stops and goes on like every run."""
+    from wsnas.ground_truth import train_many
+    from wsnas.metrics import noise_ceiling
+    from wsnas.randomness import numpy_rng
+    from wsnas.space import load_space, sample_distinct
+
+    found = load_space(space)
+    chosen = chosen_recipe(found, **recipe)
+    archs = sample_distinct(found, sample, numpy_rng(sample_seed, "ground truth"))
+    with progress(f"{space} ground truth") as report:
+        table = train_many(found, archs, out, chosen, seeds=range(seeds), workers=workers, report=report)
+    table.save(out / "table.parquet")
+    ceiling = noise_ceiling(table.seeds(chosen.dataset, "test"))
+    failed = 0 if table.failed is None else int(table.failed.sum())
+    click.echo(f"{len(table)} architectures, {seeds} seeds, {failed} with a failed training: {out / 'table.parquet'}")
+    if ceiling is not None:
+        click.echo(
+            f"two seeds agree at {ceiling.agreement:.3f} (Spearman); the mean of {seeds} is reliable to "
+            f"{ceiling.reliability:.3f}: no predictor can correlate above {ceiling.ceiling:.3f}"
+        )
+
+
+@main.group(cls=Group)
+def table() -> None:
+    """Published ground truth: import it once, then look things up."""
+
+
+@table.command("import")
+@click.argument("space")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Where the compact table goes; by default this user's tables."
+)
+def table_import(space: str, file: Path, out: Path | None) -> None:
+    """Read the official FILE of SPACE (never executing it) into one compact table."""
+    from wsnas.space import load_space
+    from wsnas.table import import_home
+
+    found = load_space(space).import_table(file)
+    target = out or import_home() / f"{space}.parquet"
+    found.save(target)
+    click.echo(
+        f"{len(found)} architectures, {len(found.columns)} columns, {target.stat().st_size / 1e6:.2f} MB: {target}"
+    )
+
+
+_TABLE = click.option("--table", "file", type=click.Path(), help="A table file; by default the shipped micro table.")
+_DATASET = click.option("--dataset", help="Use the imported table that has this data set.")
+
+
+@table.command("show")
+@click.argument("space")
+@_TABLE
+@_DATASET
+def table_show(space: str, file: str | None, dataset: str | None) -> None:
+    """What a ground-truth table holds, and how far it can be trusted."""
+    import numpy as np
+    from rich.console import Console
+    from rich.table import Table as Grid
+
+    from wsnas.ground_truth import load_ground_truth
+    from wsnas.metrics import noise_ceiling
+    from wsnas.space import load_space
+
+    found = load_ground_truth(load_space(space), dataset, file)
+    failed = 0 if found.failed is None else int(found.failed.sum())
+    click.echo(f"{found.space}: {len(found)} architectures, {failed} with a failed training")
+    for name, value in found.about.items():
+        click.echo(f"{name}: {value}")
+    grid = Grid(
+        "data set",
+        "split",
+        "epochs",
+        "seeds",
+        "measured",
+        "lowest",
+        "mean",
+        "highest",
+        "two seeds agree",
+        "reliability",
+    )
+    for kind in dict.fromkeys((c.dataset, c.split, c.epochs) for c in found.columns):
+        seeds, mean = found.seeds(*kind), found.mean(*kind)
+        known = mean[~np.isnan(mean)]
+        ceiling = noise_ceiling(seeds[~np.isnan(seeds).any(1)]) if seeds.shape[1] > 1 else None
+        grid.add_row(
+            *map(str, kind),
+            str(seeds.shape[1]),
+            str(len(known)),
+            *(f"{x:.2f}" for x in (known.min(), known.mean(), known.max())),
+            *(
+                ("not available",) * 2
+                if ceiling is None
+                else (f"{ceiling.agreement:.3f}", f"{ceiling.reliability:.3f}")
+            ),
+        )
+    Console(width=None if Console().is_terminal else 140).print(grid)
+
+
+@table.command("query")
+@click.argument("space")
+@click.argument("arch")
+@_TABLE
+@_DATASET
+def table_query(space: str, arch: str, file: str | None, dataset: str | None) -> None:
+    """One architecture's ground truth."""
+    from wsnas.ground_truth import load_ground_truth
+    from wsnas.space import load_space
+
+    found = load_space(space)
+    name = found.encode(found.decode(arch))
+    row = load_ground_truth(found, dataset, file).select([name])
+    click.echo(name)
+    if row.parameters is not None and row.parameters[0] >= 0:
+        click.echo(f"parameters  {row.parameters[0]:,}")
+    for column, values in row.columns.items():
+        click.echo(f"{column!s:32} {'not measured' if values[0] != values[0] else format(values[0], '.3f')}")
+    if row.failed is not None and row.failed[0]:
+        click.echo("a training of this architecture failed")

@@ -1,0 +1,86 @@
+"""Scores submodels of one trained supernet: calibrate, then accuracy on the validation images.
+
+One row a submodel, committed as it is made, so a killed evaluation goes on where it was. A submodel's
+score depends on the weights, the calibration images and itself, not on what was evaluated before it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from wsnas.calibration import calibrate
+from wsnas.errors import WsnasError
+from wsnas.images import Images, Splits
+from wsnas.runs import Run
+from wsnas.space import Recipe
+from wsnas.supernet import Supernet
+from wsnas.training import Report, stop_between_steps, top1
+
+
+@torch.inference_mode()
+def score(model: nn.Module, path: Any, images: Images, batch: int, limit: int | None = None) -> tuple[float, float]:
+    """(accuracy in percent, mean cross-entropy in nats) on the first ``limit`` images, in order, fp32, eval mode."""
+    model.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=images.device)
+    loss = torch.zeros((), dtype=torch.float64, device=images.device)
+    count = 0
+    for x, y in images.ordered(batch, limit):
+        logits = model(x, path)
+        correct += top1(logits, y)
+        loss += F.cross_entropy(logits, y, reduction="sum")
+        count += len(y)
+    return 100.0 * correct.item() / count, loss.item() / count
+
+
+def evaluate_submodel(model: nn.Module, path: Any, splits: Splits, recipe: Recipe) -> tuple[float, float]:
+    """(validation accuracy in percent, cross-entropy) of one path, its batch norms calibrated first.
+
+    Calibration images are the first training images in order, not augmented: the same for every path.
+    """
+    images = recipe.calibration_batch * recipe.calibration_steps
+    if images:
+        batches: Iterator[torch.Tensor] = (x for x, _ in splits.train.ordered(recipe.calibration_batch, images))
+        calibrate(model, path, batches)
+    return score(model, path, splits.valid, recipe.evaluation_batch, recipe.valid_images)
+
+
+def evaluate(
+    supernet: Supernet, archs: Iterable[Any], *, resume: bool = True, report: Report | None = None
+) -> dict[str, float]:
+    """Validation accuracy in percent of each architecture, by its encoding, in the order given.
+
+    ``archs``: architectures or their encodings. Rows that the run already has for these weights and
+    settings are reused. Raises WsnasError on an invalid encoding, before anything is evaluated.
+    """
+    space, recipe = supernet.space, supernet.recipe
+    wanted = {space.encode(arch): arch for arch in (space.decode(a) if isinstance(a, str) else a for a in archs)}
+    if not wanted:
+        raise WsnasError("there is no architecture to evaluate")
+    settings = (supernet.step, recipe.calibration_batch, recipe.calibration_steps, recipe.valid_images)
+    kind = "evaluation step={:08d} calibration={}x{} images={}".format(*settings)
+    with supernet.run.writing(), stop_between_steps() as stopping:
+        rows = supernet.run.records(kind) if resume else {}
+        for done, (name, arch) in enumerate(wanted.items(), start=1):
+            if name not in rows:
+                accuracy, loss = evaluate_submodel(supernet.model, arch, supernet.splits, recipe)
+                rows[name] = {"accuracy": accuracy, "loss": loss if math.isfinite(loss) else None}
+                supernet.run.record(kind, name, rows[name], "ok" if math.isfinite(loss) else "not finite")
+            if report is not None:
+                report(done, len(wanted), "submodels")
+            if stopping():
+                raise KeyboardInterrupt
+    return {name: rows[name]["accuracy"] for name in wanted}
+
+
+def latest_scores(run: Run) -> dict[str, float]:
+    """Validation accuracy in percent by architecture, of the latest weights that were evaluated."""
+    kinds = [kind for kind in run.kinds() if kind.startswith("evaluation ")]
+    if not kinds:
+        raise WsnasError(f"{run.path} has no evaluated submodels yet: run 'wsnas evaluate {run.path}' first")
+    return {arch: row["accuracy"] for arch, row in run.records(max(kinds)).items() if row["status"] == "ok"}

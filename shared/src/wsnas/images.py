@@ -1,0 +1,415 @@
+"""Image data sets that live on the device: uint8 in memory, augmented in batches, no workers.
+
+A whole data set is one uint8 tensor ``[N, H, W, C]``. An epoch's order, flips and crop
+offsets are drawn at once on the CPU from (seed, epoch) and moved over in one copy, so a
+batch is a gather on the device, the CPU and a GPU see the same pixels, and a run resumes in
+the middle of an epoch. Images come out ``float32 [B, C, H, W]`` in ``channels_last`` layout,
+which costs nothing because that is how they are stored.
+
+Splits (fixed; seed 0 of this file's own stream, or ``Recipe.split_file``):
+
+==================  ===========================  ==============================================
+data set            train / valid / test         source
+==================  ===========================  ==============================================
+cifar10             25,000 / 25,000 / 10,000     NAS-Bench-201, section 2.2; 40,000 / 10,000 with
+                                                 ``train_images=40000`` (NAS-Bench-101)
+cifar100            50,000 / 5,000 / 5,000       NAS-Bench-201: valid and test halve the test set
+imagenet16-120      151,700 / 3,000 / 3,000      NAS-Bench-201, likewise
+FILE.npz            half / half / its test set   as cifar10
+FOLDER              half / half / val or test    as cifar10
+digits              2,000 / 2,000 / 4,000        made here, see ``digits``
+==================  ===========================  ==============================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wsnas.errors import WsnasError
+from wsnas.randomness import numpy_rng, torch_rng
+from wsnas.space import Recipe, Training
+
+Pixels = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+
+class Images:
+    """One split on one device.
+
+    ``pixels`` [N, H, W, C] uint8; ``labels`` [N] int64; ``mean``, ``std`` [C] float32 in pixel
+    values 0..255, of the training split.
+    """
+
+    def __init__(self, pixels: Pixels, labels: Labels, mean: Tensor, std: Tensor, device: torch.device) -> None:
+        self.pixels = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
+        self.labels = torch.from_numpy(np.ascontiguousarray(labels)).to(device)
+        self.mean, self.std = mean.to(device), std.to(device)
+        self.device = device
+        self._padded: tuple[int, Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def steps(self, batch: int) -> int:
+        """Training steps an epoch; the incomplete last batch is dropped, as the benchmarks do not care."""
+        return max(1, len(self) // batch)
+
+    def _normalise(self, pixels: Tensor) -> Tensor:
+        """uint8 [B, H, W, C] -> float32 [B, C, H, W], channels_last, zero mean, unit variance."""
+        return ((pixels.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+
+    def ordered(self, batch: int, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """The first ``limit`` images in order, not augmented: evaluation and calibration."""
+        end = len(self) if limit is None else min(limit, len(self))
+        for start in range(0, end, batch):
+            stop = min(start + batch, end)
+            yield self._normalise(self.pixels[start:stop]), self.labels[start:stop]
+
+    def epoch(
+        self, recipe: Training, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Augmented training batches of one epoch from step ``start`` on.
+
+        Of each global batch, rank ``r`` of ``world`` gets the images at positions r, r + world, ...
+        Yields float32 [B, C, H, W] and int64 [B]; B is ``recipe.batch / world``.
+        """
+        n, height, width = self.pixels.shape[:3]
+        rng = torch_rng(seed, "images", epoch)
+        order = torch.randperm(n, generator=rng)
+        flips = torch.rand(n, generator=rng) < 0.5 if recipe.flip else torch.zeros(n, dtype=torch.bool)
+        shifts = torch.randint(0, 2 * recipe.crop + 1, (2, n), generator=rng)
+        centres = torch.stack(
+            [torch.randint(0, height, (n,), generator=rng), torch.randint(0, width, (n,), generator=rng)]
+        )
+        plan = torch.stack([order, flips.long(), *shifts, *centres]).to(self.device, non_blocking=True)
+        rows, columns = torch.arange(height, device=self.device), torch.arange(width, device=self.device)
+        source = self._with_border(recipe.crop)
+        for step in range(start, self.steps(recipe.batch)):
+            picked = plan[:, step * recipe.batch : (step + 1) * recipe.batch][:, rank::world]
+            index, flip, top, left, centre_y, centre_x = picked
+            y = top[:, None] + rows
+            x = left[:, None] + torch.where(flip[:, None].bool(), width - 1 - columns, columns)
+            batch = self._normalise(source[index[:, None, None], y[:, :, None], x[:, None, :]])
+            if recipe.cutout:  # DeVries & Taylor (2017): the square may hang over the border
+                low, high = recipe.cutout // 2, recipe.cutout - recipe.cutout // 2
+                dy, dx = rows - centre_y[:, None], columns - centre_x[:, None]
+                hole = ((dy >= -low) & (dy < high))[:, :, None] & ((dx >= -low) & (dx < high))[:, None, :]
+                batch = batch.masked_fill(hole[:, None], 0.0)
+            yield batch, self.labels[index]
+
+    def _with_border(self, border: int) -> Tensor:
+        """The pixels with ``border`` black pixels on each side, made once and kept."""
+        if border == 0:
+            return self.pixels
+        if self._padded is None or self._padded[0] != border:
+            padded = torch.nn.functional.pad(self.pixels, (0, 0, border, border, border, border))
+            self._padded = (border, padded)
+        return self._padded[1]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three parts of a data set on one device, and how many classes it has."""
+
+    train: Images
+    valid: Images
+    test: Images
+    classes: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set in memory: pixels [N, H, W, C] uint8, labels [N] int64; ``valid`` when it is fixed."""
+
+    train: tuple[Pixels, Labels]
+    test: tuple[Pixels, Labels]
+    valid: tuple[Pixels, Labels] | None = None
+    halve_test: bool = False  # validation and test are the two halves of the published test set
+
+
+def data_root() -> Path:
+    """Where downloaded data sets lie: ``$WSNAS_DATA``, else ``~/.cache/wsnas``."""
+    return Path(os.environ.get("WSNAS_DATA", Path.home() / ".cache" / "wsnas"))
+
+
+def load_splits(recipe: Recipe, device: torch.device) -> Splits:
+    """The recipe's data set, split and on the device. Raises WsnasError where it is missing or malformed."""
+    source = _source(recipe.dataset)
+    classes = int(max(source.train[1].max(), source.test[1].max())) + 1
+    train, test = source.train, source.test
+    if source.valid is not None:
+        valid = source.valid
+        if recipe.train_images is not None:
+            train = _first(train, recipe.train_images, recipe.dataset)
+    elif source.halve_test:
+        first, second = _two_parts(len(test[1]), len(test[1]) // 2, recipe.split_file, ("xvalid", "xtest"))
+        valid, test = _take(test, first), _take(test, second)
+        if recipe.train_images is not None:
+            train = _first(train, recipe.train_images, recipe.dataset)
+    else:
+        n = len(train[1])
+        keep = n // 2 if recipe.train_images is None else recipe.train_images
+        if not 0 < keep < n:
+            raise WsnasError(f"{recipe.dataset} has {n} training images to split; train_images={keep} leaves no part")
+        first, second = _two_parts(n, keep, recipe.split_file, ("train", "valid"))
+        train, valid = _take(train, first), _take(train, second)
+    pixels = torch.from_numpy(train[0]).reshape(-1, train[0].shape[-1])
+    mean = torch.stack([channel.double().mean() for channel in pixels.T]).float()
+    std = torch.stack([channel.double().std(correction=0) for channel in pixels.T]).float().clamp_min(1.0)
+    parts = [Images(*part, mean, std, device) for part in (train, valid, test)]
+    return Splits(*parts, classes=classes)
+
+
+KNOWN = {"digits": (10, 1, 8), "cifar10": (10, 3, 32), "cifar100": (100, 3, 32), "imagenet16-120": (120, 3, 16)}
+
+
+def shape_of(dataset: str) -> tuple[int, int, int]:
+    """(classes, channels, side in pixels) of a data set: what a network's head and stem need to know."""
+    return KNOWN[dataset] if dataset in KNOWN else _shape_of_file(dataset)
+
+
+@cache
+def _shape_of_file(dataset: str) -> tuple[int, int, int]:
+    source = _source(dataset)  # read once: counting parameters of a whole space asks for it often
+    return int(max(source.train[1].max(), source.test[1].max())) + 1, source.train[0].shape[3], source.train[0].shape[1]
+
+
+def _no_such(dataset: str) -> WsnasError:
+    return WsnasError(
+        f"no data set '{dataset}': use digits, cifar10, cifar100, imagenet16-120, or the path of an existing .npz file "
+        "(train_images uint8 [N,H,W,3], train_labels, test_images, test_labels) or image folder (train/ and val/)"
+    )
+
+
+def _source(dataset: str) -> Source:
+    if dataset == "digits":
+        return digits()
+    if dataset in ("cifar10", "cifar100"):
+        return cifar(data_root(), dataset)
+    if dataset == "imagenet16-120":
+        return imagenet16(data_root() / "ImageNet16")
+    path = Path(dataset)
+    if path.is_dir():
+        return folder(path)
+    if path.suffix == ".npz" and path.is_file():
+        return npz(path)
+    raise _no_such(dataset)
+
+
+def _take(part: tuple[Pixels, Labels], index: NDArray[np.int64]) -> tuple[Pixels, Labels]:
+    return part[0][index], part[1][index]
+
+
+def _first(part: tuple[Pixels, Labels], count: int, dataset: str) -> tuple[Pixels, Labels]:
+    if not 0 < count <= len(part[1]):
+        raise WsnasError(f"{dataset} has {len(part[1])} training images; train_images={count} is not among them")
+    return part[0][:count], part[1][:count]
+
+
+def _two_parts(
+    n: int, first: int, split_file: str | None, names: tuple[str, str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of two disjoint parts: from the authors' file, else seeded. Sorted: order carries no meaning."""
+    if split_file is None:
+        order = numpy_rng(0, "split", n).permutation(n)
+        return np.sort(order[:first]), np.sort(order[first:])
+    try:  # NAS-Bench-201's configs: {"train": ["int", ["0", "2", ...]], "valid": [...]}
+        stored = json.loads(Path(split_file).read_text())
+        parts = [np.array([int(i) for i in stored[name][1]], dtype=np.int64) for name in names]
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise WsnasError(
+            f"cannot read the split file {split_file}: it must be NAS-Bench-201's JSON with '{names[0]}' and "
+            f"'{names[1]}' ({error})"
+        ) from error
+    together = np.concatenate(parts)
+    if len(np.unique(together)) != len(together) or together.min() < 0 or together.max() >= n:
+        raise WsnasError(f"the split file {split_file} does not name {n} images once each at most")
+    return np.sort(parts[0]), np.sort(parts[1])
+
+
+def digits(
+    size: int = 8, second: float = 0.7, noise: float = 0.45, counts: Sequence[int] = (2000, 4000, 4000)
+) -> Source:
+    """PLACEHOLDER"""
+    from sklearn.datasets import load_digits
+
+    stored = load_digits()
+    strokes, names = stored.images.astype(np.float32) / 16, stored.target.astype(np.int64)
+    rng = numpy_rng(0, "digits")
+    pools = np.split(rng.permutation(len(names)), [1000, 1400])
+    parts = []
+    for pool, count in zip(pools, counts, strict=True):
+        image = np.zeros((count, size, size), np.float32)
+        first, other = rng.choice(pool, (2, count))
+        for pick, contrast in ((first, 1.0), (other, second)):
+            shift = rng.integers(-1, 2, (2, count))
+            padded = np.pad(strokes[pick], ((0, 0), (1, 1), (1, 1)))
+            for k in range(count):
+                dy, dx = shift[:, k] + 1
+                image[k] += contrast * padded[k, dy : dy + 8, dx : dx + 8]
+        image += noise * rng.standard_normal(image.shape, np.float32)
+        pixels = np.clip((image + 1.0) * (255 / 3.7), 0, 255).astype(np.uint8)[..., None]
+        parts.append((pixels, names[first]))
+    return Source(parts[0], parts[2], parts[1])
+
+
+def cifar(root: Path, name: str) -> Source:
+    """CIFAR-10 or CIFAR-100 from torchvision, downloaded once and checksummed by it."""
+    from torchvision import datasets
+
+    make = datasets.CIFAR10 if name == "cifar10" else datasets.CIFAR100
+    try:
+        parts = [make(str(root), train=train, download=True) for train in (True, False)]
+    except (OSError, RuntimeError) as error:
+        raise WsnasError(
+            f"{name} is not in {root} and could not be downloaded ({error}); put its archive there, or name a .npz file"
+        ) from error
+    train, test = [(np.asarray(p.data, dtype=np.uint8), np.asarray(p.targets, dtype=np.int64)) for p in parts]
+    return Source(train, test, halve_test=name == "cifar100")
+
+
+IMAGENET16_MD5 = {
+    "train_data_batch_1": "27846dcaa50de8e21a7d1a35f30f0e91",
+    "train_data_batch_2": "c7254a054e0e795c69120a5727050e3f",
+    "train_data_batch_3": "4333d3df2e5ffb114b05d2ffc19b1e87",
+    "train_data_batch_4": "1620cdf193304f4a92677b695d70d10f",
+    "train_data_batch_5": "348b3c2fdbb3940c4e9e834affd3b18d",
+    "train_data_batch_6": "6e765307c242a1b3d7d5ef9139b48945",
+    "train_data_batch_7": "564926d8cbf8fc4818ba23d2faac7564",
+    "train_data_batch_8": "f4755871f718ccb653440b9dd0ebac66",
+    "train_data_batch_9": "bb6dd660c38c58552125b1a92f86b5d4",
+    "train_data_batch_10": "8f03f34ac4b42271a294f91bf480f29b",
+    "val_data": "3410e3017fdaefba8d5073aaa65e4bd6",
+}
+
+
+def imagenet16(root: Path, md5: dict[str, str] = IMAGENET16_MD5, classes: int = 120) -> Source:
+    """ImageNet16-120 from its official pickled batches: the md5 of each file is checked before it is read."""
+    train, test = [], []
+    for name, expected in md5.items():
+        path = root / name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise WsnasError(f"ImageNet16-120 needs the official file {path} ({error.strerror}); see README") from error
+        if hashlib.md5(content).hexdigest() != expected:
+            raise WsnasError(f"{path} is not the official file (md5 differs); download it again")
+        batch = safe_pickle(content, path)
+        labels = np.asarray(batch["labels"], dtype=np.int64) - 1  # published 1-based
+        pixels = np.asarray(batch["data"], dtype=np.uint8).reshape(len(labels), 3, 16, 16).transpose(0, 2, 3, 1)
+        kept = labels < classes
+        (test if name == "val_data" else train).append((pixels[kept], labels[kept]))
+    parts = [tuple(np.concatenate(arrays) for arrays in zip(*part, strict=True)) for part in (train, test)]
+    return Source(*parts, halve_test=True)  # type: ignore[arg-type]
+
+
+NUMPY_PICKLE = {
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),
+    ("collections", "OrderedDict"),
+}
+
+
+def safe_pickle(content: bytes, path: Path) -> Any:
+    """Unpickles plain containers, numbers, strings and NumPy arrays; refuses everything else by name."""
+    import io
+
+    class Reader(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            if (module, name) in NUMPY_PICKLE:
+                return super().find_class(module, name)
+            raise WsnasError(
+                f"refused to read {path}: its pickle asks for {module}.{name}, which plain numbers do not need and "
+                "which could run code; get the file from its publisher again"
+            )
+
+    try:
+        return Reader(io.BytesIO(content), encoding="latin1").load()
+    except WsnasError:
+        raise
+    except Exception as error:  # a malformed pickle can raise nearly anything
+        raise WsnasError(f"{path} is truncated or not a pickle ({type(error).__name__}: {error})") from error
+
+
+def _npz_arrays(path: Path, names: tuple[str, ...]) -> list[NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return [stored[name] for name in names]
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise WsnasError(
+            f"cannot read {path}: a .npz data set holds train_images uint8 [N,H,W,3], train_labels [N], test_images, "
+            f"test_labels ({error})"
+        ) from error
+
+
+def npz(path: Path) -> Source:
+    """A data set from a ``.npz`` file with ``{train,test}_images`` uint8 [N,H,W,3] and ``{train,test}_labels`` [N]."""
+    parts = []
+    for part in ("train", "test"):
+        pixels, labels = _npz_arrays(path, (f"{part}_images", f"{part}_labels"))
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
+            raise WsnasError(f"{path}: {part}_images must be uint8 [N,H,W,3], not {pixels.dtype} {list(pixels.shape)}")
+        if labels.shape != pixels.shape[:1] or labels.dtype.kind not in "iu" or len(labels) == 0 or labels.min() < 0:
+            raise WsnasError(
+                f"{path}: {part}_labels must be {len(pixels)} integers from 0, one an image, "
+                f"not {labels.dtype} {list(labels.shape)}"
+            )
+        parts.append((pixels, labels.astype(np.int64)))
+    if parts[0][0].shape[1:] != parts[1][0].shape[1:]:
+        raise WsnasError(f"{path}: training and test images differ in size")
+    return Source(*parts)
+
+
+def _class_folders(path: Path) -> list[str]:
+    names = sorted(entry.name for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else []
+    if not names:
+        raise WsnasError(f"{path} must hold one folder of images for each class")
+    return names
+
+
+def folder(path: Path) -> Source:
+    """A small image folder, ``train/CLASS/*`` and ``val/`` or ``test/CLASS/*``, decoded whole into memory.
+
+    All images must have the size of the first; larger data sets stream instead (see the proxyless space).
+    """
+    from torchvision.io import ImageReadMode, decode_image
+
+    classes = _class_folders(path / "train")
+    parts = []
+    for part in ("train", "test" if (path / "test").is_dir() else "val"):
+        pixels, labels = [], []
+        for label, name in enumerate(classes):
+            for file in sorted(p for p in (path / part / name).rglob("*") if p.is_file()):
+                try:
+                    data = torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8)
+                    image = decode_image(data, mode=ImageReadMode.RGB).permute(1, 2, 0).numpy()
+                except (RuntimeError, ValueError, OSError) as error:
+                    raise WsnasError(f"cannot decode the image {file} ({error})") from error
+                if pixels and image.shape != pixels[0].shape:
+                    raise WsnasError(f"{file} is {image.shape[:2]}, the first image {pixels[0].shape[:2]}: resize them")
+                pixels.append(image)
+                labels.append(label)
+        if not pixels:
+            raise WsnasError(f"{path / part} holds no images in the folders {', '.join(classes[:3])} ...")
+        parts.append((np.stack(pixels), np.array(labels, dtype=np.int64)))
+    order = numpy_rng(0, "folder").permutation(len(parts[0][1]))
+    return Source(_take(parts[0], order), parts[1])

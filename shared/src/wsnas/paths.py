@@ -1,0 +1,61 @@
+"""What one supernet training step trains: the paths it draws and the weight of each loss.
+
+A sampler is a function of the space (or sub-space) and a generator that returns
+``[(architecture, weight), ...]``; the step minimises the weighted sum of their losses.
+Write your own the same way and hand it to ``train_supernet(..., paths=mine)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from wsnas.errors import WsnasError
+from wsnas.space import Paths
+
+Step = Sequence[tuple[Any, float]]
+Sampler = Callable[[Paths[Any], np.random.Generator], Step]
+
+
+def uniform(space: Paths[Any], rng: np.random.Generator) -> Step:
+    """One path a step, every valid architecture equally likely: SPOS (Guo et al., 2019)."""
+    return [(space.sample(rng), 1.0)]
+
+
+def fair(space: Paths[Any], rng: np.random.Generator) -> Step:
+    """Strict fairness: paths that use each choice exactly once, gradients summed (FairNAS, Chu et al., 2019).
+
+    The permutations are drawn anew each step.
+    """
+    return [(arch, 1.0) for arch in space.fair_paths(rng)]
+
+
+def multi_path(paths: int) -> Sampler:
+    """The mean loss of ``paths`` independent uniform paths (as ENAS averages over M, Pham et al., 2018)."""
+    if paths < 1:
+        raise WsnasError(f"multi-path needs at least 1 path a step, not {paths}")
+
+    def sample(space: Paths[Any], rng: np.random.Generator) -> Step:
+        return [(space.sample(rng), 1.0 / paths) for _ in range(paths)]
+
+    sample.__name__ = f"multi:{paths}"
+    return sample
+
+
+def parse(text: str) -> Sampler:
+    """``uniform``, ``fair`` or ``multi:N`` as a sampler."""
+    if text == "uniform":
+        return uniform
+    if text == "fair":
+        return fair
+    kind, _, count = text.partition(":")
+    if kind == "multi" and count.isdecimal():
+        return multi_path(int(count))
+    raise WsnasError(f"unknown path sampler '{text}'; use uniform, fair or multi:N (e.g. multi:4)")
+
+
+def name_of(sampler: Sampler) -> str:
+    """How a run's identity names the sampler: ``uniform``, ``fair``, ``multi:4``, or your function's name."""
+    return getattr(sampler, "__name__", type(sampler).__name__)

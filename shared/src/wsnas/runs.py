@@ -1,0 +1,237 @@
+"""A run directory: what was run, how far it is, and what it found.
+
+    run.json          identity (space, recipe, seed, paths ...), environment and command
+    checkpoint.pt     weights, optimizer and step: replaced whole, never written in place
+    metrics.jsonl     one line an epoch, deterministic; cut back to the checkpoint on resume
+    records.sqlite    one row an evaluation or training, committed as it is made (WAL)
+    sittings.jsonl    when and where each sitting ran, and how fast
+    lock              held by the one process that writes
+
+The identity decides whether a directory may be continued: a checkpoint of another recipe is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import platform
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import torch
+
+from wsnas.errors import WsnasError
+from wsnas.files import atomic_write, cannot_write
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory. Make it with ``Run.open`` (to write) or ``Run.read``."""
+
+    path: Path
+    identity: Mapping[str, Any]
+
+    @staticmethod
+    def open(path: Path, identity: Mapping[str, Any]) -> Run:
+        """The run at ``path``, new or to be continued; refused when it is another run."""
+        identity = json.loads(json.dumps(identity))  # tuples become lists, as they will be read back
+        if (path / "run.json").exists():
+            found = Run.read(path)
+            difference = _first_difference(found.identity, identity)
+            if difference is not None:
+                name, there, here = difference
+                raise WsnasError(
+                    f"{path} holds another run: its {name} is {there!r}, this one's is {here!r}; "
+                    "choose another directory with --out, or repeat that run's options"
+                )
+            return found
+        described = {
+            "format": FORMAT,
+            "identity": identity,
+            "environment": environment(),
+            "command": " ".join(sys.argv),
+        }
+        atomic_write(path / "run.json", json.dumps(described, indent=1).encode())
+        return Run(path, identity)
+
+    @staticmethod
+    def read(path: Path) -> Run:
+        """The run at ``path``. Raises WsnasError where there is none."""
+        try:
+            described = json.loads((path / "run.json").read_text())
+            if described["format"] != FORMAT:
+                raise WsnasError(f"{path} was written by another version of wsnas (format {described['format']})")
+            return Run(path, described["identity"])
+        except FileNotFoundError as error:
+            raise WsnasError(f"{path} is not a run directory (it has no run.json)") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise WsnasError(f"{path / 'run.json'} cannot be read ({error}); the run cannot be continued") from error
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Holds the lock: a second writer is refused at once; a killed one's lock is gone with it."""
+        lock = filelock.FileLock(str(self.path / "lock"), timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout as error:
+            raise WsnasError(
+                f"{self.path} is being written by another process; wait for it or choose another --out"
+            ) from error
+        except OSError as error:
+            raise cannot_write(self.path / "lock", error) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    # checkpoint -----------------------------------------------------------------------------------
+
+    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Replaces the checkpoint. ``state``: tensors, numbers, strings and containers of them."""
+        buffer = io.BytesIO()  # serialised in memory first: a full disk then fails where it can be handled
+        torch.save({"format": FORMAT, "identity": json.dumps(self.identity, sort_keys=True), **state}, buffer)
+        atomic_write(self.path / "checkpoint.pt", buffer.getvalue())
+
+    def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
+        """The last checkpoint, or None. Only tensors and plain containers are read, never code."""
+        path = self.path / "checkpoint.pt"
+        if not path.exists():
+            return None
+        try:
+            state = torch.load(path, map_location=device, weights_only=True)
+            recorded, here = json.loads(state["identity"]), json.loads(json.dumps(self.identity))
+        except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            reason = str(error).strip().splitlines()[0][:120]
+            raise WsnasError(
+                f"{path} is not a checkpoint of this tool ({type(error).__name__}: {reason}); "
+                "nothing in it was executed; move it away to start this run anew"
+            ) from error
+        difference = _first_difference(recorded, here)
+        if difference is not None:
+            name, there, own = difference
+            raise WsnasError(
+                f"{path} is a checkpoint of another recipe: its {name} is {there!r}, this run's is {own!r}; move it away"
+            )
+        return dict(state)
+
+    # metrics --------------------------------------------------------------------------------------
+
+    def append(self, name: str, line: Mapping[str, Any]) -> int:
+        """Adds one JSON line to ``name`` (e.g. metrics.jsonl) and returns the file's new size in bytes."""
+        path = self.path / name
+        try:
+            with path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            return path.stat().st_size
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    def cut_back(self, name: str, size: int) -> None:
+        """Forgets the lines written after a checkpoint: the resumed run writes them again."""
+        path = self.path / name
+        if path.exists() and path.stat().st_size > size:
+            os.truncate(path, size)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        path = self.path / "metrics.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    # records --------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _database(self) -> Iterator[sqlite3.Connection]:
+        path = self.path / "records.sqlite"
+        try:
+            connection = sqlite3.connect(path, timeout=30)
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS records (kind TEXT, key TEXT, status TEXT, data TEXT, PRIMARY KEY (kind, key))"
+                )
+                with connection:
+                    yield connection
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            raise WsnasError(
+                f"cannot use {path} ({error}): rows already committed are intact; free some space, or move the file away "
+                "if it is damaged, then run the same command again"
+            ) from error
+
+    def record(self, kind: str, key: str, data: Mapping[str, Any], status: str = "ok") -> None:
+        """Commits one row: it survives whatever happens next. A row of the same kind and key is replaced."""
+        with self._database() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", (kind, key, status, json.dumps(data))
+            )
+
+    def records(self, kind: str) -> dict[str, dict[str, Any]]:
+        """key -> row of one kind, with its ``status``; empty where there are none."""
+        if not (self.path / "records.sqlite").exists():
+            return {}
+        with self._database() as database:
+            rows = database.execute("SELECT key, status, data FROM records WHERE kind = ?", (kind,)).fetchall()
+        return {key: {"status": status, **json.loads(data)} for key, status, data in rows}
+
+    def kinds(self) -> list[str]:
+        """Every kind of row there is, sorted."""
+        if not (self.path / "records.sqlite").exists():
+            return []
+        with self._database() as database:
+            return [kind for (kind,) in database.execute("SELECT DISTINCT kind FROM records ORDER BY kind")]
+
+    @contextmanager
+    def sitting(self, device: torch.device) -> Iterator[dict[str, Any]]:
+        """Notes one sitting when it ends, however it ends; the block may add to the yielded notes."""
+        started = time.time()
+        notes: dict[str, Any] = {
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+            "device": str(device),
+        }
+        try:
+            yield notes
+            notes["ended"] = "finished"
+        except BaseException as error:
+            notes["ended"] = type(error).__name__
+            raise
+        finally:
+            notes["seconds"] = round(time.time() - started, 1)
+            self.append("sittings.jsonl", {**notes, **environment()})
+
+
+def _first_difference(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> tuple[str, Any, Any] | None:
+    for name in sorted({*a, *b}):
+        x, y = a.get(name), b.get(name)
+        if isinstance(x, Mapping) and isinstance(y, Mapping):
+            inner = _first_difference(x, y, f"{prefix}{name}.")
+            if inner is not None:
+                return inner
+        elif x != y:
+            return f"{prefix}{name}", x, y
+    return None
+
+
+def environment() -> dict[str, str]:
+    """What a result may depend on besides its recipe and seed."""
+    import numpy
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "machine": platform.machine(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "threads": str(torch.get_num_threads()),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+    }

@@ -1,0 +1,109 @@
+"""A supernet run: train it (SPOS by default), load it again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from wsnas import paths as path_samplers
+from wsnas.devices import choose_device, place, process_group
+from wsnas.errors import WsnasError
+from wsnas.images import Splits
+from wsnas.randomness import numpy_rng, torch_seeded
+from wsnas.runs import Run
+from wsnas.space import Recipe, SearchSpace, SubSpace, digest, load_space, recipe_from_json
+from wsnas.training import Report, train
+
+
+@dataclass(frozen=True)
+class Supernet:
+    """A supernet with its weights, and the run directory they came from."""
+
+    space: SearchSpace[Any]
+    recipe: Recipe
+    model: nn.Module  # forward(x, arch) -> logits
+    splits: Splits
+    run: Run
+    step: int  # training steps done
+
+
+def train_supernet(
+    space: SearchSpace[Any],
+    recipe: Recipe | None = None,
+    *,
+    seed: int = 0,
+    paths: path_samplers.Sampler = path_samplers.uniform,
+    within: Sequence[Any] | None = None,
+    out: Path | str | None = None,
+    device: str | None = None,
+    amp: bool | None = None,
+    splits: Splits | None = None,
+    report: Report | None = None,
+) -> Supernet:
+    """Trains a supernet of ``space`` and returns it; continues, or just loads, one that is there already.
+
+    ``recipe``: by default the micro one. ``within``: the architectures of a sub-space to draw paths from.
+    ``out``: the run directory, by default ``runs/<space>-<digest of everything that decides the result>``.
+    Same seed and device: same weights, also through a kill and a resume. ``splits``: the recipe's data,
+    when it is already on the device.
+    """
+    recipe = space.recipes["micro"] if recipe is None else recipe
+    source = space if within is None else SubSpace(space, within)
+    identity = {
+        "kind": "supernet",
+        "space": space.name,
+        "recipe": recipe.to_json(),
+        "seed": seed,
+        "paths": path_samplers.name_of(paths),
+        "within": None if within is None else f"{len(within)} architectures {SubSpace(space, within).fingerprint()}",
+    }
+    where = Path("runs") / f"{space.name}-{digest(identity)}" if out is None else Path(out)
+    chosen = choose_device(device)
+    with process_group(chosen) as rank:
+        run = Run.open(where, identity) if rank == 0 else Run(where, identity)
+        if dist.is_initialized():
+            dist.barrier()  # nobody looks for a checkpoint before the directory is known to be this run's
+        splits = space.loaders(recipe, chosen) if splits is None else splits
+        with torch_seeded(seed, "init"):
+            model = place(space.supernet(recipe), chosen)
+
+        def draw(step: int) -> path_samplers.Step:
+            return paths(source, numpy_rng(seed, "paths", step))
+
+        if rank == 0:
+            with run.writing(), run.sitting(chosen):
+                train(model, splits.train, recipe.supernet, draw, seed=seed, run=run, amp=amp, report=report)
+        else:
+            train(model, splits.train, recipe.supernet, draw, seed=seed, run=run, amp=amp, report=report)
+    steps = recipe.supernet.epochs * splits.train.steps(recipe.supernet.batch)
+    return Supernet(space, recipe, model, splits, run, steps)
+
+
+def load_supernet(path: Path | str, device: str | None = None) -> Supernet:
+    """The supernet of a run directory, as far as it is trained. Raises WsnasError where there is none."""
+    run = Run.read(Path(path))
+    if run.identity.get("kind") != "supernet":
+        raise WsnasError(f"{path} is a {run.identity.get('kind')} run, not a supernet's")
+    space = load_space(run.identity["space"])
+    recipe = recipe_from_json(space.recipes["micro"], run.identity["recipe"])
+    chosen = choose_device(device)
+    state = run.load_checkpoint(chosen)
+    if state is None:
+        raise WsnasError(f"{path} has no checkpoint yet: train it first with 'wsnas train-supernet ... --out {path}'")
+    model = place(space.supernet(recipe), chosen)
+    model.load_state_dict(state["model"])
+    return Supernet(space, recipe, model, space.loaders(recipe, chosen), run, state["step"])
+
+
+def submodel(supernet: nn.Module, network: nn.Module) -> nn.Module:
+    """Copies a supernet's weights into a stand-alone network, whose parameter names are a subset; returns it."""
+    weights = supernet.state_dict()
+    with torch.no_grad():
+        network.load_state_dict({name: weights[name] for name in network.state_dict()})
+    return network

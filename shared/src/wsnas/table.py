@@ -1,0 +1,234 @@
+"""A ground-truth table: what each architecture reached when it was trained on its own.
+
+A column is one measurement, named by data set, split, epochs and seed. Higher accuracy and lower
+perplexity are better; the table stores what was measured. On disk it is one Parquet file; nothing in
+a table file is ever executed.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsnas.errors import WsnasError
+from wsnas.files import atomic_write
+
+Floats = NDArray[np.float64]
+
+
+class Column(NamedTuple):
+    """One measurement of every architecture. ``seed`` is None where the publisher gives only a mean."""
+
+    dataset: str
+    split: str  # "valid" or "test"
+    epochs: int
+    seed: int | None
+
+    def __str__(self) -> str:
+        return f"{self.dataset}/{self.split}/{self.epochs}/{'mean' if self.seed is None else self.seed}"
+
+    @staticmethod
+    def parse(text: str) -> Column:
+        dataset, split, epochs, seed = text.split("/")
+        return Column(dataset, split, int(epochs), None if seed == "mean" else int(seed))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Ground truth of ``archs`` (encoded). Every array has one entry an architecture; NaN: not measured."""
+
+    space: str
+    archs: tuple[str, ...]
+    columns: Mapping[Column, Floats]  # accuracy in percent, or perplexity
+    parameters: NDArray[np.int64] | None = None  # -1: unknown
+    flops: Floats | None = None  # in millions, as the publisher counts them
+    failed: NDArray[np.bool_] | None = None  # a training that ended in chance accuracy, NaN or a crash
+    about: Mapping[str, str] = field(default_factory=dict)  # provenance: source, recipe, command ...
+
+    def __post_init__(self) -> None:
+        for name, values in [*self.columns.items(), ("parameters", self.parameters), ("flops", self.flops)]:
+            if values is not None and len(values) != len(self.archs):
+                raise WsnasError(
+                    f"ground-truth column {name} has {len(values)} rows for {len(self.archs)} architectures"
+                )
+
+    def __len__(self) -> int:
+        return len(self.archs)
+
+    @cached_property
+    def row(self) -> Mapping[str, int]:
+        """Encoded architecture -> row."""
+        return {arch: i for i, arch in enumerate(self.archs)}
+
+    def seeds(self, dataset: str, split: str, epochs: int | None = None) -> Floats:
+        """[architectures, seeds] for one data set and split, seeds in order; the longest training by default."""
+        found = [c for c in self.columns if (c.dataset, c.split) == (dataset, split)]
+        if epochs is None and found:
+            epochs = max(c.epochs for c in found)
+        found = sorted((c for c in found if c.epochs == epochs), key=lambda c: -1 if c.seed is None else c.seed)
+        if not found:
+            have = ", ".join(sorted({f"{c.dataset}/{c.split}/{c.epochs}" for c in self.columns}))
+            raise WsnasError(
+                f"the {self.space} table has no column {dataset}/{split}{'' if epochs is None else f'/{epochs}'}; "
+                f"it has {have}"
+            )
+        return np.stack([self.columns[c] for c in found], axis=1)
+
+    def mean(self, dataset: str, split: str, epochs: int | None = None) -> Floats:
+        """[architectures]: the mean over the seeds that were measured."""
+        values = self.seeds(dataset, split, epochs)
+        count = (~np.isnan(values)).sum(1)
+        return np.where(count > 0, np.nansum(values, 1) / np.maximum(count, 1), np.nan)
+
+    def has(self, dataset: str, split: str, epochs: int | None = None) -> bool:
+        return any((c.dataset, c.split) == (dataset, split) and epochs in (None, c.epochs) for c in self.columns)
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(c.dataset for c in self.columns))
+
+    def select(self, archs: Iterable[str]) -> Table:
+        """The rows of these architectures, in this order. Raises WsnasError for one that is not in the table."""
+        archs = tuple(archs)
+        missing = [arch for arch in archs if arch not in self.row]
+        if missing:
+            raise WsnasError(f"{missing[0]} is not in the {self.space} table of {len(self)} architectures")
+        rows = np.array([self.row[arch] for arch in archs], dtype=np.int64)
+        return Table(
+            self.space,
+            archs,
+            {column: values[rows] for column, values in self.columns.items()},
+            None if self.parameters is None else self.parameters[rows],
+            None if self.flops is None else self.flops[rows],
+            None if self.failed is None else self.failed[rows],
+            self.about,
+        )
+
+    def sample(self, count: int, rng: np.random.Generator | int = 0) -> list[str]:
+        """``count`` different architectures of the table, uniform; all of them, shuffled, where it has fewer."""
+        order = np.random.default_rng(rng).permutation(len(self))[:count]
+        return [self.archs[int(i)] for i in order]
+
+    def save(self, path: Path) -> None:
+        """Writes one compressed Parquet file, atomically. float32 holds every published accuracy exactly enough."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        columns: dict[str, pa.Array] = {"arch": pa.array(self.archs, pa.string())}
+        for column, values in self.columns.items():
+            columns[str(column)] = pa.array(values.astype(np.float32), pa.float32())
+        if self.parameters is not None:
+            columns["parameters"] = pa.array(self.parameters, pa.int64())
+        if self.flops is not None:
+            columns["flops"] = pa.array(self.flops.astype(np.float32), pa.float32())
+        if self.failed is not None:
+            columns["failed"] = pa.array(self.failed, pa.bool_())
+        about = json.dumps({"space": self.space, "about": dict(self.about)}, sort_keys=True)
+        stored = pa.table(columns).replace_schema_metadata({"wsnas": about})
+        buffer = io.BytesIO()
+        pq.write_table(stored, buffer, compression="zstd", compression_level=19)
+        atomic_write(path, buffer.getvalue())
+
+    @staticmethod
+    def load(path: Path) -> Table:
+        """Reads what ``save`` wrote. Raises WsnasError for anything else."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            stored = pq.read_table(path)
+            described = json.loads((stored.schema.metadata or {})[b"wsnas"])
+            names = [name for name in stored.column_names if name.count("/") == 3]
+            arrays = {name: stored[name].to_numpy() for name in stored.column_names if name != "arch"}
+            return Table(
+                described["space"],
+                tuple(stored["arch"].to_pylist()),
+                {Column.parse(name): arrays[name].astype(np.float64) for name in names},
+                arrays.get("parameters"),
+                arrays["flops"].astype(np.float64) if "flops" in arrays else None,
+                arrays.get("failed"),
+                described["about"],
+            )
+        except FileNotFoundError as error:
+            raise WsnasError(f"there is no ground-truth table {path}; make one with 'wsnas table import'") from error
+        except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+            raise WsnasError(
+                f"{path} is truncated or not a wsnas table ({type(error).__name__}); import the original file again"
+            ) from error
+
+
+_CSV_COLUMN = re.compile(r"(?P<dataset>[A-Za-z0-9-]+)_(?P<split>valid|test)_(?P<epochs>\d+)(?:_(?P<seed>\d+))?")
+
+
+def read_csv(path: Path, space: str) -> Table:
+    """A table from CSV (``.csv`` or ``.csv.gz``): a column ``architecture`` (or ``arch``), and columns
+    ``DATASET_valid_EPOCHS`` / ``DATASET_test_EPOCHS`` with an optional ``_SEED``; ``parameters``
+    (or ``DATASET_parameters``) and ``flops`` are read when there. An empty field is "not measured".
+    The architectures are left as they are written; the space checks them.
+    """
+    try:
+        content = path.read_bytes()
+        text = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode()
+        rows = list(csv.reader(io.StringIO(text)))
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise WsnasError(f"{path} is truncated or not a CSV table ({type(error).__name__}: {error})") from error
+    if not rows:
+        raise WsnasError(f"{path} is empty")
+    header, body = rows[0], rows[1:]
+    key = next((header.index(name) for name in ("architecture", "arch") if name in header), None)
+    measured = {i: match for i, name in enumerate(header) if (match := _CSV_COLUMN.fullmatch(name))}
+    if key is None or not measured:
+        raise WsnasError(
+            f"{path} is not a ground-truth table: it needs a column 'architecture' and columns such as "
+            f"cifar10_valid_200 or cifar10_test_200_777; it has {', '.join(header[:8])}"
+        )
+    for number, row in enumerate(body, start=2):
+        if len(row) != len(header):
+            raise WsnasError(f"{path}, line {number}: {len(row)} fields where the header has {len(header)}; truncated?")
+
+    def values(i: int) -> Floats:
+        result = np.full(len(body), np.nan)
+        for number, row in enumerate(body):
+            try:
+                result[number] = float(row[i]) if row[i] else np.nan
+            except ValueError as error:
+                raise WsnasError(f"{path}, line {number + 2}, {header[i]}: '{row[i]}' is not a number") from error
+        return result
+
+    columns = {
+        Column(m["dataset"], m["split"], int(m["epochs"]), int(m["seed"]) if m["seed"] else None): values(i)
+        for i, m in measured.items()
+    }
+    counts = next((i for i, name in enumerate(header) if name.split("_")[-1] == "parameters"), None)
+    flops = header.index("flops") if "flops" in header else None
+    parameters = None if counts is None else np.nan_to_num(values(counts), nan=-1).astype(np.int64)
+    archs = tuple(row[key] for row in body)
+    if len(set(archs)) != len(archs):
+        twice = Counter(archs).most_common(1)[0][0]
+        raise WsnasError(f"{path} lists {twice} twice; keep one row an architecture")
+    return Table(
+        space,
+        archs,
+        columns,
+        parameters,
+        None if flops is None else values(flops),
+        about={"source": path.name},
+    )
+
+
+def import_home() -> Path:
+    """Where imported tables lie: ``$WSNAS_TABLES``, else ``~/.local/share/wsnas``."""
+    return Path(os.environ.get("WSNAS_TABLES", Path.home() / ".local" / "share" / "wsnas"))
