@@ -60,7 +60,7 @@ def run_jobs(
     if workers is None:
         workers = gpus or cores()
     workers = min(workers, len(pending))
-    if workers == 0 or (workers == 1 and gpus <= 1 and not pending):
+    if workers == 0:
         for job in pending:
             try:
                 yield job, function(job)
@@ -68,10 +68,10 @@ def run_jobs(
                 yield job, error
         return
     context = multiprocessing.get_context("spawn")
-    manager_queue: Any = context.Queue()
+    devices: Any = context.Queue()
     for worker in range(workers):
-        manager_queue.put(worker % gpus if gpus else None)
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(manager_queue,))
+        devices.put(worker % gpus if gpus else None)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(devices,))
     running: dict[Future[R], J] = {}
     try:
         while pending or running:
@@ -81,14 +81,14 @@ def run_jobs(
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 job = running.pop(future)
-                error = future.exception()
-                if isinstance(error, BrokenProcessPool):
+                failure = future.exception()
+                if isinstance(failure, BrokenProcessPool):
                     raise WsnasError(
                         "a worker process died (killed, or out of memory); what was finished is kept: "
                         "run the same command again, with fewer --workers if memory is short"
-                    ) from error
-                if isinstance(error, KeyboardInterrupt):
+                    ) from failure
+                if isinstance(failure, KeyboardInterrupt):
                     raise KeyboardInterrupt
-                yield job, error if error is not None else future.result()
+                yield job, failure if failure is not None else future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

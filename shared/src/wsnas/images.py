@@ -170,8 +170,8 @@ def load_splits(recipe: Recipe, device: torch.device) -> Splits:
     pixels = torch.from_numpy(train[0]).reshape(-1, train[0].shape[-1])
     mean = torch.stack([channel.double().mean() for channel in pixels.T]).float()
     std = torch.stack([channel.double().std(correction=0) for channel in pixels.T]).float().clamp_min(1.0)
-    parts = [Images(*part, mean, std, device) for part in (train, valid, test)]
-    return Splits(*parts, classes=classes)
+    on_device = [Images(*part, mean, std, device) for part in (train, valid, test)]
+    return Splits(on_device[0], on_device[1], on_device[2], classes)
 
 
 KNOWN = {"digits": (10, 1, 8), "cifar10": (10, 3, 32), "cifar100": (100, 3, 32), "imagenet16-120": (120, 3, 16)}
@@ -299,7 +299,8 @@ IMAGENET16_MD5 = {
 
 def imagenet16(root: Path, md5: dict[str, str] = IMAGENET16_MD5, classes: int = 120) -> Source:
     """ImageNet16-120 from its official pickled batches: the md5 of each file is checked before it is read."""
-    train, test = [], []
+    train: list[tuple[Pixels, Labels]] = []
+    test: list[tuple[Pixels, Labels]] = []
     for name, expected in md5.items():
         path = root / name
         try:
@@ -313,8 +314,8 @@ def imagenet16(root: Path, md5: dict[str, str] = IMAGENET16_MD5, classes: int = 
         pixels = np.asarray(batch["data"], dtype=np.uint8).reshape(len(labels), 3, 16, 16).transpose(0, 2, 3, 1)
         kept = labels < classes
         (test if name == "val_data" else train).append((pixels[kept], labels[kept]))
-    parts = [tuple(np.concatenate(arrays) for arrays in zip(*part, strict=True)) for part in (train, test)]
-    return Source(*parts, halve_test=True)  # type: ignore[arg-type]
+    joined = [(np.concatenate([p for p, _ in part]), np.concatenate([y for _, y in part])) for part in (train, test)]
+    return Source(joined[0], joined[1], halve_test=True)
 
 
 NUMPY_PICKLE = {
@@ -376,7 +377,7 @@ def npz(path: Path) -> Source:
         parts.append((pixels, labels.astype(np.int64)))
     if parts[0][0].shape[1:] != parts[1][0].shape[1:]:
         raise WsnasError(f"{path}: training and test images differ in size")
-    return Source(*parts)
+    return Source(parts[0], parts[1])
 
 
 def _class_folders(path: Path) -> list[str]:
@@ -396,7 +397,8 @@ def folder(path: Path) -> Source:
     classes = _class_folders(path / "train")
     parts = []
     for part in ("train", "test" if (path / "test").is_dir() else "val"):
-        pixels, labels = [], []
+        pixels: list[Pixels] = []
+        labels: list[int] = []
         for label, name in enumerate(classes):
             for file in sorted(p for p in (path / part / name).rglob("*") if p.is_file()):
                 try:

@@ -163,3 +163,15 @@ def _ceiling(agreement: float, seeds: int) -> Ceiling:
     positive = max(0.0, agreement)
     reliability = seeds * positive / (1 + (seeds - 1) * positive)
     return Ceiling(agreement, reliability, sqrt(reliability), seeds)
+
+
+def rank_bootstrap(scores: ArrayLike, truth: ArrayLike, seed: int = 0, resamples: int = 2000) -> Floats:
+    """[resamples] bootstrap draws of the mean Spearman of several judges with one truth.
+
+    scores [judges, n], truth [n]: the architectures are resampled, the same ones for every judge, so that
+    the spread is that of the sample of architectures, not of the judges.
+    """
+    judges, values = np.atleast_2d(np.asarray(scores, dtype=np.float64)), np.asarray(truth, dtype=np.float64)
+    picks = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    drawn = [_rank_correlation(judge[picks], values[picks]) for judge in judges]
+    return np.asarray(np.mean(drawn, axis=0))

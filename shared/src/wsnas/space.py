@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from wsnas.table import Table
 
 A = TypeVar("A", bound=Hashable)
+A_co = TypeVar("A_co", bound=Hashable, covariant=True)
 
 ENTRY_POINTS = "wsnas.spaces"
 
@@ -171,12 +172,12 @@ class SubSpace(Generic[A]):
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-class Paths(Protocol[A]):
+class Paths(Protocol[A_co]):
     """What a path sampler needs: a space or a sub-space."""
 
-    def sample(self, rng: np.random.Generator) -> A: ...
+    def sample(self, rng: np.random.Generator) -> A_co: ...
 
-    def fair_paths(self, rng: np.random.Generator) -> Sequence[A]: ...
+    def fair_paths(self, rng: np.random.Generator) -> Sequence[A_co]: ...
 
 
 def sample_distinct(space: Paths[A], count: int, rng: np.random.Generator) -> list[A]:

@@ -55,14 +55,7 @@ def train_supernet(
     """
     recipe = space.recipes["micro"] if recipe is None else recipe
     source = space if within is None else SubSpace(space, within)
-    identity = {
-        "kind": "supernet",
-        "space": space.name,
-        "recipe": recipe.to_json(),
-        "seed": seed,
-        "paths": path_samplers.name_of(paths),
-        "within": None if within is None else f"{len(within)} architectures {SubSpace(space, within).fingerprint()}",
-    }
+    identity = supernet_identity(space, recipe, seed, paths, within)
     where = Path("runs") / f"{space.name}-{digest(identity)}" if out is None else Path(out)
     chosen = choose_device(device)
     with process_group(chosen) as rank:
@@ -83,6 +76,24 @@ def train_supernet(
             train(model, splits.train, recipe.supernet, draw, seed=seed, run=run, amp=amp, report=report)
     steps = recipe.supernet.epochs * splits.train.steps(recipe.supernet.batch)
     return Supernet(space, recipe, model, splits, run, steps)
+
+
+def supernet_identity(
+    space: SearchSpace[Any],
+    recipe: Recipe,
+    seed: int,
+    paths: path_samplers.Sampler = path_samplers.uniform,
+    within: Sequence[Any] | None = None,
+) -> dict[str, Any]:
+    """Everything that decides a supernet's weights on a given device: two runs with one identity are one run."""
+    return {
+        "kind": "supernet",
+        "space": space.name,
+        "recipe": recipe.to_json(),
+        "seed": seed,
+        "paths": path_samplers.name_of(paths),
+        "within": None if within is None else f"{len(within)} architectures {SubSpace(space, within).fingerprint()}",
+    }
 
 
 def load_supernet(path: Path | str, device: str | None = None) -> Supernet:

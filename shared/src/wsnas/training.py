@@ -153,8 +153,8 @@ def average_gradients(parameters: list[nn.Parameter], world: int) -> None:
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([g.reshape(-1) for g in gradients])
     dist.all_reduce(flat)
-    flat /= world
-    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+    parts = torch.split(flat / world, [g.numel() for g in gradients])
+    for gradient, mean in zip(gradients, parts, strict=True):
         gradient.copy_(mean.view_as(gradient))
 
 
@@ -191,16 +191,16 @@ def tensorboard(run: Run | None) -> Iterator[Callable[[dict[str, float]], None]]
     if run is None:
         yield lambda line: None
         return
-    writer = SummaryWriter(str(run.path / "tensorboard"))  # type: ignore[no-untyped-call]
+    writer = SummaryWriter(str(run.path / "tensorboard"))
 
     def add(line: dict[str, float]) -> None:
         for name in ("loss", "lr"):
-            writer.add_scalar(name, line[name], line["step"])  # type: ignore[no-untyped-call]
+            writer.add_scalar(name, line[name], line["step"])
 
     try:
         yield add
     finally:
-        writer.close()  # type: ignore[no-untyped-call]
+        writer.close()
 
 
 def top1(logits: Tensor, labels: Tensor) -> Tensor:

@@ -143,7 +143,7 @@ def parameters(arch: Architecture, channels: int, cells: int, classes: int, inpu
 def macs(arch: Architecture, channels: int, cells: int, classes: int, inputs: int = 3, size: int = 32) -> int:
     """Multiply-adds of the convolutions and the linear layer that reach the output, one ``size`` x ``size`` image."""
     widths = [(channels * 2**stage, -((-size // 2**stage) ** 2)) for stage in range(3)]
-    total = inputs * channels * 9 * widths[0][1] + 4 * channels * classes
+    total: int = inputs * channels * 9 * widths[0][1] + 4 * channels * classes
     for (low, _), (high, area) in zip(widths, widths[1:], strict=False):
         total += area * (low * high * 9 + high * high * 9 + low * high)
     for _, used in plan(arch):

@@ -67,7 +67,7 @@ def import_table(path: Path) -> Table:
 
     Columns are cifar10 valid/test (trained on 25,000 images), cifar10-full test (on 50,000), cifar100 and
     imagenet16-120 valid/test, of 12 and 200 epochs, one a seed; CSV keeps its own names. ``Table.about`` counts
-    the architectures left out because they are not valid. ``failed`` marks a diverged training or one within
+    the architectures "dropped" because they are not valid. ``failed`` marks a diverged training or one within
     1.1 times chance. Raises WsnasError for a file that is missing, truncated, foreign or asks to run code, for a
     malformed architecture, and for one that is listed twice.
     """
@@ -86,7 +86,8 @@ def import_table(path: Path) -> Table:
             raise WsnasError(f"{path} is a table of the space {table.space}, not nb201; give one of nb201")
         return table
     raise WsnasError(
-        f"cannot read {path}: it is not a .pth, .csv, .csv.gz or .parquet file nor a directory; give {OFFICIAL}, unpacked"
+        f"cannot read {path}: it is neither a .pth, .csv, .csv.gz or .parquet file nor a directory; "
+        f"give {OFFICIAL}, unpacked"
     )
 
 
@@ -125,7 +126,7 @@ def _clean(path: Path, table: Table) -> Table:
     about = {
         **table.about,
         "architectures": str(len(archs)),
-        "dropped": f"{len(checked) - len(archs)} architectures that are not valid",
+        "dropped": f"{len(checked) - len(archs)} not valid",
     }
     parameters = None if table.parameters is None else table.parameters[kept]
     return Table("nb201", archs, columns, parameters, None if table.flops is None else table.flops[kept], failed, about)
@@ -185,8 +186,10 @@ def _result(states: Mapping[str, Any], where: Path, what: str) -> Result:
 
 
 def _nats(path: Path) -> Iterator[Result]:
-    """The results of a NATS-Bench topology directory, one file in memory at a time. ``meta`` is not needed:
-    each file names its architecture."""
+    """The results of a NATS-Bench topology directory, one file in memory at a time.
+
+    ``meta`` is not needed: each file names its architecture.
+    """
     files = [file for file in path.iterdir() if re.fullmatch(r"\d+\.pickle\.pbz2", file.name)]
     if not files:
         raise WsnasError(f"{path} holds no NNNNNN.pickle.pbz2; give {OFFICIAL}, unpacked")

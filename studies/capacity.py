@@ -1,0 +1,221 @@
+"""Figure 5, section 3: is weight sharing still effective on a space pruned to its best architectures?
+
+For k = 1, 2, 4 ... the best 1/k of the architectures by ground-truth validation score become the space.
+Supernets are trained on it by uniform sampling inside it, and up to N of its architectures are scored.
+For each k: the Spearman correlation with the ground truth, the highest correlation its noise allows, the
+top-10 architecture's test score, and the exact expectation of ten random ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from wsnas.cli import Command, chosen_recipe, progress
+from wsnas.figures import capacity_figure
+from wsnas.ground_truth import load_ground_truth
+from wsnas.metrics import noise_ceiling, pruned_ceiling, random_top_k, rank_bootstrap, spearman, top_k
+from wsnas.randomness import numpy_rng
+from wsnas.space import best_archs
+from wsnas.study import SupernetJob, Verdict, all_scores, chosen_spaces, sign_verdict, study_options, write_results
+
+K = 10  # of the top-k
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What is computed at a scale: factors, architectures scored a factor, validation images, supernet seeds."""
+
+    factors: tuple[int, ...]
+    architectures: int
+    seeds: int
+
+
+BUDGETS = {
+    "micro": Budget((1, 2, 4, 8, 16, 32), architectures=120, seeds=3),
+    "paper": Budget((1, 2, 4, 8, 16, 32, 64, 128), architectures=1000, seeds=3),
+}
+
+
+def analyse(
+    factor: int, scores: np.ndarray, valid: np.ndarray, test: np.ndarray, parameters: np.ndarray
+) -> dict[str, Any]:
+    """One factor's numbers. scores [seeds, n]; valid, test, parameters [n]; accuracies in percent."""
+    drawn = rank_bootstrap(scores, test)  # [resamples]: mean over supernets, architectures resampled
+    correlations = [spearman(score, test) for score in scores]
+    tops = [top_k(score, valid, test, K) for score in scores]
+    rng = numpy_rng(0, "random top-k", factor)
+    three = [top_k(rng.random(len(test)), valid, test, K) for _ in range(3)]
+    return {
+        "factor": factor,
+        "evaluated": len(test),
+        "correlation": float(np.mean(correlations)),
+        "correlation_low": float(np.quantile(drawn, 0.025)),
+        "correlation_high": float(np.quantile(drawn, 0.975)),
+        "correlation_seeds": correlations,
+        "parameters_correlation": spearman(parameters, test) if (parameters >= 0).all() else None,
+        "top10": float(np.mean(tops)),
+        "top10_seeds": tops,
+        "random_top10": random_top_k(valid, test, K),
+        "random_top10_draws": three,
+        "best": float(test.max()),
+        "bootstrap": drawn,
+    }
+
+
+def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
+    """The paper's statements about pruning, by rules on intervals."""
+
+    def advantage(row: dict[str, Any]) -> tuple[float, float]:
+        gains = [top - row["random_top10"] for top in row["top10_seeds"]]
+        return min(gains), max(gains)
+
+    def correlation_change(a: dict[str, Any], b: dict[str, Any]) -> tuple[float, float, str]:
+        difference = b["bootstrap"] - a["bootstrap"]
+        low, high = (float(q) for q in np.quantile(difference, [0.025, 0.975]))
+        change = b["correlation"] - a["correlation"]
+        return low, high, f"{change:+.2f} [{low:+.2f}, {high:+.2f}] from {a['factor']}x to {b['factor']}x"
+
+    first, last = rows[0], rows[-1]
+    at8 = next((row for row in rows if row["factor"] == 8), None)
+    verdicts = []
+    low, high, measured = correlation_change(first, last)
+    verdicts.append(
+        Verdict(
+            "pruning to the best lowers the correlation",
+            "section 3, Figure 5 (NAS-Bench-101)",
+            space,
+            "holds where the 95 % bootstrap interval of (correlation at the largest factor - at 1x) is below 0",
+            measured,
+            sign_verdict(-high, -low),
+        )
+    )
+    (low1, high1), (low2, high2) = advantage(first), advantage(last)
+    verdicts.append(
+        Verdict(
+            "the advantage over random shrinks with pruning",
+            "section 3, Figure 5 (NAS-Bench-101)",
+            space,
+            "holds where every supernet's top-10 advantage at the largest factor is below every one's at 1x",
+            f"{low1:+.2f} to {high1:+.2f} points at 1x, {low2:+.2f} to {high2:+.2f} at {last['factor']}x",
+            sign_verdict(low1 - high2, high1 - low2),
+        )
+    )
+    if at8 is not None and at8 is not last:
+        low8, high8 = advantage(at8)
+        verdicts.append(
+            Verdict(
+                "little advantage over random is left at 8x",
+                "section 3, Figure 5 (NAS-Bench-201)",
+                space,
+                "holds where all supernets' top-10 advantages at 8x are below half of the smallest at 1x; does not hold "
+                "where all are above half of the largest at 1x",
+                f"{low1:+.2f} to {high1:+.2f} points at 1x, {low8:+.2f} to {high8:+.2f} at 8x",
+                sign_verdict(low1 / 2 - high8, high1 / 2 - low8),
+            )
+        )
+        low, high, measured = correlation_change(at8, last)
+        verdicts.append(
+            Verdict(
+                "beyond 8x the correlation grows again",
+                "section 3, Figure 5 (NAS-Bench-201: up to 0.6 at 128x)",
+                space,
+                "holds where the 95 % bootstrap interval of (correlation at the largest factor - at 8x) is above 0",
+                measured,
+                sign_verdict(low, high),
+            )
+        )
+    return verdicts
+
+
+@click.command(cls=Command)
+@study_options
+@click.option("--factor", "factors", type=click.IntRange(1), multiple=True, help="Prune factors; repeatable.")
+@click.option("--architectures", type=click.IntRange(K + 1), help="Architectures scored a factor, at most.")
+@click.option("--truth", help="Data set of the ground truth; by default the supernet's.")
+def main(
+    spaces: tuple[str, ...],
+    seeds: int | None,
+    table: str | None,
+    resume: bool,
+    workers: int | None,
+    out: Path | None,
+    factors: tuple[int, ...],
+    architectures: int | None,
+    truth: str | None,
+    scale: str,
+    **recipe: Any,
+) -> None:
+    """Capacity of weight sharing on spaces pruned to their best architectures (Figure 5)."""
+    budget = BUDGETS[scale]
+    factors = tuple(sorted(set(factors))) or budget.factors
+    architectures = architectures or budget.architectures
+    seeds = seeds or budget.seeds
+    out = out or Path("runs") / f"study-capacity-{scale}"
+    panels, jobs, slots = [], [], []
+    for space in chosen_spaces(spaces):
+        chosen = chosen_recipe(space, scale, **recipe)
+        ground = load_ground_truth(space, truth or chosen.dataset, table)
+        dataset = truth or (chosen.dataset if chosen.dataset in ground.datasets else ground.datasets[0])
+        valid, test = ground.mean(dataset, "valid"), ground.mean(dataset, "test")
+        known = ~(np.isnan(valid) | np.isnan(test))
+        ground = ground.select([arch for arch, ok in zip(ground.archs, known, strict=True) if ok])
+        valid, test, each = valid[known], test[known], ground.seeds(dataset, "test")
+        panel = {"space": space, "recipe": chosen, "ground": ground, "dataset": dataset, "rows": []}
+        for factor in factors:
+            kept = best_archs(ground.archs, valid, factor)
+            if len(kept) <= K:
+                click.echo(f"{space.name}: left out {factor}x, which would keep {len(kept)} architectures")
+                continue
+            order = numpy_rng(0, "capacity", factor).permutation(len(kept))[:architectures]
+            scored = tuple(kept[int(i)] for i in order)
+            within = None if len(kept) == space.size else tuple(sorted(kept))
+            for seed in range(seeds):
+                jobs.append(
+                    SupernetJob(space.name, chosen, seed, within, scored, str(out.parent / "supernets"), resume)
+                )
+            ceiling = noise_ceiling(each) if factor == 1 else pruned_ceiling(each, factor)
+            slots.append((panel, factor, len(kept), scored, ceiling))
+        panels.append(panel)
+    with progress("capacity") as report:
+        scores = all_scores(jobs, workers, report)
+
+    rows, verdicts = [], []
+    for i, (panel, factor, kept_count, scored, ceiling) in enumerate(slots):
+        ground = panel["ground"].select(scored)
+        matrix = np.array([[result[arch] for arch in scored] for result in scores[i * seeds : (i + 1) * seeds]])
+        valid, test = ground.mean(panel["dataset"], "valid"), ground.mean(panel["dataset"], "test")
+        counted = [panel["space"].parameters(panel["space"].decode(a), panel["recipe"]) for a in scored]
+        row = analyse(factor, matrix, valid, test, np.array(counted))
+        row |= {"space": panel["space"].name, "architectures": kept_count}
+        row |= {"ceiling": None if ceiling is None else ceiling.ceiling}
+        row |= {"truth_agreement": None if ceiling is None else ceiling.agreement}
+        panel["rows"].append(row)
+    for panel in panels:
+        verdicts += verdicts_of(panel["space"].name, panel["rows"])
+        for row in panel["rows"]:
+            row.pop("bootstrap")
+            rows += [
+                {"space": row["space"], "factor": row["factor"], "seed": seed, "correlation": c, "top10": t}
+                | {name: row[name] for name in ("random_top10", "architectures", "evaluated", "ceiling", "best")}
+                for seed, (c, t) in enumerate(zip(row["correlation_seeds"], row["top10_seeds"], strict=True))
+            ]
+    settings = {"scale": scale, "factors": factors, "architectures": architectures, "seeds": seeds}
+    settings |= {panel["space"].name: panel["recipe"].to_json() | {"truth": panel["dataset"]} for panel in panels}
+    write_results(
+        out,
+        "capacity",
+        settings=settings,
+        rows=rows,
+        verdicts=verdicts,
+        results={panel["space"].name: panel["rows"] for panel in panels},
+        figure=capacity_figure(panels, scale, seeds),
+    )
+
+
+if __name__ == "__main__":
+    main()
