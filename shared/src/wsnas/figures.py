@@ -1,5 +1,6 @@
 """The paper's figures, with intervals. Colours are Okabe & Ito's: told apart by colour-blind readers, and in
-grey by marker and dash."""
+grey by marker and dash.
+"""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ class Run:
             )
 
     def records(self, kind: str) -> dict[str, dict[str, Any]]:
-        """key -> row of one kind, with its ``status``; empty where there are none."""
+        """Key -> row of one kind, with its ``status``; empty where there are none."""
         if not (self.path / "records.sqlite").exists():
             return {}
         with self._database() as database:

@@ -127,4 +127,4 @@ class NB201:
 
 SPACE = NB201()
 
-__all__ = ["MICRO", "PAPER", "SPACE", "NB201", "NB201Recipe"]
+__all__ = ["MICRO", "NB201", "PAPER", "SPACE", "NB201Recipe"]

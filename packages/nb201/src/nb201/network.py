@@ -12,7 +12,7 @@ The stand-alone network holds the convolutions its architecture names, under the
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -35,10 +35,11 @@ class ConvBN(nn.Module):
         return self.bn(self.conv(x))  # type: ignore[no-any-return]
 
 
-@lru_cache(maxsize=None)
+@cache
 def plan(arch: Architecture) -> tuple[tuple[int, tuple[tuple[int, int, int], ...]], ...]:
     """The edges to compute: ``((target, ((source, edge, op), ...)), ...)`` without ``none`` and without
-    nodes that do not reach the output. Leaving those out changes no output and no gradient."""
+    nodes that do not reach the output. Leaving those out changes no output and no gradient.
+    """
     live, steps = {3}, []
     for target in (3, 2, 1):
         if target in live:
@@ -142,7 +143,7 @@ def parameters(arch: Architecture, channels: int, cells: int, classes: int, inpu
 
 def macs(arch: Architecture, channels: int, cells: int, classes: int, inputs: int = 3, size: int = 32) -> int:
     """Multiply-adds of the convolutions and the linear layer that reach the output, one ``size`` x ``size`` image."""
-    widths = [(channels * 2**stage, -((-size // 2**stage) ** 2)) for stage in range(3)]
+    widths = [(channels * 2**stage, ((size - 1) // 2**stage + 1) ** 2) for stage in range(3)]
     total: int = inputs * channels * 9 * widths[0][1] + 4 * channels * classes
     for (low, _), (high, area) in zip(widths, widths[1:], strict=False):
         total += area * (low * high * 9 + high * high * 9 + low * high)

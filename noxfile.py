@@ -1,0 +1,85 @@
+"""Everything that is run here, each in an environment of its own: ``nox -l`` lists it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["tests", "lint", "types"]
+
+PACKAGES = sorted(path.parent.name for path in Path("packages").glob("*/pyproject.toml"))
+STUDIES = sorted(path.stem for path in Path("studies").glob("*.py"))
+BENCHMARKS = sorted(path.stem for path in Path("benchmarks").glob("*.py"))
+PINS = ("-c", "constraints.txt")
+
+
+def install(session: nox.Session, packages: list[str], *tools: str) -> None:
+    """The core, some space packages and some tools, all at the pinned versions."""
+    session.install(*PINS, "./shared", *(f"./packages/{package}" for package in packages), *tools)
+
+
+@nox.session
+@nox.parametrize("package", ["shared", *PACKAGES, "all"], ids=["shared", *PACKAGES, "all"])
+def tests(session: nox.Session, package: str) -> None:
+    """The tests of the core alone, of each space with the core alone, and of what crosses packages."""
+    if package == "shared":
+        install(session, [], "pytest", "hypothesis")
+        where = ["shared/tests"]
+    elif package == "all":
+        install(session, PACKAGES, "pytest", "hypothesis")
+        where = ["tests"]
+    else:
+        install(session, [package], "pytest", "hypothesis")
+        where = [f"packages/{package}/tests", "tests/test_contract.py"]
+    session.run("pytest", *where, *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and likely mistakes (ruff)."""
+    session.install(*PINS, "ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types (mypy, strict)."""
+    install(session, PACKAGES, "mypy")
+    session.run("mypy", "shared/src", *(f"packages/{package}/src" for package in PACKAGES), "studies", "benchmarks")
+
+
+def _study(name: str) -> None:
+    def run(session: nox.Session) -> None:
+        install(session, PACKAGES)
+        session.run("python", f"studies/{name}.py", *session.posargs)
+
+    run.__doc__ = f"The study {name}; options after --, e.g. nox -s study_{name} -- --space nb201."
+    nox.session(run, name=f"study_{name}")
+
+
+for study in STUDIES:
+    _study(study)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Timings, each against the textbook way in one run; names after -- choose, e.g. nox -s bench -- supernet_step."""
+    names = [name for name in session.posargs if name in BENCHMARKS] or BENCHMARKS
+    install(session, PACKAGES)
+    for name in names:
+        session.run("python", f"benchmarks/{name}.py", *(arg for arg in session.posargs if arg not in BENCHMARKS))
+
+
+@nox.session
+def pins(session: nox.Session) -> None:
+    """Writes constraints.txt anew: the newest versions that fit together, on every platform, without addresses."""
+    session.install("uv")
+    for_tools = Path(session.create_tmp()) / "tools.in"
+    for_tools.write_text("pytest\nhypothesis\nruff\nmypy\n")
+    command = ["uv", "pip", "compile", "--universal", "--python-version", "3.11", "--no-annotate", "--no-header", "--quiet"]
+    session.run(*command, "--upgrade", "--all-extras", "shared/pyproject.toml", str(for_tools), "-o", "constraints.txt")
