@@ -81,5 +81,6 @@ def pins(session: nox.Session) -> None:
     session.install("uv")
     for_tools = Path(session.create_tmp()) / "tools.in"
     for_tools.write_text("pytest\nhypothesis\nruff\nmypy\n")
-    command = ["uv", "pip", "compile", "--universal", "--python-version", "3.11", "--no-annotate", "--no-header", "--quiet"]
+    plain = ["--no-annotate", "--no-header", "--quiet"]
+    command = ["uv", "pip", "compile", "--universal", "--python-version", "3.11", *plain]
     session.run(*command, "--upgrade", "--all-extras", "shared/pyproject.toml", str(for_tools), "-o", "constraints.txt")

@@ -112,8 +112,8 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
                 "little advantage over random is left at 8x",
                 "section 3, Figure 5 (NAS-Bench-201)",
                 space,
-                "holds where all supernets' top-10 advantages at 8x are below half of the smallest at 1x; does not hold "
-                "where all are above half of the largest at 1x",
+                "holds where all supernets' top-10 advantages at 8x are below half of the smallest at 1x; does not "
+                "hold where all are above half of the largest at 1x",
                 f"{low1:+.2f} to {high1:+.2f} points at 1x, {low8:+.2f} to {high8:+.2f} at 8x",
                 sign_verdict(low1 / 2 - high8, high1 / 2 - low8),
             )

@@ -30,7 +30,9 @@ def calibrate(model: nn.Module, path: Any, batches: Iterable[Tensor]) -> None:
         # with momentum 1 the running statistics are this batch's own; torch keeps the unbiased variance
         x = inputs[0]
         samples, elements = len(x), x.numel() // x.shape[1]
-        assert isinstance(norm, _BatchNorm) and norm.running_mean is not None and norm.running_var is not None
+        assert isinstance(norm, _BatchNorm)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         mean, var = norm.running_mean * samples, norm.running_var * (samples * (elements - 1) / elements)
         if norm in sums:
             old_mean, old_var, old = sums[norm]

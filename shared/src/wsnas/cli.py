@@ -100,6 +100,15 @@ def chosen_recipe(space: SearchSpace[Any], scale: str, **changes: Any) -> Recipe
     return change_recipe(space.recipes[scale], **changes)
 
 
+def standalone_recipe(space: SearchSpace[Any], scale: str, **changes: Any) -> Recipe:
+    """As ``chosen_recipe``; ``epochs``, ``batch`` and ``lr`` are those of the stand-alone training."""
+    import dataclasses
+
+    own = {name: changes.pop(name) for name in ("epochs", "batch", "lr") if changes.get(name) is not None}
+    chosen = chosen_recipe(space, scale, **changes)
+    return dataclasses.replace(chosen, standalone=dataclasses.replace(chosen.standalone, **own))
+
+
 def _device(command: F) -> F:
     return click.option("--device", help="cpu, cuda or cuda:N; the GPU by default when there is one.")(command)
 
@@ -166,11 +175,20 @@ def train_supernet(
 @click.option("--arch", multiple=True, help="Evaluate this architecture instead; repeatable.")
 @click.option("--table", type=click.Path(), help="Draw the sample from this ground-truth table.")
 @click.option("--sample-seed", type=int, default=0, show_default=True)
+@click.option("--valid-images", type=click.IntRange(1), help="Score on this many; by default as the run's recipe says.")
 @_device
 def evaluate(
-    run: Path, sample: int, arch: tuple[str, ...], table: str | None, sample_seed: int, device: str | None
+    run: Path,
+    sample: int,
+    arch: tuple[str, ...],
+    table: str | None,
+    sample_seed: int,
+    valid_images: int | None,
+    device: str | None,
 ) -> None:
     """Score submodels of a trained supernet: calibrate, then validation accuracy."""
+    import dataclasses
+
     import numpy as np
 
     from wsnas.evaluation import evaluate as score
@@ -180,6 +198,9 @@ def evaluate(
     from wsnas.supernet import load_supernet
 
     supernet = load_supernet(run, device)
+    if valid_images is not None:
+        changed = dataclasses.replace(supernet.recipe, valid_images=valid_images)
+        supernet = dataclasses.replace(supernet, recipe=changed)
     rng = numpy_rng(sample_seed, "evaluate")
     archs: list[Any] = list(arch)
     if not archs:
@@ -213,7 +234,7 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
 
     found = Run.read(run)
     space = load_space(found.identity["space"])
-    trained_on = found.identity["recipe"]["dataset"]
+    trained_on = found.recipe["dataset"]
     truth = load_ground_truth(space, dataset or trained_on, table)
     if dataset is None:
         dataset = trained_on if trained_on in truth.datasets else truth.datasets[0]
@@ -234,15 +255,11 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
 @_device
 def train(space: str, arch: str, seed: int, out: Path | None, device: str | None, **recipe: Any) -> None:
     """Train the architecture ARCH of SPACE on its own: one row of ground truth."""
-    import dataclasses
-
     from wsnas.ground_truth import train_architecture
     from wsnas.space import digest, load_space
 
     found = load_space(space)
-    own = {name: recipe.pop(name) for name in ("epochs", "batch", "lr") if recipe[name] is not None}
-    chosen = chosen_recipe(found, **recipe)
-    chosen = dataclasses.replace(chosen, standalone=dataclasses.replace(chosen.standalone, **own))
+    chosen = standalone_recipe(found, **recipe)
     decoded = found.decode(arch)
     where = out or Path("runs") / f"{space}-alone-{digest({'arch': arch, 'recipe': chosen.to_json(), 'seed': seed})}"
     with progress(f"{space} stand-alone") as report:
@@ -274,7 +291,7 @@ def ground_truth(
     from wsnas.space import load_space, sample_distinct
 
     found = load_space(space)
-    chosen = chosen_recipe(found, **recipe)
+    chosen = standalone_recipe(found, **recipe)
     archs = sample_distinct(found, sample, numpy_rng(sample_seed, "ground truth"))
     with progress(f"{space} ground truth") as report:
         table = train_many(found, archs, out, chosen, seeds=range(seeds), workers=workers, report=report)

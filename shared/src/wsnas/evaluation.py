@@ -62,8 +62,9 @@ def evaluate(
     wanted = {space.encode(arch): arch for arch in (space.decode(a) if isinstance(a, str) else a for a in archs)}
     if not wanted:
         raise WsnasError("there is no architecture to evaluate")
-    settings = (supernet.step, recipe.calibration_batch, recipe.calibration_steps, recipe.valid_images)
-    kind = "evaluation step={:08d} calibration={}x{} images={}".format(*settings)
+    images = "all" if recipe.valid_images is None else f"{recipe.valid_images:08d}"
+    calibration = f"{recipe.calibration_batch}x{recipe.calibration_steps}"
+    kind = f"evaluation step={supernet.step:08d} images={images} calibration={calibration}"
     with supernet.run.writing(), stop_between_steps() as stopping:
         rows = supernet.run.records(kind) if resume else {}
         for done, (name, arch) in enumerate(wanted.items(), start=1):
@@ -79,7 +80,7 @@ def evaluate(
 
 
 def latest_scores(run: Run) -> dict[str, float]:
-    """Validation accuracy in percent by architecture, of the latest weights that were evaluated."""
+    """Validation accuracy in percent by architecture: of the latest weights, on the most images."""
     kinds = [kind for kind in run.kinds() if kind.startswith("evaluation ")]
     if not kinds:
         raise WsnasError(f"{run.path} has no evaluated submodels yet: run 'wsnas evaluate {run.path}' first")

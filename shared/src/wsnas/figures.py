@@ -5,6 +5,8 @@ grey by marker and dash.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -49,7 +51,7 @@ def _spread(labels: list[tuple[float, str, str]], axes: Axes, x: float, gap: flo
     order = np.argsort(points)
     placed = np.array(points, dtype=float)
     for _ in range(50):
-        for low, high in zip(order, order[1:], strict=False):
+        for low, high in pairwise(order):
             overlap = gap - (placed[high] - placed[low])
             if overlap > 0:
                 placed[low] -= overlap / 2
@@ -61,6 +63,7 @@ def _spread(labels: list[tuple[float, str, str]], axes: Axes, x: float, gap: flo
 def capacity_figure(panels: Sequence[Mapping[str, Any]], scale: str, seeds: int) -> Figure:
     """Figure 5: a column a space; correlation above, top-10 against random below, over the prune factor."""
     with plt.rc_context(STYLE):
+        figure: Figure
         figure, grid = plt.subplots(
             2, len(panels), figsize=(1.2 + 5.4 * len(panels), 6.4), squeeze=False, sharex="col", layout="constrained"
         )
@@ -96,7 +99,7 @@ def capacity_figure(panels: Sequence[Mapping[str, Any]], scale: str, seeds: int)
                 )
             upper.set_ylim(min(-0.25, float(np.nanmin(line("correlation_low"))) - 0.05), 1.03)
             upper.set_ylabel("Spearman correlation with ground truth")
-            about = f"{recipe.dataset if '/' not in recipe.dataset else recipe.dataset.rsplit('/', 1)[-1]}, ground truth {panel['dataset']}"
+            about = f"{Path(recipe.dataset).name}, ground truth {panel['dataset']}"
             upper.set_title(f"{panel['space'].name}  ({about})", loc="left", fontweight="bold", fontsize=10)
             _spread(labels, upper, x[-1])
 
@@ -131,8 +134,8 @@ def capacity_figure(panels: Sequence[Mapping[str, Any]], scale: str, seeds: int)
             evaluated = max(row["evaluated"] for row in rows)
             valid = "all" if recipe.valid_images is None else f"{recipe.valid_images:,}"
             note = (
-                f"scale {scale}: {recipe.supernet.epochs} epochs, batch {recipe.supernet.batch}, {seeds} supernets a factor, "
-                f"up to {evaluated} architectures, {valid} validation images"
+                f"scale {scale}: {recipe.supernet.epochs} epochs, batch {recipe.supernet.batch}, "
+                f"{seeds} supernets a factor, up to {evaluated} architectures, {valid} validation images"
             )
             lower.annotate(note, (0, -0.27), xycoords="axes fraction", fontsize=7, color=GREY)
         figure.suptitle(
@@ -150,6 +153,7 @@ def capacity_figure(panels: Sequence[Mapping[str, Any]], scale: str, seeds: int)
 def spaces_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Table 1 drawn: size, duplicates, and the spread of parameters and multiply-adds of each space."""
     with plt.rc_context(STYLE):
+        figure: Figure
         figure, grid = plt.subplots(1, 3, figsize=(11, 1.6 + 0.7 * len(rows)), layout="constrained")
         names = [row["space"] for row in rows]
         y = np.arange(len(rows))[::-1]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from wsnas.calibration import calibrate
 from wsnas.devices import choose_device, place
 from wsnas.errors import Diverged, WsnasError
 from wsnas.evaluation import score
@@ -32,12 +33,11 @@ from wsnas.training import Report, train
 
 @dataclass(frozen=True)
 class Trained:
-    """One stand-alone training. Accuracies in percent; ``half_*`` after half of the epochs."""
+    """One stand-alone training. Accuracies in percent; ``half_valid`` after half of the epochs."""
 
     valid: float
     test: float
     half_valid: float
-    half_test: float
     seconds: float
     status: str = "ok"  # or "diverged"
 
@@ -67,27 +67,21 @@ def train_architecture(
         network = place(space.network(arch, recipe), chosen)
     training = recipe.standalone
     started = time.perf_counter()
-    half = (math.nan, math.nan)
-
-    def measure() -> tuple[float, float]:
-        network.eval()
-        valid, test = (score(network, arch, part, recipe.evaluation_batch)[0] for part in (splits.valid, splits.test))
-        network.train()
-        return valid, test
+    half = math.nan
 
     def on_epoch(done: int) -> None:
         nonlocal half
         if done == training.epochs // 2:
-            half = measure()
+            half, _ = score(network, arch, splits.valid, recipe.evaluation_batch)
+            network.train()
             if run is not None:
-                run.record("half", "valid, test", {"valid": half[0], "test": half[1]})
+                run.record("half", "valid", {"accuracy": half})
 
     run = None
     if out is not None:
         identity = {"kind": "stand-alone", "space": space.name, "arch": space.encode(arch)}
-        run = Run.open(Path(out), {**identity, "recipe": recipe.to_json(), "seed": seed})
-        stored = run.records("half").get("valid, test")
-        half = (stored["valid"], stored["test"]) if stored else half
+        run = Run.open(Path(out), {**identity, "recipe": recipe.to_json(), "seed": seed}, recipe.to_json())
+        half = run.records("half").get("valid", {}).get("accuracy", math.nan)
 
     def work() -> None:
         train(
@@ -106,8 +100,11 @@ def train_architecture(
     else:
         with run.writing(), run.sitting(chosen):
             work()
-    valid, test = measure()
-    trained = Trained(valid, test, *half, seconds=time.perf_counter() - started)
+    if training.average:  # the running statistics are those of the weights before they were averaged
+        images = recipe.calibration_batch * recipe.calibration_steps
+        calibrate(network, arch, (x for x, _ in splits.train.ordered(recipe.calibration_batch, images)))
+    valid, test = (score(network, arch, part, recipe.evaluation_batch)[0] for part in (splits.valid, splits.test))
+    trained = Trained(valid, test, half, seconds=time.perf_counter() - started)
     if run is not None:
         run.record("training", space.encode(arch), asdict(trained))
     return trained
@@ -124,7 +121,7 @@ def _train_job(job: tuple[str, Recipe, str, int]) -> Trained:
     try:
         return train_architecture(load_space(name), arch, recipe, seed=seed, splits=splits)
     except Diverged:
-        return Trained(math.nan, math.nan, math.nan, math.nan, math.nan, "diverged")
+        return Trained(math.nan, math.nan, math.nan, math.nan, "diverged")
 
 
 def train_many(
@@ -144,7 +141,8 @@ def train_many(
     """
     recipe = space.recipes["micro"] if recipe is None else recipe
     seeds = tuple(seeds)
-    run = Run.open(out, {"kind": "ground truth", "space": space.name, "recipe": recipe.to_json()})
+    identity = {"kind": "ground truth", "space": space.name, "recipe": recipe.to_json()}
+    run = Run.open(out, identity, recipe.to_json())
     first: dict[str, str] = {}  # training key -> the architecture that is trained for it
     for arch in archs:
         first.setdefault(space.training_key(arch), space.encode(arch))
@@ -180,7 +178,6 @@ def table_of(space: SearchSpace[Any], archs: Sequence[Any], run: Run, recipe: Re
             ("valid", "valid", epochs),
             ("test", "test", epochs),
             ("half_valid", "valid", epochs // 2),
-            ("half_test", "test", epochs // 2),
         ):
             values = [np.nan if row.get(field) is None else row[field] for row in found]
             columns[Column(recipe.dataset, split, budget, seed)] = np.array(values, dtype=np.float64)

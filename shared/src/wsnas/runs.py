@@ -41,9 +41,10 @@ class Run:
 
     path: Path
     identity: Mapping[str, Any]
+    recipe: Mapping[str, Any]  # as it was when the run began: also what does not decide its weights
 
     @staticmethod
-    def open(path: Path, identity: Mapping[str, Any]) -> Run:
+    def open(path: Path, identity: Mapping[str, Any], recipe: Mapping[str, Any]) -> Run:
         """The run at ``path``, new or to be continued; refused when it is another run."""
         identity = json.loads(json.dumps(identity))  # tuples become lists, as they will be read back
         if (path / "run.json").exists():
@@ -59,11 +60,12 @@ class Run:
         described = {
             "format": FORMAT,
             "identity": identity,
+            "recipe": recipe,
             "environment": environment(),
             "command": " ".join(sys.argv),
         }
         atomic_write(path / "run.json", json.dumps(described, indent=1).encode())
-        return Run(path, identity)
+        return Run(path, identity, recipe)
 
     @staticmethod
     def read(path: Path) -> Run:
@@ -72,7 +74,7 @@ class Run:
             described = json.loads((path / "run.json").read_text())
             if described["format"] != FORMAT:
                 raise WsnasError(f"{path} was written by another version of wsnas (format {described['format']})")
-            return Run(path, described["identity"])
+            return Run(path, described["identity"], described["recipe"])
         except FileNotFoundError as error:
             raise WsnasError(f"{path} is not a run directory (it has no run.json)") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -121,7 +123,8 @@ class Run:
         if difference is not None:
             name, there, own = difference
             raise WsnasError(
-                f"{path} is a checkpoint of another recipe: its {name} is {there!r}, this run's is {own!r}; move it away"
+                f"{path} is a checkpoint of another recipe: its {name} is {there!r}, this run's is {own!r}; "
+                "move it away"
             )
         return dict(state)
 
@@ -157,7 +160,8 @@ class Run:
             try:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute(
-                    "CREATE TABLE IF NOT EXISTS records (kind TEXT, key TEXT, status TEXT, data TEXT, PRIMARY KEY (kind, key))"
+                    "CREATE TABLE IF NOT EXISTS records "
+                    "(kind TEXT, key TEXT, status TEXT, data TEXT, PRIMARY KEY (kind, key))"
                 )
                 with connection:
                     yield connection
@@ -165,8 +169,8 @@ class Run:
                 connection.close()
         except sqlite3.Error as error:
             raise WsnasError(
-                f"cannot use {path} ({error}): rows already committed are intact; free some space, or move the file away "
-                "if it is damaged, then run the same command again"
+                f"cannot use {path} ({error}): rows already committed are intact; free some space, or move the "
+                "file away if it is damaged, then run the same command again"
             ) from error
 
     def record(self, kind: str, key: str, data: Mapping[str, Any], status: str = "ok") -> None:

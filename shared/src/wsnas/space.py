@@ -41,7 +41,9 @@ class Training:
     epochs: int
     batch: int  # images a step, over all devices together
     lr: float  # initial learning rate
-    decay: Literal["cosine-epoch", "cosine-step", "fixed"] = "cosine-epoch"  # to 0, stepped per ...
+    decay: Literal["cosine-epoch", "cosine-step", "linear-step", "fixed"] = "cosine-epoch"  # to 0, stepped per ...
+    warmup: float = 0.0  # fraction of all steps in which the learning rate rises linearly to ``lr`` (linear-step)
+    average: float = 0.0  # the final weights are the mean over this last fraction of all steps; 0 is off
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 0.0  # L2, on every trainable weight a step used

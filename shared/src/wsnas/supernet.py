@@ -44,6 +44,7 @@ def train_supernet(
     device: str | None = None,
     amp: bool | None = None,
     splits: Splits | None = None,
+    checkpoint_seconds: float = 30.0,
     report: Report | None = None,
 ) -> Supernet:
     """Trains a supernet of ``space`` and returns it; continues, or just loads, one that is there already.
@@ -51,7 +52,7 @@ def train_supernet(
     ``recipe``: by default the micro one. ``within``: the architectures of a sub-space to draw paths from.
     ``out``: the run directory, by default ``runs/<space>-<digest of everything that decides the result>``.
     Same seed and device: same weights, also through a kill and a resume. ``splits``: the recipe's data,
-    when it is already on the device.
+    when it is already on the device. ``checkpoint_seconds``: how much work a kill may cost.
     """
     recipe = space.recipes["micro"] if recipe is None else recipe
     source = space if within is None else SubSpace(space, within)
@@ -59,7 +60,7 @@ def train_supernet(
     where = Path("runs") / f"{space.name}-{digest(identity)}" if out is None else Path(out)
     chosen = choose_device(device)
     with process_group(chosen) as rank:
-        run = Run.open(where, identity) if rank == 0 else Run(where, identity)
+        run = Run.open(where, identity, recipe.to_json()) if rank == 0 else Run(where, identity, recipe.to_json())
         if dist.is_initialized():
             dist.barrier()  # nobody looks for a checkpoint before the directory is known to be this run's
         splits = space.loaders(recipe, chosen) if splits is None else splits
@@ -69,13 +70,29 @@ def train_supernet(
         def draw(step: int) -> path_samplers.Step:
             return paths(source, numpy_rng(seed, "paths", step))
 
+        def work() -> None:
+            train(
+                model,
+                splits.train,
+                recipe.supernet,
+                draw,
+                seed=seed,
+                run=run,
+                amp=amp,
+                checkpoint_seconds=checkpoint_seconds,
+                report=report,
+            )
+
         if rank == 0:
             with run.writing(), run.sitting(chosen):
-                train(model, splits.train, recipe.supernet, draw, seed=seed, run=run, amp=amp, report=report)
+                work()
         else:
-            train(model, splits.train, recipe.supernet, draw, seed=seed, run=run, amp=amp, report=report)
+            work()
     steps = recipe.supernet.epochs * splits.train.steps(recipe.supernet.batch)
     return Supernet(space, recipe, model, splits, run, steps)
+
+
+NOT_OF_THE_SUPERNET = {"standalone", "calibration_batch", "calibration_steps", "evaluation_batch", "valid_images"}
 
 
 def supernet_identity(
@@ -89,7 +106,7 @@ def supernet_identity(
     return {
         "kind": "supernet",
         "space": space.name,
-        "recipe": recipe.to_json(),
+        "recipe": {name: value for name, value in recipe.to_json().items() if name not in NOT_OF_THE_SUPERNET},
         "seed": seed,
         "paths": path_samplers.name_of(paths),
         "within": None if within is None else f"{len(within)} architectures {SubSpace(space, within).fingerprint()}",
@@ -102,7 +119,7 @@ def load_supernet(path: Path | str, device: str | None = None) -> Supernet:
     if run.identity.get("kind") != "supernet":
         raise WsnasError(f"{path} is a {run.identity.get('kind')} run, not a supernet's")
     space = load_space(run.identity["space"])
-    recipe = recipe_from_json(space.recipes["micro"], run.identity["recipe"])
+    recipe = recipe_from_json(space.recipes["micro"], run.recipe)
     chosen = choose_device(device)
     state = run.load_checkpoint(chosen)
     if state is None:

@@ -31,9 +31,14 @@ Report = Callable[[int, int, str], None]  # (steps done, steps in all, what to s
 
 
 def learning_rate(training: Training, step: int, steps_per_epoch: int) -> float:
-    """The step's learning rate: fixed, or half a cosine to 0 over the epochs, stepped per epoch or step."""
+    """The step's learning rate: fixed; half a cosine to 0 over the epochs, stepped per epoch or step; or a
+    straight line up and one down to 0, stepped per step."""
     if training.decay == "fixed":
         return training.lr
+    if training.decay == "linear-step":
+        total, rise = training.epochs * steps_per_epoch, training.warmup
+        up = (step + 1) / (rise * total) if rise else 1.0
+        return training.lr * min(up, (1 - step / total) / (1 - rise))
     done = step // steps_per_epoch if training.decay == "cosine-epoch" else step / steps_per_epoch
     return training.lr * 0.5 * (1 + math.cos(math.pi * done / training.epochs))
 
@@ -58,7 +63,7 @@ def train(
     a CPU). ``on_epoch(epochs done)`` may look at the model between epochs; it must leave it in train mode.
     Under ``torchrun`` every rank takes its share of the batch and of the same paths; gradients are averaged.
     Raises Diverged on a loss that is not finite (the last checkpoint is from before), KeyboardInterrupt
-    after saving a checkpoint.
+    after saving a checkpoint. Where the weights were averaged, batch norm must be calibrated afterwards.
     """
     device = images.device
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -74,12 +79,15 @@ def train(
     )
     per_epoch = images.steps(training.batch)
     total = training.epochs * per_epoch
+    average_from = total - round(training.average * total)  # the first step whose weights enter the average
+    average: list[Tensor] = []
     step, loss_sum, metrics_size = 0, torch.zeros((), dtype=torch.float64, device=device), 0
 
     state = run.load_checkpoint(device) if run is not None else None
     if run is not None and state is not None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
+        average = state["average"]
         step, loss_sum, metrics_size = state["step"], state["loss_sum"].to(device), state["metrics_size"]
     if run is not None and rank == 0:
         run.cut_back("metrics.jsonl", metrics_size)
@@ -98,6 +106,7 @@ def train(
                 {
                     "model": model.state_dict(),
                     "optimizer": optimizer.state_dict(),
+                    "average": average,
                     "step": step,
                     "loss_sum": loss_sum,
                     "metrics_size": metrics_size,
@@ -124,6 +133,13 @@ def train(
                     nn.utils.clip_grad_norm_(parameters, training.clip, foreach=True)
                 optimizer.step()
                 step += 1
+                if step > average_from:
+                    if not average:
+                        average = [p.detach().clone() for p in parameters]
+                    else:  # the running mean of as many weights as steps since average_from
+                        torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 / (step - average_from))
+                    if step == total:
+                        torch._foreach_copy_([p.detach() for p in parameters], average)
                 if report is not None and rank == 0:
                     report(step, total, f"epoch {epoch + 1} of {training.epochs}")
                 if step % per_epoch == 0:  # an epoch is done: one line of metrics

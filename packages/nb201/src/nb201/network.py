@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -145,7 +146,7 @@ def macs(arch: Architecture, channels: int, cells: int, classes: int, inputs: in
     """Multiply-adds of the convolutions and the linear layer that reach the output, one ``size`` x ``size`` image."""
     widths = [(channels * 2**stage, ((size - 1) // 2**stage + 1) ** 2) for stage in range(3)]
     total: int = inputs * channels * 9 * widths[0][1] + 4 * channels * classes
-    for (low, _), (high, area) in zip(widths, widths[1:], strict=False):
+    for (low, _), (high, area) in pairwise(widths):
         total += area * (low * high * 9 + high * high * 9 + low * high)
     for _, used in plan(arch):
         for _, _, op in used:

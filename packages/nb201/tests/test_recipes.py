@@ -1,0 +1,155 @@
+"""The recipes against the numbers as they are printed, and the ground truth that ships with the package."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from nb201 import SPACE
+from wsnas.ground_truth import load_ground_truth, train_architecture
+from wsnas.images import shape_of
+from wsnas.metrics import noise_ceiling
+from wsnas.runs import environment
+from wsnas.table import Table
+
+PAPER = SPACE.recipes["paper"]
+MICRO = SPACE.recipes["micro"]
+
+
+def test_supernet_recipe_is_table_2() -> None:
+    """Column NASBench-201 of Table 2, as printed; SGD's momentum is not in it and is our choice."""
+    table_2 = {
+        "batch": 256,
+        "lr": 0.05,
+        "decay": "cosine-epoch",
+        "weight_decay": 5e-4,
+        "clip": 5.0,
+        "epochs": 1000,
+    }
+    assert {name: getattr(PAPER.supernet, name) for name in table_2} == table_2
+    assert PAPER.supernet.momentum == 0.9
+    assert (PAPER.calibration_batch, PAPER.calibration_steps) == (400, 25)  # "400 / 25"
+    assert PAPER.dataset == "cifar100"
+    assert (PAPER.channels, PAPER.cells) == (16, 5)
+
+
+def test_standalone_recipe_is_the_benchmarks() -> None:
+    """Dong & Yang (2020), Table 1: SGD with Nesterov, cosine from 0.1 to 0 over 200 epochs, flip and crop 4."""
+    table_1 = {
+        "epochs": 200,
+        "batch": 256,
+        "lr": 0.1,
+        "decay": "cosine-epoch",
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 5e-4,
+        "clip": 0.0,
+        "flip": True,
+        "crop": 4,
+        "cutout": 0,
+    }
+    assert dataclasses.asdict(PAPER.standalone) == table_1
+
+
+@pytest.mark.parametrize(
+    ("dataset", "classes", "inputs", "side"),
+    [("cifar10", 10, 3, 32), ("cifar100", 100, 3, 32), ("imagenet16-120", 120, 3, 16)],
+)
+def test_the_class_count_follows_the_data_set(dataset: str, classes: int, inputs: int, side: int) -> None:
+    recipe = dataclasses.replace(PAPER, dataset=dataset, channels=4, cells=1)
+    one = next(iter(SPACE))
+    for network in (SPACE.network(one, recipe), SPACE.supernet(recipe)):
+        assert network.classifier.out_features == classes
+        assert network.stem.conv.in_channels == inputs
+    assert shape_of(dataset) == (classes, inputs, side)
+
+
+def test_micro_images_are_what_the_networks_are_told() -> None:
+    """``shape_of`` is a table; the images themselves must agree with it."""
+    splits = SPACE.loaders(MICRO, torch.device("cpu"))
+    classes, inputs, side = shape_of(MICRO.dataset)
+    for part in (splits.train, splits.valid, splits.test):
+        x, y = next(iter(part.ordered(7)))
+        assert x.shape == (7, inputs, side, side)
+        assert set(part.labels.unique().tolist()) == set(range(classes))
+        assert y.tolist() == part.labels[:7].tolist()
+
+
+# the shipped ground truth ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Table:
+    assert SPACE.micro_table.exists(), "packages/nb201/src/nb201/micro.parquet must ship with the package"
+    return load_ground_truth(SPACE)
+
+
+def test_shipped_table_is_whole(shipped: Table) -> None:
+    """At least 1,000 architectures, 3 seeds, validation and test, at full and at half budget, none missing."""
+    assert shipped.space == "nb201"
+    assert len(shipped) >= 1000
+    assert len(set(shipped.archs)) == len(shipped)
+    epochs = MICRO.standalone.epochs
+    for split in ("valid", "test"):
+        for budget in (epochs, epochs // 2):
+            values = shipped.seeds(MICRO.dataset, split, budget)
+            assert values.shape == (len(shipped), 3)
+            assert np.isfinite(values).mean() > 0.99
+            assert values[np.isfinite(values)].min() >= 0
+            assert values[np.isfinite(values)].max() <= 100
+    assert np.nanmean(shipped.mean(MICRO.dataset, "test")) > np.nanmean(
+        shipped.mean(MICRO.dataset, "test", epochs // 2)
+    )
+
+
+def test_shipped_table_is_of_this_recipe(shipped: Table) -> None:
+    """Its provenance names the recipe that the package has now, and its counts are those of its networks."""
+    assert shipped.about["recipe"] == str(MICRO.to_json())
+    assert shipped.parameters is not None
+    for row in range(0, len(shipped), 97):
+        network = SPACE.network(SPACE.decode(shipped.archs[row]), MICRO)
+        assert shipped.parameters[row] == sum(p.numel() for p in network.parameters())
+
+
+def test_shipped_table_is_a_sample_of_the_space(shipped: Table) -> None:
+    """Each operation about as often on each edge as in the whole space: within 5 standard errors."""
+    whole = np.array([one.ops for one in SPACE])
+    drawn = np.array([SPACE.decode(name).ops for name in shipped.archs])
+    for op in range(5):
+        share, found = (whole == op).mean(0), (drawn == op).mean(0)
+        assert (np.abs(found - share) < 5 * np.sqrt(share * (1 - share) / len(drawn))).all()
+
+
+def test_shipped_table_can_be_trusted(shipped: Table) -> None:
+    """Spearman-Brown reliability of the seeds' mean, test accuracy."""
+    seeds = shipped.seeds(MICRO.dataset, "test")
+    ceiling = noise_ceiling(seeds[np.isfinite(seeds).all(1)])
+    assert ceiling is not None
+    assert ceiling.seeds == 3
+    assert ceiling.reliability >= 0.9
+
+
+def test_shipped_rows_are_what_training_gives(shipped: Table) -> None:
+    """Two rows trained again: within 3 points; to the last image where processor and torch are the table's.
+
+    The table's numbers are float32, and another instruction set or torch rounds differently.
+    """
+    torch.set_num_threads(1)
+    recorded = shipped.about.get("environment", "")
+    here = environment()
+    same = bool(recorded) and all(here[name] in recorded for name in ("torch", "cpu", "machine"))
+    splits = SPACE.loaders(MICRO, torch.device("cpu"))
+    epochs = MICRO.standalone.epochs
+    by_size = np.argsort(shipped.parameters if shipped.parameters is not None else np.zeros(len(shipped)))
+    for row in (int(by_size[len(by_size) // 4]), int(by_size[len(by_size) // 2])):
+        trained = train_architecture(SPACE, shipped.archs[row], MICRO, seed=0, device="cpu", splits=splits)
+        for split, budget, value in (
+            ("valid", epochs, trained.valid),
+            ("test", epochs, trained.test),
+            ("test", epochs // 2, trained.half_test),
+        ):
+            expected = float(shipped.seeds(MICRO.dataset, split, budget)[row, 0])
+            assert value == pytest.approx(expected, abs=1e-3 if same else 3.0), (shipped.archs[row], split, budget)

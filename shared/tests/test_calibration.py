@@ -1,0 +1,138 @@
+"""Recalibrated statistics against NumPy on the activations that reach each batch norm."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from toy_space import ALL, Arch, Net
+
+from wsnas.calibration import calibrate
+
+SIZES = (5, 16, 11)
+
+
+def batches() -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(n, 3, 8, 8, generator=generator) * (i + 1) + i for i, n in enumerate(SIZES)]
+
+
+def net(seed: int = 0) -> Net:
+    torch.manual_seed(seed)
+    return Net(4)
+
+
+def statistics(model: nn.Module) -> dict[str, np.ndarray]:
+    return {name: b.numpy().copy() for name, b in model.named_buffers() if name.endswith(("mean", "var"))}
+
+
+def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_the_average_over_batches_is_weighted_by_samples_and_its_variance_is_biased() -> None:
+    """Every batch norm of the path, against NumPy in float64 on the inputs that it saw."""
+    model, path = net(), Arch((0, 2, 1))
+    on_path = [layer[op][2] for layer, op in zip(model.layers, ("conv3", "pool", "conv1"), strict=True)]
+    seen: dict[nn.Module, list[np.ndarray]] = {norm: [] for norm in on_path}
+    hooks = [norm.register_forward_pre_hook(lambda m, x: seen[m].append(x[0].double().numpy())) for norm in on_path]
+    calibrate(model, path, batches())
+    for hook in hooks:
+        hook.remove()
+    for norm in on_path:
+        assert [len(x) for x in seen[norm]] == list(SIZES)
+        mean = sum(len(x) * x.mean((0, 2, 3)) for x in seen[norm]) / sum(SIZES)
+        var = sum(len(x) * ((x - x.mean((0, 2, 3), keepdims=True)) ** 2).mean((0, 2, 3)) for x in seen[norm])
+        np.testing.assert_allclose(norm.running_mean, mean, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(norm.running_var, var / sum(SIZES), rtol=1e-4)
+
+
+def test_the_biased_variance_is_told_from_the_unbiased_one() -> None:
+    """Two values a channel: the biased variance is half the unbiased one, so a mistake is a factor of 2."""
+
+    class One(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(1)
+
+        def forward(self, x: Tensor, path: object) -> Tensor:
+            return self.norm(x)
+
+    model = One()
+    calibrate(model, None, [torch.tensor([[1.0], [3.0]]), torch.tensor([[10.0], [20.0]])])
+    assert model.norm.running_mean.item() == pytest.approx((2 + 15) / 2)
+    assert model.norm.running_var.item() == pytest.approx((1 + 25) / 2)
+
+
+def test_momentum_and_earlier_statistics_play_no_part() -> None:
+    first, second = net(), net()
+    for module in second.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.003
+            module.running_mean.fill_(7)
+            module.running_var.fill_(9)
+            module.num_batches_tracked.fill_(1234)
+    for model in (first, second):
+        calibrate(model, ALL[5], batches())
+    same(statistics(first), statistics(second))
+    assert {m.momentum for m in second.modules() if isinstance(m, nn.BatchNorm2d)} == {0.003}
+    assert {m.momentum for m in first.modules() if isinstance(m, nn.BatchNorm2d)} == {0.1}
+
+
+def test_batch_norms_off_the_path_are_reset() -> None:
+    model = net()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.fill_(7)
+            module.running_var.fill_(9)
+    calibrate(model, Arch((1, 1, 1)), batches())
+    for layer in model.layers:
+        for op in ("conv3", "pool"):
+            assert not layer[op][2].running_mean.any()
+            assert (layer[op][2].running_var == 1).all()
+        assert (layer["conv1"][2].running_mean != 7).all()
+
+
+def test_two_submodels_give_the_same_numbers_in_either_order() -> None:
+    model, x = net(), torch.randn(9, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+    def logits(path: Arch) -> Tensor:
+        calibrate(model, path, batches())
+        with torch.no_grad():
+            return model(x, path)
+
+    a, b = ALL[3], ALL[22]
+    first = logits(a), logits(b)
+    second = logits(b), logits(a)
+    assert torch.equal(first[0], second[1])
+    assert torch.equal(first[1], second[0])
+    assert not torch.equal(first[0], first[1])
+
+
+def test_the_model_is_left_in_eval_mode_with_its_weights_and_without_gradients() -> None:
+    model = net()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    calibrate(model, ALL[0], batches())
+    assert not any(module.training for module in model.modules())
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name])
+        assert parameter.grad is None
+
+
+def test_momentum_comes_back_after_an_exception_and_the_next_calibration_is_clean() -> None:
+    model = net()
+
+    def broken() -> object:
+        yield batches()[0]
+        raise RuntimeError("no more images")
+
+    with pytest.raises(RuntimeError, match="no more images"):
+        calibrate(model, ALL[0], broken())  # type: ignore[arg-type]
+    assert {m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm2d)} == {0.1}
+    assert not any(m._forward_hooks for m in model.modules())
+    calibrate(model, ALL[0], batches())
+    fresh = net()
+    calibrate(fresh, ALL[0], batches())
+    same(statistics(model), statistics(fresh))

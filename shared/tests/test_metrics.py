@@ -1,0 +1,240 @@
+"""Rank metrics against scipy, brute force and hand computation."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from wsnas.errors import WsnasError
+from wsnas.metrics import (
+    correlation,
+    correlation_matrix,
+    noise_ceiling,
+    pruned_ceiling,
+    random_top_k,
+    rank_bootstrap,
+    spearman,
+    top_k,
+)
+
+DATA = Path(os.environ.get("WSNAS_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=2, max_size=30))
+def test_spearman_is_scipys_also_with_ties(pairs: list[tuple[int, int]]) -> None:
+    x, y = (np.array(side, dtype=float) for side in zip(*pairs, strict=True))
+    if len(set(x)) == 1 or len(set(y)) == 1:
+        assert spearman(x, y) == 0.0  # scipy says NaN: no order to agree with
+    else:
+        assert spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+
+
+def test_spearman_of_a_perfect_and_a_reversed_order() -> None:
+    x = np.array([0.1, 5.0, 5.1, 1e6])
+    assert spearman(x, np.exp(-x / 1e6)) == pytest.approx(-1)
+    assert spearman(x, x**3) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_number_that_is_not_finite_is_refused(bad: float) -> None:
+    good = np.arange(10.0)
+    spoiled = np.where(good == 4, bad, good)
+    for x, y in ((good, spoiled), (spoiled, good)):
+        with pytest.raises(WsnasError, match="finite"):
+            spearman(x, y)
+        with pytest.raises(WsnasError, match="finite"):
+            correlation(x, y)
+
+
+@pytest.mark.parametrize(("x", "y"), [([1, 2, 3], [1, 2]), ([[1, 2]], [[1, 2]]), ([1], [1]), ([], [])])
+def test_lists_that_cannot_be_ranked_are_refused(x: list[float], y: list[float]) -> None:
+    with pytest.raises(WsnasError):
+        spearman(x, y)
+
+
+def gaussian_pair(rng: np.random.Generator, n: int, rho: float) -> np.ndarray:
+    return rng.multivariate_normal([0, 0], [[1, rho], [rho, 1]], n).T
+
+
+def test_the_interval_covers_the_true_correlation_about_as_often_as_it_says() -> None:
+    """Pearson rho of a Gaussian pair has Spearman 6/pi asin(rho/2): a truth the bootstrap does not know."""
+    rng, rho, trials = np.random.default_rng(1), 0.6, 150
+    truth = 6 / np.pi * np.arcsin(rho / 2)
+    found = [correlation(*gaussian_pair(rng, 120, rho), resamples=400) for _ in range(trials)]
+    covered = sum(interval.low <= truth <= interval.high for interval in found)
+    low, high = stats.binom.ppf([1e-4, 1 - 1e-4], trials, 0.95)
+    assert low - 3 <= covered <= high  # a percentile interval covers a little less than it says
+    assert np.mean([i.value for i in found]) == pytest.approx(truth, abs=0.02)
+    assert all(interval.n == 120 for interval in found)
+
+
+def test_the_interval_narrows_with_the_square_root_of_the_sample() -> None:
+    rng = np.random.default_rng(2)
+    widths = [(i := correlation(*gaussian_pair(rng, n, 0.5))).high - i.low for n in (100, 1600)]
+    assert widths[0] / widths[1] == pytest.approx(4, rel=0.35)
+
+
+def test_the_interval_is_the_same_every_time_and_another_with_another_seed() -> None:
+    pair = gaussian_pair(np.random.default_rng(3), 40, 0.3)
+    assert correlation(*pair, seed=5) == correlation(*pair, seed=5)
+    assert correlation(*pair, seed=5) != correlation(*pair, seed=6)
+
+
+def test_an_interval_without_information() -> None:
+    constant = correlation(np.arange(20.0), np.ones(20))
+    assert (constant.value, constant.low, constant.high) == (0, 0, 0)
+    three = correlation([1, 2, 3], [1, 2, 3])
+    assert (three.value, three.low, three.high, three.n) == (1, -1, 1, 3)
+
+
+def test_correlation_matrix() -> None:
+    rows = np.random.default_rng(4).normal(size=(4, 25))
+    np.testing.assert_allclose(correlation_matrix(rows), stats.spearmanr(rows, axis=1).statistic, atol=1e-12)
+
+
+def test_top_k_by_hand() -> None:
+    score, valid, test = [9, 8, 7, 6, 5], [50, 70, 60, 99, 10], [51, 69, 75, 98, 12]
+    # best score: row 0; best two: rows 0, 1, of which row 1 has the best validation; row 3 comes in with k = 4
+    assert [top_k(score, valid, test, k) for k in (1, 2, 3, 4, 5)] == [51, 69, 69, 98, 98]
+    for k in (0, 6, -1):
+        with pytest.raises(WsnasError):
+            top_k(score, valid, test, k)
+        with pytest.raises(WsnasError):
+            random_top_k(valid, test, k)
+
+
+def brute_force(valid: list[float], test: list[float], k: int) -> float:
+    """The mean over every subset of k, and inside a subset over those that tie for the best validation."""
+    outcomes = []
+    for subset in itertools.combinations(range(len(valid)), k):
+        best = max(valid[i] for i in subset)
+        outcomes.append(np.mean([test[i] for i in subset if valid[i] == best]))
+    return float(np.mean(outcomes))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.floats(0, 100)), min_size=1, max_size=9), st.data())
+def test_random_top_k_is_the_mean_over_all_subsets(rows: list[tuple[int, float]], data: st.DataObject) -> None:
+    valid, test = (list(side) for side in zip(*rows, strict=True))
+    k = data.draw(st.integers(1, len(rows)))
+    assert random_top_k(valid, test, k) == pytest.approx(brute_force(valid, test, k), abs=1e-9)
+
+
+def test_random_top_k_of_many_architectures_stays_exact() -> None:
+    """k = 1 is the plain mean, k = n the best; at n = 15,284 factorials overflow and logarithms lose digits."""
+    rng = np.random.default_rng(5)
+    valid, test = rng.normal(size=15_284), rng.normal(size=15_284)
+    assert random_top_k(valid, test, 1) == pytest.approx(test.mean(), abs=1e-8)
+    assert random_top_k(valid, test, 15_284) == pytest.approx(test[valid.argmax()], abs=1e-8)
+    assert random_top_k(valid, np.ones(15_284), 10) == pytest.approx(1, abs=1e-8)  # the chances sum to 1
+
+
+def seeds_of(rng: np.random.Generator, n: int, noise: float, seeds: int) -> np.ndarray:
+    return rng.normal(size=(n, 1)) + noise * rng.normal(size=(n, seeds))
+
+
+def test_noise_ceiling_is_spearman_brown_of_the_mean_agreement() -> None:
+    truth = seeds_of(np.random.default_rng(6), 400, 0.7, 3)
+    pairs = [stats.spearmanr(truth[:, i], truth[:, j]).statistic for i, j in ((0, 1), (0, 2), (1, 2))]
+    r = sum(pairs) / 3
+    found = noise_ceiling(truth)
+    assert found is not None
+    assert found.agreement == pytest.approx(r)
+    assert found.reliability == pytest.approx(3 * r / (1 + 2 * r))
+    assert found.ceiling == pytest.approx((3 * r / (1 + 2 * r)) ** 0.5)
+    assert found.seeds == 3
+
+
+def test_no_predictor_passes_the_ceiling_and_a_perfect_one_reaches_it() -> None:
+    """The perfect predictor is the noise-free quality: its correlation with the mean of the seeds is the ceiling."""
+    rng = np.random.default_rng(7)
+    quality = rng.normal(size=(6000, 1))
+    truth = quality + 0.8 * rng.normal(size=(6000, 4))
+    found = noise_ceiling(truth)
+    assert found is not None
+    assert found.ceiling == pytest.approx(stats.spearmanr(quality[:, 0], truth.mean(1)).statistic, abs=0.01)
+
+
+def test_a_ceiling_needs_seeds() -> None:
+    one, two = np.random.default_rng(8).normal(size=(2, 50, 1))
+    assert noise_ceiling(one) is None
+    assert noise_ceiling(one[:, 0]) is None
+    both = np.hstack([one, two])
+    assert noise_ceiling(both) is not None
+    assert pruned_ceiling(both, 2) is None  # one seed must choose and two others be compared
+    assert pruned_ceiling(np.hstack([both, one + two]), 16) is None  # 3 architectures left
+
+
+def test_seeds_that_disagree_have_no_reliability() -> None:
+    found = noise_ceiling(np.array([[1.0, 4], [2, 3], [3, 2], [4, 1]]))
+    assert found is not None
+    assert (found.agreement, found.reliability, found.ceiling) == (pytest.approx(-1), 0, 0)
+
+
+def test_pruning_by_a_seed_of_its_own_is_not_biased() -> None:
+    """Where architectures differ by nothing but luck, the others' agreement among one seed's best is 0.
+
+    Choosing by the mean of the seeds that are compared would make it clearly negative: a good mean with a bad
+    first seed needs a good second one.
+    """
+    luck = np.random.default_rng(9).normal(size=(8000, 3))
+    found = pruned_ceiling(luck, 8)
+    assert found is not None
+    assert abs(found.agreement) < 0.05
+    best = np.argsort(-luck.mean(1))[:1000]
+    biased = noise_ceiling(luck[best])
+    assert biased is not None
+    assert biased.agreement < -0.2
+
+
+def test_pruned_ceiling_averages_over_the_seed_that_chooses() -> None:
+    truth = seeds_of(np.random.default_rng(10), 64, 0.5, 3)
+    expected = []
+    for chooser, i, j in ((0, 1, 2), (1, 0, 2), (2, 0, 1)):
+        best = sorted(range(64), key=lambda row, c=chooser: truth[row, c], reverse=True)[:16]
+        expected.append(stats.spearmanr(truth[best, i], truth[best, j]).statistic)
+    found = pruned_ceiling(truth, 4)
+    assert found is not None
+    assert found.agreement == pytest.approx(np.mean(expected))
+    whole, unpruned = pruned_ceiling(truth, 1), noise_ceiling(truth)
+    assert whole is not None
+    assert unpruned is not None
+    assert whole.agreement == pytest.approx(unpruned.agreement)
+
+
+def test_bootstrap_of_one_judge_agrees_with_its_interval() -> None:
+    score, truth = gaussian_pair(np.random.default_rng(11), 150, 0.5)
+    drawn = rank_bootstrap(score, truth, resamples=4000)
+    interval = correlation(score, truth, resamples=4000)
+    assert drawn.shape == (4000,)
+    np.testing.assert_allclose(np.percentile(drawn, [2.5, 97.5]), [interval.low, interval.high], atol=0.02)
+
+
+def test_bootstrap_of_several_judges_draws_the_same_architectures_for_each() -> None:
+    score, truth = gaussian_pair(np.random.default_rng(12), 60, 0.5)
+    one = rank_bootstrap(score, truth, resamples=200)
+    np.testing.assert_allclose(rank_bootstrap([score, score], truth, resamples=200), one)
+    np.testing.assert_allclose(rank_bootstrap([score, -score], truth, resamples=200), 0, atol=1e-12)
+
+
+@pytest.mark.skipif(not (DATA / "nb101.npz").exists(), reason="needs the NAS-Bench-101 sample nb101.npz")
+def test_ceiling_of_the_real_nasbench101_seeds() -> None:
+    """Three trainings each of 10,975 cells, validation: alike over all of them, far less so among the best."""
+    with np.load(DATA / "nb101.npz", allow_pickle=False) as stored:
+        truth = stored["valid_correct_of_9984"].astype(float)
+    whole, eighth, last = noise_ceiling(truth), pruned_ceiling(truth, 8), pruned_ceiling(truth, 64)
+    assert whole is not None
+    assert eighth is not None
+    assert last is not None
+    assert whole.agreement == pytest.approx(0.954, abs=0.002)
+    assert eighth.agreement == pytest.approx(0.65, abs=0.005)
+    assert last.agreement == pytest.approx(0.46, abs=0.01)
+    assert last.ceiling == pytest.approx(0.85, abs=0.005)

@@ -1,0 +1,95 @@
+"""What a training step samples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from toy_space import ALL, OPS, TOY, Arch, splits
+
+from wsnas.errors import WsnasError
+from wsnas.paths import fair, multi_path, name_of, parse, uniform
+from wsnas.runs import Run
+from wsnas.space import SubSpace
+from wsnas.supernet import train_supernet
+
+
+def chi_square(drawn: Sequence[Any], possible: Sequence[Any]) -> float:
+    counts = Counter(drawn)
+    assert set(counts) <= set(possible)
+    return float(stats.chisquare([counts[one] for one in possible]).pvalue)
+
+
+def test_uniform_is_uniform_over_the_space_and_inside_a_sub_space() -> None:
+    rng = np.random.default_rng(0)
+    steps = [uniform(TOY, rng) for _ in range(4000)]
+    assert all(len(step) == 1 and step[0][1] == 1.0 for step in steps)
+    assert chi_square([step[0][0] for step in steps], ALL) > 1e-3
+    part = SubSpace(TOY, ALL[3:10])
+    assert chi_square([uniform(part, rng)[0][0] for _ in range(2000)], ALL[3:10]) > 1e-3
+
+
+def test_fair_takes_each_choice_of_each_layer_once_with_full_weight_and_draws_anew() -> None:
+    rng = np.random.default_rng(1)
+    steps = [fair(TOY, rng) for _ in range(600)]
+    for step in steps:
+        assert [weight for _, weight in step] == [1.0] * len(OPS)
+        for layer in range(3):
+            assert sorted(arch.ops[layer] for arch, _ in step) == list(range(len(OPS)))
+    assert chi_square([step[0][0] for step in steps], ALL) > 1e-3
+
+
+def test_fair_is_refused_inside_a_sub_space() -> None:
+    with pytest.raises(WsnasError, match="uniform"):
+        fair(SubSpace(TOY, ALL[:5]), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_multi_path_weights_sum_to_one_and_its_paths_are_independent(count: int) -> None:
+    rng = np.random.default_rng(2)
+    steps = [multi_path(count)(TOY, rng) for _ in range(1500)]
+    assert all(len(step) == count for step in steps)
+    assert all(sum(weight for _, weight in step) == pytest.approx(1) for step in steps)
+    assert len({weight for step in steps for _, weight in step}) == 1
+    for position in (0, count - 1):
+        assert chi_square([step[position][0] for step in steps], ALL) > 1e-3
+    if count > 1:  # independent: two paths of a step are equal once in 27
+        equal = sum(step[0][0] == step[1][0] for step in steps)
+        assert stats.binomtest(equal, 1500, 1 / 27).pvalue > 1e-3
+
+
+def test_parse() -> None:
+    assert parse("uniform") is uniform
+    assert parse("fair") is fair
+    assert len(parse("multi:4")(TOY, np.random.default_rng(0))) == 4
+    assert [name_of(parse(text)) for text in ("uniform", "fair", "multi:12")] == ["uniform", "fair", "multi:12"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Uniform", "multi", "multi:", "multi:0", "multi:-1", "multi:2.5", "multi:x", "fair:2", "multi:²"]
+)
+def test_parse_refuses_with_what_would_be_right(text: str) -> None:
+    with pytest.raises(WsnasError):
+        parse(text)
+
+
+def test_a_sampler_of_ones_own_trains_a_supernet_and_is_named_in_its_identity(tmp_path: Path) -> None:
+    asked: list[Arch] = []
+
+    def only_convolutions(space: Any, rng: np.random.Generator) -> list[tuple[Arch, float]]:
+        arch = Arch(tuple(int(op) for op in rng.integers(0, 2, 3)))
+        asked.append(arch)
+        return [(arch, 1.0)]
+
+    supernet = train_supernet(TOY, paths=only_convolutions, out=tmp_path / "run", splits=splits())
+    assert Run.read(tmp_path / "run").identity["paths"] == "only_convolutions"
+    assert len(asked) == supernet.step == 3 * 6
+    assert not any(2 in arch.ops for arch in asked)
+    for layer in supernet.model.layers:  # never trained: still as batch norm begins
+        assert (layer["pool"][2].weight == 1).all()
+        assert (layer["conv1"][2].weight != 1).any()

@@ -1,0 +1,132 @@
+"""Sub-spaces, distinct samples, recipes and the look-up of installed spaces."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from toy_space import ALL, MICRO, TOY, Arch, ToyRecipe
+
+from wsnas.errors import WsnasError
+from wsnas.space import (
+    Recipe,
+    SubSpace,
+    best_archs,
+    change_recipe,
+    digest,
+    installed_spaces,
+    load_space,
+    random_archs,
+    recipe_from_json,
+    sample_distinct,
+)
+
+
+def test_a_sub_space_holds_its_architectures_once_in_order() -> None:
+    part = SubSpace(TOY, [ALL[9], ALL[2], ALL[9]])
+    assert list(part) == [ALL[2], ALL[9]]
+    assert part.size == 2
+    assert ALL[2] in part
+    assert ALL[3] not in part
+    assert {part.sample(np.random.default_rng(seed)) for seed in range(40)} == {ALL[2], ALL[9]}
+    with pytest.raises(WsnasError, match="at least one"):
+        SubSpace(TOY, [])
+
+
+def test_a_fingerprint_names_the_set_and_not_its_order() -> None:
+    assert SubSpace(TOY, ALL[:5]).fingerprint() == SubSpace(TOY, ALL[4::-1]).fingerprint()
+    prints = {SubSpace(TOY, pair).fingerprint() for pair in itertools.combinations(ALL, 2)}
+    assert len(prints) == 27 * 26 // 2
+
+
+def test_best_archs_are_those_above_all_others() -> None:
+    truth = np.random.default_rng(0).permutation(27).astype(float)
+    for factor, count in ((1, 27), (2, 14), (4, 7), (27, 1), (1000, 1)):
+        best = best_archs(ALL, truth, factor)
+        assert sorted(truth[ALL.index(arch)] for arch in best) == list(range(27 - count, 27))
+    ties = best_archs(ALL, np.zeros(27), 9)
+    assert ties == list(ALL[:3])
+
+
+def test_random_archs_are_distinct_and_uniform() -> None:
+    rng = np.random.default_rng(1)
+    assert len(random_archs(ALL, 1, rng)) == 27
+    assert len(random_archs(ALL, 1000, rng)) == 1
+    taken: Counter[Arch] = Counter()
+    for _ in range(900):
+        part = random_archs(ALL, 9, rng)
+        assert len(set(part)) == 3
+        taken.update(part)
+    assert stats.chisquare([taken[arch] for arch in ALL]).pvalue > 1e-3
+
+
+def test_a_longer_distinct_sample_begins_with_a_shorter_one() -> None:
+    long = sample_distinct(TOY, 27, np.random.default_rng(3))
+    assert sorted(long) == list(ALL)
+    for count in (1, 5, 26):
+        assert sample_distinct(TOY, count, np.random.default_rng(3)) == long[:count]
+
+
+def test_a_distinct_sample_is_uniform_over_all_ordered_samples() -> None:
+    part, rng = SubSpace(TOY, ALL[:5]), np.random.default_rng(4)
+    drawn = Counter(tuple(sample_distinct(part, 2, rng)) for _ in range(4000))
+    possible = list(itertools.permutations(ALL[:5], 2))
+    assert set(drawn) == set(possible)
+    assert stats.chisquare([drawn[pair] for pair in possible]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("count", [0, -1, 28])
+def test_a_distinct_sample_that_cannot_be_is_refused(count: int) -> None:
+    with pytest.raises(WsnasError, match="27"):
+        sample_distinct(TOY, count, np.random.default_rng(0))
+
+
+def test_change_recipe_changes_a_copy() -> None:
+    changed = change_recipe(MICRO, dataset="cifar10", channels=9, epochs=7, lr=None, train_images=None)
+    assert changed == dataclasses.replace(
+        MICRO, dataset="cifar10", channels=9, supernet=dataclasses.replace(MICRO.supernet, epochs=7)
+    )
+    assert MICRO.supernet.epochs == 3
+    assert change_recipe(MICRO) == MICRO
+
+
+def test_change_recipe_refuses_what_the_recipe_has_not() -> None:
+    plain = Recipe("digits", MICRO.supernet, MICRO.standalone, 16, 3)
+    with pytest.raises(WsnasError, match="channels"):
+        change_recipe(plain, channels=9)
+
+
+def test_a_recipe_survives_json() -> None:
+    stored = json.loads(json.dumps(MICRO.to_json()))
+    back = recipe_from_json(MICRO, stored)
+    assert back == MICRO
+    assert isinstance(back, ToyRecipe)
+
+
+@pytest.mark.parametrize("damage", [{"supernet": None}, {"supernet": {"epochs": 1}}, {"colour": "red"}])
+def test_a_stored_recipe_that_does_not_fit_is_refused(damage: dict[str, object]) -> None:
+    with pytest.raises(WsnasError, match="version"):
+        recipe_from_json(MICRO, {**MICRO.to_json(), **damage})
+    with pytest.raises(WsnasError, match="version"):
+        recipe_from_json(MICRO, {})
+
+
+def test_a_digest_depends_on_every_field_and_not_on_their_order() -> None:
+    assert digest({"a": 1, "b": {"c": 2, "d": 3}}) == digest({"b": {"d": 3, "c": 2}, "a": 1})
+    assert len({digest(x) for x in ({"a": 1}, {"a": 2}, {"b": 1}, {"a": "1"}, {"a": [1]})}) == 5
+
+
+def test_an_installed_space_is_found_by_its_entry_point(toy_installed: Path) -> None:
+    assert "toy" in installed_spaces()
+    assert load_space("toy") is TOY
+
+
+def test_an_unknown_space_is_refused_with_what_to_install() -> None:
+    with pytest.raises(WsnasError, match=r"no search space 'nb999'.*pip install ./packages/nb999"):
+        load_space("nb999")

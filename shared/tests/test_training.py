@@ -1,0 +1,405 @@
+"""The training loop against plain PyTorch and hand computation; stopping, killing, resuming, two processes."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from toy_space import ALL, MICRO, TOY, Arch, Net, images, splits
+from torch import Tensor, nn
+
+from wsnas.errors import Diverged
+from wsnas.images import Images
+from wsnas.paths import fair, multi_path, uniform
+from wsnas.randomness import numpy_rng
+from wsnas.runs import Run
+from wsnas.space import Training
+from wsnas.supernet import load_supernet, train_supernet
+from wsnas.training import learning_rate, train
+
+CPU = torch.device("cpu")
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def net(seed: int = 0) -> Net:
+    torch.manual_seed(seed)
+    return Net(4)
+
+
+def data(count: int = 48) -> Images:
+    return Images(*images(count, 0), torch.full((3,), 70.0), torch.full((3,), 45.0), CPU)
+
+
+def always(arch: Arch) -> Callable[[int], list[tuple[Arch, float]]]:
+    return lambda step: [(arch, 1.0)]
+
+
+def uniform_paths(step: int) -> Sequence[tuple[Any, float]]:
+    return uniform(TOY, numpy_rng(0, "paths", step))
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in model.state_dict().items()}
+
+
+def assert_same(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+# learning rate ------------------------------------------------------------------------------------
+
+
+def test_the_learning_rate_by_hand() -> None:
+    """4 epochs of 10 steps from 0.2: half a cosine is 1, (2 + sqrt 2) / 4, 1/2, (2 - sqrt 2) / 4 at the epochs."""
+    quarters = [0.2, 0.2 * (2 + math.sqrt(2)) / 4, 0.1, 0.2 * (2 - math.sqrt(2)) / 4]
+    epochwise = Training(epochs=4, batch=1, lr=0.2, decay="cosine-epoch")
+    for step in range(40):
+        assert learning_rate(epochwise, step, 10) == pytest.approx(quarters[step // 10])
+    stepwise = Training(epochs=4, batch=1, lr=0.2, decay="cosine-step")
+    assert [learning_rate(stepwise, step, 10) for step in (0, 10, 20, 30)] == pytest.approx(quarters)
+    assert learning_rate(stepwise, 40, 10) == pytest.approx(0)
+    assert learning_rate(stepwise, 5, 10) == pytest.approx(0.1 * (1 + math.cos(math.pi / 8)))
+    assert 0 < learning_rate(stepwise, 39, 10) < 0.001
+    fixed = Training(epochs=4, batch=1, lr=0.2, decay="fixed")
+    assert {learning_rate(fixed, step, 10) for step in range(40)} == {0.2}
+
+
+# the loop -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decay", ["cosine-epoch", "cosine-step", "fixed"])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_the_loop_is_the_textbook_one(decay: Any, nesterov: bool) -> None:
+    training = Training(3, 16, 0.3, decay, nesterov=nesterov, weight_decay=1e-2, clip=0.5, flip=True, crop=1)
+    ours, book, pictures = net(), net(), data(50)
+    train(ours, pictures, training, uniform_paths, seed=4)
+
+    optimizer = torch.optim.SGD(book.parameters(), 0.3, 0.9, weight_decay=1e-2, nesterov=nesterov, foreach=False)
+    step = 0
+    for epoch in range(3):
+        for x, y in pictures.epoch(training, 4, epoch):
+            done = {"cosine-epoch": epoch / 3, "cosine-step": step / 9, "fixed": 0}[decay]
+            optimizer.param_groups[0]["lr"] = 0.15 * (1 + math.cos(math.pi * done))
+            optimizer.zero_grad()
+            F.cross_entropy(book(x, uniform_paths(step)[0][0]), y).backward()
+            nn.utils.clip_grad_norm_(book.parameters(), 0.5)
+            optimizer.step()
+            step += 1
+    assert step == 9
+    for name, value in book.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-6, atol=1e-7, msg=name)
+
+
+def test_training_learns_something() -> None:
+    pictures, model = data(96), net()
+    lines: list[float] = []
+    train(model, pictures, Training(30, 16, 0.2, clip=1.0), always(ALL[0]), seed=0)
+    with torch.no_grad():
+        for x, y in pictures.ordered(96):
+            lines.append((model(x, ALL[0]).argmax(1) == y).float().mean().item())
+    assert lines[0] > 0.6  # chance is 0.25
+
+
+def by_hand(
+    model: Net, steps: list[tuple[Tensor, Tensor]], paths: Callable[[int], Any], training: Training
+) -> dict[str, Tensor]:
+    """SGD written out: each path's gradient on its own copy, summed by weight, clipped, one step; float32."""
+    values = {name: p.detach().clone() for name, p in model.named_parameters()}
+    velocity: dict[str, Tensor] = {}
+    for step, (x, y) in enumerate(steps):
+        total: dict[str, Tensor] = {}
+        for arch, weight in paths(step):
+            copied = copy.deepcopy(model).train()
+            copied.load_state_dict(values, strict=False)
+            loss = F.cross_entropy(copied(x, arch), y)
+            names, parameters = zip(*copied.named_parameters(), strict=True)
+            for name, g in zip(names, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
+                if g is not None:
+                    total[name] = total.get(name, torch.zeros_like(g)) + weight * g
+        norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in total.values()))
+        scale = min(1.0, training.clip / norm) if training.clip else 1.0
+        for name, g in total.items():
+            change = scale * g + training.weight_decay * values[name]
+            velocity[name] = training.momentum * velocity[name] + change if name in velocity else change
+            values[name] = values[name] - training.lr * velocity[name]
+    return values
+
+
+@pytest.mark.parametrize("sampler", [fair, multi_path(4)], ids=["fair", "multi"])
+@pytest.mark.parametrize("clip", [0.0, 0.3])
+def test_a_step_of_several_paths_adds_their_gradients_then_clips_then_moves_once(sampler: Any, clip: float) -> None:
+    training = Training(2, 24, 0.05, "fixed", weight_decay=1e-3, clip=clip)
+    pictures, model = data(48), net()
+
+    def paths(step: int) -> Any:
+        return sampler(TOY, numpy_rng(7, step))
+
+    batches = [batch for epoch in range(2) for batch in pictures.epoch(training, 0, epoch)]
+    expected = by_hand(model, batches, paths, training)
+    train(model, pictures, training, paths, seed=0)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.detach(), expected[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_what_a_step_did_not_use_does_not_move_at_all() -> None:
+    """Two epochs train one path, so that its weights have momentum; then another path is trained for two."""
+    training = Training(4, 16, 0.1, "fixed", momentum=0.9, weight_decay=0.1)
+    model, seen = net(), []
+    first, second = Arch((0, 0, 0)), Arch((0, 1, 2))
+    before = weights(model)
+
+    def paths(step: int) -> list[tuple[Arch, float]]:
+        return [(first if step < 6 else second, 1.0)]
+
+    train(model, data(48), training, paths, seed=0, on_epoch=lambda done: seen.append(weights(model)))
+    after = seen[3]
+    for name, _ in model.named_parameters():
+        layer = name.split(".")[1:3] if name.startswith("layers") else None
+        in_first = layer is None or layer[1] == "conv3"
+        in_second = layer is None or layer in (["0", "conv3"], ["1", "conv1"], ["2", "pool"])
+        assert torch.equal(before[name], seen[1][name]) == (not in_first), name
+        assert torch.equal(seen[1][name], after[name]) == (not in_second), name
+
+
+def test_one_line_an_epoch_says_the_mean_loss(tmp_path: Path) -> None:
+    training, pictures = Training(2, 16, 1e-12, "fixed", momentum=0), data(48)
+    run = Run.open(tmp_path / "run", {}, {})
+    model = net()
+    losses = [
+        [F.cross_entropy(copy.deepcopy(model)(x, ALL[4]), y).item() for x, y in pictures.epoch(training, 0, epoch)]
+        for epoch in range(2)
+    ]  # the learning rate is too small to change them
+    train(model, pictures, training, always(ALL[4]), seed=0, run=run)
+    lines = run.metrics()
+    assert [(line["epoch"], line["step"], line["lr"]) for line in lines] == [(1, 3, 1e-12), (2, 6, 1e-12)]
+    assert [line["loss"] for line in lines] == pytest.approx([np.mean(epoch) for epoch in losses], rel=1e-5)
+
+
+# divergence ---------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(tmp_path: Path) -> None:
+    def paths(step: int) -> list[tuple[Arch, float]]:
+        return [(ALL[0], math.nan if step == 4 else 1.0)]
+
+    run, model = Run.open(tmp_path / "run", {}, {}), net()
+    with pytest.raises(Diverged, match="learning rate"):
+        train(model, data(48), Training(5, 16, 0.1), paths, seed=0, run=run, checkpoint_seconds=0)
+    state = run.load_checkpoint(CPU)
+    assert state is not None
+    assert state["step"] == 4
+    assert all(torch.isfinite(value).all() for value in state["model"].values())
+    assert [line["epoch"] for line in run.metrics()] == [1]
+
+
+def test_a_divergence_is_found_without_a_run_directory() -> None:
+    with pytest.raises(Diverged):
+        train(net(), data(48), Training(3, 16, 1e25), always(ALL[0]), seed=0)
+
+
+@pytest.mark.parametrize("with_run", [True, False])
+def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path, with_run: bool) -> None:
+    """The last step's loss is still finite and its update is not: nobody looks at the loss again."""
+    run = Run.open(tmp_path / "run", {}, {}) if with_run else None
+    with pytest.raises(Diverged):
+        train(net(), data(16), Training(1, 16, 3e38, weight_decay=3e38), always(ALL[0]), seed=0, run=run)
+    assert run is None or run.load_checkpoint(CPU) is None
+
+
+# seeds --------------------------------------------------------------------------------------------
+
+
+def test_a_seed_decides_the_weights(tmp_path: Path) -> None:
+    def trained(name: str, seed: int) -> dict[str, Tensor]:
+        torch.manual_seed(len(name))  # global state plays no part
+        np.random.seed(len(name))
+        return weights(train_supernet(TOY, seed=seed, out=tmp_path / name, splits=splits()).model)
+
+    one, two, other = trained("a", 0), trained("longer", 0), trained("c", 1)
+    assert_same(one, two)
+    assert not any(torch.equal(one[name], other[name]) for name in one if name.endswith("1.weight"))
+
+
+def test_a_finished_supernet_is_loaded_and_not_trained_again(tmp_path: Path, toy_installed: Path) -> None:
+    first = train_supernet(TOY, out=tmp_path / "run")
+    steps: list[int] = []
+    again = train_supernet(TOY, out=tmp_path / "run", report=lambda done, total, note: steps.append(done))
+    loaded = load_supernet(tmp_path / "run")
+    assert steps == []
+    assert first.step == again.step == loaded.step == 18
+    assert loaded.recipe == MICRO
+    assert_same(weights(first.model), weights(again.model))
+    assert_same(weights(first.model), weights(loaded.model))
+
+
+# stop and resume ----------------------------------------------------------------------------------
+
+
+def outcome(path: Path) -> tuple[dict[str, Any], bytes]:
+    state = Run.read(path).load_checkpoint(CPU)
+    assert state is not None
+    return state, (path / "metrics.jsonl").read_bytes()
+
+
+def assert_same_outcome(a: Path, b: Path) -> None:
+    (one, lines), (two, others) = outcome(a), outcome(b)
+    assert lines == others
+    assert len(lines.splitlines()) == MICRO.supernet.epochs
+    assert one["step"] == two["step"] == 18
+    assert_same(one["model"], two["model"])
+    momenta, others_momenta = one["optimizer"]["state"], two["optimizer"]["state"]
+    assert momenta.keys() == others_momenta.keys()
+    for key in momenta:
+        assert torch.equal(momenta[key]["momentum_buffer"], others_momenta[key]["momentum_buffer"])
+    assert one["optimizer"]["param_groups"] == two["optimizer"]["param_groups"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("undisturbed") / "run"
+    train_supernet(TOY, out=path, splits=splits())
+    return path
+
+
+@pytest.mark.parametrize("stops", [(1,), (6,), (8, 9, 15), (17,)], ids=str)
+def test_ctrl_c_saves_and_the_same_call_goes_on_bit_for_bit(
+    tmp_path: Path, undisturbed: Path, stops: tuple[int, ...]
+) -> None:
+    """An epoch has 6 steps: after one step, after an epoch, in the middle of epochs, before the last step."""
+    handler = signal.getsignal(signal.SIGINT)
+    for stop in stops:
+
+        def press(done: int, total: int, note: str, stop: int = stop) -> None:
+            if done == stop:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        with pytest.raises(KeyboardInterrupt):
+            train_supernet(TOY, out=tmp_path / "run", splits=splits(), report=press)
+        assert outcome(tmp_path / "run")[0]["step"] == stop
+        assert signal.getsignal(signal.SIGINT) is handler
+    train_supernet(TOY, out=tmp_path / "run", splits=splits())
+    assert_same_outcome(tmp_path / "run", undisturbed)
+    ended = [json.loads(line)["ended"] for line in (tmp_path / "run" / "sittings.jsonl").read_text().splitlines()]
+    assert ended == ["KeyboardInterrupt"] * len(stops) + ["finished"]
+
+
+def test_lines_written_after_the_checkpoint_are_not_written_twice(tmp_path: Path, undisturbed: Path) -> None:
+    """A crash right after an epoch's line, with a checkpoint from before it."""
+
+    def crash(done: int, total: int, note: str) -> None:
+        if done == 14:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):  # no checkpoint at all: begins anew
+        train_supernet(TOY, out=tmp_path / "run", splits=splits(), report=crash)
+    assert len(Run.read(tmp_path / "run").metrics()) == 2
+    train_supernet(TOY, out=tmp_path / "run", splits=splits())
+    assert_same_outcome(tmp_path / "run", undisturbed)
+
+
+KILLED = """
+import os, random, signal, sys, time
+import torch
+from toy_space import TOY, splits
+from wsnas.supernet import train_supernet
+torch.set_num_threads(1)
+random.seed(int(sys.argv[2]))
+kills = 0
+while True:  # each sitting is a child that is killed a random while after a random number of its steps
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        report = lambda done, total, note: (os.write(write, b"."), time.sleep(0.002))
+        train_supernet(TOY, out=__import__("pathlib").Path(sys.argv[1]), splits=splits(), checkpoint_seconds=0,
+                       report=report)
+        os._exit(0)
+    os.close(write)
+    for _ in range(random.randint(1, 6)):
+        os.read(read, 1)
+    time.sleep(random.random() * 0.02)
+    os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    os.close(read)
+    if os.WIFEXITED(status):
+        sys.exit(os.WEXITSTATUS(status))
+    kills += 1
+    print("killed", flush=True)
+"""
+
+
+def test_kill_9_at_random_moments_changes_nothing(tmp_path: Path, undisturbed: Path, python: Start) -> None:
+    runs = [(tmp_path / f"run{i}", python(KILLED, tmp_path / f"run{i}", i)) for i in range(2)]
+    for path, process in runs:
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert output.count("killed") >= 2
+        assert_same_outcome(path, undisturbed)
+
+
+# two processes ------------------------------------------------------------------------------------
+
+RANK = """
+import os, sys
+from pathlib import Path
+import torch
+from toy_space import TOY, splits
+from wsnas.paths import parse
+from wsnas.supernet import train_supernet
+torch.set_num_threads(1)
+supernet = train_supernet(TOY, out=Path(sys.argv[1]), splits=splits(), paths=parse(sys.argv[2]), device="cpu")
+torch.save(dict(supernet.model.named_parameters()), Path(sys.argv[1]) / f"rank{os.environ['RANK']}.pt")
+"""
+
+
+@pytest.mark.parametrize("paths", ["uniform", "fair"])
+def test_two_processes_train_what_one_does_on_the_mean_of_two_half_batches(
+    tmp_path: Path, python: Start, paths: str
+) -> None:
+    """Gloo on this machine. The ranks agree bit for bit; one process that averages agrees to 1e-5 (float32 sums)."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    ranks = [python(RANK, tmp_path / "run", paths, RANK=str(r), LOCAL_RANK=str(r), **shared) for r in range(2)]
+    for process in ranks:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    first, second = (torch.load(tmp_path / "run" / f"rank{r}.pt", weights_only=True) for r in range(2))
+    assert_same(first, second)
+
+    training, train_split = MICRO.supernet, splits().train
+    model = train_supernet(
+        TOY,
+        dataclasses.replace(MICRO, supernet=dataclasses.replace(training, lr=1e-30, clip=0, weight_decay=0)),
+        out=tmp_path / "initial",
+        splits=splits(),
+    ).model.train()
+    optimizer = torch.optim.SGD(model.parameters(), training.lr, 0.9, weight_decay=training.weight_decay)
+    sampler = {"uniform": uniform, "fair": fair}[paths]
+    for epoch in range(training.epochs):
+        for within, (x, y) in enumerate(train_split.epoch(training, 0, epoch)):
+            optimizer.param_groups[0]["lr"] = training.lr * 0.5 * (1 + math.cos(math.pi * epoch / training.epochs))
+            optimizer.zero_grad()
+            for half in (slice(0, None, 2), slice(1, None, 2)):  # each with its own batch statistics
+                for arch, weight in sampler(TOY, numpy_rng(0, "paths", 6 * epoch + within)):
+                    (F.cross_entropy(model(x[half], arch), y[half]) * weight / 2).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), training.clip)
+            optimizer.step()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(first[name].detach(), parameter.detach(), rtol=1e-4, atol=1e-5, msg=name)

@@ -1,0 +1,156 @@
+"""A search space of 27 architectures that trains in milliseconds: what the core's own tests run on.
+
+Three layers pick one of three operations each; every operation ends in a batch norm.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wsnas.errors import WsnasError
+from wsnas.images import Images, Splits, load_splits
+from wsnas.space import Recipe, Training
+from wsnas.table import Table, read_csv
+
+OPS = ("conv3", "conv1", "pool")
+LAYERS = 3
+
+
+@dataclass(frozen=True, order=True)
+class Arch:
+    ops: tuple[int, ...]
+
+
+ALL = tuple(Arch(ops) for ops in itertools.product(range(len(OPS)), repeat=LAYERS))
+
+
+@dataclass(frozen=True)
+class ToyRecipe(Recipe):
+    channels: int = 4
+
+
+def operation(op: int, channels: int) -> nn.Sequential:
+    work = {
+        0: nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+        1: nn.Conv2d(channels, channels, 1, bias=False),
+        2: nn.AvgPool2d(3, stride=1, padding=1),
+    }[op]
+    return nn.Sequential(nn.ReLU(), work, nn.BatchNorm2d(channels))
+
+
+class Net(nn.Module):
+    """The supernet with all operations, or one architecture with its own; the same parameter names."""
+
+    def __init__(self, channels: int, arch: Arch | None = None) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, channels, 3, padding=1, bias=False)
+        kept = [range(len(OPS))] * LAYERS if arch is None else [(op,) for op in arch.ops]
+        self.layers = nn.ModuleList(nn.ModuleDict({OPS[op]: operation(op, channels) for op in layer}) for layer in kept)
+        self.head = nn.Linear(channels, 4)
+        self.arch = arch
+
+    def forward(self, x: Tensor, arch: Arch | None = None) -> Tensor:
+        chosen = arch if self.arch is None else self.arch
+        assert chosen is not None
+        x = self.stem(x)
+        for layer, op in zip(self.layers, chosen.ops, strict=True):
+            x = x + layer[OPS[op]](x)
+        return self.head(x.mean((2, 3)))
+
+
+def images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Four classes that a tiny network can learn: which quarter of a noisy image is bright."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, count)
+    pixels = rng.integers(0, 120, (count, 8, 8, 3))
+    for pixel, label in zip(pixels, labels, strict=True):
+        y, x = 4 * (label // 2), 4 * (label % 2)
+        pixel[y : y + 4, x : x + 4, label % 3] += 100
+    return pixels.astype(np.uint8), labels.astype(np.int64)
+
+
+def splits(train: int = 96) -> Splits:
+    mean, std = torch.full((3,), 70.0), torch.full((3,), 45.0)
+    parts = [Images(*images(n, i), mean, std, torch.device("cpu")) for i, n in enumerate((train, 64, 64))]
+    return Splits(parts[0], parts[1], parts[2], 4)
+
+
+MICRO = ToyRecipe(
+    dataset="toy",
+    supernet=Training(epochs=3, batch=16, lr=0.1, weight_decay=5e-4, clip=1.0, flip=True, crop=1),
+    standalone=Training(epochs=2, batch=32, lr=0.1, decay="cosine-step", nesterov=True),
+    calibration_batch=16,
+    calibration_steps=3,
+)
+
+
+class Toy:
+    name = "toy"
+    size = len(ALL)
+    metric: Literal["accuracy", "perplexity"] = "accuracy"
+    micro_table = Path(__file__).with_name("no-such-table.parquet")
+    recipes: Mapping[str, ToyRecipe] = {"paper": MICRO, "micro": MICRO}
+
+    def sample(self, rng: np.random.Generator) -> Arch:
+        return ALL[int(rng.integers(len(ALL)))]
+
+    def __iter__(self) -> Iterator[Arch]:
+        return iter(ALL)
+
+    def index(self, arch: Arch) -> int:
+        return ALL.index(arch)
+
+    def arch(self, index: int) -> Arch:
+        return ALL[index]
+
+    def encode(self, arch: Arch) -> str:
+        return "-".join(OPS[op] for op in arch.ops)
+
+    def decode(self, text: str) -> Arch:
+        names = text.split("-")
+        if len(names) != LAYERS or any(name not in OPS for name in names):
+            raise WsnasError(f"'{text}' is not a toy architecture")
+        return Arch(tuple(OPS.index(name) for name in names))
+
+    def canonical(self, arch: Arch) -> str:
+        return self.encode(arch)
+
+    def training_key(self, arch: Arch) -> str:
+        return self.encode(arch)
+
+    def decisions(self, arch: Arch) -> Mapping[str, str]:
+        return {f"layer {i}": OPS[op] for i, op in enumerate(arch.ops)}
+
+    def fair_paths(self, rng: np.random.Generator) -> Sequence[Arch]:
+        permutations = [rng.permutation(len(OPS)) for _ in range(LAYERS)]
+        return [Arch(tuple(int(p[i]) for p in permutations)) for i in range(len(OPS))]
+
+    def supernet(self, recipe: ToyRecipe) -> Net:
+        return Net(recipe.channels)
+
+    def network(self, arch: Arch, recipe: ToyRecipe) -> Net:
+        return Net(recipe.channels, arch)
+
+    def loaders(self, recipe: ToyRecipe, device: torch.device) -> Splits:
+        return splits() if recipe.dataset == "toy" else load_splits(recipe, device)
+
+    def parameters(self, arch: Arch, recipe: ToyRecipe) -> int:
+        return sum(p.numel() for p in self.network(arch, recipe).parameters())
+
+    def macs(self, arch: Arch, recipe: ToyRecipe) -> int:
+        c = recipe.channels
+        return 64 * 27 * c + sum({0: 64 * 9 * c * c, 1: 64 * c * c, 2: 0}[op] for op in arch.ops) + 4 * c
+
+    def import_table(self, path: Path) -> Table:
+        return read_csv(path, self.name)
+
+
+TOY = Toy()

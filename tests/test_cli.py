@@ -1,0 +1,263 @@
+"""The ``wsnas`` command from end to end, as processes: small networks, one epoch, real files."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from wsnas import installed_spaces, load_space, train_architecture
+from wsnas.space import change_recipe
+from wsnas.table import Table
+
+if "nb201" not in installed_spaces():
+    pytest.skip("needs the space nb201", allow_module_level=True)
+
+IMAGES = 640
+SMALL = ("--epochs", "1", "--channels", "2", "--train-images", str(IMAGES), "--valid-images", "500")
+ARCH = "|nor_conv_1x1~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|avg_pool_3x3~2|"
+OTHER = "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"
+
+
+def rows(run: Path) -> dict[str, dict[str, Any]]:
+    """What records.sqlite holds, read without the library."""
+    with sqlite3.connect(run / "records.sqlite") as database:
+        found = database.execute("SELECT kind, key, status, data FROM records").fetchall()
+    return {f"{kind}|{key}": {"status": status, **json.loads(data)} for kind, key, status, data in found}
+
+
+def write_truth(path: Path, archs: list[str], seed: int = 0) -> dict[str, float]:
+    """A CSV table of made-up ground truth; returns its digits test accuracies."""
+    rng = np.random.default_rng(seed)
+    truth = {arch: round(float(rng.uniform(20, 90)), 3) for arch in archs}
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["architecture", "digits_valid_8", "digits_test_8", "parameters"])
+        writer.writerows([arch, truth[arch] + 1, truth[arch], 1234] for arch in archs)
+    return truth
+
+
+def sample(count: int) -> list[str]:
+    space = load_space("nb201")
+    return [space.encode(space.arch(i)) for i in np.random.default_rng(0).choice(space.size, count, replace=False)]
+
+
+# without torch -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["--help", "train-supernet --help", "table --help", "spaces"])
+def test_help_does_not_import_torch(command: str) -> None:
+    code = (
+        "import sys; from wsnas.cli import main; main(sys.argv[1:], prog_name='wsnas', standalone_mode=False); "
+        "print([name for name in ('torch', 'matplotlib', 'sklearn', 'scipy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *command.split()], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "nb201" in done.stdout or "Usage: wsnas" in done.stdout
+
+
+def test_spaces_as_a_module() -> None:
+    """The real ``python -m wsnas``; the size is Table 1's."""
+    done = subprocess.run([sys.executable, "-m", "wsnas", "spaces"], capture_output=True, text=True, check=True)
+    line = next(line for line in done.stdout.splitlines() if line.startswith("nb201 "))
+    assert "15,284 architectures" in line
+
+
+# a supernet --------------------------------------------------------------------------------------------------
+
+
+def test_train_evaluate_correlate(forks: Any, tmp_path: Path) -> None:
+    """Each number printed is computed again from the files, and nothing is done twice."""
+    truth = write_truth(tmp_path / "truth.csv", sample(12))
+    train = ("train-supernet", "nb201", *SMALL, "--batch", "128", "--device", "cpu", "--out", "net")
+    evaluate = ("evaluate", "net", "--sample", "9", "--table", "truth.csv", "--device", "cpu")
+
+    done = forks.wsnas(*train, cwd=tmp_path)
+    assert done.code == 0, done.err
+    steps = IMAGES // 128
+    metrics = [json.loads(line) for line in (tmp_path / "net/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in metrics] == [steps]
+    assert done.out == f"trained {steps} steps, last epoch's loss {metrics[0]['loss']:.4f}: net\n"
+    assert 1 < metrics[0]["loss"] < 4  # about log(10) = 2.3
+    state = torch.load(tmp_path / "net/checkpoint.pt", weights_only=True)
+    assert state["step"] == steps
+
+    scored = forks.wsnas(*evaluate, cwd=tmp_path)
+    assert scored.code == 0, scored.err
+    found = rows(tmp_path / "net")
+    accuracies = {key.split("|", 1)[1]: row["accuracy"] for key, row in found.items()}
+    assert len(accuracies) == 9
+    assert accuracies.keys() <= truth.keys()
+    values = list(accuracies.values())
+    assert scored.out.startswith(
+        f"9 submodels: validation accuracy {np.mean(values):.2f} % (from {min(values):.2f} to {max(values):.2f})"
+    )
+
+    correlated = forks.wsnas("correlate", "net", "--table", "truth.csv", cwd=tmp_path)
+    assert correlated.code == 0, correlated.err
+    expected = stats.spearmanr(values, [truth[arch] for arch in accuracies]).statistic
+    match = re.fullmatch(
+        r"Spearman (\S+), 95 % interval (\S+) to (\S+), over 9 of 9 evaluated architectures \(digits test\)\n",
+        correlated.out,
+    )
+    assert match is not None, correlated.out
+    assert float(match[1]) == pytest.approx(expected, abs=6e-4)
+    assert float(match[2]) <= float(match[1]) <= float(match[3])
+
+    # the same commands again: the checkpoint is not written, and a score that is there is not computed
+    stamp = (tmp_path / "net/checkpoint.pt").stat().st_mtime_ns
+    assert forks.wsnas(*train, cwd=tmp_path).out == done.out
+    assert (tmp_path / "net/checkpoint.pt").stat().st_mtime_ns == stamp
+    with sqlite3.connect(tmp_path / "net/records.sqlite") as database:
+        database.execute("UPDATE records SET data = json_set(data, '$.accuracy', 99.25) WHERE rowid = 1")
+    again = forks.wsnas(*evaluate, cwd=tmp_path)
+    assert "to 99.25)" in again.out
+    # a longer sample only adds
+    more = forks.wsnas(*evaluate[:3], "12", *evaluate[4:], cwd=tmp_path)
+    assert more.out.startswith("12 submodels")
+    assert "to 99.25)" in more.out
+    assert rows(tmp_path / "net").keys() >= found.keys()
+
+
+def test_default_directory_is_named_by_content(forks: Any, tmp_path: Path) -> None:
+    """Other options, another directory; the same options, the same."""
+    for options in ((), (), ("--seed", "1"), ("--paths", "multi:2")):
+        done = forks.wsnas("train-supernet", "nb201", *SMALL, *options, cwd=tmp_path)
+        assert done.code == 0, done.err
+    found = sorted((tmp_path / "runs").iterdir())
+    assert len(found) == 3
+    identities = [json.loads((path / "run.json").read_text())["identity"] for path in found]
+    assert sorted((one["seed"], one["paths"]) for one in identities) == [(0, "multi:2"), (0, "uniform"), (1, "uniform")]
+    weights = [torch.load(path / "checkpoint.pt", weights_only=True)["model"]["stem.conv.weight"] for path in found]
+    assert not any(torch.equal(weights[i], weights[j]) for i in range(3) for j in range(i))
+
+
+def test_evaluate_named_architectures(forks: Any, tmp_path: Path) -> None:
+    forks.wsnas("train-supernet", "nb201", *SMALL, "--out", "net", cwd=tmp_path)
+    done = forks.wsnas("evaluate", "net", "--arch", ARCH, "--arch", OTHER, cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert {key.split("|", 1)[1] for key in rows(tmp_path / "net")} == {ARCH, OTHER}
+
+
+# stand-alone -------------------------------------------------------------------------------------------------
+
+
+def test_train_one_architecture(forks: Any, tmp_path: Path) -> None:
+    """The options reach the stand-alone training: the library gives the printed numbers from the same recipe."""
+    torch.set_num_threads(1)
+    command = ("train", "nb201", ARCH, "--epochs", "2", "--batch", "100", "--lr", "0.05", "--channels", "2")
+    command += ("--train-images", str(IMAGES))
+    done = forks.wsnas(*command, "--seed", "3", cwd=tmp_path)
+    assert done.code == 0, done.err
+    space = load_space("nb201")
+    recipe = change_recipe(space.recipes["micro"], channels=2, train_images=IMAGES)
+    recipe = dataclasses.replace(
+        recipe, standalone=dataclasses.replace(recipe.standalone, epochs=2, batch=100, lr=0.05)
+    )
+    expected = train_architecture(space, ARCH, recipe, seed=3, device="cpu")
+    assert done.out.startswith(f"validation {expected.valid:.2f} %, test {expected.test:.2f} % after 2 epochs: runs/")
+    where = tmp_path / done.out.split(": ")[1].strip()
+    stored = rows(where)[f"training|{ARCH}"]
+    assert (stored["valid"], stored["test"]) == (expected.valid, expected.test)
+    assert (stored["half_valid"], stored["half_test"]) == (expected.half_valid, expected.half_test)
+    stamp = (where / "checkpoint.pt").stat().st_mtime_ns
+    assert forks.wsnas(*command, "--seed", "3", cwd=tmp_path).out == done.out
+    assert (where / "checkpoint.pt").stat().st_mtime_ns == stamp
+
+
+def test_ground_truth(forks: Any, tmp_path: Path) -> None:
+    """Four architectures, two seeds, the asked-for epochs; a larger sample trains only the difference."""
+    command = ("ground-truth", "nb201", "--seeds", "2", "--epochs", "3", "--channels", "2", "--workers", "0")
+    command += ("--train-images", str(IMAGES))
+    done = forks.wsnas(*command, "--sample", "4", "--out", "truth", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert done.out.startswith("4 architectures, 2 seeds, 0 with a failed training")
+    table = Table.load(tmp_path / "truth/table.parquet")
+    assert len(set(table.archs)) == 4
+    assert {(c.split, c.epochs, c.seed) for c in table.columns} == {
+        (split, epochs, seed) for split in ("valid", "test") for epochs in (1, 3) for seed in (0, 1)
+    }
+    first = rows(tmp_path / "truth")
+    values = table.seeds("digits", "test")
+    agreement = stats.spearmanr(values[:, 0], values[:, 1]).statistic
+    assert f"two seeds agree at {agreement:.3f}" in done.out
+
+    more = forks.wsnas(*command, "--sample", "5", "--out", "truth", cwd=tmp_path)
+    assert more.code == 0, more.err
+    longer = Table.load(tmp_path / "truth/table.parquet")
+    assert longer.archs[:4] == table.archs
+    np.testing.assert_array_equal(longer.seeds("digits", "test")[:4], values)
+    assert first.items() <= rows(tmp_path / "truth").items()  # seconds and all: not trained again
+
+    shown = forks.wsnas("table", "show", "nb201", "--table", "truth/table.parquet", cwd=tmp_path)
+    assert shown.code == 0, shown.err
+    asked = forks.wsnas("table", "query", "nb201", table.archs[1], "--table", "truth/table.parquet", cwd=tmp_path)
+    assert f"{values[1, 0]:.3f}" in asked.out
+
+
+def test_ground_truth_of_one_epoch(forks: Any, tmp_path: Path) -> None:
+    """Half of one epoch is nothing: its columns are not measured, and a table with such columns can be shown."""
+    command = ("ground-truth", "nb201", "--seeds", "2", "--epochs", "1", "--channels", "2", "--workers", "0")
+    command += ("--train-images", str(IMAGES))
+    done = forks.wsnas(*command, "--sample", "2", "--out", "truth", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert np.isfinite(Table.load(tmp_path / "truth/table.parquet").seeds("digits", "test", 1)).all()
+    shown = forks.wsnas("table", "show", "nb201", "--table", "truth/table.parquet", cwd=tmp_path)
+    assert shown.code == 0, shown.err
+
+
+# tables ------------------------------------------------------------------------------------------------------
+
+
+def test_import_show_query(forks: Any, tmp_path: Path) -> None:
+    """A CSV as its publisher writes it, imported once, then found without naming it."""
+    archs = sample(6)
+    with (tmp_path / "published.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["architecture", "cifar10_valid_200", "cifar10_test_200_777", "cifar10_test_200_888"])
+        writer.writerows([arch, 80 + i, 70.125 + i, 71.25 + i] for i, arch in enumerate(archs))
+        writer.writerow(["|none~0|+|none~0|none~1|+|none~0|none~1|none~2|", 10, 10, 10])  # not valid: left out
+    home = {"WSNAS_TABLES": str(tmp_path / "tables")}
+    done = forks.wsnas("table", "import", "nb201", "published.csv", cwd=tmp_path, env=home)
+    assert done.code == 0, done.err
+    assert done.out.startswith("6 architectures, 3 columns")
+    assert (tmp_path / "tables/nb201.parquet").exists()
+
+    shown = forks.wsnas("table", "show", "nb201", "--dataset", "cifar10", cwd=tmp_path, env=home)
+    assert shown.code == 0, shown.err
+    assert "nb201: 6 architectures" in shown.out
+    line = next(line for line in shown.out.splitlines() if "test" in line and "cifar10" in line)
+    means = [70.6875 + i for i in range(6)]
+    for number in (min(means), float(np.mean(means)), max(means)):
+        assert f"{number:.2f}" in line
+    assert "1.000" in line  # the two seeds order the six the same way
+
+    asked = forks.wsnas("table", "query", "nb201", f"  {archs[2]} ", "--dataset", "cifar10", cwd=tmp_path, env=home)
+    assert asked.code == 0, asked.err
+    assert asked.out.splitlines()[0] == archs[2]
+    measured = dict(line.split() for line in asked.out.splitlines()[1:])
+    assert measured == {
+        "cifar10/valid/200/mean": "82.000",
+        "cifar10/test/200/777": "72.125",
+        "cifar10/test/200/888": "73.250",
+    }
+
+
+@pytest.mark.parametrize("name", ["runs", "elsewhere/deep"])
+def test_import_to_a_file_of_choice(forks: Any, tmp_path: Path, name: str) -> None:
+    write_truth(tmp_path / "truth.csv", sample(3))
+    target = tmp_path / name / "compact.parquet"
+    done = forks.wsnas("table", "import", "nb201", "truth.csv", "--out", target, cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert Table.load(target).archs == tuple(sample(3))

@@ -1,0 +1,239 @@
+"""Every installed search space keeps the contract of ``wsnas.space.SearchSpace``.
+
+Nothing here knows a space by name: a package that is installed is tested, alone or with others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from wsnas import WsnasError, installed_spaces, load_space
+from wsnas.images import Splits
+from wsnas.paths import fair, multi_path, uniform
+from wsnas.space import recipe_from_json, sample_distinct
+from wsnas.supernet import submodel
+
+NAMES = installed_spaces()
+ENUMERABLE = 200_000  # architectures
+
+
+@pytest.fixture(params=NAMES, scope="module")
+def space(request: pytest.FixtureRequest) -> Any:
+    torch.set_num_threads(1)
+    return load_space(request.param)
+
+
+@pytest.fixture(scope="module")
+def splits(space: Any) -> Splits:
+    found: Splits = space.loaders(space.recipes["micro"], torch.device("cpu"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def batch(splits: Splits) -> Tensor:
+    x, _ = next(iter(splits.valid.ordered(4)))
+    return x
+
+
+@pytest.fixture(scope="module")
+def archs(space: Any) -> list[Any]:
+    return sample_distinct(space, 40, np.random.default_rng(0))
+
+
+def test_a_space_is_installed() -> None:
+    assert NAMES
+
+
+def test_names_and_scales(space: Any) -> None:
+    assert space.name in NAMES
+    assert space.metric in ("accuracy", "perplexity")
+    assert set(space.recipes) >= {"paper", "micro"}
+    assert isinstance(space.size, int)
+    assert Path(space.micro_table).suffix == ".parquet"
+
+
+def test_size_is_what_iteration_finds(space: Any) -> None:
+    if space.size > ENUMERABLE:
+        pytest.skip(f"{space.name} has {space.size} architectures")
+    every = list(space)
+    assert len(set(every)) == len(every) == space.size
+    assert len({space.encode(one) for one in every}) == space.size
+    for i in (0, 1, space.size // 2, space.size - 1):
+        assert space.arch(i) == every[i]
+        assert space.index(every[i]) == i
+    for wrong in (-1, space.size):
+        with pytest.raises(WsnasError):
+            space.arch(wrong)
+
+
+def test_samples_are_architectures(space: Any, archs: list[Any]) -> None:
+    """A generator decides them, they are written and read back, and they are dictionary keys in an order."""
+    again = sample_distinct(space, 40, np.random.default_rng(0))
+    other = sample_distinct(space, 40, np.random.default_rng(1))
+    assert archs == again
+    assert archs != other
+    for one in archs:
+        text = space.encode(one)
+        assert isinstance(text, str)
+        assert text == text.strip() != ""
+        assert "\n" not in text
+        assert space.decode(text) == one
+        assert space.encode(space.decode(text)) == text
+    assert len({hash(one) for one in archs}) > len(archs) // 2
+    assert sorted(reversed(archs)) == sorted(archs)
+    assert dataclasses.is_dataclass(archs[0])
+    name = dataclasses.fields(archs[0])[0].name
+    with pytest.raises((dataclasses.FrozenInstanceError, AttributeError)):
+        setattr(archs[0], name, None)
+    if space.size <= ENUMERABLE:
+        assert set(archs) <= set(space)
+
+
+@pytest.mark.parametrize("text", ["", " ", "garbage", "0", "é|~+", "|" * 10_000, "None", "[1, 2"])
+def test_garbage_is_refused(space: Any, text: str) -> None:
+    with pytest.raises(WsnasError):
+        space.decode(text)
+
+
+def test_damaged_notation_is_refused(space: Any, archs: list[Any]) -> None:
+    for one in archs[:10]:
+        text = space.encode(one)
+        for damaged in (text[:-1], text[: len(text) // 2], text + "x", text + text):
+            with pytest.raises(WsnasError):
+                space.decode(damaged)
+
+
+def test_keys(space: Any, archs: list[Any]) -> None:
+    """Strings that only the architecture decides; cells of one function are of one size or smaller by dead parts."""
+    for key in (space.canonical, space.training_key):
+        found = [key(one) for one in archs]
+        assert all(isinstance(text, str) and text for text in found)
+        assert found == [key(space.decode(space.encode(one))) for one in archs]
+        assert len(set(found)) > len(archs) // 2
+
+
+def test_decisions(space: Any, archs: list[Any]) -> None:
+    """The same names for every architecture, values as text, and together they are the architecture."""
+    found = [space.decisions(one) for one in archs]
+    assert all(set(one) == set(found[0]) for one in found)
+    assert all(isinstance(name, str) and isinstance(value, str) for one in found for name, value in one.items())
+    assert len({tuple(sorted(one.items())) for one in found}) == len(archs)
+    assert any(len({one[name] for one in found}) > 1 for name in found[0])
+
+
+def test_fair_paths_are_balanced(space: Any) -> None:
+    """Valid, different, and each decision takes each of its values equally often."""
+    rng = np.random.default_rng(0)
+    sets = [list(space.fair_paths(rng)) for _ in range(5)]
+    for paths in sets:
+        assert len(set(paths)) == len(paths) > 1
+        assert all(space.decode(space.encode(path)) == path for path in paths)
+        for name in space.decisions(paths[0]):
+            times = Counter(space.decisions(path)[name] for path in paths)
+            assert len(set(times.values())) == 1, name
+    assert len({tuple(paths) for paths in sets}) == len(sets)  # drawn anew each time
+    assert list(space.fair_paths(np.random.default_rng(7))) == list(space.fair_paths(np.random.default_rng(7)))
+
+
+@pytest.mark.parametrize("sampler", [uniform, fair, multi_path(3)], ids=["uniform", "fair", "multi"])
+def test_path_samplers_accept_the_space(space: Any, sampler: Any) -> None:
+    step = sampler(space, np.random.default_rng(0))
+    assert sum(weight for _, weight in step) == pytest.approx(len(step) if sampler is fair else 1.0)
+    assert all(space.decode(space.encode(path)) == path for path, _ in step)
+
+
+def test_supernet_and_network_agree(space: Any, archs: list[Any], batch: Tensor, splits: Splits) -> None:
+    """Finite logits of every class; a network's weights are among the supernet's, and with them it is its path."""
+    recipe = space.recipes["micro"]
+    torch.manual_seed(0)
+    supernet = space.supernet(recipe).train()
+    for one in archs[:8]:
+        network = submodel(supernet, space.network(one, recipe)).train()
+        assert set(network.state_dict()) <= set(supernet.state_dict())
+        with torch.no_grad():
+            expected, found = supernet(batch, one), network(batch)
+        assert torch.isfinite(found).all()
+        assert found.shape[-1] == splits.classes
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_initial_weights_come_from_torchs_generator(space: Any, archs: list[Any]) -> None:
+    recipe = space.recipes["micro"]
+    states = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        states.append((space.supernet(recipe).state_dict(), space.network(archs[0], recipe).state_dict()))
+    for first, second, third in zip(*states, strict=True):
+        assert all(torch.equal(first[name], second[name]) for name in first)
+        assert not all(torch.equal(first[name], third[name]) for name in first)
+
+
+@pytest.mark.parametrize("scale", ["micro", "paper"])
+def test_parameters_are_those_of_the_network(space: Any, archs: list[Any], scale: str) -> None:
+    recipe = space.recipes[scale]
+    for one in archs[:5]:
+        assert space.parameters(one, recipe) == sum(p.numel() for p in space.network(one, recipe).parameters())
+
+
+def test_multiply_adds_are_those_of_the_network(space: Any, archs: list[Any], batch: Tensor) -> None:
+    """By torch's counter, which counts two operations each; convolutions and linear layers, one image."""
+    if space.metric != "accuracy":
+        pytest.skip("counted a token, not an image")
+    recipe = space.recipes["micro"]
+    for one in archs[:8]:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            space.network(one, recipe).eval()(batch[:1])
+        assert 2 * space.macs(one, recipe) == counter.get_total_flops()
+
+
+def test_recipes_survive_json(space: Any) -> None:
+    for scale, recipe in space.recipes.items():
+        stored = json.loads(json.dumps(recipe.to_json()))
+        assert recipe_from_json(space.recipes["micro"], stored) == recipe, scale
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            recipe.dataset = "other"
+        assert recipe.supernet.epochs > 0
+        assert recipe.standalone.lr > 0
+    with pytest.raises(WsnasError, match="recipe"):
+        recipe_from_json(space.recipes["micro"], {**stored, "unheard_of": 1})
+
+
+def test_micro_images_are_disjoint(space: Any, splits: Splits) -> None:
+    """No image in two splits; uint8; the same at every call; labels from 0."""
+    if space.metric != "accuracy":
+        pytest.skip("no images")
+    seen = []
+    again = space.loaders(space.recipes["micro"], torch.device("cpu"))
+    for part, same in zip(
+        (splits.train, splits.valid, splits.test), (again.train, again.valid, again.test), strict=True
+    ):
+        assert part.pixels.dtype == torch.uint8
+        assert part.pixels.ndim == 4
+        assert len(part.labels) == len(part.pixels) == len(part) > 100
+        assert torch.equal(part.pixels, same.pixels)
+        assert torch.equal(part.labels, same.labels)
+        assert part.labels.min() == 0
+        assert part.labels.max() == splits.classes - 1
+        seen.append({image.numpy().tobytes() for image in part.pixels})
+    for one, other in itertools.combinations(seen, 2):
+        assert not one & other
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.parquet", "table.pth", "table.tfrecord", "table"])
+def test_a_foreign_table_is_refused(space: Any, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"this is not a table\n1,2\n")
+    with pytest.raises(WsnasError, match=name):
+        space.import_table(tmp_path / name)
+    with pytest.raises(WsnasError):
+        space.import_table(tmp_path / f"missing-{name}")
