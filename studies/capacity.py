@@ -16,12 +16,22 @@ import click
 import numpy as np
 
 from wsnas.cli import Command, chosen_recipe, progress
+from wsnas.errors import WsnasError
 from wsnas.figures import capacity_figure
 from wsnas.ground_truth import load_ground_truth
 from wsnas.metrics import noise_ceiling, pruned_ceiling, random_top_k, rank_bootstrap, spearman, top_k
 from wsnas.randomness import numpy_rng
 from wsnas.space import best_archs
-from wsnas.study import SupernetJob, Verdict, all_scores, chosen_spaces, sign_verdict, study_options, write_results
+from wsnas.study import (
+    Holds,
+    SupernetJob,
+    Verdict,
+    all_scores,
+    chosen_spaces,
+    sign_verdict,
+    study_options,
+    write_results,
+)
 
 K = 10  # of the top-k
 
@@ -80,6 +90,10 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
         change = b["correlation"] - a["correlation"]
         return low, high, f"{change:+.2f} [{low:+.2f}, {high:+.2f}] from {a['factor']}x to {b['factor']}x"
 
+    def by_supernets(low: float, high: float) -> Holds:
+        """One supernet has no spread: it decides nothing about top-k."""
+        return sign_verdict(low, high) if len(rows[0]["top10_seeds"]) > 1 else "inconclusive"
+
     first, last = rows[0], rows[-1]
     at8 = next((row for row in rows if row["factor"] == 8), None)
     verdicts = []
@@ -102,7 +116,7 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
             space,
             "holds where every supernet's top-10 advantage at the largest factor is below every one's at 1x",
             f"{low1:+.2f} to {high1:+.2f} points at 1x, {low2:+.2f} to {high2:+.2f} at {last['factor']}x",
-            sign_verdict(low1 - high2, high1 - low2),
+            by_supernets(low1 - high2, high1 - low2),
         )
     )
     if at8 is not None and at8 is not last:
@@ -115,7 +129,7 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
                 "holds where all supernets' top-10 advantages at 8x are below half of the smallest at 1x; does not "
                 "hold where all are above half of the largest at 1x",
                 f"{low1:+.2f} to {high1:+.2f} points at 1x, {low8:+.2f} to {high8:+.2f} at 8x",
-                sign_verdict(low1 / 2 - high8, high1 / 2 - low8),
+                by_supernets(low1 / 2 - high8, high1 / 2 - low8),
             )
         )
         low, high, measured = correlation_change(at8, last)
@@ -181,6 +195,12 @@ def main(
             ceiling = noise_ceiling(each) if factor == 1 else pruned_ceiling(each, factor)
             slots.append((panel, factor, len(kept), scored, ceiling))
         panels.append(panel)
+    panels = [panel for panel in panels if any(slot[0] is panel for slot in slots)]
+    if not panels:
+        raise WsnasError(
+            f"no factor of {', '.join(f'{factor}x' for factor in factors)} keeps more than {K} architectures of the "
+            "ground truth; choose smaller ones with --factor"
+        )
     with progress("capacity") as report:
         scores = all_scores(jobs, workers, report)
 

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 
 SERVER = """
-import json, os, resource, runpy, sys, traceback
+import io, json, os, resource, runpy, sys, traceback
 import torch
 torch.set_num_threads(1)
 import sklearn.datasets, scipy.stats, pyarrow.parquet, rich.progress, rich.table
@@ -30,7 +31,12 @@ except ImportError:
     pass
 weight = torch.nn.Parameter(torch.zeros(1))
 weight.grad = torch.zeros(1)
-torch.optim.SGD([weight], 0.1, foreach=True).step()  # imports what torch puts off
+optimizer = torch.optim.SGD([weight], 0.1, momentum=0.9, foreach=True)  # from here on: what torch imports late
+optimizer.step()
+buffer = io.BytesIO()
+torch.save(optimizer.state_dict(), buffer)
+buffer.seek(0)
+optimizer.load_state_dict(torch.load(buffer, weights_only=True))
 
 def work(job):
     os.chdir(job["cwd"])
@@ -84,6 +90,11 @@ class Process:
         self._lines, self._out, self._err = server.stdout, out, err
         self.pid = int(self._lines.readline())
 
+    def wait_for(self, text: str) -> None:
+        """Until it has printed ``text``."""
+        while text not in self._out.read_text():
+            time.sleep(0.002)
+
     def wait(self) -> Finished:
         code = int(self._lines.readline())
         return Finished(code, self._out.read_text(), self._err.read_text())
@@ -100,6 +111,7 @@ class Forks:
     ) -> Process:
         """``kind``: "module", "script" or "code". ``file_limit``: no file may grow beyond so many bytes; 0 is off."""
         out, err = self._folder / "out", self._folder / "err"
+        out.write_text("")
         job: dict[str, Any] = {"kind": kind, "argv": [str(arg) for arg in argv], "cwd": str(cwd), "env": env or {}}
         job |= {"out": str(out), "err": str(err), "file_limit": file_limit}
         assert self._server.stdin is not None
@@ -117,10 +129,11 @@ def forks() -> Iterator[Forks]:
     """Starts ``python -m wsnas``, studies and pieces of code as processes of their own, on one thread."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"}
     command = [sys.executable, "-c", SERVER]
-    with tempfile.TemporaryDirectory() as folder:
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        ) as server:
-            yield Forks(server, Path(folder))
-            assert server.stdin is not None
-            server.stdin.close()
+    pipe = subprocess.PIPE
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) as server,
+    ):
+        yield Forks(server, Path(folder))
+        assert server.stdin is not None
+        server.stdin.close()

@@ -300,7 +300,7 @@ def test_a_bad_split_file_is_refused(fake_cifar: None, tmp_path: Path, kind: str
 
 
 def test_a_missing_split_file_is_refused(fake_cifar: None, tmp_path: Path) -> None:
-    with pytest.raises(WsnasError, match="nowhere.json"):
+    with pytest.raises(WsnasError, match=r"nowhere\.json"):
         load_splits(recipe("cifar10", split_file=str(tmp_path / "nowhere.json")), CPU)
 
 

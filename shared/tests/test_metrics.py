@@ -129,7 +129,7 @@ def test_random_top_k_is_the_mean_over_all_subsets(rows: list[tuple[int, float]]
 
 
 def test_random_top_k_of_many_architectures_stays_exact() -> None:
-    """k = 1 is the plain mean, k = n the best; at n = 15,284 factorials overflow and logarithms lose digits."""
+    """K = 1 is the plain mean, k = n the best; at n = 15,284 factorials overflow and logarithms lose digits."""
     rng = np.random.default_rng(5)
     valid, test = rng.normal(size=15_284), rng.normal(size=15_284)
     assert random_top_k(valid, test, 1) == pytest.approx(test.mean(), abs=1e-8)

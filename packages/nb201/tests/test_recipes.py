@@ -51,7 +51,9 @@ def test_standalone_recipe_is_the_benchmarks() -> None:
         "crop": 4,
         "cutout": 0,
     }
-    assert dataclasses.asdict(PAPER.standalone) == table_1
+    found = dataclasses.asdict(PAPER.standalone)
+    assert found.items() >= table_1.items()
+    assert not any(value for name, value in found.items() if name not in table_1)  # nothing else is done
 
 
 @pytest.mark.parametrize(
@@ -88,21 +90,19 @@ def shipped() -> Table:
 
 
 def test_shipped_table_is_whole(shipped: Table) -> None:
-    """At least 1,000 architectures, 3 seeds, validation and test, at full and at half budget, none missing."""
+    """At least 1,000 architectures, 3 seeds, validation and test, validation at half budget, none missing."""
     assert shipped.space == "nb201"
     assert len(shipped) >= 1000
     assert len(set(shipped.archs)) == len(shipped)
     epochs = MICRO.standalone.epochs
-    for split in ("valid", "test"):
-        for budget in (epochs, epochs // 2):
-            values = shipped.seeds(MICRO.dataset, split, budget)
-            assert values.shape == (len(shipped), 3)
-            assert np.isfinite(values).mean() > 0.99
-            assert values[np.isfinite(values)].min() >= 0
-            assert values[np.isfinite(values)].max() <= 100
-    assert np.nanmean(shipped.mean(MICRO.dataset, "test")) > np.nanmean(
-        shipped.mean(MICRO.dataset, "test", epochs // 2)
-    )
+    for split, budget in (("valid", epochs), ("test", epochs), ("valid", epochs // 2)):
+        values = shipped.seeds(MICRO.dataset, split, budget)
+        assert values.shape == (len(shipped), 3)
+        assert np.isfinite(values).mean() > 0.99
+        assert values[np.isfinite(values)].min() >= 0
+        assert values[np.isfinite(values)].max() <= 100
+    full, half = (np.nanmean(shipped.mean(MICRO.dataset, "valid", budget)) for budget in (epochs, epochs // 2))
+    assert full > half
 
 
 def test_shipped_table_is_of_this_recipe(shipped: Table) -> None:
@@ -149,7 +149,7 @@ def test_shipped_rows_are_what_training_gives(shipped: Table) -> None:
         for split, budget, value in (
             ("valid", epochs, trained.valid),
             ("test", epochs, trained.test),
-            ("test", epochs // 2, trained.half_test),
+            ("valid", epochs // 2, trained.half_valid),
         ):
             expected = float(shipped.seeds(MICRO.dataset, split, budget)[row, 0])
             assert value == pytest.approx(expected, abs=1e-3 if same else 3.0), (shipped.archs[row], split, budget)

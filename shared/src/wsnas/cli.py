@@ -12,6 +12,7 @@ import click
 from wsnas.errors import WsnasError
 
 if TYPE_CHECKING:
+    from wsnas.metrics import Ceiling, Floats
     from wsnas.space import Recipe, SearchSpace
     from wsnas.training import Report
 
@@ -81,6 +82,7 @@ RECIPE_OPTIONS = (
     click.option("--lr", type=click.FloatRange(0, min_open=True), help="Initial learning rate."),
     click.option("--train-images", type=click.IntRange(1), help="Training images; the rest of the set validates."),
     click.option("--valid-images", type=click.IntRange(1), help="Validation images that score a submodel."),
+    click.option("--calibration-steps", type=click.IntRange(0), help="Batch-norm calibration batches a submodel."),
     click.option("--split-file", type=click.Path(), help="The benchmark authors' split, in place of the seeded one."),
 )
 
@@ -95,7 +97,9 @@ def recipe_options(command: F) -> F:
 def chosen_recipe(space: SearchSpace[Any], scale: str, **changes: Any) -> Recipe:
     from wsnas.space import change_recipe
 
-    if changes.get("dataset") is not None and Path(changes["dataset"]).exists():
+    from wsnas.images import KNOWN
+
+    if changes.get("dataset") not in {None, *KNOWN} and Path(changes["dataset"]).exists():
         changes["dataset"] = str(Path(changes["dataset"]).resolve())
     return change_recipe(space.recipes[scale], **changes)
 
@@ -269,6 +273,16 @@ def train(space: str, arch: str, seed: int, out: Path | None, device: str | None
     )
 
 
+def _ceiling(seeds: Floats) -> Ceiling | None:
+    """The noise ceiling over the architectures that were measured with every seed; None: not available."""
+    import numpy as np
+
+    from wsnas.metrics import noise_ceiling
+
+    whole = seeds[~np.isnan(seeds).any(1)]
+    return noise_ceiling(whole) if len(whole) > 1 else None
+
+
 @main.command("ground-truth")
 @click.argument("space")
 @recipe_options
@@ -286,7 +300,6 @@ def ground_truth(
 ) -> None:
     """Train a uniform sample of SPACE from scratch: a ground-truth table. Stops and goes on like every run."""
     from wsnas.ground_truth import train_many
-    from wsnas.metrics import noise_ceiling
     from wsnas.randomness import numpy_rng
     from wsnas.space import load_space, sample_distinct
 
@@ -296,7 +309,7 @@ def ground_truth(
     with progress(f"{space} ground truth") as report:
         table = train_many(found, archs, out, chosen, seeds=range(seeds), workers=workers, report=report)
     table.save(out / "table.parquet")
-    ceiling = noise_ceiling(table.seeds(chosen.dataset, "test"))
+    ceiling = _ceiling(table.seeds(chosen.dataset, "test"))
     failed = 0 if table.failed is None else int(table.failed.sum())
     click.echo(f"{len(table)} architectures, {seeds} seeds, {failed} with a failed training: {out / 'table.parquet'}")
     if ceiling is not None:
@@ -345,7 +358,6 @@ def table_show(space: str, file: str | None, dataset: str | None) -> None:
     from rich.table import Table as Grid
 
     from wsnas.ground_truth import load_ground_truth
-    from wsnas.metrics import noise_ceiling
     from wsnas.space import load_space
 
     found = load_ground_truth(load_space(space), dataset, file)
@@ -368,12 +380,12 @@ def table_show(space: str, file: str | None, dataset: str | None) -> None:
     for kind in dict.fromkeys((c.dataset, c.split, c.epochs) for c in found.columns):
         seeds, mean = found.seeds(*kind), found.mean(*kind)
         known = mean[~np.isnan(mean)]
-        ceiling = noise_ceiling(seeds[~np.isnan(seeds).any(1)]) if seeds.shape[1] > 1 else None
+        ceiling = _ceiling(seeds)
         grid.add_row(
             *map(str, kind),
             str(seeds.shape[1]),
             str(len(known)),
-            *(f"{x:.2f}" for x in (known.min(), known.mean(), known.max())),
+            *((f"{x:.2f}" for x in (known.min(), known.mean(), known.max())) if len(known) else ("-",) * 3),
             *(
                 ("not available",) * 2
                 if ceiling is None

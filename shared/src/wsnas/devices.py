@@ -24,10 +24,14 @@ def choose_device(name: str | None = None) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise WsnasError(f"unknown device '{name}'; use cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise WsnasError(f"nothing here was tried on the device '{name}'; use cpu, cuda or cuda:N")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise WsnasError(
             f"device {name} was asked for, but this torch ({torch.__version__}) finds no CUDA GPU; use --device cpu"
         )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise WsnasError(f"there is no device {name}: this machine has {torch.cuda.device_count()} CUDA GPUs")
     return device
 
 

@@ -79,16 +79,18 @@ def run_jobs(
                 job = pending.pop(0)
                 running[pool.submit(function, job)] = job
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
+            for future in sorted(finished, key=lambda future: future.exception() is not None):  # keep results first
                 job = running.pop(future)
                 failure = future.exception()
                 if isinstance(failure, BrokenProcessPool):
-                    raise WsnasError(
-                        "a worker process died (killed, or out of memory); what was finished is kept: "
-                        "run the same command again, with fewer --workers if memory is short"
-                    ) from failure
+                    raise failure
                 if isinstance(failure, KeyboardInterrupt):
                     raise KeyboardInterrupt
                 yield job, failure if failure is not None else future.result()
+    except BrokenProcessPool as error:  # from a job, or on handing out the next one
+        raise WsnasError(
+            "a worker process died (killed, or out of memory); what was finished is kept: "
+            "run the same command again, with fewer --workers if memory is short"
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

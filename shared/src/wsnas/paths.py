@@ -58,4 +58,9 @@ def parse(text: str) -> Sampler:
 
 def name_of(sampler: Sampler) -> str:
     """How a run's identity names the sampler: ``uniform``, ``fair``, ``multi:4``, or your function's name."""
-    return getattr(sampler, "__name__", type(sampler).__name__)
+    name = str(getattr(sampler, "__name__", type(sampler).__name__))
+    if name == "<lambda>":
+        raise WsnasError(
+            "a path sampler needs a name, for the run's identity: write it as a function (def), not a lambda"
+        )
+    return name

@@ -15,11 +15,11 @@ from __future__ import annotations
 import io
 import json
 import os
-import pickle
 import platform
 import sqlite3
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,6 +93,8 @@ class Run:
         except OSError as error:
             raise cannot_write(self.path / "lock", error) from error
         try:
+            for left in self.path.glob(".checkpoint.pt.*.part"):
+                left.unlink(missing_ok=True)  # by a process that was killed while it wrote
             yield
         finally:
             lock.release()
@@ -111,10 +113,12 @@ class Run:
         if not path.exists():
             return None
         try:
-            state = torch.load(path, map_location=device, weights_only=True)
-            recorded, here = json.loads(state["identity"]), json.loads(json.dumps(self.identity))
-        except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            reason = str(error).strip().splitlines()[0][:120]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's, of a foreign pickle's protocol: what follows says more
+                state = dict(torch.load(path, map_location=device, weights_only=True))
+            recorded, here = dict(json.loads(state["identity"])), json.loads(json.dumps(self.identity))
+        except Exception as error:  # a malformed pickle can raise nearly anything
+            reason = (str(error).strip().splitlines() or ["it ends too early"])[0][:120]
             raise WsnasError(
                 f"{path} is not a checkpoint of this tool ({type(error).__name__}: {reason}); "
                 "nothing in it was executed; move it away to start this run anew"

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -182,11 +183,11 @@ def read_csv(path: Path, space: str) -> Table:
     try:
         content = path.read_bytes()
         text = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode()
-        rows = list(csv.reader(io.StringIO(text)))
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error, ValueError) as error:
+        rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    except (OSError, EOFError, zlib.error, csv.Error, ValueError) as error:
         raise WsnasError(f"{path} is truncated or not a CSV table ({type(error).__name__}: {error})") from error
-    if not rows:
-        raise WsnasError(f"{path} is empty")
+    if len(rows) < 2:
+        raise WsnasError(f"{path} holds no architectures")
     header, body = rows[0], rows[1:]
     key = next((header.index(name) for name in ("architecture", "arch") if name in header), None)
     measured = {i: match for i, name in enumerate(header) if (match := _CSV_COLUMN.fullmatch(name))}

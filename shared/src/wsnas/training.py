@@ -21,7 +21,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wsnas.errors import Diverged
+from wsnas.errors import Diverged, WsnasError
 from wsnas.images import Images
 from wsnas.paths import Step
 from wsnas.runs import Run
@@ -32,7 +32,8 @@ Report = Callable[[int, int, str], None]  # (steps done, steps in all, what to s
 
 def learning_rate(training: Training, step: int, steps_per_epoch: int) -> float:
     """The step's learning rate: fixed; half a cosine to 0 over the epochs, stepped per epoch or step; or a
-    straight line up and one down to 0, stepped per step."""
+    straight line up and one down to 0, stepped per step.
+    """
     if training.decay == "fixed":
         return training.lr
     if training.decay == "linear-step":
@@ -62,12 +63,14 @@ def train(
     trains. ``amp``: bfloat16 autocast, by default on CUDA only (measured: no gain worth its rounding on
     a CPU). ``on_epoch(epochs done)`` may look at the model between epochs; it must leave it in train mode.
     Under ``torchrun`` every rank takes its share of the batch and of the same paths; gradients are averaged.
-    Raises Diverged on a loss that is not finite (the last checkpoint is from before), KeyboardInterrupt
+    Raises Diverged on a loss or weights that are not finite (the last checkpoint is from before), KeyboardInterrupt
     after saving a checkpoint. Where the weights were averaged, batch norm must be calibrated afterwards.
     """
     device = images.device
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     amp = device.type == "cuda" if amp is None else amp
+    if training.batch % world:
+        raise WsnasError(f"a batch of {training.batch} images does not divide among {world} processes; choose another")
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(
         parameters,
@@ -92,16 +95,16 @@ def train(
     if run is not None and rank == 0:
         run.cut_back("metrics.jsonl", metrics_size)
 
-    def require_finite() -> None:
-        if not math.isfinite(loss_sum.item()):
+    def require_finite(*values: Tensor) -> None:
+        if not torch.stack([value.detach().isfinite().all() for value in values]).all():
             raise Diverged(
-                f"the training loss is not finite by step {step} of {total}: lower the learning rate ({training.lr:g}) "
+                f"the training is not finite by step {step} of {total}: lower the learning rate ({training.lr:g}) "
                 f"or clip the gradient (now {training.clip:g}; 0 is off); what was saved before is intact"
             )
 
     def save() -> None:
+        require_finite(loss_sum, *parameters)  # a last update can overflow although the loss before it did not
         if run is not None and rank == 0:
-            require_finite()
             run.save_checkpoint(
                 {
                     "model": model.state_dict(),
@@ -143,7 +146,7 @@ def train(
                 if report is not None and rank == 0:
                     report(step, total, f"epoch {epoch + 1} of {training.epochs}")
                 if step % per_epoch == 0:  # an epoch is done: one line of metrics
-                    require_finite()
+                    require_finite(loss_sum)
                     last = learning_rate(training, step - 1, per_epoch)
                     line = {"step": step, "epoch": epoch + 1, "loss": loss_sum.item() / per_epoch, "lr": last}
                     loss_sum.zero_()

@@ -1,0 +1,108 @@
+"""The command line with the core alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from toy_space import MICRO
+
+from wsnas.cli import main
+
+
+def wsnas(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "wsnas", *arguments], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train-supernet", "--help"], ["table", "--help"], ["--version"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom wsnas.cli import main\n"
+        f"try: main({arguments!r})\nexcept SystemExit as end: assert end.code == 0\n"
+        "print('heavy:', *(set(sys.modules) & {'torch', 'torchvision', 'matplotlib', 'scipy', 'pyarrow', 'numpy'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].strip() == "heavy:"
+
+
+def test_python_m_wsnas_is_the_command() -> None:
+    done = wsnas("--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("Usage: wsnas ")
+    assert "train-supernet" in done.stdout
+
+
+def test_an_unknown_space_exits_2_with_one_line() -> None:
+    done = wsnas("train-supernet", "nb999")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "nb999" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train-supernet", "toy", "--paths", "zigzag"],
+        ["train-supernet", "toy", "--cells", "3"],  # the toy recipe has no cells
+        ["train-supernet", "toy", "--dataset", "nowhere"],
+        ["train-supernet", "toy", "--device", "abacus"],
+        ["train-supernet", "toy", "--out", "file"],
+        ["evaluate", "nowhere"],
+        ["evaluate", "file"],
+        ["correlate", "nowhere"],
+        ["train", "toy", "conv3"],
+        ["table", "import", "toy", "file"],
+        ["table", "show", "toy"],
+        ["table", "query", "toy", "conv3-conv3-conv3", "--table", "file"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_refused_exits_2_with_one_sentence(
+    arguments: list[str], toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WSNAS_TABLES", str(tmp_path))
+    (tmp_path / "file").write_text("neither a run nor a table")
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2, done.output
+    assert done.output.startswith("Error: ")
+    assert len(done.output.strip().splitlines()) == 1
+
+
+def test_train_evaluate_and_correlate(toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole way, with a table in which conv3 in the first layer is what counts."""
+    monkeypatch.chdir(tmp_path)
+    names = ["conv3-conv3-conv3", "conv1-conv3-pool", "pool-pool-pool", "conv3-pool-conv1", "pool-conv1-conv1"]
+    rows = "\n".join(f"{name},{50 + i}" for i, name in enumerate(names))
+    (tmp_path / "truth.csv").write_text(f"architecture,toy_test_2\n{rows}\n")
+
+    def run(*arguments: str) -> str:
+        done = CliRunner().invoke(main, list(arguments), catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    assert f"{MICRO.supernet.epochs * 6} steps" in run("train-supernet", "toy", "--out", "run")
+    assert "5 submodels" in run("evaluate", "run", "--table", "truth.csv")
+    assert "over 5 of 5 evaluated architectures" in run("correlate", "run", "--table", "truth.csv")
+    assert "5 architectures, 1 columns" in run("table", "import", "toy", "truth.csv", "--out", "toy.parquet")
+    assert "51.000" in run("table", "query", "toy", names[1], "--table", "toy.parquet")
+    assert "toy: 5 architectures" in run("table", "show", "toy", "--table", "toy.parquet")
+
+
+@pytest.mark.parametrize("count", ["1", "4"])
+def test_ground_truth_trains_a_table(
+    toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["ground-truth", "toy", "--sample", count, "--seeds", "2", "--workers", "0", "--out", "truth"]
+    for _ in range(2):  # the second time there is nothing left to train
+        done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        assert f"{count} architectures, 2 seeds, 0 with a failed training" in done.output
+    assert (tmp_path / "truth" / "table.parquet").exists()

@@ -1,0 +1,91 @@
+"""Jobs in worker processes. The jobs are Python expressions, so that workers need nothing of these tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from wsnas.errors import WsnasError
+from wsnas.executor import cores, run_jobs
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    try:
+        return not status.parent.parent.joinpath("self").exists() or status.read_text().split()[2] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_workers_and_this_process_give_the_same_results_and_failures() -> None:
+    jobs = ["1 + 1", "1 / 0", "'a' * 3", "[][1]", "__import__('os').getpid()"]
+    here, there = (dict(run_jobs(eval, jobs, workers)) for workers in (0, 2))
+    pids = here.pop(jobs[4]), there.pop(jobs[4])
+    assert pids[0] == os.getpid() != pids[1]
+    assert list(here) == jobs[:4]
+    for found in (here, there):
+        assert (found["1 + 1"], found["'a' * 3"]) == (2, "aaa")
+        assert isinstance(found["1 / 0"], ZeroDivisionError)
+        assert isinstance(found["[][1]"], IndexError)
+    assert here.keys() == there.keys()
+
+
+def test_no_jobs_start_no_processes() -> None:
+    assert list(run_jobs(eval, [], 4)) == []
+
+
+def test_a_worker_that_dies_is_one_sentence_and_earlier_results_are_kept() -> None:
+    """The caller is slow with the first result: the pool breaks while nobody waits for it."""
+    kept: list[tuple[str, object]] = []
+
+    def slowly() -> None:
+        for finished in run_jobs(eval, jobs, 1):
+            kept.append(finished)
+            time.sleep(1)
+
+    jobs = ["__import__('torch').get_num_threads()", "__import__('os')._exit(3)", "2", "3"]
+    with pytest.raises(WsnasError, match="worker process died"):
+        slowly()
+    assert kept == [(jobs[0], 1)]  # and a worker has one thread
+
+
+PARENT = """
+from wsnas.executor import run_jobs
+job = "__import__('pathlib').Path({!r}).write_text(str(__import__('os').getpid())), __import__('time').sleep(60)"
+if __name__ == "__main__":
+    import sys
+    list(run_jobs(eval, [job.format(sys.argv[1])], 1))
+"""
+
+
+def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path: Path, python: Start) -> None:
+    note = tmp_path / "pid"
+    parent = python(PARENT, note)
+    waited = time.monotonic()
+    while not (note.exists() and note.read_text()):
+        assert parent.poll() is None, parent.communicate()[1]
+        assert time.monotonic() - waited < 60
+        time.sleep(0.05)
+    worker = int(note.read_text())
+    assert alive(worker)
+    parent.send_signal(signal.SIGKILL)
+    waited = time.monotonic()
+    while alive(worker):
+        assert time.monotonic() - waited < 10, "the worker outlived its parent"
+        time.sleep(0.05)
+
+
+def test_cores_is_what_this_process_may_use() -> None:
+    assert 1 <= cores() <= (os.cpu_count() or 1)

@@ -1,0 +1,348 @@
+"""The run directory: identity, lock, checkpoints, records; what a full disk or a hostile file may do to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import random
+import resource
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toy_space import TOY
+
+from wsnas.errors import WsnasError
+from wsnas.files import atomic_write
+from wsnas.runs import Run
+from wsnas.supernet import load_supernet
+
+CPU = torch.device("cpu")
+RECIPE = {"dataset": "toy", "supernet": {"lr": 0.1, "batch": 16}}
+IDENTITY = {"kind": "supernet", "space": "toy", "seed": 3, "recipe": RECIPE, "paths": "uniform"}
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run.open(tmp_path / "run", IDENTITY, RECIPE)
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """No file of this process may grow beyond ``size`` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+# identity -----------------------------------------------------------------------------------------
+
+
+def test_a_run_is_continued_by_the_same_identity_and_read_without_one(run: Run) -> None:
+    for found in (Run.open(run.path, IDENTITY, RECIPE), Run.read(run.path)):
+        assert found.identity == IDENTITY
+        assert found.recipe == RECIPE
+    written = json.loads((run.path / "run.json").read_text())
+    assert written["environment"]["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 4}, "seed is 3, this one's is 4"),
+        ({"paths": "fair"}, "paths is 'uniform'"),
+        ({"recipe": {**RECIPE, "supernet": {"lr": 0.2, "batch": 16}}}, "recipe.supernet.lr is 0.1"),
+        ({"recipe": {"dataset": "toy"}}, "recipe.supernet"),
+        ({"within": "4 architectures"}, "within is None"),
+    ],
+)
+def test_another_identity_is_refused_with_the_field_that_differs(run: Run, change: dict[str, Any], named: str) -> None:
+    before = (run.path / "run.json").read_bytes()
+    with pytest.raises(WsnasError) as refusal:
+        Run.open(run.path, {**IDENTITY, **change}, RECIPE)
+    assert named in str(refusal.value)
+    assert (run.path / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"x"', b'{"format": 1}', b'{"format": 99}', b"\xff\xfe\x00"])
+def test_a_run_json_that_is_none_is_refused(run: Run, content: bytes) -> None:
+    (run.path / "run.json").write_bytes(content)
+    with pytest.raises(WsnasError):
+        Run.read(run.path)
+    with pytest.raises(WsnasError):
+        Run.open(run.path, IDENTITY, RECIPE)
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for place in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
+        with pytest.raises(WsnasError):
+            Run.read(place)
+    with pytest.raises(WsnasError, match="cannot write"):
+        Run.open(tmp_path / "file", IDENTITY, RECIPE)
+    assert (tmp_path / "file").read_text() == "x"
+
+
+# checkpoints --------------------------------------------------------------------------------------
+
+
+def state(step: int = 1) -> dict[str, Any]:
+    return {"model": {"w": torch.arange(600.0).reshape(20, 30) + step}, "step": step, "lines": [1, "a", None]}
+
+
+def test_a_checkpoint_comes_back_as_it_was(run: Run) -> None:
+    assert run.load_checkpoint(CPU) is None
+    for step in (1, 2):
+        run.save_checkpoint(state(step))
+    found = run.load_checkpoint(CPU)
+    assert found is not None
+    assert torch.equal(found["model"]["w"], state(2)["model"]["w"])
+    assert (found["step"], found["lines"]) == (2, [1, "a", None])
+    assert not list(run.path.glob(".*")), "temporary files are left"
+
+
+def test_the_checkpoint_of_another_recipe_is_refused(tmp_path: Path, run: Run) -> None:
+    other = Run.open(tmp_path / "other", {**IDENTITY, "seed": 9}, RECIPE)
+    other.save_checkpoint(state())
+    (other.path / "checkpoint.pt").rename(run.path / "checkpoint.pt")
+    with pytest.raises(WsnasError, match="another recipe: its seed is 9, this run's is 3"):
+        run.load_checkpoint(CPU)
+
+
+class Touch:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("form", ["pickle", "torch"])
+def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(tmp_path: Path, run: Run, form: str) -> None:
+    victim, file = tmp_path / "victim", run.path / "checkpoint.pt"
+    hostile = {"identity": json.dumps(IDENTITY), "format": 1, "model": Touch(victim), "step": 1}
+    if form == "pickle":
+        file.write_bytes(pickle.dumps(hostile))
+        pickle.loads(file.read_bytes())
+    else:
+        torch.save(hostile, file)
+        torch.load(file, weights_only=False)
+    assert victim.exists()  # the attack works on who reads it carelessly
+    victim.unlink()
+    with pytest.raises(WsnasError, match="nothing in it was executed"):
+        run.load_checkpoint(CPU)
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        torch.zeros(3),
+        [1, 2],
+        None,
+        {},
+        {"identity": 3},
+        {"identity": "["},
+        {"identity": "[1]"},
+        {"model": {}, "step": 4},
+    ],
+    ids=str,
+)
+def test_somebody_elses_checkpoint_is_refused(run: Run, content: Any) -> None:
+    torch.save(content, run.path / "checkpoint.pt")
+    with pytest.raises(WsnasError, match="not a checkpoint"):
+        run.load_checkpoint(CPU)
+
+
+def test_a_damaged_checkpoint_is_refused_or_read_but_never_a_traceback(run: Run) -> None:
+    """Cut anywhere, overwritten anywhere, or noise: 600 ways."""
+    run.save_checkpoint(state())
+    good, chance = (run.path / "checkpoint.pt").read_bytes(), random.Random(0)
+    for trial in range(600):
+        bad = bytearray(good)
+        if trial % 3 == 0:
+            bad = bad[: chance.randrange(len(good))]
+        elif trial % 3 == 1:
+            for _ in range(chance.randrange(1, 30)):
+                bad[chance.randrange(len(bad))] = chance.randrange(256)
+        else:
+            bad = bytearray(chance.randbytes(chance.randrange(300)))
+        (run.path / "checkpoint.pt").write_bytes(bad)
+        if trial % 3 == 1:
+            try:
+                run.load_checkpoint(CPU)
+            except WsnasError:
+                continue
+        else:
+            with pytest.raises(WsnasError, match="not a checkpoint"):
+                run.load_checkpoint(CPU)
+
+
+def test_loading_a_supernet_that_has_no_checkpoint_says_so(run: Run, toy_installed: Path) -> None:
+    Run.open(run.path.parent / "r", IDENTITY, TOY.recipes["micro"].to_json())
+    with pytest.raises(WsnasError, match="no checkpoint yet"):
+        load_supernet(run.path.parent / "r")
+    Run.open(run.path.parent / "alone", {"kind": "stand-alone"}, {})
+    with pytest.raises(WsnasError, match="stand-alone run, not a supernet"):
+        load_supernet(run.path.parent / "alone")
+
+
+# the lock -----------------------------------------------------------------------------------------
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from wsnas.errors import WsnasError
+from wsnas.runs import Run
+run = Run.read(Path(sys.argv[1]))
+try:
+    with run.writing():
+        print("held", flush=True)
+        time.sleep(60)
+except WsnasError as error:
+    print(error, flush=True)
+"""
+
+
+def test_a_second_writer_is_refused_until_the_first_is_gone_even_by_kill_9(run: Run, python: Start) -> None:
+    holder = python(HOLD, run.path)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(WsnasError, match="being written by another process"), run.writing():
+        pass
+    holder.kill()
+    holder.wait()
+    with run.writing():
+        pass
+    with run.writing():
+        second = python(HOLD, run.path)
+        assert "being written by another process" in second.communicate(timeout=60)[0]
+
+
+# writing whole or not at all ----------------------------------------------------------------------
+
+
+def test_a_write_replaces_the_whole_file_and_makes_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "file"
+    for content in (b"a" * 100, b"b"):
+        atomic_write(path, content)
+        assert path.read_bytes() == content
+    with path.open("rb") as reader:  # who reads the old file goes on reading it whole
+        atomic_write(path, b"c")
+        assert reader.read() == b"b"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, run: Run) -> None:
+    path = tmp_path / "file"
+    atomic_write(path, b"old")
+    run.save_checkpoint(state(1))
+    with full_disk(1000):
+        with pytest.raises(WsnasError, match=r"cannot write .*intact"):
+            atomic_write(path, b"n" * 1001)
+        with pytest.raises(WsnasError, match=r"checkpoint\.pt"):
+            run.save_checkpoint(state(2))
+        atomic_write(tmp_path / "small", b"n" * 1000)
+    assert path.read_bytes() == b"old"
+    found = run.load_checkpoint(CPU)
+    assert found is not None
+    assert found["step"] == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "run", "small"]
+    assert not list(run.path.glob(".*"))
+
+
+def test_a_full_disk_stops_lines_and_records_and_keeps_those_before(run: Run) -> None:
+    run.append("metrics.jsonl", {"epoch": 1})
+    run.record("kind", "before", {"x": 1})
+    size = (run.path / "records.sqlite").stat().st_size
+    with full_disk(10), pytest.raises(WsnasError, match=r"metrics\.jsonl"):
+        run.append("metrics.jsonl", {"epoch": 2})
+    with full_disk(size), pytest.raises(WsnasError, match="already committed are intact"):
+        run.record("kind", "after", {"x": "y" * 100_000})
+    assert run.records("kind") == {"before": {"status": "ok", "x": 1}}
+    run.record("kind", "after", {"x": 2})
+    assert set(run.records("kind")) == {"before", "after"}
+
+
+# lines and records --------------------------------------------------------------------------------
+
+
+def test_cut_back_forgets_what_came_after(run: Run) -> None:
+    sizes = [run.append("metrics.jsonl", {"epoch": i, "loss": 0.1 * i}) for i in range(4)]
+    assert sizes[-1] == (run.path / "metrics.jsonl").stat().st_size
+    run.cut_back("metrics.jsonl", sizes[1])
+    assert run.metrics() == [{"epoch": 0, "loss": 0.0}, {"epoch": 1, "loss": 0.1}]
+    run.cut_back("metrics.jsonl", 10_000)
+    assert len(run.metrics()) == 2
+    run.cut_back("metrics.jsonl", 0)
+    assert run.metrics() == []
+    run.cut_back("nothing.jsonl", 0)
+    assert not (run.path / "nothing.jsonl").exists()
+
+
+def test_records_come_back_by_kind_and_the_last_of_a_key_counts(run: Run) -> None:
+    assert run.records("a") == {}
+    assert run.kinds() == []
+    run.record("b", "x", {"value": 1.5, "none": None})
+    run.record("a", "x", {"value": 2, "text": "é|~'\"; DROP TABLE records"}, "failed")
+    run.record("b", "'", {"value": [1, 2]})
+    run.record("b", "x", {"value": 3})
+    assert Run.read(run.path).records("b") == {
+        "x": {"status": "ok", "value": 3},
+        "'": {"status": "ok", "value": [1, 2]},
+    }
+    assert run.records("a") == {"x": {"status": "failed", "value": 2, "text": "é|~'\"; DROP TABLE records"}}
+    assert run.kinds() == ["a", "b"]
+
+
+RECORDS = """
+import itertools, sys
+from pathlib import Path
+from wsnas.runs import Run
+run = Run.read(Path(sys.argv[1]))
+for i in itertools.count():
+    run.record("row", str(i), {"i": i})
+    print(i, flush=True)
+"""
+
+
+def test_committed_records_survive_kill_9(run: Run, python: Start) -> None:
+    writer = python(RECORDS, run.path)
+    assert writer.stdout is not None
+    told = [int(writer.stdout.readline()) for _ in range(25)]
+    writer.kill()
+    told += [int(line) for line in writer.communicate()[0].split()]
+    rows = run.records("row")
+    assert {str(i) for i in told} <= set(rows)
+    assert len(rows) - len(told) in (0, 1)  # one may be committed and not yet told
+    assert all(row == {"status": "ok", "i": int(key)} for key, row in rows.items())
+    with sqlite3.connect(run.path / "records.sqlite") as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+@pytest.mark.parametrize("content", [b"not a database at all, just text", os.urandom(5000)], ids=["text", "noise"])
+def test_a_damaged_database_is_one_sentence(run: Run, content: bytes) -> None:
+    (run.path / "records.sqlite").write_bytes(content)
+    with pytest.raises(WsnasError, match=r"records\.sqlite"):
+        run.records("a")
+    with pytest.raises(WsnasError, match=r"records\.sqlite"):
+        run.record("a", "b", {})
+
+
+def test_a_sitting_is_noted_however_it_ends(run: Run) -> None:
+    with run.sitting(CPU) as notes:
+        notes["steps"] = 7
+    with pytest.raises(ZeroDivisionError), run.sitting(CPU):
+        raise ZeroDivisionError
+    first, second = (json.loads(line) for line in (run.path / "sittings.jsonl").read_text().splitlines())
+    assert (first["ended"], first["steps"], second["ended"]) == ("finished", 7, "ZeroDivisionError")

@@ -1,0 +1,234 @@
+"""Ground-truth tables: what is computed from them, and reading good, foreign and damaged files."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy import stats
+
+from wsnas.errors import WsnasError
+from wsnas.ground_truth import correlate
+from wsnas.table import Column, Table, read_csv
+
+NAN = np.nan
+
+
+def table() -> Table:
+    return Table(
+        "toy",
+        ("a", "b", "c", "d"),
+        {
+            Column("digits", "test", 8, 1): np.array([4.0, NAN, 6, NAN]),
+            Column("digits", "test", 8, 0): np.array([1.0, 2, 4, NAN]),
+            Column("digits", "test", 4, 0): np.array([90.0, 91, 92, 93]),
+            Column("digits", "valid", 8, 0): np.array([5.0, 6, 7, 8]),
+            Column("cifar100", "test", 200, None): np.array([70.0, 71, 72, 73]),
+        },
+        parameters=np.array([10, 20, -1, 40]),
+        flops=np.array([1.5, 2.5, NAN, 4.5]),
+        failed=np.array([False, True, False, True]),
+        about={"source": "here"},
+    )
+
+
+def assert_equal(one: Table, other: Table) -> None:
+    assert (one.space, one.archs, dict(one.about)) == (other.space, other.archs, dict(other.about))
+    assert list(one.columns) == list(other.columns)
+    for column, values in one.columns.items():
+        np.testing.assert_array_equal(values, other.columns[column])
+    for name in ("parameters", "flops", "failed"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_a_saved_table_comes_back(tmp_path: Path) -> None:
+    table().save(tmp_path / "table.parquet")
+    assert_equal(Table.load(tmp_path / "table.parquet"), table())
+    bare = Table("toy", ("a",), {Column("d", "test", 1, None): np.array([93.5])})
+    bare.save(tmp_path / "bare.parquet")
+    back = Table.load(tmp_path / "bare.parquet")
+    assert (back.parameters, back.flops, back.failed) == (None, None, None)
+
+
+def test_every_accuracy_of_two_decimals_survives_the_file(tmp_path: Path) -> None:
+    values = np.arange(10_001) / 100
+    names = tuple(map(str, range(10_001)))
+    Table("toy", names, {Column("d", "test", 1, 0): values}).save(tmp_path / "t.parquet")
+    back = Table.load(tmp_path / "t.parquet").mean("d", "test")
+    assert [f"{x:.2f}" for x in back] == [f"{x:.2f}" for x in values]
+
+
+def test_seeds_are_in_order_and_the_longest_training_counts() -> None:
+    np.testing.assert_array_equal(table().seeds("digits", "test"), [[1, 4], [2, NAN], [4, 6], [NAN, NAN]])
+    np.testing.assert_array_equal(table().seeds("digits", "test", 4), [[90], [91], [92], [93]])
+    np.testing.assert_array_equal(table().seeds("cifar100", "test")[:, 0], [70, 71, 72, 73])
+
+
+def test_the_mean_is_over_the_seeds_that_were_measured() -> None:
+    np.testing.assert_array_equal(table().mean("digits", "test"), [2.5, 2, 5, NAN])
+
+
+def test_what_there_is_and_what_there_is_not() -> None:
+    assert table().datasets == ("digits", "cifar100")
+    assert table().has("digits", "test")
+    assert table().has("digits", "test", 4)
+    assert not table().has("digits", "test", 5)
+    assert not table().has("cifar100", "valid")
+    with pytest.raises(WsnasError, match=r"no column cifar100/valid; it has cifar100/test/200, digits/test/4"):
+        table().mean("cifar100", "valid")
+    with pytest.raises(WsnasError, match="digits/test/5"):
+        table().seeds("digits", "test", 5)
+
+
+def test_select_takes_these_rows_in_this_order() -> None:
+    found = table().select(["c", "a"])
+    assert found.archs == ("c", "a")
+    np.testing.assert_array_equal(found.columns[Column("digits", "valid", 8, 0)], [7, 5])
+    np.testing.assert_array_equal(found.parameters, [-1, 10])
+    np.testing.assert_array_equal(found.flops, [NAN, 1.5])
+    np.testing.assert_array_equal(found.failed, [False, False])
+    assert len(table().select([])) == 0
+    with pytest.raises(WsnasError, match="zebra is not in the toy table of 4"):
+        table().select(["a", "zebra"])
+
+
+def test_a_sample_is_distinct_uniform_and_decided_by_its_seed() -> None:
+    many = Table("toy", tuple("abcdefgh"), {Column("d", "test", 1, 0): np.zeros(8)})
+    assert many.sample(5, 3) == many.sample(5, 3)
+    assert many.sample(3, 3) == many.sample(5, 3)[:3]
+    assert sorted(many.sample(99)) == list("abcdefgh")
+    rng = np.random.default_rng(0)
+    draws = [many.sample(2, rng) for _ in range(2000)]
+    assert all(len(set(pair)) == 2 for pair in draws)
+    counts = np.unique([name for pair in draws for name in pair], return_counts=True)[1]
+    assert len(counts) == 8
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_columns_of_another_length_are_refused() -> None:
+    with pytest.raises(WsnasError, match="d/test/1/0 has 2 rows for 3"):
+        Table("toy", ("a", "b", "c"), {Column("d", "test", 1, 0): np.zeros(2)})
+    with pytest.raises(WsnasError, match="flops"):
+        Table("toy", ("a",), {}, flops=np.zeros(2))
+
+
+@pytest.mark.parametrize("column", [Column("imagenet16-120", "valid", 200, 777), Column("ptb", "test", 3, None)])
+def test_a_columns_name_is_read_back(column: Column) -> None:
+    assert Column.parse(str(column)) == column
+
+
+def test_correlate_leaves_out_what_was_not_measured() -> None:
+    scores = {"a": 3.0, "b": 1.0, "c": 5.0, "d": -9.0, "not in the table": 7.0}
+    found = correlate(scores, table(), "digits", "test")
+    assert found.n == 3
+    assert found.value == pytest.approx(stats.spearmanr([3, 1, 5], [2.5, 2, 5]).statistic)
+    with pytest.raises(WsnasError, match="only 1 of the 2"):
+        correlate({"a": 1.0, "d": 2.0}, table(), "digits", "test")
+
+
+# damaged and foreign parquet ------------------------------------------------------------------------
+
+
+def test_a_missing_table_names_the_command_that_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(WsnasError, match="wsnas table import"):
+        Table.load(tmp_path / "nowhere.parquet")
+
+
+@pytest.mark.parametrize("kind", ["foreign", "no architectures", "text", "empty", "csv", "folder"])
+def test_a_foreign_file_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "t.parquet"
+    if kind == "foreign":
+        pq.write_table(pa.table({"arch": ["a"], "d/test/1/0": [1.0]}), path)
+    elif kind == "no architectures":
+        stored = pa.table({"d/test/1/0": [1.0]})
+        pq.write_table(stored.replace_schema_metadata({"wsnas": '{"space": "toy", "about": {}}'}), path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes({"text": b"hello", "empty": b"", "csv": b"architecture,d_test_1\na,1\n"}[kind])
+    with pytest.raises(WsnasError, match="not a wsnas table"):
+        Table.load(path)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{"d/test/one/0": [1.0]}, {"d/test/1/0": ["much"]}, {"d/test/1/0": [1.0], "flops": ["x"]}, {"d/test/1/x": [1.0]}],
+    ids=str,
+)
+def test_columns_that_are_not_numbers_are_refused(tmp_path: Path, columns: dict[str, list[object]]) -> None:
+    path = tmp_path / "t.parquet"
+    stored = pa.table({"arch": ["a"], **columns})
+    pq.write_table(stored.replace_schema_metadata({"wsnas": '{"space": "toy", "about": {}}'}), path)
+    with pytest.raises(WsnasError, match="not a wsnas table"):
+        Table.load(path)
+
+
+def test_a_table_cut_anywhere_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    table().save(path)
+    content = path.read_bytes()
+    for size in range(0, len(content), 97):
+        path.write_bytes(content[:size])
+        with pytest.raises(WsnasError, match="truncated"):
+            Table.load(path)
+
+
+# csv ------------------------------------------------------------------------------------------------
+
+GOOD = """architecture,cifar10_valid_200,cifar10_test_200_777,cifar10_test_200_888,cifar10_parameters,note
+a,80.5,81.25,,1000,x
+"b,c",70,71,72.5,,
+"""
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_csv_is_read(tmp_path: Path, packed: bool) -> None:
+    path = tmp_path / ("t.csv.gz" if packed else "t.csv")
+    path.write_bytes(gzip.compress(GOOD.encode()) if packed else GOOD.encode())
+    found = read_csv(path, "toy")
+    assert (found.space, found.archs) == ("toy", ("a", "b,c"))
+    assert list(found.columns) == [
+        Column("cifar10", "valid", 200, None),
+        Column("cifar10", "test", 200, 777),
+        Column("cifar10", "test", 200, 888),
+    ]
+    np.testing.assert_array_equal(found.seeds("cifar10", "test"), [[81.25, NAN], [71, 72.5]])
+    np.testing.assert_array_equal(found.parameters, [1000, -1])
+    assert found.flops is None
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "empty"),
+        (b"name,score\nx,1\n", "needs a column 'architecture'"),
+        (b"architecture,score\nx,1\n", "needs a column"),
+        (b"cifar10_test_200,b\n1,2\n", "needs a column 'architecture'"),
+        (GOOD.replace("72.5", "seventy").encode(), "line 3, cifar10_test_200_888: 'seventy' is not a number"),
+        (GOOD.replace("1000", "1k").encode(), "line 2, cifar10_parameters: '1k' is not a number"),
+        (GOOD.encode()[:-6], "line 3"),
+        (GOOD.encode()[:-12] + b"\n", "line 3"),
+        (GOOD.replace('"b,c"', "a").encode(), "lists a twice"),
+        (b"\x80\x81\xff,\xfe\n", "not a CSV table"),
+        (gzip.compress(GOOD.encode())[:-20], "truncated"),
+        (gzip.compress(GOOD.encode())[:15] + b"\xff" * 40, "not a CSV table"),
+        (b"\x1f\x8b", "truncated"),
+    ],
+    ids=range(13),
+)
+def test_a_bad_csv_is_refused_and_says_where(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(content)
+    with pytest.raises(WsnasError) as refusal:
+        read_csv(path, "toy")
+    assert says in str(refusal.value)
+    assert "t.csv" in str(refusal.value)
+
+
+def test_a_missing_csv_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WsnasError, match=r"nowhere\.csv"):
+        read_csv(tmp_path / "nowhere.csv", "toy")

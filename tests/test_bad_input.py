@@ -1,0 +1,438 @@
+"""Bad input ends in one clear sentence, exit code 2 and no traceback, and what was there before is intact."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from wsnas import evaluate, installed_spaces, load_space, load_supernet, train_supernet
+from wsnas.images import Images, Splits
+from wsnas.space import change_recipe
+
+if "nb201" not in installed_spaces():
+    pytest.skip("needs the space nb201", allow_module_level=True)
+
+SMALL = ("--epochs", "2", "--channels", "2", "--train-images", "640", "--batch", "128", "--valid-images", "200")
+TRAIN = ("train-supernet", "nb201", *SMALL, "--device", "cpu", "--out", "net")
+STEPS = 2 * 640 // 128
+ARCH = "|skip_connect~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"
+INVALID = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
+
+
+def recipe() -> Any:
+    small = {"epochs": 2, "channels": 2, "train_images": 640, "batch": 128, "valid_images": 200}
+    return change_recipe(load_space("nb201").recipes["micro"], **small)
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the run ``net`` that TRAIN started and that was stopped after step 4 of 10."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("begun")
+
+    def stop(done: int, total: int, note: str) -> None:
+        assert total == STEPS
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_supernet(
+            load_space("nb201"), recipe(), out=folder / "net", device="cpu", checkpoint_seconds=0, report=stop
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the finished run ``net`` and two evaluated architectures."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("trained")
+    supernet = train_supernet(load_space("nb201"), recipe(), out=folder / "net", device="cpu")
+    evaluate(supernet, [ARCH, ARCH.replace("none~2", "avg_pool_3x3~2")])
+    return folder
+
+
+def copy(folder: Path, target: Path) -> Path:
+    shutil.copytree(folder / "net", target / "net")
+    return target
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file and its digest; without the log of sittings, which grows, and SQLite's bookkeeping."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and path.name not in ("sittings.jsonl", "lock")
+        and "-wal" not in path.name
+        and "-shm" not in path.name
+        and "tensorboard" not in path.parts
+    }
+
+
+def refused(done: Any, *words: str) -> None:
+    """Exit code 2 and one line on stderr that says each of ``words``."""
+    assert done.code == 2, (done.code, done.out, done.err)
+    assert "Traceback" not in done.err
+    assert done.err.startswith("Error: ")
+    assert len(done.err.strip().splitlines()) == 1, done.err
+    for word in words:
+        assert word in done.err, done.err
+
+
+# names and options -------------------------------------------------------------------------------------------
+
+UNUSABLE = [
+    (("train", "nb201", INVALID), ["is not valid", "none"]),
+    (("train", "nb201", "resnet18"), ["'resnet18'", "write it as |op~0|"]),
+    (("train", "nb201", ARCH.replace("skip_connect", "conv_7x7")), ["unknown operation 'conv_7x7'"]),
+    (("table", "query", "nb201", INVALID), ["is not valid"]),
+    (("train-supernet", "nb202"), ["no search space 'nb202'", "pip install ./packages/nb202"]),
+    (("table", "show", "nb202"), ["no search space 'nb202'"]),
+    (("train-supernet", "nb201", *SMALL, "--device", "gpu"), ["unknown device 'gpu'", "cpu, cuda or cuda:N"]),
+    (("train-supernet", "nb201", *SMALL, "--device", "cuda:99"), ["cuda:99", "--device cpu"]),
+    (("train-supernet", "nb201", *SMALL, "--device", "meta"), ["device 'meta'", "cpu, cuda or cuda:N"]),
+    (("train-supernet", "nb201", *SMALL, "--device", "mps"), ["device 'mps'", "cpu, cuda or cuda:N"]),
+    (("train-supernet", "nb201", *SMALL, "--paths", "random"), ["'random'", "uniform, fair or multi:N"]),
+    (("train-supernet", "nb201", *SMALL, "--paths", "multi:x"), ["'multi:x'", "multi:4"]),
+    (("train-supernet", "nb201", *SMALL, "--paths", "multi:0"), ["at least 1 path"]),
+    (("train-supernet", "nb201", *SMALL, "--dataset", "missing.npz"), ["'missing.npz'", "cifar10", ".npz"]),
+    (("train-supernet", "nb201", *SMALL, "--dataset", "cifar11"), ["'cifar11'"]),
+    (("train-supernet", "nb201", "--train-images", "1000000"), ["1000000", "training images"]),
+    (("evaluate", "nowhere"), ["nowhere", "run.json"]),
+    (("correlate", "nowhere"), ["nowhere", "run.json"]),
+    (("table", "import", "nb201", "missing.csv"), ["missing.csv"]),
+    (("table", "query", "nb201", ARCH, "--table", "missing.parquet"), ["missing.parquet", "wsnas table import"]),
+    (("table", "show", "nb201", "--dataset", "cifar10"), ["cifar10", "wsnas table import nb201"]),
+    (("ground-truth", "nb201", "--sample", "20000", "--out", "truth"), ["20000", "15284"]),
+]
+
+
+@pytest.mark.parametrize(("command", "words"), UNUSABLE, ids=[" ".join(c)[:60] for c, _ in UNUSABLE])
+def test_unusable(forks: Any, tmp_path: Path, command: tuple[str, ...], words: list[str]) -> None:
+    refused(forks.wsnas(*command, cwd=tmp_path, env={"WSNAS_TABLES": str(tmp_path)}), *words)
+
+
+def test_unusable_architecture_among_good_ones(forks: Any, trained: Path, tmp_path: Path) -> None:
+    """Refused before anything is evaluated."""
+    here = copy(trained, tmp_path)
+    before = contents(here)
+    other = ARCH.replace("none~0", "skip_connect~0")
+    refused(forks.wsnas("evaluate", "net", "--arch", other, "--arch", INVALID, cwd=here), "is not valid")
+    assert contents(here) == before
+
+
+# files that are damaged, foreign or hostile ------------------------------------------------------------------
+
+
+def good_table(path: Path) -> Path:
+    rows = [f"|skip_connect~0|+|none~0|none~1|+|skip_connect~0|none~1|{op}~2|,50.5" for op in ("none", "skip_connect")]
+    path.write_text("\n".join(["architecture,digits_test_8", *rows]) + "\n")
+    return path
+
+
+class Hostile:
+    """Unpickled carelessly, it creates a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
+        return open, (str(self.marker), "w")
+
+
+def hostile(path: Path, marker: Path, zipped: bool) -> None:
+    if zipped:
+        torch.save({"arch2infos": Hostile(marker), "model": Hostile(marker)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Hostile(marker)))
+
+
+def test_the_hostile_file_would_run_code(tmp_path: Path) -> None:
+    """Read as pickles usually are, both forms do what the next tests must not see done."""
+    for zipped in (False, True):
+        marker = tmp_path / f"ran-{zipped}"
+        hostile(tmp_path / "file", marker, zipped)
+        if zipped:
+            torch.load(tmp_path / "file", weights_only=False)
+        else:
+            pickle.loads((tmp_path / "file").read_bytes())
+        assert marker.exists()
+
+
+def test_truncated_tables(forks: Any, tmp_path: Path) -> None:
+    """And the table that was imported before stays."""
+    home = {"WSNAS_TABLES": str(tmp_path / "tables")}
+    good_table(tmp_path / "good.csv")
+    assert forks.wsnas("table", "import", "nb201", "good.csv", cwd=tmp_path, env=home).code == 0
+    imported = (tmp_path / "tables/nb201.parquet").read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(imported[: len(imported) // 2])
+    (tmp_path / "cut.csv").write_text((tmp_path / "good.csv").read_text()[:-8])
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "cut.csv.gz").write_bytes(b"\x1f\x8b\x08\x00cut")
+    (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04 cut")
+    for name in ("cut.parquet", "cut.csv", "empty.csv", "cut.csv.gz", "cut.pth"):
+        refused(forks.wsnas("table", "import", "nb201", name, cwd=tmp_path, env=home), name)
+        assert (tmp_path / "tables/nb201.parquet").read_bytes() == imported
+    refused(forks.wsnas("table", "show", "nb201", "--table", "cut.parquet", cwd=tmp_path), "cut.parquet", "truncated")
+
+
+def test_foreign_tables(forks: Any, tmp_path: Path) -> None:
+    """Another benchmark's CSV, another program's Parquet, another space's table, unknown architectures."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "foreign.csv").write_text("hash,accuracy\nabc,0.9\n")
+    (tmp_path / "alien.csv").write_text("architecture,digits_test_8\nresnet18,50\n")
+    pq.write_table(pa.table({"x": [1, 2]}), tmp_path / "foreign.parquet")
+    pq.write_table(
+        pa.table({"arch": ["a"], "digits/test/8/0": [1.0]}).replace_schema_metadata(
+            {"wsnas": '{"space": "nb101", "about": {}}'}
+        ),
+        tmp_path / "other.parquet",
+    )
+    for name, words in (
+        ("foreign.csv", ["architecture"]),
+        ("alien.csv", ["resnet18"]),
+        ("foreign.parquet", ["not a wsnas table"]),
+        ("other.parquet", ["nb101", "nb201"]),
+    ):
+        refused(forks.wsnas("table", "import", "nb201", name, cwd=tmp_path), name, *words)
+        refused(forks.wsnas("table", "show", "nb201", "--table", name, cwd=tmp_path), name, *words)
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["pickle", "torch"])
+@pytest.mark.parametrize("name", ["evil.pth", "evil.csv", "evil.parquet"])
+def test_a_hostile_table_is_not_run(forks: Any, tmp_path: Path, name: str, zipped: bool) -> None:
+    hostile(tmp_path / name, tmp_path / "ran", zipped)
+    refused(forks.wsnas("table", "import", "nb201", name, cwd=tmp_path), name)
+    refused(forks.wsnas("table", "show", "nb201", "--table", name, cwd=tmp_path), name)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["pickle", "torch"])
+def test_a_hostile_checkpoint_is_not_run(forks: Any, trained: Path, tmp_path: Path, zipped: bool) -> None:
+    here = copy(trained, tmp_path)
+    hostile(here / "net/checkpoint.pt", tmp_path / "ran", zipped)
+    before = contents(here)
+    for command in (TRAIN, ("evaluate", "net", "--arch", ARCH)):
+        refused(forks.wsnas(*command, cwd=here), "checkpoint.pt", "nothing in it was executed")
+    assert not (tmp_path / "ran").exists()
+    assert contents(here) == before
+
+
+def test_a_truncated_checkpoint(forks: Any, trained: Path, tmp_path: Path) -> None:
+    here = copy(trained, tmp_path)
+    whole = (here / "net/checkpoint.pt").read_bytes()
+    for size in (0, 100, len(whole) // 2):
+        (here / "net/checkpoint.pt").write_bytes(whole[:size])
+        refused(forks.wsnas(*TRAIN, cwd=here), "checkpoint.pt", "move it away")
+
+
+def test_a_damaged_run(forks: Any, trained: Path, tmp_path: Path) -> None:
+    here = copy(trained, tmp_path)
+    described = (here / "net/run.json").read_text()
+    for damaged in ("", "[]", described[:100], described.replace('"space": "nb201"', '"space": "nb999"')):
+        (here / "net/run.json").write_text(damaged)
+        done = forks.wsnas("evaluate", "net", "--arch", ARCH, cwd=here)
+        refused(done, "nb999" if "nb999" in damaged else "run.json")
+    (here / "net/run.json").write_text(described)
+    (here / "net/records.sqlite").write_bytes(b"not a database, and long enough to be taken for one" * 100)
+    refused(forks.wsnas("evaluate", "net", "--arch", ARCH, cwd=here), "records.sqlite")
+
+
+# another run -------------------------------------------------------------------------------------------------
+
+
+def test_a_run_of_other_options_is_not_continued(forks: Any, begun: Path, tmp_path: Path) -> None:
+    here = copy(begun, tmp_path)
+    before = contents(here)
+    for options, words in (
+        (("--lr", "0.01"), ["lr", "0.01"]),
+        (("--seed", "1"), ["seed", "1"]),
+        (("--paths", "multi:2"), ["paths", "multi:2"]),
+        (("--cells", "2"), ["cells", "2"]),
+    ):
+        refused(forks.wsnas(*TRAIN, *options, cwd=here), "net holds another run", "--out", *words)
+    refused(forks.wsnas("train", "nb201", ARCH, "--channels", "2", "--out", "net", cwd=here), "another run")
+    assert contents(here) == before
+
+
+def test_a_checkpoint_of_another_recipe(forks: Any, begun: Path, trained: Path, tmp_path: Path) -> None:
+    """Copied from another directory: neither trained on nor evaluated."""
+    other = tmp_path / "other"
+    other.mkdir()
+    options = ("--lr", "0.01")
+    assert forks.wsnas(*TRAIN, *options, cwd=other).code == 0
+    here = copy(begun, tmp_path)
+    shutil.copy(other / "net/checkpoint.pt", here / "net/checkpoint.pt")
+    before = contents(here / "net")
+    refused(forks.wsnas(*TRAIN, cwd=here), "checkpoint.pt is a checkpoint of another recipe", "lr", "0.01")
+    refused(forks.wsnas("evaluate", "net", "--arch", ARCH, cwd=here), "another recipe", "0.01")
+    assert contents(here / "net") == before
+
+
+def test_a_run_of_another_kind(forks: Any, tmp_path: Path) -> None:
+    command = ("train", "nb201", ARCH, "--epochs", "1", "--channels", "2", "--train-images", "640", "--out", "alone")
+    assert forks.wsnas(*command, cwd=tmp_path).code == 0
+    refused(forks.wsnas("evaluate", "alone", cwd=tmp_path), "alone", "stand-alone", "not a supernet")
+    refused(forks.wsnas("correlate", "alone", "--table", good_table(tmp_path / "t.csv"), cwd=tmp_path), "evaluate")
+
+
+# data sets ---------------------------------------------------------------------------------------------------
+
+
+def arrays() -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    return {
+        "train_images": rng.integers(0, 256, (40, 8, 8, 3), dtype=np.uint8),
+        "train_labels": np.arange(40) % 4,
+        "test_images": rng.integers(0, 256, (20, 8, 8, 3), dtype=np.uint8),
+        "test_labels": np.arange(20) % 4,
+    }
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "channels first": ({"train_images": arrays()["train_images"].transpose(0, 3, 1, 2)}, "[40, 3, 8, 8]"),
+    "grey": ({"train_images": arrays()["train_images"][..., 0]}, "[40, 8, 8]"),
+    "float": ({"train_images": arrays()["train_images"] / 255}, "float64"),
+    "too few labels": ({"train_labels": np.arange(39) % 4}, "[39]"),
+    "float labels": ({"test_labels": np.zeros(20)}, "float64"),
+    "negative labels": ({"test_labels": np.arange(20) - 1}, "test_labels"),
+    "two sizes": ({"test_images": np.zeros((20, 9, 9, 3), np.uint8)}, "size"),
+    "objects": ({"train_labels": np.array([None] * 40, dtype=object)}, "npz"),
+    "no test set": ({"test_images": None}, "test_images"),
+}
+
+
+@pytest.mark.parametrize("wrong", list(WRONG))
+def test_a_data_set_of_the_wrong_shape(forks: Any, tmp_path: Path, wrong: str) -> None:
+    changed, word = WRONG[wrong]
+    found = {name: value for name, value in (arrays() | changed).items() if value is not None}
+    np.savez(tmp_path / "set.npz", **found)
+    command = ("train-supernet", "nb201", "--dataset", "set.npz", "--epochs", "1", "--channels", "2")
+    refused(forks.wsnas(*command, cwd=tmp_path), "set.npz", word)
+
+
+def test_the_right_shape_is_taken(forks: Any, tmp_path: Path) -> None:
+    """What the wrong ones differ from; and half of a file is not a data set."""
+    np.savez(tmp_path / "set.npz", **arrays())
+    command = ("train-supernet", "nb201", "--dataset", "set.npz", "--epochs", "1", "--channels", "2", "--batch", "10")
+    done = forks.wsnas(*command, cwd=tmp_path)
+    assert done.code == 0, done.err
+    whole = (tmp_path / "set.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    refused(forks.wsnas(*command[:3], "cut.npz", *command[4:], cwd=tmp_path), "cut.npz")
+
+
+def test_a_file_in_place_of_images(forks: Any, tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        (tmp_path / "set" / part / "cat").mkdir(parents=True)
+        (tmp_path / "set" / part / "cat" / "1.png").write_bytes(b"not an image")
+    command = ("train-supernet", "nb201", "--epochs", "1", "--channels", "2", "--dataset")
+    refused(forks.wsnas(*command, "set", cwd=tmp_path), "1.png")
+    (tmp_path / "empty").mkdir()
+    refused(forks.wsnas(*command, "empty", cwd=tmp_path), "empty", "folder")
+
+
+def test_a_split_file_that_is_none(forks: Any, tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", **arrays())
+    (tmp_path / "split.json").write_text('{"train": ["int", ["0", "1"]], "valid": ["int", ["1", "2"]]}')
+    command = ("train-supernet", "nb201", "--dataset", "set.npz", "--epochs", "1", "--channels", "2", "--split-file")
+    refused(forks.wsnas(*command, "split.json", cwd=tmp_path), "split.json", "once")
+    refused(forks.wsnas(*command, "missing.json", cwd=tmp_path), "missing.json")
+
+
+# the disk ----------------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(forks: Any, begun: Path, tmp_path: Path) -> None:
+    """No file may grow beyond half a checkpoint: the write fails, what was there loads, and the run goes on later."""
+    here = copy(begun, tmp_path)
+    checkpoint = here / "net/checkpoint.pt"
+    before = checkpoint.read_bytes()
+    done = forks.wsnas(*TRAIN, cwd=here, file_limit=len(before) // 2)
+    refused(done, "cannot write", "checkpoint.pt", "intact", "run the same command again")
+    assert checkpoint.read_bytes() == before
+    assert load_supernet(here / "net", "cpu").step == 4
+    assert not list((here / "net").glob(".*.part"))
+    done = forks.wsnas(*TRAIN, cwd=here)
+    assert done.code == 0, done.err
+    undisturbed = train_supernet(load_space("nb201"), recipe(), out=tmp_path / "undisturbed", device="cpu")
+    found = load_supernet(here / "net", "cpu")
+    assert found.step == STEPS
+    for name, tensor in undisturbed.model.state_dict().items():
+        assert torch.equal(found.model.state_dict()[name], tensor), name
+
+
+def test_a_full_disk_leaves_the_rows(forks: Any, trained: Path, tmp_path: Path) -> None:
+    here = copy(trained, tmp_path)
+    size = (here / "net/records.sqlite").stat().st_size
+    command = ("evaluate", "net", "--arch", ARCH, "--arch", ARCH.replace("none~2", "nor_conv_1x1~2"))
+    done = forks.wsnas(*command, cwd=here, file_limit=size // 2)
+    refused(done, "records.sqlite", "intact")
+    with sqlite3.connect(here / "net/records.sqlite") as database:
+        assert database.execute("SELECT count(*) FROM records").fetchone() == (2,)
+    assert forks.wsnas(*command, cwd=here).code == 0
+
+
+@pytest.mark.parametrize("where", ["file/net", "file", "file/deep/er"])
+@pytest.mark.parametrize(
+    "command",
+    [TRAIN[:-1], ("ground-truth", "nb201", "--sample", "2", "--channels", "2", "--workers", "0", "--out")],
+    ids=["train-supernet", "ground-truth"],
+)
+def test_a_directory_that_cannot_be(forks: Any, tmp_path: Path, where: str, command: tuple[str, ...]) -> None:
+    """Below a regular file: nobody, root neither, can write there."""
+    (tmp_path / "file").write_text("a regular file")
+    refused(forks.wsnas(*command, where, cwd=tmp_path), "cannot write", where)
+    assert (tmp_path / "file").read_text() == "a regular file"
+
+
+def test_a_table_that_cannot_be_written(forks: Any, tmp_path: Path) -> None:
+    good_table(tmp_path / "good.csv")
+    done = forks.wsnas("table", "import", "nb201", "good.csv", "--out", "good.csv/table.parquet", cwd=tmp_path)
+    refused(done, "cannot write", "good.csv/table.parquet")
+
+
+# numbers -----------------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite(forks: Any, tmp_path: Path) -> None:
+    """No checkpoint of it, and what to do."""
+    done = forks.wsnas(*TRAIN, "--lr", "1e38", cwd=tmp_path)
+    refused(done, "not finite", "lower the learning rate", "1e+38")
+    assert not (tmp_path / "net/checkpoint.pt").exists()
+    alone = ("train", "nb201", ARCH.replace("none~2", "nor_conv_3x3~2"), "--channels", "2", "--train-images", "640")
+    refused(forks.wsnas(*alone, "--lr", "1e38", cwd=tmp_path), "not finite", "lower the learning rate")
+
+
+def test_a_loss_that_stops_being_finite_keeps_the_checkpoint(tmp_path: Path) -> None:
+    """Through the library: images turn bad after the checkpoint of step 3; it stays, and says step 3."""
+    from wsnas.errors import Diverged
+
+    torch.set_num_threads(1)
+    space = load_space("nb201")
+    good = space.loaders(recipe(), torch.device("cpu"))
+
+    class Turning(Images):
+        def epoch(self, *args: Any, **options: Any) -> Any:
+            for i, (x, y) in enumerate(super().epoch(*args, **options)):
+                yield (x if i < 3 else x * float("nan")), y
+
+    bad = Turning(
+        good.train.pixels.numpy(), good.train.labels.numpy(), good.train.mean, good.train.std, good.train.device
+    )
+    splits = Splits(bad, good.valid, good.test, good.classes)
+    with pytest.raises(Diverged, match="not finite by step 4 of 10"):
+        train_supernet(space, recipe(), out=tmp_path / "net", device="cpu", splits=splits, checkpoint_seconds=0)
+    assert load_supernet(tmp_path / "net", "cpu").step == 3

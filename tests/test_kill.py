@@ -1,0 +1,197 @@
+"""A run that is killed or stopped, ten times if need be, ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from wsnas import WsnasError, installed_spaces
+from wsnas.runs import Run
+
+if "nb201" not in installed_spaces():
+    pytest.skip("needs the space nb201", allow_module_level=True)
+
+KILLS = 10
+
+# Trains a tiny supernet that saves after every step, then scores submodels of it; argv: run directory, what to do.
+CODE = """
+import sys, torch
+from pathlib import Path
+from wsnas import evaluate, load_space, train_supernet
+from wsnas.images import Images, Splits
+from wsnas.randomness import numpy_rng
+from wsnas.space import change_recipe, sample_distinct
+
+space = load_space("nb201")
+options = {"epochs": 12, "channels": 2, "train_images": 640, "batch": 64, "valid_images": 100, "calibration_batch": 100}
+recipe = change_recipe(space.recipes["micro"], **options)
+rng = numpy_rng(0, "noise")  # made here rather than loaded: a kill shall meet the run, not its beginning
+cpu = torch.device("cpu")
+parts = [
+    Images(rng.integers(0, 256, (n, 8, 8, 1), "uint8"), rng.integers(0, 10, n), torch.tensor([128.0]),
+           torch.tensor([70.0]), cpu)
+    for n in (640, 200, 200)
+]
+space.sample(rng)  # lists the space
+print("started", flush=True)
+Path(sys.argv[1]).mkdir(exist_ok=True)
+net = train_supernet(space, recipe, out=sys.argv[1], device="cpu", splits=Splits(*parts, 10), checkpoint_seconds=0)
+if sys.argv[2] == "evaluate":
+    evaluate(net, sample_distinct(space, 120, numpy_rng(0, "sample")))
+"""
+
+
+def tensors(state: Any, name: str = "") -> dict[str, Any]:
+    """Every tensor and number of a checkpoint, by its place."""
+    if isinstance(state, dict):
+        return {k: v for key, item in state.items() for k, v in tensors(item, f"{name}/{key}").items()}
+    if isinstance(state, list | tuple):
+        return {k: v for i, item in enumerate(state) for k, v in tensors(item, f"{name}/{i}").items()}
+    return {name: state}
+
+
+def same_checkpoint(one: Path, other: Path) -> None:
+    found, expected = (tensors(torch.load(path / "checkpoint.pt", weights_only=True)) for path in (one, other))
+    assert found.keys() == expected.keys()
+    assert sum(isinstance(value, torch.Tensor) for value in expected.values()) > 50  # weights and momenta
+    for name, value in expected.items():
+        assert torch.equal(found[name], value) if isinstance(value, torch.Tensor) else found[name] == value, name
+
+
+def killed_again_and_again(forks: Any, run: Path, what: str, seconds: float, seed: int) -> None:
+    """Starts the code, kills it at ten random moments, after at most 1/14 of its work, then lets it end."""
+    rng = np.random.default_rng(seed)
+    seen = set()  # how far it was after each kill
+    for kills in range(KILLS):
+        process = forks.start("code", CODE, run, what, cwd=run.parent)
+        process.wait_for("started")
+        time.sleep(float(rng.uniform(0, seconds / 14)))
+        os.kill(process.pid, signal.SIGKILL)
+        done = process.wait()
+        assert done.code in (-signal.SIGKILL, 0), done.err
+        assert done.code != 0, f"it ended after {kills} kills: give it more to do"
+        checkpoint, records = run / "checkpoint.pt", run / "records.sqlite"
+        seen.add(tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in (checkpoint, records)))
+    assert len(seen) > KILLS // 2, "the kills met the start rather than the work"
+    done = forks.start("code", CODE, run, what, cwd=run.parent).wait()
+    assert done.code == 0, done.err
+
+
+@pytest.fixture(scope="module")
+def undisturbed(forks: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float, float]:
+    """A run that nobody killed, and the seconds its training and its evaluation took."""
+    run = tmp_path_factory.mktemp("undisturbed") / "net"
+    seconds = []
+    for what in ("train", "evaluate"):
+        process = forks.start("code", CODE, run, what, cwd=run.parent)
+        process.wait_for("started")
+        started = time.monotonic()
+        done = process.wait()
+        assert done.code == 0, done.err
+        seconds.append(time.monotonic() - started)
+    return run, seconds[0], seconds[1]
+
+
+def test_training_survives_ten_kills(forks: Any, undisturbed: tuple[Path, float, float], tmp_path: Path) -> None:
+    """Weights, momenta and metrics to the last bit; nothing half-written is left behind."""
+    expected, seconds, _ = undisturbed
+    run = tmp_path / "net"
+    killed_again_and_again(forks, run, "train", seconds, seed=0)
+    same_checkpoint(run, expected)
+    metrics = (run / "metrics.jsonl").read_bytes()
+    assert metrics == (expected / "metrics.jsonl").read_bytes()
+    assert len(metrics.splitlines()) == 12
+    assert {path.name for path in run.iterdir()} <= {
+        *("run.json", "checkpoint.pt", "metrics.jsonl", "sittings.jsonl", "lock", "tensorboard")
+    }
+
+
+def test_evaluation_survives_ten_kills(forks: Any, undisturbed: tuple[Path, float, float], tmp_path: Path) -> None:
+    """Every row there once, and equal; a row that was committed is not computed again."""
+    expected, _, seconds = undisturbed
+    run = tmp_path / "net"
+    done = forks.start("code", CODE, run, "train", cwd=tmp_path).wait()
+    assert done.code == 0, done.err
+    killed_again_and_again(forks, run, "evaluate", seconds, seed=1)
+    found, wanted = Run.read(run), Run.read(expected)
+    (kind,) = wanted.kinds()
+    assert found.kinds() == [kind]
+    assert len(wanted.records(kind)) == 120
+    assert found.records(kind) == wanted.records(kind)
+    same_checkpoint(run, expected)
+
+
+def test_a_killed_writer_leaves_no_lock(forks: Any, tmp_path: Path) -> None:
+    """While it runs a second writer is refused; once it is killed, not."""
+    run = tmp_path / "net"
+    process = forks.start("code", CODE, run, "train", cwd=tmp_path)
+    while not (run / "checkpoint.pt").exists():
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGSTOP)  # it holds still, lock in hand
+    with pytest.raises(WsnasError, match="being written by another process"), Run.read(run).writing():
+        pass
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait().code == -signal.SIGKILL
+    with Run.read(run).writing():
+        pass
+
+
+def command(out: Path) -> list[str]:
+    options = ["--epochs", "60", "--channels", "2", "--train-images", "640", "--batch", "64", "--device", "cpu"]
+    return ["train-supernet", "nb201", *options, "--out", str(out)]
+
+
+def test_ctrl_c(forks: Any, tmp_path: Path) -> None:
+    """Of the real command: exit code 130, a message, and the same command goes on to the undisturbed result."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    start = [sys.executable, "-m", "wsnas", *command(tmp_path / "net")]
+    with subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        while not (tmp_path / "net/metrics.jsonl").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err == "stopped; everything finished is saved: run the same command again to go on\n"
+    assert out == ""
+    step = torch.load(tmp_path / "net/checkpoint.pt", weights_only=True)["step"]
+    assert 10 <= step < 600
+    for name in ("net", "undisturbed"):
+        done = forks.wsnas(*command(tmp_path / name), cwd=tmp_path)
+        assert done.code == 0, done.err
+    same_checkpoint(tmp_path / "net", tmp_path / "undisturbed")
+    metrics = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("net", "undisturbed")]
+    assert metrics[0] == metrics[1]
+
+
+def test_ctrl_c_while_evaluating(forks: Any, tmp_path: Path) -> None:
+    """Rows that were made stay, and the same command adds the others."""
+    training = [*command(tmp_path / "net"), "--valid-images", "200"]
+    training[training.index("--epochs") + 1] = "1"
+    assert forks.wsnas(*training, cwd=tmp_path).code == 0
+    arguments = ("evaluate", "net", "--sample", "100", "--device", "cpu")
+    process = forks.start("module", "wsnas", *arguments, cwd=tmp_path)
+    while not (tmp_path / "net/records.sqlite").exists():
+        time.sleep(0.005)
+    time.sleep(0.2)
+    os.kill(process.pid, signal.SIGINT)
+    done = process.wait()
+    assert done.code == 130, done.err
+    assert done.err.startswith("stopped; everything finished is saved")
+    run = Run.read(tmp_path / "net")
+    (kind,) = run.kinds()
+    first = run.records(kind)
+    assert 1 <= len(first) < 100
+    done = forks.wsnas(*arguments, cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert len(run.records(kind)) == 100
+    assert first.items() <= run.records(kind).items()

@@ -1,0 +1,206 @@
+"""Every study runs from end to end on a tiny budget and leaves its four files, which open and agree."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from wsnas import installed_spaces, load_space
+from wsnas.metrics import noise_ceiling
+from wsnas.space import sample_distinct
+from wsnas.table import Column, Table
+
+if "nb201" not in installed_spaces():
+    pytest.skip("needs the space nb201", allow_module_level=True)
+
+STUDIES = Path(__file__).resolve().parents[1] / "studies"
+TINY = ("--channels", "2", "--epochs", "1", "--train-images", "640", "--valid-images", "200", "--workers", "0")
+
+
+def study(forks: Any, name: str, *options: str | Path, cwd: Path) -> Any:
+    return forks.start("script", STUDIES / f"{name}.py", *options, cwd=cwd).wait()
+
+
+def opened(out: Path, name: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """results.json and the CSV of a finished study, after looking at its figures."""
+    import matplotlib.pyplot as plt
+
+    picture = plt.imread(out / f"{name}.png")
+    assert picture.shape[0] > 200
+    assert picture.shape[1] > 200
+    assert picture[..., :3].std() > 0.01  # not a blank page
+    root = ET.parse(out / f"{name}.svg").getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}path"))) > 10
+    results = json.loads((out / "results.json").read_text())
+    assert results["study"] == name
+    with (out / f"{name}.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    for verdict in results["verdicts"]:
+        assert set(verdict) == {"claim", "source", "space", "rule", "measured", "verdict"}
+        assert verdict["verdict"] in ("holds", "does not hold", "inconclusive")
+        assert verdict["rule"]
+        assert verdict["source"]
+    return results, rows
+
+
+def numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from numbers(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from numbers(item)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made-up ground truth of 44 architectures, 3 seeds: a true score and noise. Any study can be held against it."""
+    space, rng = load_space("nb201"), np.random.default_rng(0)
+    archs = sample_distinct(space, 44, rng)
+    score = rng.uniform(30, 80, len(archs))
+    dataset = space.recipes["micro"].dataset
+    columns = {
+        Column(dataset, split, 8, seed): score + rng.normal(0, 2, len(archs))
+        for split in ("valid", "test")
+        for seed in range(3)
+    }
+    path = tmp_path_factory.mktemp("truth") / "truth.parquet"
+    Table("nb201", tuple(space.encode(arch) for arch in archs), columns).save(path)
+    return path
+
+
+def test_every_study_is_tested_here() -> None:
+    """A study without an entry in OPTIONS would go untested."""
+    assert {path.stem for path in STUDIES.glob("*.py")} == set(OPTIONS)
+
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "spaces": (),
+    "capacity": (*TINY, "--seeds", "2", "--factor", "1", "--factor", "2", "--architectures", "12", "--table", "TRUTH"),
+}
+
+
+@pytest.mark.parametrize("name", list(OPTIONS))
+def test_runs_and_writes_its_files(forks: Any, truth: Path, tmp_path: Path, name: str) -> None:
+    options = [str(truth) if option == "TRUTH" else option for option in OPTIONS[name]]
+    done = study(forks, name, "--space", "nb201", "--scale", "micro", *options, "--out", "out", cwd=tmp_path)
+    assert done.code == 0, done.err
+    results, _ = opened(tmp_path / "out", name)
+    assert all(math.isfinite(number) for number in numbers(results))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("results.json", f"{name}.csv", f"{name}.png", f"{name}.svg")
+    }
+    for verdict in results["verdicts"]:
+        assert f"{verdict['claim']}: {verdict['verdict']}" in done.out
+    assert results["settings"]["scale"] == "micro"
+    assert results["environment"]["torch"]
+
+
+def test_spaces_counts_what_the_paper_prints(forks: Any, tmp_path: Path) -> None:
+    """Table 1 and the published class count; at the paper's scale by default."""
+    done = study(forks, "spaces", "--space", "nb201", cwd=tmp_path)
+    assert done.code == 0, done.err
+    results, rows = opened(tmp_path / "runs/study-spaces-paper", "spaces")
+    row = results["results"]["nb201"]
+    assert (row["size"], row["counted"], row["classes"], row["functions"]) == (15_284, 15_284, 6_461, 5_476)
+    recipe = load_space("nb201").recipes["paper"]
+    counts = [load_space("nb201").parameters(arch, recipe) for arch in load_space("nb201")]
+    assert row["parameters"] == [float(q) for q in np.quantile(counts, (0, 0.25, 0.5, 0.75, 1))]
+    assert float(rows[0]["parameters_max"]) == max(counts)
+    found = {verdict["claim"]: verdict["verdict"] for verdict in results["verdicts"]}
+    assert found["the space has 15284 valid architectures"] == "holds"
+
+
+def test_capacity_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
+    """Correlations, selections and ceilings computed again from the supernets' rows; a second run trains nothing."""
+    command = ("--space", "nb201", *TINY, "--seeds", "2", "--factor", "1", "--factor", "2", "--architectures", "14")
+    command += ("--table", str(truth))
+    done = study(forks, "capacity", *command, cwd=tmp_path)
+    assert done.code == 0, done.err
+    results, rows = opened(tmp_path / "runs/study-capacity-micro", "capacity")
+    table = Table.load(truth)
+    dataset = table.datasets[0]
+    valid, test = table.mean(dataset, "valid"), table.mean(dataset, "test")
+    nets = sorted((tmp_path / "runs/supernets").iterdir())
+    assert len(nets) == 4  # two factors, two seeds
+
+    scores: dict[tuple[int, int], dict[str, float]] = {}
+    for net in nets:
+        from wsnas.runs import Run
+
+        run = Run.read(net)
+        within = json.loads((net / "run.json").read_text())["identity"]["within"]
+        (kind,) = run.kinds()
+        found = {arch: record["accuracy"] for arch, record in run.records(kind).items()}
+        assert within is not None  # the table has 44 of the architectures, so both factors are sub-spaces
+        factor = {44: 1, 22: 2}[int(within.split()[0])]
+        scores[factor, run.identity["seed"]] = found
+    best = {table.archs[i] for i in np.argsort(-valid)[:22]}
+    assert set(scores[2, 0]) <= best
+    assert not set(scores[1, 0]) <= best
+
+    for row in results["results"]["nb201"]:
+        factor = row["factor"]
+        archs = list(scores[factor, 0])
+        assert len(archs) == row["evaluated"] == 14
+        index = [table.row[arch] for arch in archs]
+        expected = []
+        for seed in (0, 1):
+            assert set(scores[factor, seed]) == set(archs)
+            expected.append(stats.spearmanr([scores[factor, seed][arch] for arch in archs], test[index]).statistic)
+        assert row["correlation_seeds"] == pytest.approx(expected)
+        assert row["correlation"] == pytest.approx(np.mean(expected))
+        assert -1 <= row["correlation_low"] < row["correlation"] < row["correlation_high"] <= 1
+        assert row["best"] == pytest.approx(test[index].max())
+        for top in row["top10_seeds"]:
+            assert top in [pytest.approx(x) for x in test[index]]
+        assert min(test[index]) <= row["random_top10"] <= max(test[index])
+        assert row["architectures"] == {1: 44, 2: 22}[factor]
+    ceiling = noise_ceiling(table.seeds(dataset, "test"))
+    assert ceiling is not None
+    assert results["results"]["nb201"][0]["ceiling"] == pytest.approx(ceiling.ceiling)
+    assert [(int(row["factor"]), int(row["seed"])) for row in rows] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+
+    stamps = {net.name: (net / "checkpoint.pt").stat().st_mtime_ns for net in nets}
+    first = (tmp_path / "runs/study-capacity-micro/results.json").read_bytes()
+    again = study(forks, "capacity", *command, cwd=tmp_path)
+    assert again.code == 0, again.err
+    assert (tmp_path / "runs/study-capacity-micro/results.json").read_bytes() == first
+    assert {net.name: (net / "checkpoint.pt").stat().st_mtime_ns for net in nets} == stamps
+    anew = study(forks, "capacity", *command, "--fresh", cwd=tmp_path)
+    assert anew.code == 0, anew.err
+    assert (tmp_path / "runs/study-capacity-micro/results.json").read_bytes() == first  # same seeds, same numbers
+    assert all((net / "checkpoint.pt").stat().st_mtime_ns != stamps[net.name] for net in nets)
+
+
+def test_capacity_with_nothing_left(forks: Any, truth: Path, tmp_path: Path) -> None:
+    """44 architectures pruned by 30 leave one: said in one sentence."""
+    command = ("--space", "nb201", *TINY, "--factor", "30", "--table", str(truth))
+    done = study(forks, "capacity", *command, cwd=tmp_path)
+    assert done.code == 2, (done.out, done.err)
+    assert "Traceback" not in done.err
+    assert done.err.startswith("Error: ")
+    assert "30x" in done.out + done.err
+
+
+@pytest.mark.parametrize("name", list(OPTIONS))
+def test_a_space_that_is_not_installed(forks: Any, tmp_path: Path, name: str) -> None:
+    """One sentence that names the package to install."""
+    done = study(forks, name, "--space", "nb999", cwd=tmp_path)
+    assert done.code == 2
+    assert done.err.startswith("Error: no search space 'nb999' is installed")
+    assert "pip install ./packages/nb999" in done.err
+    assert len(done.err.strip().splitlines()) == 1
