@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,45 +68,55 @@ def same_checkpoint(one: Path, other: Path) -> None:
         assert torch.equal(found[name], value) if isinstance(value, torch.Tensor) else found[name] == value, name
 
 
-def killed_again_and_again(forks: Any, run: Path, what: str, seconds: float, seed: int) -> None:
-    """Starts the code, kills it at ten random moments, after at most 1/14 of its work, then lets it end."""
-    rng = np.random.default_rng(seed)
-    seen = set()  # how far it was after each kill
-    for kills in range(KILLS):
-        process = forks.start("code", CODE, run, what, cwd=run.parent)
-        process.wait_for("started")
-        time.sleep(float(rng.uniform(0, seconds / 14)))
-        os.kill(process.pid, signal.SIGKILL)
-        done = process.wait()
-        assert done.code in (-signal.SIGKILL, 0), done.err
-        assert done.code != 0, f"it ended after {kills} kills: give it more to do"
-        checkpoint, records = run / "checkpoint.pt", run / "records.sqlite"
-        seen.add(tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in (checkpoint, records)))
-    assert len(seen) > KILLS // 2, "the kills met the start rather than the work"
-    done = forks.start("code", CODE, run, what, cwd=run.parent).wait()
-    assert done.code == 0, done.err
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run that nobody killed, and seconds: to load it again, to train it, to evaluate it."""
+
+    run: Path
+    load: float
+    train: float
+    evaluate: float
 
 
 @pytest.fixture(scope="module")
-def undisturbed(forks: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float, float]:
-    """A run that nobody killed, and the seconds its training and its evaluation took."""
+def undisturbed(forks: Any, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     run = tmp_path_factory.mktemp("undisturbed") / "net"
     seconds = []
-    for what in ("train", "evaluate"):
+    for what in ("train", "train", "evaluate"):  # the second only loads
         process = forks.start("code", CODE, run, what, cwd=run.parent)
         process.wait_for("started")
         started = time.monotonic()
         done = process.wait()
         assert done.code == 0, done.err
         seconds.append(time.monotonic() - started)
-    return run, seconds[0], seconds[1]
+    train, load, evaluate = seconds
+    return Undisturbed(run, load, train, evaluate - load)
 
 
-def test_training_survives_ten_kills(forks: Any, undisturbed: tuple[Path, float, float], tmp_path: Path) -> None:
+def killed_again_and_again(forks: Any, run: Path, what: str, load: float, work: float, seed: int) -> None:
+    """Starts the code, kills it at ten random moments, each after at most 1/8 of its work, then lets it end."""
+    rng = np.random.default_rng(seed)
+    seen = set()  # how far it was after each kill
+    for kills in range(KILLS):
+        process = forks.start("code", CODE, run, what, cwd=run.parent)
+        process.wait_for("started")
+        time.sleep(float(rng.uniform(0.5 * load, load + work / 8)))
+        os.kill(process.pid, signal.SIGKILL)
+        done = process.wait()
+        assert done.code in (-signal.SIGKILL, 0), done.err
+        assert done.code != 0, f"it ended after {kills} kills: give it more to do"
+        parts = [run / name for name in ("checkpoint.pt", "records.sqlite", "records.sqlite-wal")]
+        seen.add(tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in parts))
+    assert len(seen) > 3, "the kills met the start rather than the work"
+    done = forks.start("code", CODE, run, what, cwd=run.parent).wait()
+    assert done.code == 0, done.err
+
+
+def test_training_survives_ten_kills(forks: Any, undisturbed: Undisturbed, tmp_path: Path) -> None:
     """Weights, momenta and metrics to the last bit; nothing half-written is left behind."""
-    expected, seconds, _ = undisturbed
+    expected = undisturbed.run
     run = tmp_path / "net"
-    killed_again_and_again(forks, run, "train", seconds, seed=0)
+    killed_again_and_again(forks, run, "train", undisturbed.load, undisturbed.train, seed=0)
     same_checkpoint(run, expected)
     metrics = (run / "metrics.jsonl").read_bytes()
     assert metrics == (expected / "metrics.jsonl").read_bytes()
@@ -115,13 +126,13 @@ def test_training_survives_ten_kills(forks: Any, undisturbed: tuple[Path, float,
     }
 
 
-def test_evaluation_survives_ten_kills(forks: Any, undisturbed: tuple[Path, float, float], tmp_path: Path) -> None:
+def test_evaluation_survives_ten_kills(forks: Any, undisturbed: Undisturbed, tmp_path: Path) -> None:
     """Every row there once, and equal; a row that was committed is not computed again."""
-    expected, _, seconds = undisturbed
+    expected = undisturbed.run
     run = tmp_path / "net"
     done = forks.start("code", CODE, run, "train", cwd=tmp_path).wait()
     assert done.code == 0, done.err
-    killed_again_and_again(forks, run, "evaluate", seconds, seed=1)
+    killed_again_and_again(forks, run, "evaluate", undisturbed.load, undisturbed.evaluate, seed=1)
     found, wanted = Run.read(run), Run.read(expected)
     (kind,) = wanted.kinds()
     assert found.kinds() == [kind]

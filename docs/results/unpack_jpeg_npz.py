@@ -5,6 +5,7 @@ OUT holds ``{train,test}_images`` uint8 [N,H,W,3] and ``{train,test}_labels``.
 """
 
 import sys
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -16,10 +17,7 @@ def main(source: str, target: str) -> None:
     arrays = {}
     for part in ("train", "test"):
         jpeg, offsets = torch.from_numpy(stored[f"{part}_jpeg"]), stored[f"{part}_offsets"]
-        images = [
-            decode_jpeg(jpeg[a:b], mode=ImageReadMode.RGB).permute(1, 2, 0).numpy()
-            for a, b in zip(offsets[:-1], offsets[1:], strict=True)
-        ]
+        images = [decode_jpeg(jpeg[a:b], mode=ImageReadMode.RGB).permute(1, 2, 0).numpy() for a, b in pairwise(offsets)]
         arrays[f"{part}_images"] = np.stack(images)
         arrays[f"{part}_labels"] = stored[f"{part}_labels"].astype(np.int64)
         print(f"{part}: {arrays[f'{part}_images'].shape}, {np.bincount(arrays[f'{part}_labels'])} a class")
