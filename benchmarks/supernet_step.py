@@ -30,8 +30,9 @@ from torchvision import transforms
 from nb201.space import EDGES, INCOMING, OPS, Architecture, sample
 from wsnas import load_space
 from wsnas.cli import Command
+from wsnas.datasets import load_splits
 from wsnas.devices import place
-from wsnas.images import Images, load_splits
+from wsnas.images import Images
 from wsnas.randomness import numpy_rng, torch_seeded
 from wsnas.space import change_recipe
 

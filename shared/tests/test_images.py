@@ -21,8 +21,10 @@ import torchvision
 from scipy import stats
 from toy_space import MICRO
 
+from wsnas.datasets import cifar, folder, imagenet16, load_splits, npz, shape_of
 from wsnas.errors import WsnasError
-from wsnas.images import Images, Splits, cifar, folder, imagenet16, load_splits, npz, safe_pickle, shape_of
+from wsnas.files import safe_pickle
+from wsnas.images import Images, Splits
 from wsnas.space import Training
 
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding")  # torchvision says so each call
@@ -535,7 +537,7 @@ def test_imagenet16s_validation_set_is_halved(tmp_path: Path, monkeypatch: pytes
     root.mkdir()
     md5, _ = imagenet_files(root)
     monkeypatch.setenv("WSNAS_DATA", str(tmp_path))
-    monkeypatch.setattr("wsnas.images.imagenet16", lambda where: imagenet16(where, md5, classes=4))
+    monkeypatch.setattr("wsnas.datasets.imagenet16", lambda where: imagenet16(where, md5, classes=4))
     parts: Splits = load_splits(recipe("imagenet16-120"), CPU)
     assert (len(parts.train), len(parts.valid), len(parts.test)) == (32, 8, 8)
 

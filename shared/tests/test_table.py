@@ -204,7 +204,8 @@ def test_a_csv_is_read(tmp_path: Path, packed: bool) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "empty"),
+        (b"", "no architectures"),
+        (b"architecture,cifar10_test_200\n", "no architectures"),
         (b"name,score\nx,1\n", "needs a column 'architecture'"),
         (b"architecture,score\nx,1\n", "needs a column"),
         (b"cifar10_test_200,b\n1,2\n", "needs a column 'architecture'"),
@@ -218,7 +219,7 @@ def test_a_csv_is_read(tmp_path: Path, packed: bool) -> None:
         (gzip.compress(GOOD.encode())[:15] + b"\xff" * 40, "not a CSV table"),
         (b"\x1f\x8b", "truncated"),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_a_bad_csv_is_refused_and_says_where(tmp_path: Path, content: bytes, says: str) -> None:
     path = tmp_path / "t.csv"

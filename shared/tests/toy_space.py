@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wsnas.datasets import load_splits
 from wsnas.errors import WsnasError
-from wsnas.images import Images, Splits, load_splits
+from wsnas.images import Images, Splits
 from wsnas.space import Recipe, Training
 from wsnas.table import Table, read_csv
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nb201 import SPACE
-from nb201.network import Cell, ConvBN, Network, Reduction, macs, parameters
+from nb201.network import Cell, ConvBN, Network, Reduction, average_pool, macs, parameters
 from nb201.space import CONV1, CONV3, EDGES, NONE, OPS, POOL, SKIP, Architecture, decode
 from wsnas.calibration import calibrate
 from wsnas.supernet import submodel
@@ -237,6 +237,24 @@ def test_average_pooling_leaves_the_padding_out() -> None:
     assert torch.equal(cell(torch.ones(1, 1, 3, 3), arch(e03=POOL)), torch.ones(1, 1, 3, 3))
 
 
+@pytest.mark.parametrize("side", [8, 15, 16, 32])
+def test_quick_pooling_is_average_pooling(side: int) -> None:
+    """Values and gradients of torch's own, at the sizes where a depthwise convolution stands in, and below."""
+    x = torch.randn(2, 3, side, side).to(memory_format=torch.channels_last)
+    with torch.inference_mode():  # evaluating first must not spoil training afterwards
+        average_pool(x)
+    mine, theirs = (x.clone().requires_grad_() for _ in range(2))
+    weight = torch.randn(2, 3, side, side)
+    found = average_pool(mine)
+    expected = torch.nn.functional.avg_pool2d(theirs, 3, 1, 1, count_include_pad=False)
+    assert torch.allclose(found, expected, atol=1e-6)
+    (found * weight).sum().backward()
+    (expected * weight).sum().backward()
+    assert mine.grad is not None
+    assert theirs.grad is not None
+    assert torch.allclose(mine.grad, theirs.grad, atol=1e-6)
+
+
 def test_skips_add_up() -> None:
     """The input reaches the output 0-3, 0-1-3, 0-2-3 and 0-1-2-3: four times."""
     every = Architecture((SKIP,) * 6)
@@ -298,8 +316,15 @@ def dead_convolutions(one: Architecture) -> list[int]:
 
 
 @pytest.mark.parametrize(("channels", "cells", "inputs", "side"), [(8, 1, 1, 8), (4, 2, 3, 32), (4, 1, 3, 33)])
-def test_multiply_adds_are_counted_exactly(channels: int, cells: int, inputs: int, side: int) -> None:
+def test_multiply_adds_are_counted_exactly(
+    channels: int, cells: int, inputs: int, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of what reaches the output. The textbook computes the rest, too: exactly so much more."""
+
+    def pool(x: torch.Tensor) -> torch.Tensor:  # not as the depthwise convolution, which the counter would count
+        return torch.nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+
+    monkeypatch.setattr("nb201.network.average_pool", pool)
     if side % 2 == 0:
         for one in SPECIAL + some_architectures(20):
             found = macs(one, channels, cells, 10, inputs, side)

@@ -95,7 +95,7 @@ def recipe_options(command: F) -> F:
 
 
 def chosen_recipe(space: SearchSpace[Any], scale: str, **changes: Any) -> Recipe:
-    from wsnas.images import KNOWN
+    from wsnas.datasets import KNOWN
     from wsnas.space import change_recipe
 
     if changes.get("dataset") not in {None, *KNOWN} and Path(changes["dataset"]).exists():

@@ -1,10 +1,13 @@
-"""Writing a file whole or not at all."""
+"""Writing a file whole or not at all; reading a pickle without running it."""
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from wsnas.errors import WsnasError
 
@@ -30,3 +33,35 @@ def cannot_write(path: Path, error: OSError) -> WsnasError:
         f"cannot write {path} ({error.strerror or error}): what was there before is intact; "
         "free some space or choose another place, then run the same command again"
     )
+
+
+NUMPY_PICKLE = {
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),
+    ("collections", "OrderedDict"),
+}
+
+
+def safe_pickle(content: bytes, path: Path) -> Any:
+    """Unpickles plain containers, numbers, strings and NumPy arrays; refuses everything else by name."""
+
+    class Reader(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            if (module, name) in NUMPY_PICKLE:
+                return super().find_class(module, name)
+            raise WsnasError(
+                f"refused to read {path}: its pickle asks for {module}.{name}, which plain numbers do not need and "
+                "which could run code; get the file from its publisher again"
+            )
+
+    try:
+        return Reader(io.BytesIO(content), encoding="latin1").load()
+    except WsnasError:
+        raise
+    except Exception as error:  # a malformed pickle can raise nearly anything
+        raise WsnasError(f"{path} is truncated or not a pickle ({type(error).__name__}: {error})") from error

@@ -6,6 +6,7 @@ The loop, the images and the checkpoints are the supernet's (training.py); only 
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterable, Sequence
@@ -25,10 +26,16 @@ from wsnas.executor import run_jobs
 from wsnas.images import Splits
 from wsnas.metrics import Interval, correlation
 from wsnas.randomness import torch_seeded
-from wsnas.runs import Run
+from wsnas.runs import Run, environment
 from wsnas.space import Recipe, SearchSpace, load_space
 from wsnas.table import Column, Table, import_home
 from wsnas.training import Report, train
+
+
+def standalone_part(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe decides a stand-alone training: the identity of such a run."""
+    other = {"supernet", "evaluation_batch", "valid_images"}
+    return {name: value for name, value in recipe.to_json().items() if name not in other}
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ def train_architecture(
     run = None
     if out is not None:
         identity = {"kind": "stand-alone", "space": space.name, "arch": space.encode(arch)}
-        run = Run.open(Path(out), {**identity, "recipe": recipe.to_json(), "seed": seed}, recipe.to_json())
+        run = Run.open(Path(out), {**identity, "recipe": standalone_part(recipe), "seed": seed}, recipe.to_json())
         half = run.records("half").get("valid", {}).get("accuracy", math.nan)
 
     def work() -> None:
@@ -141,8 +148,9 @@ def train_many(
     """
     recipe = space.recipes["micro"] if recipe is None else recipe
     seeds = tuple(seeds)
-    identity = {"kind": "ground truth", "space": space.name, "recipe": recipe.to_json()}
-    run = Run.open(out, identity, recipe.to_json())
+    run = Run.open(
+        out, {"kind": "ground truth", "space": space.name, "recipe": standalone_part(recipe)}, recipe.to_json()
+    )
     first: dict[str, str] = {}  # training key -> the architecture that is trained for it
     for arch in archs:
         first.setdefault(space.training_key(arch), space.encode(arch))
@@ -181,6 +189,7 @@ def table_of(space: SearchSpace[Any], archs: Sequence[Any], run: Run, recipe: Re
         ):
             values = [np.nan if row.get(field) is None else row[field] for row in found]
             columns[Column(recipe.dataset, split, budget, seed)] = np.array(values, dtype=np.float64)
+    seconds = [row["seconds"] for row in rows.values() if row.get("seconds")]
     failed = np.array([any(rows.get(f"{n}@{s}", {}).get("status", "ok") != "ok" for s in seeds) for n in names])
     return Table(
         space.name,
@@ -189,7 +198,13 @@ def table_of(space: SearchSpace[Any], archs: Sequence[Any], run: Run, recipe: Re
         np.array([space.parameters(arch, recipe) for arch in archs], dtype=np.int64),
         np.array([2e-6 * space.macs(arch, recipe) for arch in archs], dtype=np.float64),
         failed,
-        {"source": "trained by wsnas", "recipe": str(recipe.to_json()), "seeds": ", ".join(map(str, seeds))},
+        {
+            "source": "trained by wsnas",
+            "recipe": json.dumps(standalone_part(recipe), sort_keys=True),
+            "seeds": ", ".join(map(str, seeds)),
+            "trainings": f"{len(seconds)}, one a training key and seed, {sum(seconds) / 3600:.2f} core-hours in all",
+            "environment": json.dumps(environment(), sort_keys=True),
+        },
     )
 
 

@@ -230,6 +230,17 @@ def _first_difference(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = 
     return None
 
 
+def _processor() -> str:
+    """The processor's name and model, where the system tells: kernels, and so the last bits, depend on it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return platform.processor()
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    known = (fields.get(name, "") for name in ("model name", "cpu family", "model"))
+    return " ".join(part for part in known if part) or platform.processor()
+
+
 def environment() -> dict[str, str]:
     """What a result may depend on besides its recipe and seed."""
     import numpy
@@ -239,6 +250,7 @@ def environment() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": numpy.__version__,
         "machine": platform.machine(),
+        "processor": _processor(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "threads": str(torch.get_num_threads()),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",

@@ -104,26 +104,26 @@ class NB201:
 
     def _network(self, recipe: NB201Recipe, arch: Architecture | None) -> Network:
         from nb201.network import Network
-        from wsnas.images import shape_of
+        from wsnas.datasets import shape_of
 
         classes, inputs, _ = shape_of(recipe.dataset)
         return Network(recipe.channels, recipe.cells, classes, inputs, arch)
 
     def loaders(self, recipe: NB201Recipe, device: torch.device) -> Splits:
-        from wsnas.images import load_splits
+        from wsnas.datasets import load_splits
 
         return load_splits(recipe, device)
 
     def parameters(self, arch: Architecture, recipe: NB201Recipe) -> int:
         from nb201.network import parameters
-        from wsnas.images import shape_of
+        from wsnas.datasets import shape_of
 
         classes, inputs, _ = shape_of(recipe.dataset)
         return parameters(arch, recipe.channels, recipe.cells, classes, inputs)
 
     def macs(self, arch: Architecture, recipe: NB201Recipe) -> int:
         from nb201.network import macs
-        from wsnas.images import shape_of
+        from wsnas.datasets import shape_of
 
         return macs(arch, recipe.channels, recipe.cells, *shape_of(recipe.dataset))
 

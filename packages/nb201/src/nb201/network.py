@@ -50,7 +50,9 @@ def average_pool(x: Tensor) -> Tensor:
 
 @cache
 def _one_over_pixels(height: int, width: int, dtype: torch.dtype) -> Tensor:
-    return 1 / F.conv2d(torch.ones(1, 1, height, width, dtype=dtype), torch.ones(1, 1, 3, 3, dtype=dtype), padding=1)
+    with torch.inference_mode(False):  # made while evaluating, it serves training, too
+        image, ones = torch.ones(1, 1, height, width, dtype=dtype), torch.ones(1, 1, 3, 3, dtype=dtype)
+        return 1 / F.conv2d(image, ones, padding=1)
 
 
 @cache

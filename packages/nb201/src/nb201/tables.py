@@ -35,7 +35,7 @@ import numpy as np
 
 from nb201.space import Architecture, decode, encode, is_valid
 from wsnas import WsnasError
-from wsnas.images import NUMPY_PICKLE, safe_pickle
+from wsnas.files import NUMPY_PICKLE, safe_pickle
 from wsnas.table import Column, Table, read_csv
 
 OFFICIAL = "NAS-Bench-201-v1_1-096897.pth or the directory NATS-tss-v1_0-3ffb9-simple"

@@ -1,0 +1,298 @@
+"""Where images come from, and how each data set is split.
+
+Splits (fixed; seed 0 of this file's own stream, or ``Recipe.split_file``):
+
+==================  ===========================  ==============================================
+data set            train / valid / test         source
+==================  ===========================  ==============================================
+cifar10             25,000 / 25,000 / 10,000     NAS-Bench-201, section 2.2; 40,000 / 10,000 with
+                                                 ``train_images=40000`` (NAS-Bench-101)
+cifar100            50,000 / 5,000 / 5,000       NAS-Bench-201: valid and test halve the test set
+imagenet16-120      151,700 / 3,000 / 3,000      NAS-Bench-201, likewise
+FILE.npz            half / half / its test set   as cifar10
+FOLDER              half / half / val or test    as cifar10
+digits              6,000 / 4,000 / 4,000        made here, see ``digits``
+==================  ===========================  ==============================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wsnas.errors import WsnasError
+from wsnas.files import safe_pickle
+from wsnas.images import Images, Labels, Pixels, Splits
+from wsnas.randomness import numpy_rng
+from wsnas.space import Recipe
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set in memory: pixels [N, H, W, C] uint8, labels [N] int64; ``valid`` when it is fixed."""
+
+    train: tuple[Pixels, Labels]
+    test: tuple[Pixels, Labels]
+    valid: tuple[Pixels, Labels] | None = None
+    halve_test: bool = False  # validation and test are the two halves of the published test set
+
+
+def data_root() -> Path:
+    """Where downloaded data sets lie: ``$WSNAS_DATA``, else ``~/.cache/wsnas``."""
+    return Path(os.environ.get("WSNAS_DATA", Path.home() / ".cache" / "wsnas"))
+
+
+def load_splits(recipe: Recipe, device: torch.device) -> Splits:
+    """The recipe's data set, split and on the device. Raises WsnasError where it is missing or malformed."""
+    source = _source(recipe.dataset)
+    classes = int(max(source.train[1].max(), source.test[1].max())) + 1
+    train, test = source.train, source.test
+    if source.valid is not None:
+        valid = source.valid
+        if recipe.train_images is not None:
+            train = _first(train, recipe.train_images, recipe.dataset)
+    elif source.halve_test:
+        first, second = _two_parts(len(test[1]), len(test[1]) // 2, recipe.split_file, ("xvalid", "xtest"))
+        valid, test = _take(test, first), _take(test, second)
+        if recipe.train_images is not None:
+            train = _first(train, recipe.train_images, recipe.dataset)
+    else:
+        n = len(train[1])
+        keep = n // 2 if recipe.train_images is None else recipe.train_images
+        if not 0 < keep < n:
+            raise WsnasError(f"{recipe.dataset} has {n} training images to split; train_images={keep} leaves no part")
+        first, second = _two_parts(n, keep, recipe.split_file, ("train", "valid"))
+        train, valid = _take(train, first), _take(train, second)
+    pixels = torch.from_numpy(train[0]).reshape(-1, train[0].shape[-1])
+    mean = torch.stack([channel.double().mean() for channel in pixels.T]).float()
+    std = torch.stack([channel.double().std(correction=0) for channel in pixels.T]).float().clamp_min(1.0)
+    on_device = [Images(*part, mean, std, device) for part in (train, valid, test)]
+    return Splits(on_device[0], on_device[1], on_device[2], classes)
+
+
+KNOWN = {"digits": (10, 1, 8), "cifar10": (10, 3, 32), "cifar100": (100, 3, 32), "imagenet16-120": (120, 3, 16)}
+
+
+def shape_of(dataset: str) -> tuple[int, int, int]:
+    """(classes, channels, side in pixels) of a data set: what a network's head and stem need to know."""
+    return KNOWN[dataset] if dataset in KNOWN else _shape_of_file(dataset)
+
+
+@cache
+def _shape_of_file(dataset: str) -> tuple[int, int, int]:
+    source = _source(dataset)  # read once: counting parameters of a whole space asks for it often
+    return int(max(source.train[1].max(), source.test[1].max())) + 1, source.train[0].shape[3], source.train[0].shape[1]
+
+
+def _no_such(dataset: str) -> WsnasError:
+    return WsnasError(
+        f"no data set '{dataset}': use digits, cifar10, cifar100, imagenet16-120, or the path of an existing .npz file "
+        "(train_images uint8 [N,H,W,3], train_labels, test_images, test_labels) or image folder (train/ and val/)"
+    )
+
+
+def _source(dataset: str) -> Source:
+    if dataset == "digits":
+        return digits()
+    if dataset in ("cifar10", "cifar100"):
+        return cifar(data_root(), dataset)
+    if dataset == "imagenet16-120":
+        return imagenet16(data_root() / "ImageNet16")
+    path = Path(dataset)
+    if path.is_dir():
+        return folder(path)
+    if path.suffix == ".npz" and path.is_file():
+        return npz(path)
+    raise _no_such(dataset)
+
+
+def _take(part: tuple[Pixels, Labels], index: NDArray[np.int64]) -> tuple[Pixels, Labels]:
+    return part[0][index], part[1][index]
+
+
+def _first(part: tuple[Pixels, Labels], count: int, dataset: str) -> tuple[Pixels, Labels]:
+    if not 0 < count <= len(part[1]):
+        raise WsnasError(f"{dataset} has {len(part[1])} training images; train_images={count} is not among them")
+    return part[0][:count], part[1][:count]
+
+
+def _two_parts(
+    n: int, first: int, split_file: str | None, names: tuple[str, str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of two disjoint parts: from the authors' file, else seeded. Sorted: order carries no meaning."""
+    if split_file is None:
+        order = numpy_rng(0, "split", n).permutation(n)
+        return np.sort(order[:first]), np.sort(order[first:])
+    try:  # NAS-Bench-201's configs: {"train": ["int", ["0", "2", ...]], "valid": [...]}
+        stored = json.loads(Path(split_file).read_text())
+        parts = [np.array([int(i) for i in stored[name][1]], dtype=np.int64) for name in names]
+    except (OSError, ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
+        raise WsnasError(
+            f"cannot read the split file {split_file}: it must be NAS-Bench-201's JSON with '{names[0]}' and "
+            f"'{names[1]}' ({error})"
+        ) from error
+    together = np.concatenate(parts)
+    if not (len(parts[0]) and len(parts[1])):
+        raise WsnasError(f"the split file {split_file} leaves '{names[0]}' or '{names[1]}' without images")
+    if len(np.unique(together)) != len(together) or together.min() < 0 or together.max() >= n:
+        raise WsnasError(f"the split file {split_file} does not name {n} images once each at most")
+    return np.sort(parts[0]), np.sort(parts[1])
+
+
+def digits() -> Source:
+    """The micro set: two superposed digits, name the stronger. 8x8 grey pixels, 6,000 / 4,000 / 4,000 images.
+
+    scikit-learn's 1,797 handwritten digits are too easy to tell architectures apart (accuracies of 0.91 to
+    0.97). Each image adds two of them, shifted by up to a pixel, the second at half the contrast, and a little
+    noise. Training, validation and test images are made from different digits (1,000 / 400 / 397). Always the
+    same images: the generator is this function's own.
+    """
+    from sklearn.datasets import load_digits
+
+    stored = load_digits()
+    strokes = np.pad(stored.images / 16.0, ((0, 0), (1, 1), (1, 1)))  # [n, 10, 10], ink from 0 to 1
+    names = stored.target.astype(np.int64)
+    rng = numpy_rng(0, "digits")
+    parts = []
+    second, noise = 0.5, 0.1  # contrast of the weaker digit; standard deviation of the noise
+    for pool, count in zip(np.split(rng.permutation(len(names)), [1000, 1400]), (6000, 4000, 4000), strict=True):
+        chosen = pool[rng.integers(len(pool), size=(2, count))]
+        rows, columns = (shift[..., None] + np.arange(8) for shift in rng.integers(3, size=(2, 2, count)))
+        strong, weak = strokes[chosen[..., None, None], rows[..., :, None], columns[..., None, :]]
+        ink = strong + second * weak + noise * rng.standard_normal((count, 8, 8))
+        pixels = np.clip((ink + 1.0) * (255 / (3.0 + second)), 0, 255).astype(np.uint8)
+        parts.append((pixels[..., None], names[chosen[0]]))
+    return Source(parts[0], parts[2], parts[1])
+
+
+def cifar(root: Path, name: str) -> Source:
+    """CIFAR-10 or CIFAR-100 from torchvision, downloaded once and checksummed by it."""
+    from torchvision import datasets
+
+    make = datasets.CIFAR10 if name == "cifar10" else datasets.CIFAR100
+    try:
+        parts = [make(str(root), train=train, download=True) for train in (True, False)]
+    except (OSError, RuntimeError) as error:
+        raise WsnasError(
+            f"{name} is not in {root} and could not be downloaded ({error}); put its archive there, or name a .npz file"
+        ) from error
+    train, test = [(np.asarray(p.data, dtype=np.uint8), np.asarray(p.targets, dtype=np.int64)) for p in parts]
+    return Source(train, test, halve_test=name == "cifar100")
+
+
+IMAGENET16_MD5 = {
+    "train_data_batch_1": "27846dcaa50de8e21a7d1a35f30f0e91",
+    "train_data_batch_2": "c7254a054e0e795c69120a5727050e3f",
+    "train_data_batch_3": "4333d3df2e5ffb114b05d2ffc19b1e87",
+    "train_data_batch_4": "1620cdf193304f4a92677b695d70d10f",
+    "train_data_batch_5": "348b3c2fdbb3940c4e9e834affd3b18d",
+    "train_data_batch_6": "6e765307c242a1b3d7d5ef9139b48945",
+    "train_data_batch_7": "564926d8cbf8fc4818ba23d2faac7564",
+    "train_data_batch_8": "f4755871f718ccb653440b9dd0ebac66",
+    "train_data_batch_9": "bb6dd660c38c58552125b1a92f86b5d4",
+    "train_data_batch_10": "8f03f34ac4b42271a294f91bf480f29b",
+    "val_data": "3410e3017fdaefba8d5073aaa65e4bd6",
+}
+
+
+def imagenet16(root: Path, md5: dict[str, str] = IMAGENET16_MD5, classes: int = 120) -> Source:
+    """ImageNet16-120 from its official pickled batches: the md5 of each file is checked before it is read."""
+    train: list[tuple[Pixels, Labels]] = []
+    test: list[tuple[Pixels, Labels]] = []
+    for name, expected in md5.items():
+        path = root / name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise WsnasError(f"ImageNet16-120 needs the official file {path} ({error.strerror}); see README") from error
+        if hashlib.md5(content).hexdigest() != expected:
+            raise WsnasError(f"{path} is not the official file (md5 differs); download it again")
+        batch = safe_pickle(content, path)
+        labels = np.asarray(batch["labels"], dtype=np.int64) - 1  # published 1-based
+        pixels = np.asarray(batch["data"], dtype=np.uint8).reshape(len(labels), 3, 16, 16).transpose(0, 2, 3, 1)
+        kept = labels < classes
+        (test if name == "val_data" else train).append((pixels[kept], labels[kept]))
+    joined = [(np.concatenate([p for p, _ in part]), np.concatenate([y for _, y in part])) for part in (train, test)]
+    return Source(joined[0], joined[1], halve_test=True)
+
+
+def _npz_arrays(path: Path, names: tuple[str, ...]) -> list[NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return [stored[name] for name in names]
+    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise WsnasError(
+            f"cannot read {path}: a .npz data set holds train_images uint8 [N,H,W,3], train_labels [N], test_images, "
+            f"test_labels ({error})"
+        ) from error
+
+
+def npz(path: Path) -> Source:
+    """A data set from a ``.npz`` file with ``{train,test}_images`` uint8 [N,H,W,3] and ``{train,test}_labels`` [N]."""
+    parts = []
+    for part in ("train", "test"):
+        pixels, labels = _npz_arrays(path, (f"{part}_images", f"{part}_labels"))
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
+            raise WsnasError(f"{path}: {part}_images must be uint8 [N,H,W,3], not {pixels.dtype} {list(pixels.shape)}")
+        if labels.shape != pixels.shape[:1] or labels.dtype.kind not in "iu" or len(labels) == 0 or labels.min() < 0:
+            raise WsnasError(
+                f"{path}: {part}_labels must be {len(pixels)} integers from 0, one an image, "
+                f"not {labels.dtype} {list(labels.shape)}"
+            )
+        parts.append((pixels, labels.astype(np.int64)))
+    if parts[0][0].shape[1:] != parts[1][0].shape[1:]:
+        raise WsnasError(f"{path}: training and test images differ in size")
+    return Source(parts[0], parts[1])
+
+
+def _class_folders(path: Path) -> list[str]:
+    names = sorted(entry.name for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else []
+    if not names:
+        raise WsnasError(f"{path} must hold one folder of images for each class")
+    return names
+
+
+def folder(path: Path) -> Source:
+    """A small image folder, ``train/CLASS/*`` and ``val/`` or ``test/CLASS/*``, decoded whole into memory.
+
+    All images must have the size of the first; larger data sets stream instead (see the proxyless space).
+    """
+    from torchvision.io import ImageReadMode, decode_image
+
+    classes = _class_folders(path / "train")
+    parts = []
+    size: tuple[int, ...] | None = None
+    for part in ("train", "test" if (path / "test").is_dir() else "val"):
+        unknown = sorted({*_class_folders(path / part)} - {*classes})
+        if unknown:
+            raise WsnasError(f"{path / part / unknown[0]} is no class of {path / 'train'}")
+        pixels: list[Pixels] = []
+        labels: list[int] = []
+        for label, name in enumerate(classes):
+            for file in sorted(p for p in (path / part / name).rglob("*") if p.is_file()):
+                try:
+                    data = torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8)
+                    image = decode_image(data, mode=ImageReadMode.RGB).permute(1, 2, 0).numpy()
+                except (RuntimeError, ValueError, OSError) as error:
+                    raise WsnasError(f"cannot decode the image {file} ({error})") from error
+                size = image.shape if size is None else size
+                if image.shape != size:
+                    raise WsnasError(f"{file} is {image.shape[:2]}, the first image {size[:2]}: resize them")
+                pixels.append(image)
+                labels.append(label)
+        if not pixels:
+            raise WsnasError(f"{path / part} holds no images in the folders {', '.join(classes[:3])} ...")
+        parts.append((np.stack(pixels), np.array(labels, dtype=np.int64)))
+    order = numpy_rng(0, "folder").permutation(len(parts[0][1]))
+    return Source(_take(parts[0], order), parts[1])
