@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,11 @@ class Group(click.Group):
     command_class = Command
 
 
+def is_leader() -> bool:
+    """Whether this process speaks: under torchrun only rank 0 does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def progress(what: str) -> Iterator[Report]:
     """Yields a function ``(done, total, note)`` that moves a bar; silent where the output is not a terminal."""
@@ -67,7 +73,8 @@ def progress(what: str) -> Iterator[Report]:
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    quiet = not console.is_terminal or not is_leader()
+    with Progress(*columns, console=console, disable=quiet) as bar:
         task = bar.add_task("", total=None)
         yield lambda done, total, note: bar.update(task, completed=done, total=total, description=note)
 
@@ -167,7 +174,8 @@ def train_supernet(
             report=report,
         )
     last = supernet.run.metrics()[-1]
-    click.echo(f"trained {supernet.step} steps, last epoch's loss {last['loss']:.4f}: {supernet.run.path}")
+    if is_leader():
+        click.echo(f"trained {supernet.step} steps, last epoch's loss {last['loss']:.4f}: {supernet.run.path}")
 
 
 @main.command()
