@@ -179,6 +179,7 @@ def main(
         known = ~(np.isnan(valid) | np.isnan(test))
         ground = ground.select([arch for arch, ok in zip(ground.archs, known, strict=True) if ok])
         valid, test, each = valid[known], test[known], ground.seeds(dataset, "test")
+        each = each[~np.isnan(each).any(1)]
         panel = {"space": space, "recipe": chosen, "ground": ground, "dataset": dataset, "rows": []}
         for factor in factors:
             kept = best_archs(ground.archs, valid, factor)
