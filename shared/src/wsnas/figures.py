@@ -41,6 +41,7 @@ def _end_label(axes: Axes, x: float, y: float, text: str, colour: str, offset: f
         va="center",
         fontsize=8,
         clip_on=False,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
     )
 
 
@@ -139,8 +140,9 @@ def capacity_figure(panels: Sequence[Mapping[str, Any]], scale: str, seeds: int)
             )
             lower.annotate(note, (0, -0.27), xycoords="axes fraction", fontsize=7, color=GREY)
         figure.suptitle(
-            "Pruning a space to its best architectures  (bars: min-max over supernets; bands: 95 % bootstrap over "
-            "architectures, min-max of 3 random draws)",
+            "Is weight sharing still effective on a space pruned to its best architectures?\n"
+            "Bars: min-max over supernets. Grey band: 95 % bootstrap over architectures.\n"
+            "Red band: min-max of 3 random draws.",
             fontsize=8,
             color=GREY,
             x=0.01,
