@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from nb201 import space as cells
 from nb201.space import EDGES, OPS, Architecture
 from wsnas.errors import WsnasError
-from wsnas.space import Recipe, Training
+from wsnas.space import Recipe, SearchSpace, Training
 
 if TYPE_CHECKING:
     import torch
@@ -134,6 +134,6 @@ class NB201:
         return import_table(path)
 
 
-SPACE = NB201()
+SPACE: SearchSpace[Architecture] = NB201()  # mypy checks the contract here
 
 __all__ = ["MICRO", "NB201", "PAPER", "SPACE", "NB201Recipe"]

@@ -1,0 +1,24 @@
+"""The benchmarks run, and what they time side by side is the same computation."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.mark.skipif(not (BENCHMARKS / "supernet_step.py").exists(), reason="not a checkout")
+def test_supernet_step_compares_equal_networks() -> None:
+    """With copied weights the textbook's supernet and ours give the same logits, before either is timed."""
+    command = runpy.run_path(str(BENCHMARKS / "supernet_step.py"))["main"]
+    sizes = ["--channels", "2", "--cells", "1", "--batch", "16", "--steps", "2", "--block", "1"]
+    result = CliRunner().invoke(command, sizes, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.output)
+    assert report["largest_output_difference_before_training"] < 1e-4
+    assert report["ratio_of_totals"] > 0
