@@ -1,8 +1,8 @@
 """Paper-size nb201 supernet step against the textbook loop, side by side in one run.
 
 Both train the same supernet (16 channels, 5 cells a stage, batch 256, 32x32 images) on the same
-architectures in the same order, alternating in blocks of steps so that a machine whose speed drifts
-slows both. The textbook loop is what most code for this space does: an operation is an
+architectures in the same order, taking turns in blocks of steps so that a machine whose speed drifts
+slows all. The textbook loop is what most code for this space does: an operation is an
 ``nn.Sequential(ReLU, Conv2d, BatchNorm2d)``, every edge is computed, the default memory layout, fp32,
 torchvision transforms in a DataLoader with 2 workers.
 
@@ -14,7 +14,6 @@ Without ``--dataset`` the images are random bytes of CIFAR-10's size: the time d
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from nb201.network import Network
 from nb201.space import EDGES, INCOMING, OPS, Architecture, sample
 from wsnas import load_space
 from wsnas.cli import Command
@@ -34,6 +34,7 @@ from wsnas.datasets import load_splits
 from wsnas.devices import place
 from wsnas.images import Images
 from wsnas.randomness import numpy_rng, torch_seeded
+from wsnas.runs import environment
 from wsnas.space import change_recipe
 
 
@@ -139,18 +140,17 @@ def endless(make: Any) -> Iterator[tuple[Tensor, Tensor]]:
 @click.command(cls=Command)
 @click.option("--dataset", help="cifar10 or a .npz file; random bytes of CIFAR-10's size by default.")
 @click.option("--steps", default=24, show_default=True, help="Steps of each loop that are counted.")
-@click.option("--block", default=4, show_default=True, help="Steps before the other loop has its turn.")
+@click.option("--block", default=4, show_default=True, help="Steps before the next loop has its turn.")
 @click.option("--channels", default=16, show_default=True)
 @click.option("--cells", default=5, show_default=True)
 @click.option("--batch", default=256, show_default=True)
-@click.option("--amp", is_flag=True, help="Our loop in bfloat16 autocast.")
-def main(dataset: str | None, steps: int, block: int, channels: int, cells: int, batch: int, amp: bool) -> None:
-    """Our supernet step against the textbook's: seconds a step, side by side."""
+def main(dataset: str | None, steps: int, block: int, channels: int, cells: int, batch: int) -> None:
+    """Our supernet step, in fp32 and in bfloat16 autocast, against the textbook's: seconds a step, side by side."""
     space = load_space("nb201")
     recipe = change_recipe(
         space.recipes["paper"], dataset=dataset or "cifar10", channels=channels, cells=cells, batch=batch
     )
-    cpu = torch.device("cpu")
+    training, cpu = recipe.supernet, torch.device("cpu")
     if dataset is None:
         rng = numpy_rng(0, "bytes")
         pixels, labels = rng.integers(0, 256, (10_000, 32, 32, 3), np.uint8), rng.integers(0, 10, 10_000)
@@ -158,65 +158,61 @@ def main(dataset: str | None, steps: int, block: int, channels: int, cells: int,
     else:
         splits = load_splits(recipe, cpu)
         images, classes = splits.train, splits.classes
-    training = recipe.supernet
 
-    from nb201.network import Network
+    def ours() -> Network:
+        with torch_seeded(0, "init"):
+            return place(Network(channels, cells, classes), cpu)
 
-    with torch_seeded(0, "init"):
-        plain = TextbookSupernet(channels, cells, classes)
-        ours = place(Network(channels, cells, classes), cpu)
-    copy_weights(ours, plain)
-
-    def optimizer(model: nn.Module, foreach: bool | None) -> torch.optim.SGD:
-        rate, decay = training.lr, training.weight_decay
-        return torch.optim.SGD(model.parameters(), rate, training.momentum, weight_decay=decay, foreach=foreach)
-
+    plain = TextbookSupernet(channels, cells, classes)
+    copy_weights(ours(), plain)
     loader = DataLoader(Pictures(images), batch, shuffle=True, num_workers=2, drop_last=True, persistent_workers=True)
-    contestants = {
-        "textbook": (plain, optimizer(plain, None), endless(lambda epoch: loader)),
-        "ours": (ours, optimizer(ours, True), endless(lambda epoch: images.epoch(training, 0, epoch))),
-    }
+    models: dict[str, nn.Module] = {"textbook": plain, "ours fp32": ours(), "ours bf16": ours()}
     # the same function: one batch through both, before either trains
-    x, _ = next(contestants["ours"][2])
+    x, _ = next(images.epoch(training, 0, 0))
     arch = sample(numpy_rng(0, "check"))
-    difference = (plain.train()(x.contiguous(), arch) - ours.train()(x, arch)).abs().max().item()
+    logits = models["textbook"].train()(x.contiguous(), arch) - models["ours fp32"].train()(x, arch)
 
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    done = dict.fromkeys(contestants, 0)
-    while done["ours"] < steps + block:  # the first block of each is the warm-up
-        for name, (model, opt, batches) in contestants.items():
-            for _ in range(block):
-                path = sample(numpy_rng(0, "paths", done[name]))
+    batches = {name: endless(lambda epoch: images.epoch(training, 0, epoch)) for name in models}
+    batches["textbook"] = endless(lambda epoch: loader)
+    optimizers = {
+        name: torch.optim.SGD(
+            model.parameters(),
+            training.lr,
+            training.momentum,
+            weight_decay=training.weight_decay,
+            foreach=None if name == "textbook" else True,
+        )
+        for name, model in models.items()
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    for first in range(-block, steps, block):  # the first block of each is the warm-up
+        for name, model in models.items():
+            for step in range(first, first + block):
+                path = sample(numpy_rng(0, "paths", step))
                 started = time.perf_counter()
-                x, y = next(batches)
-                opt.zero_grad(set_to_none=True)
-                with torch.autocast("cpu", torch.bfloat16, enabled=amp and name == "ours"):
+                x, y = next(batches[name])
+                optimizers[name].zero_grad(set_to_none=True)
+                with torch.autocast("cpu", torch.bfloat16, enabled=name == "ours bf16"):
                     loss = F.cross_entropy(model(x, path), y)
                 loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(model.parameters(), training.clip)
-                opt.step()
-                if done[name] >= block:
+                optimizers[name].step()
+                if step >= 0:
                     seconds[name].append(time.perf_counter() - started)
-                done[name] += 1
-    ratios = np.array(seconds["textbook"]) / np.array(seconds["ours"])  # step by step: the same architecture
-    total = sum(seconds["textbook"]) / sum(seconds["ours"])
-    result = {
+    result: dict[str, Any] = {
         "benchmark": "supernet_step",
-        "machine": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "channels": channels,
-        "cells": cells,
-        "batch": batch,
-        "amp": amp,
-        "steps": steps,
-        "textbook_seconds": round(float(np.mean(seconds["textbook"])), 4),
-        "ours_seconds": round(float(np.mean(seconds["ours"])), 4),
-        "ratio_of_totals": round(total, 2),
-        "ratio_median": round(float(np.median(ratios)), 2),
-        "ratio_quartiles": [round(float(q), 2) for q in np.quantile(ratios, [0.25, 0.75])],
-        "largest_output_difference_before_training": difference,
+        **environment(),
+        **{"channels": channels, "cells": cells, "batch": batch, "steps": steps},
+        "seconds_a_step": {name: round(float(np.mean(taken)), 4) for name, taken in seconds.items()},
+        "largest_output_difference_before_training": logits.abs().max().item(),
     }
+    for name in ("ours fp32", "ours bf16"):
+        ratios = np.array(seconds["textbook"]) / np.array(seconds[name])  # step by step: the same architecture
+        result[f"textbook / {name}"] = {
+            "of totals": round(sum(seconds["textbook"]) / sum(seconds[name]), 2),
+            "median": round(float(np.median(ratios)), 2),
+            "quartiles": [round(float(q), 2) for q in np.quantile(ratios, [0.25, 0.75])],
+        }
     click.echo(json.dumps(result, indent=1))
 
 

@@ -46,7 +46,7 @@ class Budget:
 
 
 BUDGETS = {
-    "micro": Budget((1, 2, 4, 8, 16, 32), architectures=100, seeds=3),
+    "micro": Budget((1, 2, 4, 8, 32), architectures=100, seeds=3),
     "paper": Budget((1, 2, 4, 8, 16, 32, 64, 128), architectures=1000, seeds=3),
 }
 

@@ -138,7 +138,7 @@ def capacity_figure(panels: Sequence[Mapping[str, Any]], scale: str, seeds: int)
                 f"scale {scale}: {recipe.supernet.epochs} epochs, batch {recipe.supernet.batch}, "
                 f"{seeds} supernets a factor, up to {evaluated} architectures, {valid} validation images"
             )
-            lower.annotate(note, (0, -0.27), xycoords="axes fraction", fontsize=7, color=GREY)
+            lower.annotate(note, (0, -0.3), xycoords="axes fraction", fontsize=7, color=GREY)
         figure.suptitle(
             "Is weight sharing still effective on a space pruned to its best architectures?\n"
             "Bars: min-max over supernets. Grey band: 95 % bootstrap over architectures.\n"
