@@ -174,8 +174,8 @@ def spaces_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
                     label = f" {row[name]:,} {text}" if row[name] < 1e7 else f" {row[name]:.3g} {text}"
                     grid[0].text(row[name], position + shift, label, va="center", fontsize=8)
         grid[0].set_xscale("log")
-        low, high = grid[0].get_xlim()
-        grid[0].set_xlim(low, (high / low) ** 1.9 * low)
+        low, high = min(row["size"] for row in rows) / 20, max(row["size"] for row in rows)
+        grid[0].set_xlim(low, (high / low) ** 1.9 * low)  # room for the words beside the bars
         grid[0].set_xlabel("architectures")
         for axes, name, unit in (
             (grid[1], "parameters", "parameters, millions"),

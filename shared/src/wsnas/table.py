@@ -106,7 +106,10 @@ class Table:
         archs = tuple(archs)
         missing = [arch for arch in archs if arch not in self.row]
         if missing:
-            raise WsnasError(f"{missing[0]} is not in the {self.space} table of {len(self)} architectures")
+            raise WsnasError(
+                f"{missing[0]} is not in the {self.space} table of {len(self)} architectures; to train "
+                f"it: wsnas train {self.space} '{missing[0]}'"
+            )
         rows = np.array([self.row[arch] for arch in archs], dtype=np.int64)
         return Table(
             self.space,
