@@ -61,7 +61,8 @@ def train(
 
     ``model(x, path)``: x float32 [B, C, H, W] -> logits [B, classes]. ``paths(step)``: what the step
     trains. ``amp``: bfloat16 autocast, by default on CUDA only: a CPU with bfloat16 instructions gains, too
-    (benchmarks/supernet_step.py), but its results would then depend on the processor. ``on_epoch(epochs done)`` may look at the model between epochs; it must leave it in train mode.
+    (benchmarks/supernet_step.py), but its results would then depend on the processor. ``on_epoch(epochs
+    done)`` may look at the model between epochs; it must leave it in train mode.
     Under ``torchrun`` every rank takes its share of the batch and of the same paths; gradients are averaged.
     Raises Diverged on a loss or weights that are not finite (the last checkpoint is from before), KeyboardInterrupt
     after saving a checkpoint. Where the weights were averaged, batch norm must be calibrated afterwards.
