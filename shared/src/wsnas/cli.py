@@ -13,7 +13,6 @@ import click
 from wsnas.errors import WsnasError
 
 if TYPE_CHECKING:
-    from wsnas.metrics import Ceiling, Floats
     from wsnas.space import Recipe, SearchSpace
     from wsnas.training import Report
 
@@ -280,16 +279,6 @@ def train(space: str, arch: str, seed: int, out: Path | None, device: str | None
     )
 
 
-def _ceiling(seeds: Floats) -> Ceiling | None:
-    """The noise ceiling over the architectures that were measured with every seed; None: not available."""
-    import numpy as np
-
-    from wsnas.metrics import noise_ceiling
-
-    whole = seeds[~np.isnan(seeds).any(1)]
-    return noise_ceiling(whole) if len(whole) > 1 else None
-
-
 @main.command("ground-truth")
 @click.argument("space")
 @recipe_options
@@ -307,6 +296,7 @@ def ground_truth(
 ) -> None:
     """Train a uniform sample of SPACE from scratch: a ground-truth table. Stops and goes on like every run."""
     from wsnas.ground_truth import train_many
+    from wsnas.metrics import noise_ceiling
     from wsnas.randomness import numpy_rng
     from wsnas.space import load_space, sample_distinct
 
@@ -316,7 +306,7 @@ def ground_truth(
     with progress(f"{space} ground truth") as report:
         table = train_many(found, archs, out, chosen, seeds=range(seeds), workers=workers, report=report)
     table.save(out / "table.parquet")
-    ceiling = _ceiling(table.seeds(chosen.dataset, "test"))
+    ceiling = noise_ceiling(table.seeds(chosen.dataset, "test"))
     failed = 0 if table.failed is None else int(table.failed.sum())
     click.echo(f"{len(table)} architectures, {seeds} seeds, {failed} with a failed training: {out / 'table.parquet'}")
     if ceiling is not None:
@@ -365,6 +355,7 @@ def table_show(space: str, file: str | None, dataset: str | None) -> None:
     from rich.table import Table as Grid
 
     from wsnas.ground_truth import load_ground_truth
+    from wsnas.metrics import noise_ceiling
     from wsnas.space import load_space
 
     found = load_ground_truth(load_space(space), dataset, file)
@@ -387,7 +378,7 @@ def table_show(space: str, file: str | None, dataset: str | None) -> None:
     for kind in dict.fromkeys((c.dataset, c.split, c.epochs) for c in found.columns):
         seeds, mean = found.seeds(*kind), found.mean(*kind)
         known = mean[~np.isnan(mean)]
-        ceiling = _ceiling(seeds)
+        ceiling = noise_ceiling(seeds)
         grid.add_row(
             *map(str, kind),
             str(seeds.shape[1]),

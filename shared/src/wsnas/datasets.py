@@ -153,10 +153,10 @@ def _two_parts(
 def digits() -> Source:
     """The micro set: two superposed digits, name the stronger. 8x8 grey pixels, 6,000 / 4,000 / 4,000 images.
 
-    scikit-learn's 1,797 handwritten digits are too easy to tell architectures apart (accuracies of 0.91 to
-    0.97). Each image adds two of them, shifted by up to a pixel, the second at half the contrast, and a little
-    noise. Training, validation and test images are made from different digits (1,000 / 400 / 397). Always the
-    same images: the generator is this function's own.
+    scikit-learn's 1,797 handwritten digits are too easy to tell architectures apart. Each image adds two of
+    them, shifted by up to a pixel, the second at half the contrast, and a little noise. Training, validation
+    and test images are made from different digits (1,000 / 400 / 397). Always the same images: the
+    generator is this function's own.
     """
     from sklearn.datasets import load_digits
 

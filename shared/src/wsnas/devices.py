@@ -36,7 +36,7 @@ def choose_device(name: str | None = None) -> torch.device:
 
 
 def place(model: M, device: torch.device) -> M:
-    """The model on the device, convolution weights in ``channels_last``: 3x on AVX-512, tensor cores on CUDA."""
+    """The model on the device, convolution weights in ``channels_last``, which both want."""
     return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
 
 

@@ -118,13 +118,14 @@ def train_architecture(
 
 
 @lru_cache(maxsize=1)
-def _splits(space: str, recipe: Recipe, device: torch.device) -> Splits:
-    return load_space(space).loaders(recipe, device)  # a worker trains many architectures on the same images
+def splits_once(space: str, recipe: Recipe, device: torch.device) -> Splits:
+    """The recipe's data; a worker, which trains many networks on the same images, loads them once."""
+    return load_space(space).loaders(recipe, device)
 
 
 def _train_job(job: tuple[str, Recipe, str, int]) -> Trained:
     name, recipe, arch, seed = job
-    splits = _splits(name, recipe, choose_device())
+    splits = splits_once(name, recipe, choose_device())
     try:
         return train_architecture(load_space(name), arch, recipe, seed=seed, splits=splits)
     except Diverged:

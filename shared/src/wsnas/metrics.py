@@ -128,12 +128,13 @@ class Ceiling:
 
 
 def noise_ceiling(truth: ArrayLike) -> Ceiling | None:
-    """From [n, s] trainings of n architectures with s seeds; None where s < 2: not available.
+    """From [n, s] trainings of n architectures with s seeds; None where s < 2 or n < 2: not available.
 
-    A negative agreement means no reliability: 0.
+    Architectures that were not measured with every seed (NaN) are left out. A negative agreement means no
+    reliability: 0.
     """
-    seeds = np.asarray(truth, dtype=np.float64)
-    if seeds.ndim != 2 or seeds.shape[1] < 2:
+    seeds = _measured(truth)
+    if seeds.shape[1] < 2 or len(seeds) < 2:
         return None
     pairs = [spearman(seeds[:, i], seeds[:, j]) for i, j in combinations(range(seeds.shape[1]), 2)]
     return _ceiling(float(np.mean(pairs)), seeds.shape[1])
@@ -145,8 +146,8 @@ def pruned_ceiling(truth: ArrayLike, factor: float) -> Ceiling | None:
     Choosing and comparing with the same seed would count its luck as skill. [n, s], s >= 3; averaged over
     which seed chooses. None with fewer seeds.
     """
-    seeds = np.asarray(truth, dtype=np.float64)
-    if seeds.ndim != 2 or seeds.shape[1] < 3:
+    seeds = _measured(truth)
+    if seeds.shape[1] < 3:
         return None
     keep = max(1, round(len(seeds) / factor))
     if keep < 4:
@@ -157,6 +158,13 @@ def pruned_ceiling(truth: ArrayLike, factor: float) -> Ceiling | None:
         others = [i for i in range(seeds.shape[1]) if i != chooser]
         agreements += [spearman(seeds[best, i], seeds[best, j]) for i, j in combinations(others, 2)]
     return _ceiling(float(np.mean(agreements)), seeds.shape[1])
+
+
+def _measured(truth: ArrayLike) -> Floats:
+    """The rows of [n, s] (or [n], one seed) without NaN."""
+    seeds = np.asarray(truth, dtype=np.float64)
+    seeds = seeds.reshape(len(seeds), -1)
+    return seeds[~np.isnan(seeds).any(1)]
 
 
 def _ceiling(agreement: float, seeds: int) -> Ceiling:

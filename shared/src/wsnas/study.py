@@ -12,13 +12,11 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 import numpy as np
-import torch
 
 from wsnas.cli import recipe_options
 from wsnas.devices import choose_device
@@ -26,7 +24,7 @@ from wsnas.errors import WsnasError
 from wsnas.evaluation import evaluate
 from wsnas.executor import run_jobs
 from wsnas.files import atomic_write
-from wsnas.images import Splits
+from wsnas.ground_truth import splits_once
 from wsnas.runs import environment
 from wsnas.space import Recipe, digest, installed_spaces, load_space
 from wsnas.supernet import supernet_identity, train_supernet
@@ -78,11 +76,6 @@ class SupernetJob:
     resume: bool = True
 
 
-@lru_cache(maxsize=1)
-def _splits(space: str, recipe: Recipe, device: torch.device) -> Splits:
-    return load_space(space).loaders(recipe, device)  # a worker trains many supernets on the same images
-
-
 def supernet_scores(job: SupernetJob) -> dict[str, float]:
     """Validation accuracy in percent of each architecture of the job; trains the supernet where needed."""
     space = load_space(job.space)
@@ -91,7 +84,7 @@ def supernet_scores(job: SupernetJob) -> dict[str, float]:
     out = Path(job.runs) / f"{job.space}-{digest(identity)}"
     if not job.resume and out.exists():
         shutil.rmtree(out)
-    splits = _splits(job.space, job.recipe, choose_device())
+    splits = splits_once(job.space, job.recipe, choose_device())
     supernet = train_supernet(space, job.recipe, seed=job.seed, within=within, out=out, splits=splits)
     return evaluate(supernet, job.evaluate)
 
