@@ -19,7 +19,6 @@ from wsnas.cli import Command, chosen_recipe, progress
 from wsnas.errors import WsnasError
 from wsnas.executor import Executor
 from wsnas.figures import capacity_figure
-from wsnas.ground_truth import load_ground_truth
 from wsnas.metrics import noise_ceiling, pruned_ceiling, random_top_k, rank_bootstrap, spearman, top_k
 from wsnas.randomness import numpy_rng
 from wsnas.space import best_archs
@@ -29,12 +28,14 @@ from wsnas.study import (
     Verdict,
     all_scores,
     chosen_spaces,
+    ground_truth,
     sign_verdict,
     study_options,
     write_results,
 )
 
 K = 10  # of the top-k
+ENOUGH = 500  # architectures with a ground truth, for a space to be pruned without being asked for by name
 
 
 @dataclass(frozen=True)
@@ -175,13 +176,13 @@ def main(
     panels, jobs, slots = [], [], []
     for space in chosen_spaces(spaces):
         chosen = chosen_recipe(space, scale, **recipe)
-        ground = load_ground_truth(space, truth or chosen.dataset, table)
-        dataset = truth or (chosen.dataset if chosen.dataset in ground.datasets else ground.datasets[0])
-        valid, test = ground.mean(dataset, "valid"), ground.mean(dataset, "test")
-        known = ~(np.isnan(valid) | np.isnan(test))
-        ground = ground.select([arch for arch, ok in zip(ground.archs, known, strict=True) if ok])
-        valid, test, each = valid[known], test[known], ground.seeds(dataset, "test")
-        panel = {"space": space, "recipe": chosen, "ground": ground, "dataset": dataset, "rows": []}
+        found = ground_truth(space, truth or chosen.dataset, table)
+        ground, valid, each = found.table, found.valid, found.seeds()
+        if len(ground) < ENOUGH and not spaces:
+            click.echo(f"{space.name}: left out, {len(ground)} architectures with a ground truth are too few to prune")
+            continue
+        panel = {"space": space, "recipe": chosen, "ground": ground, "dataset": found.dataset, "rows": []}
+        panel["left_out"] = found.left_out
         for factor in factors:
             kept = best_archs(ground.archs, valid, factor)
             if len(kept) <= K:
@@ -227,7 +228,11 @@ def main(
                 for seed, (c, t) in enumerate(zip(row["correlation_seeds"], row["top10_seeds"], strict=True))
             ]
     settings = {"scale": scale, "factors": factors, "architectures": architectures, "seeds": seeds}
-    settings |= {panel["space"].name: panel["recipe"].to_json() | {"truth": panel["dataset"]} for panel in panels}
+    settings |= {
+        panel["space"].name: panel["recipe"].to_json()
+        | {"truth": panel["dataset"], "without_ground_truth": panel["left_out"]}
+        for panel in panels
+    }
     write_results(
         out,
         "capacity",

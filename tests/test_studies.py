@@ -23,7 +23,8 @@ if "nb201" not in installed_spaces():
     pytest.skip("needs the space nb201", allow_module_level=True)
 
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
-TINY = ("--channels", "2", "--epochs", "1", "--train-images", "640", "--valid-images", "200", "--workers", "0")
+SMALL = ("--channels", "2", "--train-images", "640", "--workers", "0")
+TINY = (*SMALL, "--epochs", "1", "--valid-images", "200")
 
 
 def study(forks: Any, name: str, *options: str | Path, cwd: Path) -> Any:
@@ -88,6 +89,7 @@ def test_every_study_is_tested_here() -> None:
 
 
 OPTIONS: dict[str, tuple[str, ...]] = {
+    "benchmark": (*SMALL, "--epochs", "2", "--seeds", "2", "--architectures", "4"),
     "spaces": (),
     "capacity": (*TINY, "--seeds", "2", "--factor", "1", "--factor", "2", "--architectures", "12", "--table", "TRUTH"),
 }

@@ -203,3 +203,46 @@ def spaces_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
             axes.grid(axis="y", visible=False)
         plt.close(figure)
         return figure
+
+
+def benchmark_figure(panels: Sequence[Mapping[str, Any]], scale: str, seeds: int) -> Figure:
+    """Figure 6: a row a space; test result against parameters, multiply-adds and latency, or against validation."""
+    with plt.rc_context(STYLE):
+        figure: Figure
+        figure, grid = plt.subplots(
+            len(panels), 3, figsize=(11, 0.9 + 3.1 * len(panels)), squeeze=False, layout="constrained"
+        )
+        for row, panel in zip(grid, panels, strict=True):
+            space, table, recipe = panel["space"], panel["table"], panel["recipe"]
+            values = table.seeds(recipe.dataset, "test")
+            test = table.mean(recipe.dataset, "test")
+            unit = "test accuracy, %" if space.metric == "accuracy" else "test perplexity"
+            predictors = [
+                ("parameters", table.parameters / 1e3, "parameters, thousands"),
+                ("flops", table.flops, "operations an item, millions"),
+                ("latency", table.latency, "latency, ms a batch of 32"),
+            ]
+            if len(set(table.parameters)) == 1:  # every architecture has the same size
+                measured = table.mean(recipe.dataset, "valid")
+                predictors = [("validation", measured, f"validation {space.metric}"), predictors[2]]
+            for axes, (name, x, label) in zip(row, predictors, strict=False):
+                axes.vlines(x, values.min(1), values.max(1), color=GREY, lw=0.8, alpha=0.7)
+                axes.plot(x, test, "o", color=BLUE, ms=4, mec="white", mew=0.5)
+                axes.set_xlabel(label)
+                found = panel["results"]["correlation_with_test"].get(name)
+                if found is not None:
+                    axes.set_title(f"Spearman {found}", loc="right", fontsize=8, color=GREY)
+            for axes in row[len(predictors) :]:
+                axes.set_visible(False)
+            row[0].set_ylabel(unit)
+            row[0].set_title(f"{space.name}  ({Path(recipe.dataset).name})", loc="left", fontweight="bold", fontsize=10)
+        figure.suptitle(
+            f"Architectures trained from scratch, scale {scale}: the mean over {seeds} seeds, bars from the lowest to "
+            "the highest.\nSpearman correlations with 95 % bootstrap intervals; higher means better everywhere.",
+            fontsize=8,
+            color=GREY,
+            x=0.01,
+            ha="left",
+        )
+        plt.close(figure)
+        return figure

@@ -24,10 +24,12 @@ from wsnas.errors import WsnasError
 from wsnas.evaluation import evaluate
 from wsnas.executor import Executor, run_jobs
 from wsnas.files import atomic_write
-from wsnas.ground_truth import splits_once
+from wsnas.ground_truth import load_ground_truth, splits_once
+from wsnas.metrics import Floats, goodness
 from wsnas.runs import environment
-from wsnas.space import Recipe, digest, installed_spaces, load_space
+from wsnas.space import Recipe, SearchSpace, digest, installed_spaces, load_space
 from wsnas.supernet import supernet_identity, train_supernet
+from wsnas.table import Table
 from wsnas.training import Report
 
 if TYPE_CHECKING:
@@ -60,6 +62,34 @@ def chosen_spaces(names: Sequence[str]) -> list[Any]:
     if not found:
         raise WsnasError("no search space is installed; install one, e.g. pip install ./packages/nb201")
     return [load_space(name) for name in found]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The ground truth a study ranks by: architectures with validation and test results, higher is better."""
+
+    table: Table
+    dataset: str
+    valid: Floats
+    test: Floats
+    left_out: int  # architectures of the table that failed or were not measured
+
+    def seeds(self) -> Floats:
+        """[architectures, seeds]: test results of every seed."""
+        return self.table.seeds(self.dataset, "test")
+
+
+def ground_truth(space: SearchSpace[Any], dataset: str, table: Path | str | None) -> Truth:
+    """The space's ground truth on ``dataset``, or on the table's first data set where it does not have that."""
+    found = load_ground_truth(space, dataset, table)
+    dataset = dataset if dataset in found.datasets else found.datasets[0]
+    valid, test = (found.mean(dataset, split) for split in ("valid", "test"))
+    known = ~(np.isnan(valid) | np.isnan(test))
+    left_out = int((~known).sum())
+    if left_out:
+        click.echo(f"{space.name}: {left_out} of {len(found)} architectures have no result (failed or not trained)")
+    kept = found.select([arch for arch, ok in zip(found.archs, known, strict=True) if ok])
+    return Truth(kept, dataset, goodness(valid[known], space.metric), goodness(test[known], space.metric), left_out)
 
 
 @dataclass(frozen=True)
