@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import nox
@@ -83,7 +84,11 @@ def pins(session: nox.Session) -> None:
     """Writes constraints.txt anew: the newest versions that fit together, on every platform, without addresses."""
     session.install("uv")
     for_tools = Path(session.create_tmp()) / "tools.in"
-    for_tools.write_text("pytest\nhypothesis\nruff\nmypy\n")
+    needed = ["pytest", "hypothesis", "ruff", "mypy"]
+    for package in PACKAGES:
+        described = tomllib.loads(Path(f"packages/{package}/pyproject.toml").read_text())
+        needed += [name for name in described["project"]["dependencies"] if name != "wsnas"]
+    for_tools.write_text("\n".join(needed))
     plain = ["--no-annotate", "--no-header", "--quiet"]
     command = ["uv", "pip", "compile", "--universal", "--python-version", "3.11", *plain]
     session.run(*command, "--upgrade", "--all-extras", "shared/pyproject.toml", str(for_tools), "-o", "constraints.txt")
