@@ -71,6 +71,22 @@ for study in STUDIES:
 
 
 @nox.session
+def studies(session: nox.Session) -> None:
+    """All studies one after another, and the report; options after -- go to every study."""
+    install(session, PACKAGES)
+    for name in STUDIES:
+        session.run("python", f"studies/{name}.py", *session.posargs)
+    session.run("wsnas", "report")
+
+
+@nox.session
+def report(session: nox.Session) -> None:
+    """One HTML page of what the studies in runs/ left."""
+    install(session, PACKAGES)
+    session.run("wsnas", "report", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Timings, each against the textbook way in one run; names after -- choose, e.g. nox -s bench -- supernet_step."""
     names = [name for name in session.posargs if name in BENCHMARKS] or BENCHMARKS
