@@ -215,7 +215,9 @@ def cell_of(slots: Sequence[Any], name: str) -> Cell:
     read: list[Slot] = []
     for i, slot in enumerate(slots):
         node = f"{name}, node {2 + i // 2}"
-        if not (isinstance(slot, list | tuple) and len(slot) == 2 and isinstance(slot[0], str) and type(slot[1]) is int):
+        if not (
+            isinstance(slot, list | tuple) and len(slot) == 2 and isinstance(slot[0], str) and type(slot[1]) is int
+        ):
             raise ValueError(f"{node}: a slot is an operation and the node it reads, such as ('skip_connect', 0)")
         op, source = slot
         if op not in OPS:
