@@ -62,8 +62,8 @@ MICRO = DartsRecipe(
     supernet=Training(epochs=30, batch=128, lr=0.1, decay="cosine-step", weight_decay=3e-4, clip=5.0),
     standalone=Training(
         epochs=2,
-        batch=128,
-        lr=0.1,
+        batch=256,
+        lr=0.2,
         decay="linear-step",
         warmup=0.4,
         average=0.3,
@@ -74,7 +74,7 @@ MICRO = DartsRecipe(
     calibration_steps=8,
     evaluation_batch=500,
     valid_images=2000,  # of the 4,000: scoring submodels is most of a study's time
-    channels=4,
+    channels=8,
     cells=3,
 )
 

@@ -128,7 +128,8 @@ def drop_paths(x: Tensor, probability: float) -> Tensor:
 
 
 class Cell(nn.Module):
-    """Two inputs [N, Cpp, H', W'] and [N, Cp, H, W] -> [N, 4 * channels, H, W], or half that side in a reduction cell.
+    """Two inputs [N, Cpp, H', W'] and [N, Cp, H, W], both rectified -> [N, 4 * channels, H, W], or half that side in a
+    reduction cell.
 
     ``after_reduction``: the first input's side is twice the second's. ``genes``: the one cell it can be; None: all.
     """
@@ -151,7 +152,7 @@ class Cell(nn.Module):
             self.nodes.append(slots)
 
     def forward(self, before: Tensor, last: Tensor, genes: Genes, drop_path: float) -> Tensor:
-        states = [self.first(F.relu(before)), self.second(F.relu(last))]
+        states = [self.first(before), self.second(last)]
         rectified: dict[int, Tensor] = {}
         for node, choices in zip(self.nodes, genes, strict=True):
             terms = []
@@ -226,13 +227,15 @@ class Network(nn.Module):
         """(logits, the map that the auxiliary head sees)"""
         arch = path if self.arch is None else self.arch
         assert arch is not None, "a supernet needs the path to take"
-        before = last = seen = self.stem(x)
+        output = seen = self.stem(x)
+        last = before = F.relu(output)  # all that cells do with the output of another
         for number, cell in enumerate(self.cells):
-            genes = arch.reduce if cell.reduction else arch.normal
-            before, last = last, cell(before, last, genes, drop_path)
+            output = cell(before, last, arch.reduce if cell.reduction else arch.normal, drop_path)
             if number == self.head_after:
-                seen = last
-        return self.classifier(last.mean((2, 3))), seen
+                seen = output
+            if number + 1 < len(self.cells):
+                before, last = last, F.relu(output)
+        return self.classifier(output.mean((2, 3))), seen
 
     def training_loss(
         self, x: Tensor, y: Tensor, path: Architecture | None, training: Training, progress: float
