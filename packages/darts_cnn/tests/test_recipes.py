@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from wsnas.metrics import noise_ceiling
 from wsnas.randomness import numpy_rng
 from wsnas.runs import environment
 from wsnas.space import Training, sample_distinct
+from wsnas.supernet import train_supernet
 from wsnas.table import Table
 
 
@@ -58,6 +60,28 @@ def test_the_class_count_follows_the_data_set(dataset: str, classes: int, inputs
         assert network.classifier.out_features == network.auxiliary.classifier.out_features == classes
         assert network.stem.conv.in_channels == inputs
     assert shape_of(dataset) == (classes, inputs, side)
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(tmp_path: Path) -> None:
+    """Drop-path and auxiliary loss draw from (seed, step): a supernet stopped at step 7 of 12 ends as if it was not."""
+    torch.set_num_threads(1)
+    training = dataclasses.replace(MICRO.supernet, epochs=3, batch=128, drop_path=0.5, auxiliary=0.4)
+    recipe = dataclasses.replace(MICRO, channels=2, train_images=512, auxiliary_head=True, supernet=training)
+    splits = SPACE.loaders(recipe, torch.device("cpu"))
+
+    def stop(done: int, total: int, note: str) -> None:
+        assert total == 12
+        if done == 7:
+            raise KeyboardInterrupt
+
+    whole = train_supernet(SPACE, recipe, out=tmp_path / "whole", device="cpu", splits=splits)
+    common = {"out": tmp_path / "parts", "device": "cpu", "splits": splits}
+    with pytest.raises(KeyboardInterrupt):
+        train_supernet(SPACE, recipe, **common, checkpoint_seconds=0, report=stop)  # type: ignore[arg-type]
+    parts = train_supernet(SPACE, recipe, **common)  # type: ignore[arg-type]
+    weights = parts.model.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in whole.model.state_dict().items())
+    assert whole.run.metrics() == parts.run.metrics()
 
 
 # the shipped ground truth ------------------------------------------------------------------------------------
