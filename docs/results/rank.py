@@ -77,7 +77,17 @@ def main(run: Path, table: str | None, dataset: str, scale: str, out: Path) -> N
         "seed": found.identity["seed"],
         "table": "shipped" if table is None else Path(table).name,
     }
-    write_results(out, "rank", settings=settings, rows=rows, verdicts=[], results=results, figure=figure)
+    write_results(
+        out,
+        "rank",
+        settings=settings,
+        rows=rows,
+        verdicts=[],
+        results=results,
+        figure=figure,
+        title=f"{space.name}: supernet scores against {dataset} ground truth",
+        source="Appendix A.2",
+    )
     click.echo(f"supernet {by_score}, parameter count {by_count}, over {len(test)} architectures")
 
 
