@@ -109,8 +109,12 @@ def main(names: tuple[str, ...], scale: str, sample: int, out: Path | None) -> N
         for row in rows
     ]
     for row in rows:
+        counted = f"{row['classes']} classes, {row['functions']} distinct functions"
+        sampled = f"too many to count classes; of {row['looked_at']} sampled"
+        least, most = row["parameters"][0] / 1e6, row["parameters"][-1] / 1e6
         click.echo(
-            f"{row['space']}: {row['size']:,} valid, {row['classes']} classes, {row['functions']} distinct functions"
+            f"{row['space']}: {row['size']:,} valid, {counted if row['counted'] else sampled}, "
+            f"{least:.3f} M to {most:.3f} M parameters"
         )
     write_results(
         out or Path("runs") / f"study-spaces-{scale}",

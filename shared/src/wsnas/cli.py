@@ -84,7 +84,7 @@ RECIPE_OPTIONS = (
     click.option("--scale", type=click.Choice(["micro", "paper"]), default="micro", show_default=True),
     click.option("--dataset", help="digits, cifar10, cifar100, imagenet16-120, a .npz file or an image folder."),
     click.option("--channels", type=click.IntRange(1), help="Width of the skeleton."),
-    click.option("--cells", type=click.IntRange(1), help="Cells a stage."),
+    click.option("--cells", type=click.IntRange(1), help="Cells: of a stage, or in all, as the space counts them."),
     click.option("--epochs", type=click.IntRange(1)),
     click.option("--batch", type=click.IntRange(1), help="Images a step."),
     click.option("--lr", type=click.FloatRange(0, min_open=True), help="Initial learning rate."),

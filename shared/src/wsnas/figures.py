@@ -336,7 +336,7 @@ def spaces_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
         ):
             for position, row in zip(y, rows, strict=True):
                 if row[name] is not None:
-                    grid[0].barh(position + shift, row[name], height=0.22, color=colour)
+                    grid[0].barh(position + shift, float(row[name]), height=0.22, color=colour)  # beyond 64 bits
                     label = f" {row[name]:,} {text}" if row[name] < 1e7 else f" {row[name]:.3g} {text}"
                     grid[0].text(row[name], position + shift, label, va="center", fontsize=8)
         grid[0].set_xscale("log")
