@@ -43,7 +43,9 @@ class Skeleton:
 
     def __post_init__(self) -> None:
         if len(self.strides) != 1 + len(STAGES) or set(self.strides) - {"1", "2"}:
-            raise WsnasError(f"strides are seven digits, each 1 or 2, for the stem and six stages, not '{self.strides}'")
+            raise WsnasError(
+                f"strides are seven digits, each 1 or 2, for the stem and six stages, not '{self.strides}'"
+            )
 
     @property
     def stem(self) -> tuple[int, int]:
@@ -102,7 +104,7 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = x if self.expand is None else self.expand(x)
         y = self.project(self.depthwise(y))
-        return x + y if self.residual else y
+        return x + y if self.residual else y  # type: ignore[no-any-return]
 
 
 class Network(nn.Module):

@@ -71,8 +71,8 @@ def decode(text: str) -> Architecture:
     found = [stage.split() for stage in text.split("|")]
     if [len(stage) for stage in found] != list(STAGES):
         raise WsnasError(
-            f"'{text[:200]}' is not a ProxylessNAS architecture: write six stages of 4, 4, 4, 4, 4 and 1 blocks between "
-            f"bars, e.g. '{encode(Architecture((0,) * BLOCKS))}'"
+            f"'{text[:200]}' is not a ProxylessNAS architecture: write six stages of 4, 4, 4, 4, 4 and 1 blocks "
+            f"between bars, e.g. '{encode(Architecture((0,) * BLOCKS))}'"
         )
     blocks = []
     for position, name in enumerate(itertools.chain(*found)):
