@@ -132,15 +132,14 @@ class Photos:
         if training.crop or training.cutout:
             raise WsnasError("a streamed folder has random resized crops: set this training's crop and cutout to 0")
         order = torch.randperm(len(self), generator=torch_rng(seed, "images", epoch))
-
-        batch = len(order[: training.batch][rank::world])
-        parts = math.ceil(batch / CHUNK)
+        parts = math.ceil(len(order[: training.batch][rank::world]) / CHUNK)
 
         def chunks() -> Iterator[Chunk]:
             for step in range(start, self.steps(training)):
-                draws = torch.rand(training.batch, DRAWS, generator=torch_rng(seed, "images", epoch, step))
-                index = order[step * training.batch : (step + 1) * training.batch][rank::world]
-                for part, drawn in zip(index.tensor_split(parts), draws[rank::world].tensor_split(parts), strict=True):
+                index = order[step * training.batch : (step + 1) * training.batch]
+                draws = torch.rand(len(index), DRAWS, generator=torch_rng(seed, "images", epoch, step))
+                own = index[rank::world].tensor_split(parts), draws[rank::world].tensor_split(parts)
+                for part, drawn in zip(*own, strict=True):
                     yield Chunk([self.files[i] for i in part.tolist()], self.labels[part], drawn)
 
         waiting: list[tuple[Tensor, Tensor]] = []
@@ -194,10 +193,8 @@ class Photos:
             whole = [max((j for j in whole if j <= i), default=whole[0]) for i in range(len(crops))]
         kept = [crop for crop in (crops[i] for i in whole) if crop is not None]
         pixels = torch.empty(sum(crop.size for crop in kept), dtype=torch.uint8, pin_memory=self.device.type == "cuda")
-        place = 0
-        for crop in kept:
-            pixels.numpy()[place : place + crop.size] = crop.reshape(-1)
-            place += crop.size
+        if kept:
+            np.concatenate([crop.reshape(-1) for crop in kept], out=pixels.numpy())
         return Crops(pixels, [crop.shape[:2] for crop in kept], chunk.labels[whole], chunk.draws)
 
     def _crop(self, file: str, draws: Sequence[float] | None) -> np.ndarray:
