@@ -200,6 +200,18 @@ def test_a_skipped_block_is_the_identity() -> None:
     torch.testing.assert_close(seen[0], block(seen[1]))
 
 
+def test_an_identity_start_is_one() -> None:
+    """Blocks with a residual, and only they, add nothing at first; the other recipe's blocks do."""
+    torch.manual_seed(0)
+    for identity in (True, False):
+        supernet = Network(dataclasses.replace(SMALL, identity_start=identity))
+        for block, (inputs, _, _) in enumerate(SMALL.blocks):
+            x = torch.randn(4, inputs, 4, 4)
+            found = supernet.blocks[block]["k5e3"](x)  # type: ignore[index]
+            residual = SMALL.blocks[block][0] == SMALL.blocks[block][1] and SMALL.blocks[block][2] == 1
+            assert (found.shape == x.shape and torch.equal(found, x)) == (identity and residual)
+
+
 # counts ----------------------------------------------------------------------------------------------------------
 
 

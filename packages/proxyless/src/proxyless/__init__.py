@@ -27,6 +27,7 @@ class ProxylessRecipe(Recipe):
 
     width: float = 1.0  # factor on all widths
     strides: str = "2222121"  # of the stem and of the six stages
+    identity_start: bool = False  # blocks with a residual begin as the identity, for short trainings (network.py)
     size: int = 0  # side in pixels at which an image folder is streamed; 0: it is read into memory, as it is
     skip_corrupt: bool = False  # leave out images that cannot be decoded, with a warning, instead of stopping
 
@@ -79,6 +80,7 @@ MICRO = ProxylessRecipe(
     valid_images=2000,  # of the 4,000: scoring submodels is most of a study's time
     width=0.125,
     strides="2111121",
+    identity_start=True,
 )
 
 
@@ -187,7 +189,7 @@ def _skeleton(recipe: ProxylessRecipe) -> Skeleton:
     from proxyless.network import Skeleton
 
     classes, inputs, _ = _shape(recipe)
-    return Skeleton(recipe.width, recipe.strides, classes, inputs)
+    return Skeleton(recipe.width, recipe.strides, classes, inputs, recipe.identity_start)
 
 
 SPACE: SearchSpace[Architecture] = Proxyless()  # mypy checks the contract here

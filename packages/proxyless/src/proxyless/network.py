@@ -34,12 +34,17 @@ def scaled(channels: int, width: float) -> int:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """What an architecture does not choose. ``strides``: of the stem and of the first block of each stage."""
+    """What an architecture does not choose.
+
+    ``strides``: of the stem and of the first block of each stage. ``identity_start``: the last batch norm of a block
+    with a residual scales by 0 at first (Goyal et al., 2017), so that depth does not hinder a short training.
+    """
 
     width: float = 1.0
     strides: str = "2222121"
     classes: int = 1000
     inputs: int = 3  # colour channels
+    identity_start: bool = False
 
     def __post_init__(self) -> None:
         if len(self.strides) != 1 + len(STAGES) or set(self.strides) - {"1", "2"}:
@@ -131,6 +136,8 @@ class Network(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
+            elif isinstance(module, Bottleneck) and module.residual and skeleton.identity_start:
+                nn.init.zeros_(module.project.bn.weight)
         nn.init.normal_(self.classifier.weight, 0, 0.01)
         nn.init.zeros_(self.classifier.bias)
 
