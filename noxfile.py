@@ -13,7 +13,7 @@ nox.options.sessions = ["tests", "lint", "types"]
 
 PACKAGES = sorted(path.parent.name for path in Path("packages").glob("*/pyproject.toml"))
 STUDIES = sorted(path.stem for path in Path("studies").glob("*.py"))
-BENCHMARKS = sorted(path.stem for path in Path("benchmarks").glob("*.py"))
+BENCHMARKS = sorted(path.stem for path in Path("benchmarks").glob("*.py") if path.stem != "textbook")
 PINS = ("-c", "constraints.txt")
 
 
@@ -23,12 +23,15 @@ def install(session: nox.Session, packages: list[str], *tools: str) -> None:
 
 
 @nox.session
-@nox.parametrize("package", ["shared", *PACKAGES, "all"], ids=["shared", *PACKAGES, "all"])
+@nox.parametrize("package", ["shared", "ray", *PACKAGES, "all"], ids=["shared", "ray", *PACKAGES, "all"])
 def tests(session: nox.Session, package: str) -> None:
-    """The tests of the core alone, of each space with the core alone, and of what crosses packages."""
+    """The tests of the core alone, of its Ray cluster, of each space with the core alone, and of what crosses them."""
     if package == "shared":
         install(session, [], "pytest", "hypothesis")
         where = ["shared/tests"]
+    elif package == "ray":
+        session.install(*PINS, "./shared[ray]", "pytest")
+        where = ["shared/tests/test_ray.py"]
     elif package == "all":
         install(session, PACKAGES, "pytest", "hypothesis")
         where = ["tests"]

@@ -23,7 +23,9 @@ if "nb201" not in installed_spaces():
     pytest.skip("needs the space nb201", allow_module_level=True)
 
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
-TINY = ("--channels", "2", "--epochs", "1", "--train-images", "640", "--valid-images", "200", "--workers", "0")
+SMALL = ("--channels", "2", "--train-images", "640", "--workers", "0")
+TABLE = ("--seeds", "2", "--architectures", "12", "--table", "TRUTH")
+TINY = (*SMALL, "--epochs", "1", "--valid-images", "200")
 
 
 def study(forks: Any, name: str, *options: str | Path, cwd: Path) -> Any:
@@ -88,8 +90,15 @@ def test_every_study_is_tested_here() -> None:
 
 
 OPTIONS: dict[str, tuple[str, ...]] = {
+    "benchmark": (*SMALL, "--epochs", "2", "--seeds", "2", "--architectures", "4"),
+    "consistency": (*TINY, "--epochs", "4", *TABLE, "--budgets", "2"),
+    "convergence": (*TINY, "--epochs", "4", *TABLE, "--budgets", "2"),
+    "density": (*TINY, *TABLE, "--factor", "1", "--factor", "2"),
+    "epochs": (*TINY, "--epochs", "4", *TABLE, "--budgets", "2"),
+    "operators": (*TINY, "--seeds", "2", "--architectures", "44", "--table", "TRUTH"),
     "spaces": (),
-    "capacity": (*TINY, "--seeds", "2", "--factor", "1", "--factor", "2", "--architectures", "12", "--table", "TRUTH"),
+    "tricks": (*TINY, *TABLE),
+    "capacity": (*TINY, *TABLE, "--factor", "1", "--factor", "2"),
 }
 
 
@@ -165,9 +174,9 @@ def test_capacity_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
         assert row["correlation"] == pytest.approx(np.mean(expected))
         assert -1 <= row["correlation_low"] < row["correlation"] < row["correlation_high"] <= 1
         assert row["best"] == pytest.approx(test[index].max())
-        for top in row["top10_seeds"]:
+        for top in row["top_seeds"]:
             assert top in [pytest.approx(x) for x in test[index]]
-        assert min(test[index]) <= row["random_top10"] <= max(test[index])
+        assert min(test[index]) <= row["random_top"] <= max(test[index])
         assert row["architectures"] == {1: 44, 2: 22}[factor]
     ceiling = noise_ceiling(table.seeds(dataset, "test"))
     assert ceiling is not None
