@@ -138,6 +138,8 @@ def main(
         rows=rows,
         verdicts=verdicts,
         results=results,
+        title="What do architectures reach when they are trained from scratch?",
+        source="Figure 6, Appendix B",
         figure=benchmark_figure(panels, scale, seeds),
     )
 

@@ -217,6 +217,8 @@ def main(
         rows=rows,
         verdicts=verdicts,
         results={panel["space"].name: panel["rows"] for panel in panels},
+        title="Is weight sharing still effective on a space pruned to its best architectures?",
+        source="Figure 5, section 3",
         figure=ranking_figure(
             panels,
             "Is weight sharing still effective on a space pruned to its best architectures?",

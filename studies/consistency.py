@@ -131,6 +131,8 @@ def main(
         rows=rows,
         verdicts=verdicts,
         results=results,
+        title="Do supernets agree with each other more than with the ground truth?",
+        source="Figures 3 and 7, section 2 and Appendix C",
         figure=matrix_figure(
             panels,
             "Mutual rank correlations of supernets (by epochs; other seeds of the longest), parameter count (P) and "

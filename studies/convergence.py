@@ -109,6 +109,8 @@ def main(
         rows=rows,
         verdicts=verdicts,
         results={p["space"].name: {"rows": p["rows"], "mean_truth": p["mean_truth"]} for p in panels},
+        title="How far do supernets converge?",
+        source="Figure 8, Appendix D",
         figure=convergence_figure(panels, f"Scale {scale}, {len(number)} supernets a budget; bars: min-max."),
     )
 

@@ -180,6 +180,8 @@ def main(
         rows=rows,
         verdicts=verdicts,
         results={panel["space"].name: panel["rows"] for panel in panels},
+        title="Does it help when fewer architectures share the weights?",
+        source="Figure 2, section 2",
         figure=ranking_figure(
             panels,
             "Does weight sharing rank better when fewer architectures share the weights? (random sub-spaces)",

@@ -130,6 +130,8 @@ def main(
         rows=rows,
         verdicts=verdicts,
         results={panel["space"].name: panel["rows"] for panel in panels},
+        title="Does a longer training of the supernet rank better?",
+        source="Figure 1, section 2",
         figure=ranking_figure(
             panels,
             "Does a longer training of the supernet rank better?",

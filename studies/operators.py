@@ -145,6 +145,8 @@ def main(
         rows=rows,
         verdicts=verdicts,
         results=results,
+        title="Towards which choices is weight sharing biased?",
+        source="Figure 4, section 2",
         figure=operators_figure(panels),
     )
 

@@ -162,6 +162,8 @@ def main(
         rows=rows,
         verdicts=verdicts,
         results=results,
+        title="Do training tricks change how a supernet ranks?",
+        source="Table 3, Appendix C",
         figure=tricks_figure(
             panels,
             f"Scale {scale}, {number} supernets a row. Bars: 95 % bootstrap over architectures. Grey band: how far "

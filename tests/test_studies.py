@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +215,26 @@ def test_a_space_that_is_not_installed(forks: Any, tmp_path: Path, name: str) ->
     assert done.err.startswith("Error: no search space 'nb999' is installed")
     assert "pip install ./packages/nb999" in done.err
     assert len(done.err.strip().splitlines()) == 1
+
+
+def test_the_report_gathers_what_studies_left(forks: Any, truth: Path, tmp_path: Path) -> None:
+    """Figures inlined, every verdict on the page, nothing fetched; without results one sentence."""
+    done = study(forks, "spaces", "--space", "nb201", "--out", "runs/study-spaces-micro", cwd=tmp_path)
+    assert done.code == 0, done.err
+    page = forks.wsnas("report", cwd=tmp_path)
+    assert page.code == 0, page.err
+    assert page.out.startswith("1 studies (spaces)")
+    html = (tmp_path / "runs/report.html").read_text()
+    results, _ = opened(tmp_path / "runs/study-spaces-micro", "spaces")
+    assert results["verdicts"]
+    for verdict in results["verdicts"]:
+        for text in (verdict["claim"], verdict["verdict"], verdict["rule"]):
+            assert escape(text) in html
+    assert "data:image/png;base64," in html
+    assert not re.search(r"(src|href)=[\"'](https?:)?//", html)  # no network
+    (tmp_path / "runs/study-spaces-micro/results.json").write_text("{")
+    assert forks.wsnas("report", cwd=tmp_path).code == 2
+    (tmp_path / "empty").mkdir()
+    nothing = forks.wsnas("report", "empty", cwd=tmp_path)
+    assert nothing.code == 2
+    assert "no study results" in nothing.err

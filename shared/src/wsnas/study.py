@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
@@ -318,10 +319,15 @@ def write_results(
     verdicts: Sequence[Verdict],
     results: Mapping[str, Any],
     figure: Figure,
+    title: str,
+    source: str,
 ) -> None:
     """Writes results.json, STUDY.csv, STUDY.png and STUDY.svg into ``out`` and says so."""
     described = {
         "study": study,
+        "title": title,
+        "source": source,
+        "command": " ".join(["python", f"studies/{study}.py", *sys.argv[1:]]),
         "settings": settings,
         "environment": environment(),
         "results": results,
