@@ -82,7 +82,9 @@ def progress(what: str) -> Iterator[Report]:
 
 RECIPE_OPTIONS = (
     click.option("--scale", type=click.Choice(["micro", "paper"]), default="micro", show_default=True),
-    click.option("--dataset", help="digits, cifar10, cifar100, imagenet16-120, a .npz file or an image folder."),
+    click.option(
+        "--dataset", help="digits, cifar10, cifar100, imagenet16-120, imagenet, a .npz file or an image folder."
+    ),
     click.option("--channels", type=click.IntRange(1), help="Width of the skeleton."),
     click.option("--cells", type=click.IntRange(1), help="Cells a stage."),
     click.option("--width", type=click.FloatRange(0, min_open=True), help="Factor on all widths (proxyless)."),

@@ -10,7 +10,8 @@ cifar10             25,000 / 25,000 / 10,000     NAS-Bench-201, section 2.2; 40,
 cifar100            50,000 / 5,000 / 5,000       NAS-Bench-201: valid and test halve the test set
 imagenet16-120      151,700 / 3,000 / 3,000      NAS-Bench-201, likewise
 FILE.npz            half / half / its test set   as cifar10
-FOLDER              half / half / val or test    as cifar10
+FOLDER              half / half / val or test    as cifar10; in memory, or streamed (imagenet.py)
+imagenet            1,231,167 / 50,000 / val     streamed from ``$WSNAS_DATA/imagenet``, train/ and val/
 digits              6,000 / 4,000 / 4,000        made here, see ``digits``
 ==================  ===========================  ==============================================
 """
@@ -115,6 +116,10 @@ def _source(dataset: str) -> Source:
         return cifar(data_root(), dataset)
     if dataset == "imagenet16-120":
         return imagenet16(data_root() / "ImageNet16")
+    if dataset == "imagenet":
+        raise WsnasError(
+            "imagenet does not fit into memory: train a space that streams image folders (proxyless), with --size"
+        )
     path = Path(dataset)
     if path.is_dir():
         return folder(path)

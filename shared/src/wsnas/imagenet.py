@@ -332,7 +332,9 @@ def stream_splits(
     classes, (files, labels), (test_files, test_labels) = image_files(folder)
     keep = len(files) // 2 if recipe.train_images is None else recipe.train_images
     if not 0 < keep < len(files):
-        raise WsnasError(f"{folder} has {len(files)} training images to split; train_images={keep} leaves no part")
+        raise WsnasError(
+            f"{folder} has {len(files)} training images to split; train_images={keep} leaves no part: set it"
+        )
     order = numpy_rng(0, "folder").permutation(len(files))  # the first images must not be all of one class
     train, valid = two_parts(len(files), keep, recipe.split_file, ("train", "valid"))
     parts = [(np.array(files)[order[part]], labels[order[part]]) for part in (train, valid)]

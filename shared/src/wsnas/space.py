@@ -71,7 +71,7 @@ class Training:
 class Recipe:
     """Everything that decides a result besides the seed. A space adds its skeleton's sizes."""
 
-    dataset: str  # "digits", "cifar10", "cifar100", "imagenet16-120", or the path of a .npz or folder
+    dataset: str  # "digits", "cifar10", "cifar100", "imagenet16-120", "imagenet", or the path of a .npz or folder
     supernet: Training
     standalone: Training
     calibration_batch: int  # images a calibration step (Table 2)
@@ -141,7 +141,7 @@ class SearchSpace(Protocol[A]):
         ...
 
     def fair_paths(self, rng: np.random.Generator) -> Sequence[A]:
-        """Valid architectures that together use each choice exactly once (FairNAS)."""
+        """Valid architectures that together use each choice equally often, once where that is possible (FairNAS)."""
         ...
 
     def supernet(self, recipe: Any) -> nn.Module:
