@@ -4,7 +4,7 @@ A unit of work is a chunk of images of one batch. A thread reads and decodes it 
 the device as one pinned copy on a stream of its own, ahead of their use. There every crop is resized, and the
 batch is flipped, jittered and normalised as a whole. On the CPU there is nothing to copy, and the thread does all of
 it. Threads serve because decoding and resizing do not hold Python's lock; pillow decodes because torchvision's
-decoders are deprecated and take a truncated JPEG for a whole one.
+decoders are deprecated since 0.29.
 
 Everything random is drawn from (seed, epoch, step) before an image is opened. So batches do not depend on the number
 of threads, an epoch goes on at any step, and the ranks' shares make up the batch of one process.
@@ -316,13 +316,7 @@ def jittered(x: Tensor, strength: Tensor, order: Tensor) -> Tensor:
 
 
 def stream_splits(
-    folder: Path,
-    size: int,
-    recipe: Recipe,
-    device: torch.device,
-    *,
-    skip_corrupt: bool = False,
-    workers: int | None = None,
+    folder: Path, size: int, recipe: Recipe, device: torch.device, *, skip_corrupt: bool = False
 ) -> Splits:
     """A folder's ``train/CLASS/*`` in two parts, and ``val/`` or ``test/CLASS/*``, streamed at ``size`` pixels.
 
@@ -336,9 +330,14 @@ def stream_splits(
             f"{folder} has {len(files)} training images to split; train_images={keep} leaves no part: set it"
         )
     order = numpy_rng(0, "folder").permutation(len(files))  # the first images must not be all of one class
-    train, valid = two_parts(len(files), keep, recipe.split_file, ("train", "valid"))
-    parts = [(np.array(files)[order[part]], labels[order[part]]) for part in (train, valid)]
+    parts = [order[part] for part in two_parts(len(files), keep, recipe.split_file, ("train", "valid"))]
     shuffled = numpy_rng(0, "folder", "test").permutation(len(test_files))
-    parts.append((np.array(test_files)[shuffled], test_labels[shuffled]))
-    found = [Photos(part.tolist(), own, size, device, skip_corrupt=skip_corrupt) for part, own in parts]
-    return Splits(found[0], found[1], found[2], len(classes))
+    train, valid, test = (
+        Photos([names[i] for i in part], own[part], size, device, skip_corrupt=skip_corrupt)
+        for names, own, part in (
+            (files, labels, parts[0]),
+            (files, labels, parts[1]),
+            (test_files, test_labels, shuffled),
+        )
+    )
+    return Splits(train, valid, test, len(classes))
