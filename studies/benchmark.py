@@ -22,7 +22,7 @@ from wsnas.figures import benchmark_figure
 from wsnas.ground_truth import load_ground_truth, measure_latencies, train_many
 from wsnas.metrics import correlation, goodness, noise_ceiling
 from wsnas.randomness import numpy_rng
-from wsnas.space import SearchSpace, digest, sample_distinct
+from wsnas.space import SearchSpace, digest, sample_candidates
 from wsnas.study import Verdict, chosen_spaces, sign_verdict, study_options, write_results
 from wsnas.table import Table
 
@@ -109,7 +109,7 @@ def main(
     panels, rows, verdicts, results = [], [], [], {}
     for space in chosen_spaces(spaces):
         chosen = standalone_recipe(space, scale, **recipe)
-        archs = sample_distinct(space, min(count, space.size), numpy_rng(0, "ground truth"))
+        archs = sample_candidates(space, chosen, min(count, space.size), numpy_rng(0, "ground truth"))
         run = out.parent / "ground-truth" / f"{space.name}-{digest(chosen.identity())}"
         if not resume:
             (run / "records.sqlite").unlink(missing_ok=True)
