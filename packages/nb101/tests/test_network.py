@@ -173,7 +173,9 @@ def test_what_is_off_the_path_gets_no_gradient() -> None:
     used = {name for name, p in supernet.named_parameters() if p.grad is not None and name.startswith("stacks.1.")}
     blocks = ("projections.1", "projections.3", "projections.5")
     blocks += ("vertices.1.conv3x3", "vertices.2.conv1x1", "vertices.4.conv3x3", "vertices.5.conv1x1")
-    assert used == {f"stacks.1.0.{block}.{part}" for block in blocks for part in ("conv.weight", "bn.weight", "bn.bias")}
+    assert used == {
+        f"stacks.1.0.{block}.{part}" for block in blocks for part in ("conv.weight", "bn.weight", "bn.bias")
+    }
 
 
 def test_the_supernet_holds_everything_once() -> None:
@@ -219,7 +221,7 @@ def test_an_odd_width_is_refused() -> None:
 
 @pytest.mark.parametrize("side", [2, 4, 7, 8, 32])
 def test_quick_pooling_is_max_pooling(side: int) -> None:
-    """torch's own numbers without gradients, in both layouts; below zero, too, where zero padding would show."""
+    """The numbers of torch where there are no gradients, in both layouts, below zero, too."""
     x = torch.randn(3, 5, side, side) - 3
     x[0, 0, 0, 0] = float("nan")
     for layout in (torch.contiguous_format, torch.channels_last):

@@ -13,7 +13,6 @@ from wsnas.errors import WsnasError
 from wsnas.space import Recipe, SearchSpace, Training
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from nb101.network import Network
@@ -31,8 +30,8 @@ class NB101Recipe(Recipe):
 
 
 # Supernet: Table 2 of the paper (which gives no momentum: 0.9 is a choice). Stand-alone: Ying et al. (2019), section
-# 2.3 and Table 2 of their supplement, and their released configuration (``nasbench/lib/config.py``, ``model_builder.py``):
-# RMSProp in TensorFlow's form with eps 1 inside the square root, cosine by step, L2 on batch norms, too, no clip.
+# 2.3, and their released ``config.py`` and ``model_builder.py``: RMSProp in TensorFlow's form with eps 1 inside the
+# square root, cosine by step, L2 on every weight, those of batch norm included, no clip.
 PAPER = NB101Recipe(
     dataset="cifar10",
     supernet=Training(epochs=1000, batch=256, lr=0.1, weight_decay=1e-4, clip=5.0, flip=True, crop=4),

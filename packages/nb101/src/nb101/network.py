@@ -71,7 +71,9 @@ class Cell(nn.Module):
             if arch is None or 0 in arch.sources[v - 1]:
                 self.projections[str(v)] = ConvBNReLU(inputs, inner, 1, momentum)
             ops = [op for op in KERNELS if arch is None or op == arch.ops[v - 1]]
-            self.vertices[str(v)] = nn.ModuleDict({OPS[op]: ConvBNReLU(inner, inner, KERNELS[op], momentum) for op in ops})
+            self.vertices[str(v)] = nn.ModuleDict(
+                {OPS[op]: ConvBNReLU(inner, inner, KERNELS[op], momentum) for op in ops}
+            )
 
     def forward(self, x: Tensor, arch: Architecture) -> Tensor:
         nodes = [x]
@@ -104,7 +106,9 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         if channels % 2:
-            raise WsnasError(f"nb101 needs an even number of channels, not {channels}: a cell's output joins two halves")
+            raise WsnasError(
+                f"nb101 needs an even number of channels, not {channels}: a cell's output joins two halves"
+            )
         self.arch = arch
         self.stem = ConvBNReLU(inputs, channels, 3, momentum)
         self.stacks = nn.ModuleList()
@@ -125,7 +129,7 @@ class Network(nn.Module):
         for i, stack in enumerate(self.stacks):
             if i:
                 x = F.max_pool2d(x, 2, ceil_mode=True)  # "same" padding
-            for cell in stack:  # type: ignore[union-attr]
+            for cell in stack:  # type: ignore[attr-defined]
                 x = cell(x, arch)
         return self.classifier(x.mean((2, 3)))  # type: ignore[no-any-return]
 
@@ -158,4 +162,5 @@ def macs(arch: Architecture, channels: int, cells: int, classes: int, inputs: in
     """Multiply-adds of the convolutions and the linear layer, one ``size`` x ``size`` image."""
     areas = [((size - 1) // 2**stack + 1) ** 2 for stack in range(3)]
     total: int = inputs * channels * 9 * areas[0] + 4 * channels * classes
-    return total + sum(areas[s] * _cell_weights(arch, before, after)[0] for before, after, s in _cells(channels, cells))
+    total += sum(areas[s] * _cell_weights(arch, before, after)[0] for before, after, s in _cells(channels, cells))
+    return total

@@ -13,7 +13,8 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,7 +145,7 @@ def sample(rng: np.random.Generator) -> Architecture:
 
 def sample_class(rng: np.random.Generator) -> Architecture:
     """Uniform over the 42,228 distinct cells: the first, in order, of a class of isomorphic ones."""
-    return arch_at(int(rng.choice(class_firsts())))
+    return arch_at(int(rng.choice(classes().firsts)))
 
 
 def fair_paths(rng: np.random.Generator) -> Sequence[Architecture]:
@@ -169,9 +170,10 @@ def canonical_codes(adjacency: Integers, ops: Integers) -> Integers:
     is the least of the numbers that its 120 orders spell.
     """
     orders = np.array(list(itertools.permutations(range(5))))  # [120, 5]
-    graphs, graph = np.unique(adjacency.reshape(len(adjacency), 49), axis=0, return_inverse=True)
-    labels, label = np.unique(ops, axis=0, return_inverse=True)
-    graphs = graphs.reshape(-1, 7, 7)
+    inside = np.concatenate([adjacency[:, :6, 1:6].reshape(len(ops), 30), adjacency[:, 1:6, 6]], axis=1)
+    one_graph, graph = _distinct(inside, 3)
+    one_label, label = _distinct(ops, 4)
+    graphs, labels = adjacency[one_graph], ops[one_label]
 
     def spell(digits: Integers, base: int) -> Integers:
         code = np.zeros(digits.shape[:2], dtype=np.int64)
@@ -187,8 +189,15 @@ def canonical_codes(adjacency: Integers, ops: Integers) -> Integers:
     codes = np.empty(len(ops), dtype=np.int64)
     for start in range(0, len(ops), 8192):  # in parts: the cache's speed, and little memory
         part = slice(start, start + 8192)
-        codes[part] = ((of_graph[graph.reshape(-1)[part]] << 10) | of_labels[label.reshape(-1)[part]]).min(1)
+        codes[part] = ((of_graph[graph[part]] << 10) | of_labels[label[part]]).min(1)
     return codes
+
+
+def _distinct(rows: Integers, base: int) -> tuple[Integers, Integers]:
+    """(where each distinct row is first, which of them each row is); entries < base, base^columns < 2^63."""
+    numbers = rows @ base ** np.arange(rows.shape[1])
+    _, firsts, which = np.unique(numbers, return_index=True, return_inverse=True)
+    return firsts, which.reshape(-1)
 
 
 def merge_equal_pools(adjacency: Integers, ops: Integers) -> tuple[Integers, Integers]:
@@ -214,19 +223,22 @@ def training_codes() -> Integers:
     return canonical_codes(*merge_equal_pools(*arrays()))
 
 
+class Classes(NamedTuple):
+    """The 42,228 classes of isomorphic cells."""
+
+    codes: Integers  # [42228], ascending: what ``canonical_codes`` gives
+    firsts: Integers  # [42228]: the index of each class's first cell
+    of_cell: Integers  # [95985]: the class of every cell
+
+
 @cache
-def _classes() -> tuple[Integers, Integers]:
-    """(first cell of each class of isomorphic cells [42228], each cell's class [95985])."""
-    _, firsts, which = np.unique(canonical_codes(*arrays()), return_index=True, return_inverse=True)
-    return firsts, which.reshape(-1)
-
-
-def class_firsts() -> Integers:
-    return _classes()[0]
+def classes() -> Classes:
+    codes, firsts, which = np.unique(canonical_codes(*arrays()), return_index=True, return_inverse=True)
+    return Classes(codes, firsts, which.reshape(-1))
 
 
 def training_key(arch: Architecture) -> str:
-    """Equal exactly for cells whose training is the same up to the order of channels: 42,??? classes.
+    """Equal exactly for cells whose training is the same up to the order of channels: 42,093 classes.
 
     Isomorphic cells are: projections, convolutions and their batch norms belong to vertices and go where the
     vertices go, a vertex adds at most two terms (in floating point, too, in any order), and the order in which the
@@ -234,62 +246,59 @@ def training_key(arch: Architecture) -> str:
     weights: two that take the same intermediates are the same number, whichever of them leads on. Not so two
     convolutions of the same, nor two pools of the input, which see it through projections of their own.
     """
-    return f"{training_codes()[index(arch)]:x}"
+    return f"{int(training_codes()[index(arch)]):x}"
 
 
 def canonical(arch: Architecture) -> str:
     """The benchmark's graph hash (``hash_module`` of its ``graph_util.py``), 32 hex digits: 42,228 classes."""
-    return hashes()[_classes()[1][index(arch)]]
+    return hashes()[int(classes().of_cell[index(arch)])]
 
 
 @cache
 def hashes() -> tuple[str, ...]:
-    """The graph hash of each class of isomorphic cells, in the order of ``class_firsts``; about two seconds.
+    """The graph hash of each class of isomorphic cells, in the order of ``classes``; about two seconds.
 
     A vertex starts as the md5 of "(out-degree, in-degree, label)". Seven times it becomes the md5 of its
     in-neighbours' digests, sorted, "|", its out-neighbours', sorted, "|", and its own. The md5 of the sorted list
     is the cell's. There is nothing to prune before: all vertices lie between the input and the output.
     """
-    adjacency, ops = (array[class_firsts()] for array in arrays())
+    adjacency, ops = (array[classes().firsts] for array in arrays())
     n = len(ops)
     labels = np.concatenate([np.full((n, 1), -1), ops, np.full((n, 1), -2)], axis=1)
     start = np.stack([adjacency.sum(2), adjacency.sum(1), labels], axis=2).reshape(n * 7, 3)
-    kinds, kind = np.unique(start, axis=0, return_inverse=True)
-    texts = [str(tuple(row)).encode() for row in kinds.tolist()]
-    digests = np.stack([np.frombuffer(_md5(text).digest(), np.uint8) for text in texts])[kind.reshape(-1)]  # [n*7, 16]
+    kinds, kind = _distinct(start + 2, 8)
+    states = _md5_of([str(tuple(row)).encode() for row in start[kinds].tolist()])[kind]  # [n * 7]
 
     # vertices with as many in- and out-neighbours have messages of one length: they are hashed together
-    names = np.arange(n)[:, None, None] * 7 + np.arange(7)
+    names: Integers = np.broadcast_to(np.arange(n)[:, None, None] * 7 + np.arange(7), (n, 7, 7)).reshape(n * 7, 7)
     into, out = adjacency.transpose(0, 2, 1).reshape(n * 7, 7) > 0, adjacency.reshape(n * 7, 7) > 0
-    all_names = np.broadcast_to(names, (n, 7, 7)).reshape(n * 7, 7)
     degrees = into.sum(1) * 8 + out.sum(1)
-    groups = []
-    for degree in np.unique(degrees):
+    groups: list[tuple[Integers, list[Integers]]] = []
+    for degree in set(degrees.tolist()):
         own = np.flatnonzero(degrees == degree)
-        groups.append((own, *(all_names[own][some[own]].reshape(len(own), -1) for some in (into, out))))
+        groups.append((own, [names[own][some[own]].reshape(len(own), -1) for some in (into, out)]))
     for _ in range(7):
-        new = np.empty_like(digests)
-        rank = digests[:, :8].copy().view(">u8")[:, 0]  # eight bytes decide: these digests differ there or are equal
-        for own, *neighbours in groups:
+        new = np.empty_like(states)
+        rank = states.view(">u8").reshape(-1, 4)[:, :2]  # sixteen digits decide: digests differ there or are equal
+        for own, neighbours in groups:
             bar = np.full((len(own), 1), ord("|"), dtype=np.uint8)
             parts = []
             for each in neighbours:
-                in_order = np.take_along_axis(each, rank[each].argsort(1), 1)
-                parts += [_hex(digests[in_order]), bar]
-            messages = np.concatenate([*parts, _hex(digests[own])], axis=1)
+                order = np.lexsort((rank[each, 1], rank[each, 0]), axis=1)
+                parts += [_bytes(states[np.take_along_axis(each, order, 1)]), bar]
+            messages = np.concatenate([*parts, _bytes(states[own])], axis=1)
             size, text = messages.shape[1], messages.tobytes()
-            found = b"".join([_md5(text[i : i + size]).digest() for i in range(0, len(text), size)])
-            new[own] = np.frombuffer(found, np.uint8).reshape(-1, 16)
-        digests = new
-    text = _hex(digests).tobytes().decode()
-    words = [text[i : i + 32] for i in range(0, len(text), 32)]
-    return tuple(_md5(str(sorted(words[i : i + 7])).encode()).hexdigest() for i in range(0, len(words), 7))
+            new[own] = _md5_of([text[i : i + size] for i in range(0, len(text), size)])
+        states = new
+    cells = states.astype("U32").reshape(n, 7).tolist()
+    return tuple(hashlib.md5(str(sorted(cell)).encode()).hexdigest() for cell in cells)
 
 
-_md5 = partial(hashlib.md5, usedforsecurity=False)
-_HEX = np.array([list(f"{byte:02x}".encode()) for byte in range(256)], dtype=np.uint8)
+def _md5_of(messages: list[bytes]) -> NDArray[np.bytes_]:
+    """Hexadecimal digests, an array of 32-byte strings."""
+    digests = b"".join([hashlib.md5(message).digest() for message in messages])
+    return np.frombuffer(digests.hex().encode(), dtype="S32")
 
 
-def _hex(digests: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Bytes [n, ...] as the text [n, bytes * 2] of their hexadecimal digits."""
-    return _HEX[digests].reshape(len(digests), -1)
+def _bytes(states: NDArray[np.bytes_]) -> NDArray[np.uint8]:
+    return states.view(np.uint8).reshape(len(states), -1)
