@@ -121,10 +121,10 @@ def test_runs_and_writes_its_files(forks: Any, truth: Path, tmp_path: Path, name
 
 
 def test_spaces_counts_what_the_paper_prints(forks: Any, tmp_path: Path) -> None:
-    """Table 1 and the published class count; at the paper's scale by default."""
+    """Table 1 and the published class count; at the paper's size."""
     done = study(forks, "spaces", "--space", "nb201", cwd=tmp_path)
     assert done.code == 0, done.err
-    results, rows = opened(tmp_path / "runs/study-spaces-paper", "spaces")
+    results, rows = opened(tmp_path / "runs/study-spaces-micro", "spaces")
     row = results["results"]["nb201"]
     assert (row["size"], row["counted"], row["classes"], row["functions"]) == (15_284, 15_284, 6_461, 5_476)
     recipe = load_space("nb201").recipes["paper"]
