@@ -157,6 +157,7 @@ def main(dataset: str | None, steps: int, block: int, channels: int, cells: int,
         images, classes = Images(pixels, labels, torch.full((3,), 127.5), torch.full((3,), 73.9), cpu), 10
     else:
         splits = load_splits(recipe, cpu)
+        assert isinstance(splits.train, Images)
         images, classes = splits.train, splits.classes
 
     def ours() -> Network:

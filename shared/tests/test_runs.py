@@ -63,7 +63,7 @@ def test_a_run_is_continued_by_the_same_identity_and_read_without_one(run: Run) 
         ({"paths": "fair"}, "paths is 'uniform'"),
         ({"recipe": {**RECIPE, "supernet": {"lr": 0.2, "batch": 16}}}, "recipe.supernet.lr is 0.1"),
         ({"recipe": {"dataset": "toy"}}, "recipe.supernet"),
-        ({"within": "4 architectures"}, "within is None"),
+        ({"within": "4 architectures"}, "within is the default"),
     ],
 )
 def test_another_identity_is_refused_with_the_field_that_differs(run: Run, change: dict[str, Any], named: str) -> None:

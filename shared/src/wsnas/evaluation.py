@@ -11,35 +11,19 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from wsnas.calibration import calibrate
 from wsnas.errors import WsnasError
-from wsnas.images import Images, Splits
+from wsnas.images import Splits
 from wsnas.runs import Run
 from wsnas.space import Recipe
 from wsnas.supernet import Supernet
-from wsnas.training import Report, stop_between_steps, top1
-
-
-@torch.inference_mode()
-def score(model: nn.Module, path: Any, images: Images, batch: int, limit: int | None = None) -> tuple[float, float]:
-    """(accuracy in percent, mean cross-entropy in nats) on the first ``limit`` images, in order, fp32, eval mode."""
-    model.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=images.device)
-    loss = torch.zeros((), dtype=torch.float64, device=images.device)
-    count = 0
-    for x, y in images.ordered(batch, limit):
-        logits = model(x, path)
-        correct += top1(logits, y)
-        loss += F.cross_entropy(logits, y, reduction="sum")
-        count += len(y)
-    return 100.0 * correct.item() / count, loss.item() / count
+from wsnas.training import Report, stop_between_steps
 
 
 def evaluate_submodel(model: nn.Module, path: Any, splits: Splits, recipe: Recipe) -> tuple[float, float]:
-    """(validation accuracy in percent, cross-entropy) of one path, its batch norms calibrated first.
+    """(validation accuracy in percent or perplexity, cross-entropy) of one path, its batch norms calibrated first.
 
     Calibration images are the first training images in order, not augmented: the same for every path.
     """
@@ -47,7 +31,7 @@ def evaluate_submodel(model: nn.Module, path: Any, splits: Splits, recipe: Recip
     if images:
         batches: Iterator[torch.Tensor] = (x for x, _ in splits.train.ordered(recipe.calibration_batch, images))
         calibrate(model, path, batches)
-    return score(model, path, splits.valid, recipe.evaluation_batch, recipe.valid_images)
+    return splits.valid.score(model, path, recipe.evaluation_batch, recipe.valid_images)
 
 
 def evaluate(

@@ -21,7 +21,6 @@ import torch
 from wsnas.calibration import calibrate
 from wsnas.devices import choose_device, place
 from wsnas.errors import Diverged, WsnasError
-from wsnas.evaluation import score
 from wsnas.executor import run_jobs
 from wsnas.images import Splits
 from wsnas.metrics import Interval, correlation
@@ -35,7 +34,7 @@ from wsnas.training import Report, train
 def standalone_part(recipe: Recipe) -> dict[str, Any]:
     """What of a recipe decides a stand-alone training: the identity of such a run."""
     other = {"supernet", "evaluation_batch", "valid_images"}
-    return {name: value for name, value in recipe.to_json().items() if name not in other}
+    return {name: value for name, value in recipe.identity().items() if name not in other}
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def train_architecture(
     def on_epoch(done: int) -> None:
         nonlocal half
         if done == training.epochs // 2:
-            half, _ = score(network, arch, splits.valid, recipe.evaluation_batch)
+            half, _ = splits.valid.score(network, arch, recipe.evaluation_batch)
             network.train()
             if run is not None:
                 run.record("half", "valid", {"accuracy": half})
@@ -98,6 +97,8 @@ def train_architecture(
             lambda step: [(arch, 1.0)],
             seed=seed,
             run=run,
+            captured=chosen.type == "cuda",
+            validate=lambda: splits.valid.score(network, arch, recipe.evaluation_batch)[1],
             on_epoch=on_epoch,
             report=report,
         )
@@ -110,7 +111,7 @@ def train_architecture(
     if training.average:  # the running statistics are those of the weights before they were averaged
         images = recipe.calibration_batch * recipe.calibration_steps
         calibrate(network, arch, (x for x, _ in splits.train.ordered(recipe.calibration_batch, images)))
-    valid, test = (score(network, arch, part, recipe.evaluation_batch)[0] for part in (splits.valid, splits.test))
+    valid, test = (part.score(network, arch, recipe.evaluation_batch)[0] for part in (splits.valid, splits.test))
     trained = Trained(valid, test, half, seconds=time.perf_counter() - started)
     if run is not None:
         run.record("training", space.encode(arch), asdict(trained))

@@ -11,17 +11,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from wsnas.randomness import torch_rng
 from wsnas.space import Training
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
+
+
+class Data(Protocol):
+    """What training, calibration and scoring need of one split, whatever it holds and wherever it lies."""
+
+    device: torch.device
+
+    def __len__(self) -> int: ...
+
+    def steps(self, training: Training, seed: int, epoch: int) -> int:
+        """Training steps of this epoch."""
+        ...
+
+    def epoch(
+        self, training: Training, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and targets of the epoch's steps from ``start`` on: the same for the same seed and epoch."""
+        ...
+
+    def ordered(self, batch: int, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """The first ``limit`` items in order, not augmented."""
+        ...
+
+    def score(self, model: nn.Module, path: Any, batch: int, limit: int | None = None) -> tuple[float, float]:
+        """(accuracy in percent or perplexity, mean cross-entropy in nats) of ``model(x, path)`` in eval mode, fp32."""
+        ...
 
 
 class Images:
@@ -41,9 +69,9 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def steps(self, batch: int) -> int:
+    def steps(self, training: Training, seed: int = 0, epoch: int = 0) -> int:
         """Training steps an epoch; the incomplete last batch is dropped, as the benchmarks do not care."""
-        return max(1, len(self) // batch)
+        return max(1, len(self) // training.batch)
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         """uint8 [B, H, W, C] -> float32 [B, C, H, W], channels_last, zero mean, unit variance."""
@@ -75,7 +103,7 @@ class Images:
         plan = torch.stack([order, flips.long(), *shifts, *centres]).to(self.device, non_blocking=True)
         rows, columns = torch.arange(height, device=self.device), torch.arange(width, device=self.device)
         source = self._with_border(recipe.crop)
-        for step in range(start, self.steps(recipe.batch)):
+        for step in range(start, self.steps(recipe)):
             picked = plan[:, step * recipe.batch : (step + 1) * recipe.batch][:, rank::world]
             index, flip, top, left, centre_y, centre_x = picked
             y = top[:, None] + rows
@@ -87,6 +115,20 @@ class Images:
                 hole = ((dy >= -low) & (dy < high))[:, :, None] & ((dx >= -low) & (dx < high))[:, None, :]
                 batch.masked_fill_(hole[:, None], 0.0)  # in place: it would lose channels_last otherwise
             yield batch, self.labels[index]
+
+    @torch.inference_mode()
+    def score(self, model: nn.Module, path: Any, batch: int, limit: int | None = None) -> tuple[float, float]:
+        """(accuracy in percent, mean cross-entropy in nats) of the first ``limit`` images; fp32, eval mode."""
+        model.eval()
+        correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        count = 0
+        for x, y in self.ordered(batch, limit):
+            logits = model(x, path)
+            correct += (logits.argmax(1) == y).sum()
+            loss += F.cross_entropy(logits, y, reduction="sum")
+            count += len(y)
+        return 100.0 * correct.item() / count, loss.item() / count
 
     def _with_border(self, border: int) -> Tensor:
         """The pixels with ``border`` black pixels on each side, made once and kept."""
@@ -100,9 +142,9 @@ class Images:
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts of a data set on one device, and how many classes it has."""
+    """The three parts of a data set, and how many classes (or words) it has."""
 
-    train: Images
-    valid: Images
-    test: Images
+    train: Data
+    valid: Data
+    test: Data
     classes: int

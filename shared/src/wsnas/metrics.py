@@ -31,6 +31,12 @@ class Interval:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
+def goodness(values: ArrayLike, metric: str) -> Floats:
+    """Accuracies as they are, perplexities with their sign flipped: higher is better. The one place of the flip."""
+    found = np.asarray(values, dtype=np.float64)
+    return -found if metric == "perplexity" else found
+
+
 def _pair(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
     a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1:

@@ -30,8 +30,11 @@ def torch_rng(seed: int, *place: str | int) -> torch.Generator:
 
 
 @contextmanager
-def torch_seeded(seed: int, *place: str | int) -> Iterator[None]:
-    """Torch's own CPU generator, seeded for initial weights inside the block and restored after it."""
-    with torch.random.fork_rng(devices=[]):
+def torch_seeded(seed: int, *place: str | int, device: torch.device | None = None) -> Iterator[None]:
+    """Torch's own generators, the CPU's and the device's, seeded inside the block and restored after it."""
+    on_gpu = device is not None and device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_gpu else []):
         torch.default_generator.manual_seed(_entropy(seed, place) >> 1)
+        if on_gpu:
+            torch.cuda.manual_seed(_entropy(seed, place) >> 1)
         yield

@@ -218,9 +218,17 @@ class Run:
             self.append("sittings.jsonl", {**notes, **environment()})
 
 
+class _Default:
+    def __repr__(self) -> str:
+        return "the default"
+
+
+_DEFAULT = _Default()  # identities leave out what is not changed
+
+
 def _first_difference(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> tuple[str, Any, Any] | None:
     for name in sorted({*a, *b}):
-        x, y = a.get(name), b.get(name)
+        x, y = a.get(name, _DEFAULT), b.get(name, _DEFAULT)
         if isinstance(x, Mapping) and isinstance(y, Mapping):
             inner = _first_difference(x, y, f"{prefix}{name}.")
             if inner is not None:

@@ -36,7 +36,11 @@ ENTRY_POINTS = "wsnas.spaces"
 
 @dataclass(frozen=True)
 class Training:
-    """How one network, supernet or stand-alone, is trained. Every number has its unit."""
+    """How one network, supernet or stand-alone, is trained. Every number has its unit.
+
+    A run's identity holds what differs from the defaults: they never change, and a new field must be off by
+    default, so that it does not make old runs foreign.
+    """
 
     epochs: int
     batch: int  # images a step, over all devices together
@@ -51,6 +55,16 @@ class Training:
     flip: bool = False  # random horizontal flip, probability 1/2
     crop: int = 0  # pixels of black padding before a random crop back to size; 0 is off
     cutout: int = 0  # side of a square set to the mean colour; 0 is off
+    colour_jitter: float = 0.0  # greatest relative change of brightness, contrast and saturation (streamed images)
+    label_smoothing: float = 0.0  # probability spread over all classes
+    spare_norms: bool = False  # no weight decay on batch norms
+    optimizer: Literal["sgd", "rmsprop-tf"] = "sgd"  # RMSProp in TensorFlow's form: eps inside the square root
+    rms_alpha: float = 0.9  # RMSProp's decay of the squared gradient's mean
+    rms_eps: float = 1e-10
+    auxiliary: float = 0.0  # weight of an auxiliary head's loss
+    drop_path: float = 0.0  # probability of dropping a path at the end of training, rising linearly from 0
+    bptt: int = 0  # tokens a sequence and step (text); the learning rate is scaled by the step's own length / bptt
+    patience: int = 0  # epochs; averaging starts once validation is no better than all but the last this many; 0 is off
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,19 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+    def identity(self) -> dict[str, Any]:
+        """What of ``to_json()`` is not a default: two recipes with one identity are one recipe."""
+        return _beside_defaults(self)
+
+
+def _beside_defaults(part: Any) -> dict[str, Any]:
+    values = {field.name: (getattr(part, field.name), field.default) for field in dataclasses.fields(part)}
+    return {
+        name: _beside_defaults(value) if dataclasses.is_dataclass(value) else value
+        for name, (value, default) in values.items()
+        if value != default
+    }
 
 
 class SearchSpace(Protocol[A]):

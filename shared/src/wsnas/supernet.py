@@ -18,7 +18,7 @@ from wsnas.images import Splits
 from wsnas.randomness import numpy_rng, torch_seeded
 from wsnas.runs import Run
 from wsnas.space import Recipe, SearchSpace, SubSpace, digest, load_space, recipe_from_json
-from wsnas.training import Report, train
+from wsnas.training import Report, first_steps, train
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def train_supernet(
                 work()
         else:
             work()
-    steps = recipe.supernet.epochs * splits.train.steps(recipe.supernet.batch)
+    steps = first_steps(splits.train, recipe.supernet, seed)[-1]
     return Supernet(space, recipe, model, splits, run, steps)
 
 
@@ -106,7 +106,7 @@ def supernet_identity(
     return {
         "kind": "supernet",
         "space": space.name,
-        "recipe": {name: value for name, value in recipe.to_json().items() if name not in NOT_OF_THE_SUPERNET},
+        "recipe": {name: value for name, value in recipe.identity().items() if name not in NOT_OF_THE_SUPERNET},
         "seed": seed,
         "paths": path_samplers.name_of(paths),
         "within": None if within is None else f"{len(within)} architectures {SubSpace(space, within).fingerprint()}",
