@@ -61,7 +61,9 @@ class Tokens:
         As the references cut it, an epoch ends where at most one word a stream is left to predict.
         """
         if not training.bptt:
-            raise WsnasError("training on text needs a sequence length: set the training's bptt (the references use 35)")
+            raise WsnasError(
+                "training on text needs a sequence length: set the training's bptt (the references use 35)"
+            )
         rows = len(self) // training.batch
         if rows < 3:
             raise WsnasError(f"a text of {len(self)} tokens is too short for a batch of {training.batch} sequences")

@@ -17,6 +17,7 @@ The chain itself is one autograd function, so no graph is built step by step.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,10 @@ from wsnas.space import Training
 if TYPE_CHECKING:
     from darts_rnn import RNNRecipe
 
-INITIAL = 0.04  # weights start uniform in (-0.04, 0.04)
+
+def initial_bound(units: int) -> float:
+    """Weights start uniform between plus and minus this: 0.04 at the reference's 850 units, and as wide for others."""
+    return 0.04 * math.sqrt(850 / units)
 
 
 @dataclass(frozen=True)
@@ -87,20 +91,19 @@ def slope(name: str, f: Tensor) -> Tensor | None:
 
 @dataclass
 class Trace:
-    """What a run of the cell over T steps computed; all but ``out`` is of the last step alone unless kept.
+    """What a run of the cell over T steps computed; all but ``out`` and ``g0`` of the last step alone unless kept.
 
-    ``out`` [T, B, H]; ``m0`` [T, B, H] state times mask; ``g0`` [T, B, 2, H] gate and candidate; ``s0``
-    [T, B, H]; ``states`` [T, B, 8, H]; for each group of k siblings ``masked`` [T, B, H] their predecessor
-    times mask, and ``g`` [T, B, 2, k, H] gates and candidates.
+    ``out``, ``s0`` [T, B, H]; ``states`` [T, B, 8, H]; ``g0`` [T, B, 2, H] gate and candidate of s0; for each
+    group of k siblings ``g`` [T, B, 2, k, H] their gates and candidates. ``inputs`` [T, B, H]: what was
+    multiplied with W0's second half, then with each group's matrix.
     """
 
     out: Tensor
-    m0: Tensor
-    g0: Tensor
     s0: Tensor
     states: Tensor
-    masked: list[Tensor]
+    g0: Tensor
     g: list[Tensor]
+    inputs: list[Tensor]
 
 
 def gather(nodes: Tensor, arch: Architecture) -> list[Tensor]:
@@ -123,64 +126,61 @@ def unroll(
 ) -> Trace:
     """Runs the cell over x [T, B, H] from ``hidden`` [B, H]. No autograd. ``keep``: all that backward needs.
 
-    ``w0`` [2H, 2H]; ``matrices`` from ``gather``; ``mask`` [B, H] multiplies the input of every product with a state.
+    ``w0`` [2H, 2H]; ``matrices`` from ``gather``; ``mask`` [B, H] multiplies the input of every product with a
+    state. Where the matrices are bfloat16, so are the operands of the products; everything else is as x is.
     """
     t, b, h = x.shape
     _, groups = plan(arch)
     kept = t if keep else 1
-    w_x, w_h = w0[:h], w0[h:]
-    g0 = torch.mm(x.reshape(t * b, h), w_x).view(t, b, 2 * h)
+    lean = w0.dtype != x.dtype
+    g0 = torch.mm(x.reshape(t * b, h).to(w0.dtype), w0[:h]).view(t, b, 2 * h).to(x.dtype)
     out, s0, states = x.new_empty(t, b, h), x.new_empty(kept, b, h), x.new_empty(kept, b, NODES, h)
-    m0 = x.new_empty(kept, b, h) if mask is not None else x.new_empty(0)
-    masked = [x.new_empty(kept, b, h) for _ in groups] if mask is not None else []
     g = [x.new_empty(kept, b, 2, group.last - group.first, h) for group in groups]
+    parents = [s0 if group.parent < 0 else states[:, :, group.parent] for group in groups]
+    own = lean or mask is not None  # whether a product's input is a tensor of its own
+    inputs = [w0.new_empty(kept, b, h) for _ in range(1 + len(groups))] if own else [s0, *parents]
 
     def rows(tensor: Tensor) -> tuple[Tensor, ...]:
         """The tensor's steps; made once, because a view costs as much as a small product."""
         return tensor.unbind(0) if len(tensor) == t else (tensor[0],) * t
 
-    outs, pres, gates, candidates = out.unbind(0), g0.unbind(0), g0[..., :h].unbind(0), g0[..., h:].unbind(0)
-    s0s, all_states = rows(s0), rows(states)
-    m0s = rows(m0) if mask is not None else ()
+    def operand(state: Tensor, into: Tensor) -> Tensor:
+        if mask is not None:
+            return torch.mul(state, mask, out=into)
+        return into.copy_(state) if lean else state
+
+    outs, pres, gates, candidates = rows(out), rows(g0), rows(g0[..., :h]), rows(g0[..., h:])
+    s0s, all_states, first_inputs = rows(s0), rows(states), rows(inputs[0])
     steps = []
     for i, group in enumerate(groups):
-        parent = s0 if group.parent < 0 else states[:, :, group.parent]
-        steps.append(
-            (
-                rows(parent),
-                rows(parent[:, :, None]),
-                rows(masked[i]) if mask is not None else rows(parent),
-                matrices[i],
-                rows(g[i].view(kept, b, -1)),
-                rows(g[i][:, :, 0]),
-                rows(g[i][:, :, 1]),
-                [(name, rows(g[i][:, :, 1, first:last])) for name, first, last in group.activations],
-                rows(states[:, :, group.first : group.last]),
-            )
-        )
+        runs = [(name, rows(g[i][:, :, 1, first:last])) for name, first, last in group.activations]
+        results, products = rows(states[:, :, group.first : group.last]), rows(g[i].view(kept, b, -1))
+        wide, c, f = rows(parents[i][:, :, None]), rows(g[i][:, :, 0]), rows(g[i][:, :, 1])
+        steps.append((rows(parents[i]), wide, rows(inputs[1 + i]), matrices[i], products, c, f, runs, results))
     state = hidden
     for step in range(t):
-        if mask is None:
-            pres[step].addmm_(state, w_h)
+        if lean:
+            pres[step].add_(torch.mm(operand(state, first_inputs[step]), w0[h:]))
         else:
-            pres[step].addmm_(torch.mul(state, mask, out=m0s[step]), w_h)
+            pres[step].addmm_(operand(state, first_inputs[step]), w0[h:])
         gates[step].sigmoid_()
         candidates[step].tanh_()
         torch.lerp(state, candidates[step], gates[step], out=s0s[step])
-        for parents, wide, inputs, matrix, products, c, f, runs, results in steps:
-            if mask is not None:
-                torch.mul(parents[step], mask, out=inputs[step])
-            torch.mm(inputs[step], matrix, out=products[step])
+        for parent, wide, into, matrix, products, c, f, runs, results in steps:
+            if lean:
+                products[step].copy_(torch.mm(operand(parent[step], into[step]), matrix))
+            else:
+                torch.mm(operand(parent[step], into[step]), matrix, out=products[step])
             c[step].sigmoid_()
             for name, u in runs:
                 activate_(name, u[step])
             torch.lerp(wide[step], f[step], c[step], out=results[step])
         state = torch.mean(all_states[step], dim=1, out=outs[step])
-    return Trace(out, m0, g0.view(t, b, 2, h), s0, states, masked, g)
+    return Trace(out, s0, states, g0.view(t, b, 2, h), g, inputs)
 
 
 class Unrolled(torch.autograd.Function):
-    """``unroll`` with its gradient: (x, hidden, w0, nodes, mask, arch) -> out [T, B, H].
+    """``unroll`` with its gradient: (x, hidden, w0, nodes, mask, arch, dtype of the products) -> out [T, B, H].
 
     Backward runs the chain once in reverse. What an element of a gate and a candidate contributes is computed
     beforehand for all steps, the gradients of the matrices afterwards, one product each.
@@ -188,9 +188,16 @@ class Unrolled(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, hidden: Tensor, w0: Tensor, nodes: Tensor, mask: Tensor | None, arch: Architecture
+        ctx: Any,
+        x: Tensor,
+        hidden: Tensor,
+        w0: Tensor,
+        nodes: Tensor,
+        mask: Tensor | None,
+        arch: Architecture,
+        dtype: torch.dtype,
     ) -> Tensor:
-        matrices = gather(nodes, arch)
+        w0, matrices = w0.to(dtype), gather(nodes.to(dtype), arch)
         trace = unroll(x, hidden, w0, matrices, mask, arch, keep=True)
         ctx.save_for_backward(x, hidden, w0, mask)
         ctx.arch, ctx.matrices, ctx.trace = arch, matrices, trace
@@ -201,82 +208,79 @@ class Unrolled(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, hidden, w0, mask = ctx.saved_tensors
         matrices, trace = ctx.matrices, ctx.trace
-        ctx.trace = ctx.matrices = None  # a large part of the step's memory, reused below
+        ctx.matrices = ctx.trace = None  # a large part of a step's memory; there is no second backward
         t, b, h = x.shape
+        lean = w0.dtype != x.dtype
         order, groups = plan(ctx.arch)
-        w_h = w0[h:]
         before = torch.cat([hidden[None], trace.out[:-1]])
+        parents = [trace.s0 if group.parent < 0 else trace.states[:, :, group.parent] for group in groups]
 
-        def contributions(g: Tensor, parent: Tensor, runs: tuple[tuple[str, int, int], ...]) -> tuple[Tensor, Tensor]:
+        def slopes(g: Tensor, parent: Tensor, runs: tuple[tuple[str, int, int], ...]) -> tuple[Tensor, Tensor]:
             """d state / d (gate, candidate before their functions) [T, B, 2, k, H], and d state / d parent."""
             c, f = g[:, :, 0], g[:, :, 1]
             rest = 1 - c
             found = torch.empty_like(g)
-            torch.sub(f, parent, out=found[:, :, 0]).mul_(c).mul_(rest)
+            torch.sub(f, parent[:, :, None], out=found[:, :, 0]).mul_(c).mul_(rest)
             for name, first, last in runs:
-                part = found[:, :, 1, first:last]
-                by = slope(name, f[:, :, first:last])
+                part, by = found[:, :, 1, first:last], slope(name, f[:, :, first:last])
                 part.copy_(c[:, :, first:last]) if by is None else torch.mul(c[:, :, first:last], by, out=part)
             return found, rest
 
-        d0, rest0 = contributions(trace.g0[:, :, :, None], before[:, :, None], (("tanh", 0, 1),))
-        d_states = x.new_empty(b, NODES + 1, h)  # of s0, then of the nodes in the plan's order
-        d_s0, d_nodes = d_states[:, 0], d_states[:, 1:]
-        scratch = x.new_empty(b, h)
-        steps = []
-        d_products = []
-        for i, group in enumerate(groups):
-            parent = trace.s0 if group.parent < 0 else trace.states[:, :, group.parent]
-            d_group, rest = contributions(trace.g[i], parent[:, :, None], group.activations)
-            d_products.append(d_group.view(t, b, -1))
-            steps.append(
-                (
-                    d_states[:, 1 + group.first : 1 + group.last],
-                    d_states[:, None, 1 + group.first : 1 + group.last],
-                    d_states[:, 1 + group.parent],
-                    d_group.unbind(0),
-                    d_products[i].unbind(0),
-                    rest.unbind(0),
-                    matrices[i].t(),
-                )
-            )
-        steps.reverse()
-        d_first, rest_first, d_g0 = d0.unbind(0), rest0.unbind(0), d0.view(t, b, 2 * h)
-        d_first_products = d_g0.unbind(0)
-        grads = (grad / NODES).unbind(0)
-        carried: Tensor | None = None  # of the state handed to the next step
-        for step in range(t - 1, -1, -1):
-            d_out = grads[step] if carried is None else torch.add(grads[step], carried, alpha=1 / NODES)
-            d_nodes.copy_(d_out[:, None].expand(b, NODES, h))
-            d_s0.zero_()
-            for d, d_wide, d_parent, d_group_steps, d_product, rest_steps, back in steps:
-                d_group_steps[step].mul_(d_wide)
-                torch.mm(d_product[step], back, out=scratch)
-                d_parent.add_(scratch) if mask is None else d_parent.addcmul_(scratch, mask)
-                d.mul_(rest_steps[step])
-                for node in d.unbind(1):
-                    d_parent.add_(node)
-            d_first[step].mul_(d_s0[:, None, None])
-            torch.mm(d_first_products[step], w_h.t(), out=scratch)
-            carried = d_s0 * rest_first[step][:, 0]
-            carried.add_(scratch) if mask is None else carried.addcmul_(scratch, mask)
+        def backwards(d: Tensor, by: Tensor, operand: Tensor, back: Tensor) -> Tensor:
+            """From d state [B, 1, k, H] to d input of the product [B, H]; leaves d product in ``operand``."""
+            by.mul_(d)
+            if lean:
+                operand.copy_(by.view(b, -1))
+            return torch.mm(operand, back)
 
-        d_w0 = torch.empty_like(w0)
-        flat = d_g0.view(t * b, 2 * h)
-        torch.mm(x.reshape(t * b, h).t(), flat, out=d_w0[:h])
-        torch.mm((before if mask is None else trace.m0).reshape(t * b, h).t(), flat, out=d_w0[h:])
-        d_matrices = x.new_empty(NODES, h, 2 * h)
-        for i, group in enumerate(groups):
-            k = group.last - group.first
-            if mask is not None:
-                inputs = trace.masked[i]
+        d_states = x.new_empty(b, 1 + NODES, h)  # of s0, then of the nodes in the plan's order
+        d_products = []  # of W0 with the state, then of each group
+        steps = []
+        for i, group in enumerate((None, *groups)):
+            if group is None:
+                by, rest = slopes(trace.g0[:, :, :, None], before, (("tanh", 0, 1),))
+                at, parent, back = slice(0, 1), 0, w0[h:].t()
             else:
-                inputs = trace.s0 if group.parent < 0 else trace.states[:, :, group.parent]
-            product = torch.mm(inputs.reshape(t * b, h).t(), d_products[i].view(t * b, 2 * k * h))
+                by, rest = slopes(trace.g[i - 1], parents[i - 1], group.activations)
+                at, parent, back = slice(1 + group.first, 1 + group.last), 1 + group.parent, matrices[i - 1].t()
+            flat = by.view(t, b, -1)
+            d_products.append(torch.empty_like(flat, dtype=w0.dtype) if lean else flat)
+            d = d_states[:, at]
+            steps.append(
+                (d, d[:, None], d_states[:, parent], by.unbind(0), d_products[i].unbind(0), rest.unbind(0), back)
+            )
+        (d_s0, d_s0_wide, _, by0, operand0, rest0, back0), *chain = steps
+        chain.reverse()
+        d_nodes = d_states[:, 1:]
+        grads = (grad / NODES).unbind(0)
+        carried = torch.zeros_like(hidden)  # gradient of the state handed to the next step
+        for step in range(t - 1, -1, -1):
+            torch.add(grads[step][:, None], carried[:, None], alpha=1 / NODES, out=d_nodes[:, :1])
+            d_nodes[:, 1:].copy_(d_nodes[:, :1].expand(b, NODES - 1, h))
+            d_s0.zero_()
+            for d, d_wide, d_parent, by, operand, rest, back in chain:
+                d_input = backwards(d_wide, by[step], operand[step], back)
+                d_parent.add_(d_input) if mask is None else d_parent.addcmul_(d_input, mask)
+                for node in d.mul_(rest[step]).unbind(1):
+                    d_parent.add_(node)
+            d_input = backwards(d_s0_wide, by0[step], operand0[step], back0)
+            carried = (d_s0 * rest0[step])[:, 0]
+            carried.add_(d_input) if mask is None else carried.addcmul_(d_input, mask)
+
+        flat = [d.view(t * b, -1) for d in d_products]
+        inputs = [
+            each.reshape(t * b, h) for each in ((before, *parents) if trace.inputs[0] is trace.s0 else trace.inputs)
+        ]
+        d_w0 = torch.empty_like(w0, dtype=x.dtype)
+        d_w0[:h] = torch.mm(x.reshape(t * b, h).to(w0.dtype).t(), flat[0])
+        d_w0[h:] = torch.mm(inputs[0].t(), flat[0])
+        d_matrices = x.new_empty(NODES, h, 2 * h)
+        for i, group in enumerate(groups, start=1):
+            product = torch.mm(inputs[i].t(), flat[i]).view(h, 2, -1, h)
             for j, node in enumerate(order[group.first : group.last]):
-                d_matrices[node].view(h, 2, h).copy_(product.view(h, 2, k, h)[:, :, j])
-        d_x = torch.mm(flat, w0[:h].t()).view(t, b, h) if ctx.needs_input_grad[0] else None
-        return d_x, carried, d_w0, d_matrices, None, None
+                d_matrices[node].view(h, 2, h).copy_(product[:, :, j])
+        d_x = torch.mm(flat[0], w0[:h].t()).view(t, b, h).to(x.dtype) if ctx.needs_input_grad[0] else None
+        return d_x, carried, d_w0, d_matrices, None, None, None
 
 
 class Network(nn.Module):
@@ -296,7 +300,7 @@ class Network(nn.Module):
         self.w0 = nn.Parameter(torch.empty(2 * h, 2 * h))  # rows: the word's half, the state's half
         self.nodes = nn.Parameter(torch.empty(NODES, h, 2 * h))  # columns: gate, candidate
         for weight in (self.embedding.weight, self.w0, self.nodes):
-            nn.init.uniform_(weight, -INITIAL, INITIAL)
+            nn.init.uniform_(weight, -initial_bound(h), initial_bound(h))
         self.start_epoch()
 
     def start_epoch(self) -> None:
@@ -312,14 +316,15 @@ class Network(nn.Module):
         self._entered = (-1.0, self.hidden)
 
     def _cell(self, x: Tensor, hidden: Tensor, mask: Tensor | None, path: Architecture | None) -> Tensor:
-        """x [T, B, H], hidden [B, H] -> the cell's outputs [T, B, H]; always fp32, whatever autocast says."""
+        """x [T, B, H], hidden [B, H] -> the cell's outputs [T, B, H]. Under autocast its products are bfloat16."""
         arch = path if self.arch is None else self.arch
         assert arch is not None, "a supernet needs the path to take"
-        with torch.autocast(x.device.type, enabled=False):
-            if torch.is_grad_enabled():
-                out: Tensor = Unrolled.apply(x, hidden, self.w0, self.nodes, mask, arch)  # type: ignore[no-untyped-call]
-                return out
+        if not torch.is_grad_enabled():
             return unroll(x, hidden, self.w0, gather(self.nodes, arch), mask, arch, keep=False).out
+        dtype = torch.mm(self.w0[:1, :1], self.w0[:1, :1]).dtype  # what autocast, if any, makes of a product
+        with torch.autocast(x.device.type, enabled=False):
+            out: Tensor = Unrolled.apply(x.float(), hidden, self.w0, self.nodes, mask, arch, dtype)  # type: ignore[no-untyped-call]
+        return out
 
     def carry(self, x: Tensor, path: Architecture | None, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
         """x [T, B], hidden [B, H] or None for zeros -> logits [T * B, words], the hidden state after x [B, H]."""
