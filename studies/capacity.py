@@ -17,6 +17,7 @@ import numpy as np
 
 from wsnas.cli import Command, chosen_recipe, progress
 from wsnas.errors import WsnasError
+from wsnas.executor import Executor
 from wsnas.figures import capacity_figure
 from wsnas.ground_truth import load_ground_truth
 from wsnas.metrics import noise_ceiling, pruned_ceiling, random_top_k, rank_bootstrap, spearman, top_k
@@ -157,7 +158,7 @@ def main(
     seeds: int | None,
     table: str | None,
     resume: bool,
-    workers: int | None,
+    executor: Executor,
     out: Path | None,
     factors: tuple[int, ...],
     architectures: int | None,
@@ -203,7 +204,7 @@ def main(
             "ground truth; choose smaller ones with --factor"
         )
     with progress("capacity") as report:
-        scores = all_scores(jobs, workers, report)
+        scores = all_scores(jobs, executor, report)
 
     rows, verdicts = [], []
     for i, (panel, factor, kept_count, scored, ceiling) in enumerate(slots):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from wsnas.errors import WsnasError
-from wsnas.executor import cores, run_jobs
+from wsnas.errors import Lost, WsnasError
+from wsnas.executor import Executor, cores, run_jobs
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -31,7 +31,7 @@ def alive(pid: int) -> bool:
 
 def test_workers_and_this_process_give_the_same_results_and_failures() -> None:
     jobs = ["1 + 1", "1 / 0", "'a' * 3", "[][1]", "__import__('os').getpid()"]
-    here, there = (dict(run_jobs(eval, jobs, workers)) for workers in (0, 2))
+    here, there = (dict(run_jobs(eval, jobs, Executor(workers))) for workers in (0, 2))
     pids = here.pop(jobs[4]), there.pop(jobs[4])
     assert pids[0] == os.getpid() != pids[1]
     assert list(here) == jobs[:4]
@@ -43,30 +43,48 @@ def test_workers_and_this_process_give_the_same_results_and_failures() -> None:
 
 
 def test_no_jobs_start_no_processes() -> None:
-    assert list(run_jobs(eval, [], 4)) == []
+    assert list(run_jobs(eval, [], Executor(4))) == []
 
 
-def test_a_worker_that_dies_is_one_sentence_and_earlier_results_are_kept() -> None:
-    """The caller is slow with the first result: the pool breaks while nobody waits for it."""
-    kept: list[tuple[str, object]] = []
+def test_a_worker_that_dies_takes_nothing_along(tmp_path: Path) -> None:
+    """Its job is tried again in a new worker; one that kills every worker is Lost, the others have results."""
+    note = tmp_path / "died once"
+    once = f"__import__('pathlib').Path({str(note)!r}).exists() or "
+    once += f"(__import__('pathlib').Path({str(note)!r}).touch(), __import__('os')._exit(9))"
+    always = "__import__('os')._exit(3)"
+    jobs = ["__import__('torch').get_num_threads()", once, always, *(f"{i} + 1" for i in range(6))]
+    found = dict(run_jobs(eval, jobs, Executor(2)))
+    assert found.keys() == set(jobs)
+    assert found[jobs[0]] == 1  # a worker has one thread
+    assert found[once] is True
+    lost = found[always]
+    assert isinstance(lost, Lost)
+    assert "exit code 3" in str(lost)
+    assert [found[f"{i} + 1"] for i in range(6)] == [1, 2, 3, 4, 5, 6]
 
-    def slowly() -> None:
-        for finished in run_jobs(eval, jobs, 1):
-            kept.append(finished)
-            time.sleep(1)
 
-    jobs = ["__import__('torch').get_num_threads()", "__import__('os')._exit(3)", "2", "3"]
-    with pytest.raises(WsnasError, match="worker process died"):
-        slowly()
-    assert kept == [(jobs[0], 1)]  # and a worker has one thread
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_job_that_takes_too_long_is_ended(workers: int) -> None:
+    jobs = ["__import__('time').sleep(60)", "7"]
+    started = time.monotonic()
+    found = dict(run_jobs(eval, jobs, Executor(workers, timeout=0.5)))
+    assert isinstance(found[jobs[0]], TimeoutError)
+    assert found["7"] == 7
+    assert time.monotonic() - started < 40
+
+
+def test_ray_that_is_not_installed_or_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)  # import ray then raises ImportError
+    with pytest.raises(WsnasError, match=r"pip install 'wsnas\[ray\]'"):
+        list(run_jobs(eval, ["1"], Executor(ray="auto")))
 
 
 PARENT = """
-from wsnas.executor import run_jobs
+from wsnas.executor import Executor, run_jobs
 job = "__import__('pathlib').Path({!r}).write_text(str(__import__('os').getpid())), __import__('time').sleep(60)"
 if __name__ == "__main__":
     import sys
-    list(run_jobs(eval, [job.format(sys.argv[1])], 1))
+    list(run_jobs(eval, [job.format(sys.argv[1])], Executor(1)))
 """
 
 

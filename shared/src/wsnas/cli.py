@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import click
 from wsnas.errors import WsnasError
 
 if TYPE_CHECKING:
+    from wsnas.executor import Executor
     from wsnas.space import Recipe, SearchSpace
     from wsnas.training import Report
 
@@ -116,6 +118,35 @@ def standalone_recipe(space: SearchSpace[Any], scale: str, **changes: Any) -> Re
     own = {name: changes.pop(name) for name in ("epochs", "batch", "lr") if changes.get(name) is not None}
     chosen = chosen_recipe(space, scale, **changes)
     return dataclasses.replace(chosen, standalone=dataclasses.replace(chosen.standalone, **own))
+
+
+EXECUTOR_OPTIONS = (
+    click.option("--workers", type=click.IntRange(0), help="Processes; by default one a GPU or CPU core; 0: this one."),
+    click.option("--ray", help="Run on a Ray cluster: its address, auto, or local. Needs wsnas[ray]."),
+    click.option("--gpus-a-job", "gpus", type=click.FloatRange(0), help="GPUs a job on Ray; 0.25: four share one."),
+    click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds a job may take."),
+)
+
+
+def executor_options(command: F) -> F:
+    """Adds the options that choose where jobs run; the command gets them as one ``executor``."""
+
+    @functools.wraps(command)
+    def with_executor(
+        *args: Any, workers: int | None, ray: str | None, gpus: float | None, timeout: float | None, **kwargs: Any
+    ) -> Any:
+        from wsnas.executor import Executor
+
+        if ray is not None and workers is not None:
+            raise WsnasError("--workers are processes of this machine, --ray a cluster's: choose one of them")
+        if gpus is not None and ray is None:
+            raise WsnasError("--gpus-a-job divides a Ray cluster's cards; here choose --workers (several share a GPU)")
+        return command(*args, executor=Executor(workers, ray, gpus, timeout), **kwargs)
+
+    wrapped: Any = with_executor
+    for option in reversed(EXECUTOR_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[no-any-return]
 
 
 def _device(command: F) -> F:
@@ -287,16 +318,41 @@ def train(space: str, arch: str, seed: int, out: Path | None, device: str | None
 )
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings an architecture.")
 @click.option("--sample-seed", type=int, default=0, show_default=True)
-@click.option("--workers", type=click.IntRange(0), help="Processes; by default one a GPU or CPU core.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="Run directory; the table is written beside its rows."
+    "--dedupe/--no-dedupe", default=True, show_default=True, help="Train once what is the same function when trained."
+)
+@click.option(
+    "--known", type=click.Path(path_type=Path), help="A table of the same recipe whose rows need no training."
+)
+@click.option("--retry-failed", is_flag=True, help="Train again what diverged, crashed or took too long.")
+@click.option("--latency/--no-latency", default=True, show_default=True, help="Measure each network's forward pass.")
+@executor_options
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Run directory; the benchmark is written beside its rows.",
 )
 def ground_truth(
-    space: str, sample: int, seeds: int, sample_seed: int, workers: int | None, out: Path, **recipe: Any
+    space: str,
+    sample: int,
+    seeds: int,
+    sample_seed: int,
+    dedupe: bool,
+    known: Path | None,
+    retry_failed: bool,
+    latency: bool,
+    executor: Executor,
+    out: Path,
+    **recipe: Any,
 ) -> None:
-    """Train a uniform sample of SPACE from scratch: a ground-truth table. Stops and goes on like every run."""
-    from wsnas.ground_truth import train_many
-    from wsnas.metrics import noise_ceiling
+    """Train a uniform sample of SPACE from scratch and publish it as a benchmark.
+
+    Leaves table.parquet, table.csv, curves.parquet and a data card in --out. Ctrl-C stops it, the same command
+    goes on; a larger --sample extends what is there.
+    """
+    from wsnas.benchmark import publish
+    from wsnas.ground_truth import load_ground_truth, measure_latencies, train_many
     from wsnas.randomness import numpy_rng
     from wsnas.space import load_space, sample_distinct
 
@@ -304,16 +360,23 @@ def ground_truth(
     chosen = standalone_recipe(found, **recipe)
     archs = sample_distinct(found, sample, numpy_rng(sample_seed, "ground truth"))
     with progress(f"{space} ground truth") as report:
-        table = train_many(found, archs, out, chosen, seeds=range(seeds), workers=workers, report=report)
-    table.save(out / "table.parquet")
-    ceiling = noise_ceiling(table.seeds(chosen.dataset, "test"))
-    failed = 0 if table.failed is None else int(table.failed.sum())
-    click.echo(f"{len(table)} architectures, {seeds} seeds, {failed} with a failed training: {out / 'table.parquet'}")
-    if ceiling is not None:
-        click.echo(
-            f"two seeds agree at {ceiling.agreement:.3f} (Spearman); the mean of {seeds} is reliable to "
-            f"{ceiling.reliability:.3f}: no predictor can correlate above {ceiling.ceiling:.3f}"
+        table = train_many(
+            found,
+            archs,
+            out,
+            chosen,
+            seeds=range(seeds),
+            executor=executor,
+            dedupe=dedupe,
+            known=None if known is None else load_ground_truth(found, table=known),
+            retry_failed=retry_failed,
+            report=report,
         )
+    if latency:
+        with progress(f"{space} latency") as report:
+            table = measure_latencies(found, table, out, chosen, report=report)
+    for line in publish(found, table, out):
+        click.echo(line)
 
 
 @main.group(cls=Group)

@@ -11,3 +11,7 @@ class WsnasError(Exception):
 
 class Diverged(WsnasError):
     """Training produced a loss that is not finite."""
+
+
+class Lost(WsnasError):
+    """A job's worker died every time it was tried."""

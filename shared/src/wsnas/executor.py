@@ -1,26 +1,49 @@
-"""Where many independent jobs run: this process, or local worker processes.
+"""Where many independent jobs run: this process, local worker processes, or a Ray cluster.
 
 On a CPU one single-threaded process a core beats one process with all threads for networks of this
-size; on GPUs each worker gets one. Results come back as they finish; only the caller writes records.
+size; on GPUs a worker has one, or a share of one. Results come back as they finish; only the caller writes
+records, so a lost worker or node costs what was in flight there, and that is run again.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import socket
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
 from typing import Any, TypeVar
 
 import torch
+from pebble import ProcessExpired, ProcessPool
 
-from wsnas.errors import WsnasError
+from wsnas.errors import Lost, WsnasError
 
 J = TypeVar("J")
 R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Executor:
+    """Where jobs run, and how often a job is tried whose worker was lost.
+
+    ``workers``: local processes; by default one a GPU, or one a CPU core; 0 is this process. ``ray``: the
+    address of a Ray cluster in their place ("auto", "host:port", or "local" for one on this machine), with
+    ``gpus`` of its GPUs a job (0.25: four jobs share a card; by default 1 where the cluster has any).
+    ``timeout``: seconds a job may take. ``retries``: how often a job is tried again whose worker died.
+    """
+
+    workers: int | None = None
+    ray: str | None = None
+    gpus: float | None = None
+    timeout: float | None = None
+    retries: int = 1
 
 
 def cores() -> int:
@@ -28,13 +51,73 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _start_worker(devices: Any) -> None:
+def run_jobs(
+    function: Callable[[J], R], jobs: Iterable[J], executor: Executor | None = None
+) -> Iterator[tuple[J, R | BaseException]]:
+    """``function(job)`` of every job, as they finish, each with its result or the exception it raised.
+
+    ``function`` must be importable (module level) and jobs and results picklable. A job that takes too long
+    ends in TimeoutError; one whose worker died every time it was tried, in Lost. Ctrl-C ends the local
+    workers' jobs at their next safe point and is raised here; what was yielded before is the caller's to keep.
+    """
+    pending, executor = list(jobs), executor or Executor()
+    if not pending:
+        return
+    if executor.ray is not None:
+        yield from _on_ray(function, pending, executor)
+    elif executor.workers == 0:
+        for job in pending:
+            failure, result = _attempt(function, job, executor.timeout)
+            yield job, failure if failure is not None else result  # the caller decides what a failed job means
+    else:
+        yield from _in_processes(function, pending, executor)
+
+
+def _attempt(function: Callable[[J], R], job: J, timeout: float | None) -> tuple[Exception | None, Any]:
+    """(the exception, None) or (None, the result) of one job."""
+    try:
+        with _alarm(timeout):
+            return None, function(job)
+    except Exception as error:
+        return error, None
+
+
+@contextmanager
+def _alarm(seconds: float | None) -> Iterator[None]:
+    """Raises TimeoutError in the block after so many seconds; only in a main thread, where signals arrive."""
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(number: int, frame: Any) -> None:
+        raise TimeoutError(f"it took longer than {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _in_worker(function: Callable[[J], R], job: J, timeout: float | None) -> tuple[Exception | None, Any]:
+    """``_attempt`` in a pool's worker, where Ctrl-C means the job in hand, and nothing between jobs."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return _attempt(function, job, timeout)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _start_worker(started: Any, gpus: int) -> None:
     """One thread a worker; its own GPU where there are some; gone when the parent is gone, however it went."""
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
-    gpu = devices.get()
-    if gpu is not None:
-        os.environ["LOCAL_RANK"] = str(gpu)  # what choose_device looks at
+    if gpus:
+        with started.get_lock():
+            os.environ["LOCAL_RANK"] = str(started.value % gpus)  # what choose_device looks at
+            started.value += 1
     parent = multiprocessing.parent_process()
 
     def leave_with_parent() -> None:
@@ -45,52 +128,91 @@ def _start_worker(devices: Any) -> None:
     threading.Thread(target=leave_with_parent, daemon=True).start()
 
 
-def run_jobs(
-    function: Callable[[J], R], jobs: Iterable[J], workers: int | None = None
+def _in_processes(
+    function: Callable[[J], R], jobs: list[J], executor: Executor
 ) -> Iterator[tuple[J, R | BaseException]]:
-    """``function(job)`` of every job, as they finish, each with its result or the exception it raised.
-
-    ``workers``: processes; by default one a GPU, or one a CPU core; 0 runs in this process. ``function``
-    must be importable (module level) and jobs and results picklable. Ctrl-C ends the workers' jobs at
-    their next safe point and is raised here. A worker that dies (killed, out of memory) is a WsnasError
-    once the others are done; what was yielded before is the caller's to keep.
-    """
-    pending = list(jobs)
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if workers is None:
-        workers = gpus or cores()
-    workers = min(workers, len(pending))
-    if workers == 0:
-        for job in pending:
-            try:
-                yield job, function(job)
-            except Exception as error:  # the caller decides what a failed job means
-                yield job, error
-        return
+    workers = min(executor.workers or gpus or cores(), len(jobs))
     context = multiprocessing.get_context("spawn")
-    devices: Any = context.Queue()
-    for worker in range(workers):
-        devices.put(worker % gpus if gpus else None)
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(devices,))
-    running: dict[Future[R], J] = {}
+    pool = ProcessPool(workers, initializer=_start_worker, initargs=(context.Value("i", 0), gpus), context=context)
+    pending = deque((job, executor.retries) for job in jobs)
+    running: dict[Future[Any], tuple[J, int]] = {}
     try:
         while pending or running:
             while pending and len(running) < 2 * workers:  # a short queue: Ctrl-C leaves little undone
-                job = pending.pop(0)
-                running[pool.submit(function, job)] = job
+                job, retries = pending.popleft()
+                running[pool.schedule(_in_worker, args=(function, job, executor.timeout))] = job, retries
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in sorted(finished, key=lambda future: future.exception() is not None):  # keep results first
-                job = running.pop(future)
-                failure = future.exception()
-                if isinstance(failure, BrokenProcessPool):
-                    raise failure
-                if isinstance(failure, KeyboardInterrupt):
-                    raise KeyboardInterrupt
-                yield job, failure if failure is not None else future.result()
-    except BrokenProcessPool as error:  # from a job, or on handing out the next one
-        raise WsnasError(
-            "a worker process died (killed, or out of memory); what was finished is kept: "
-            "run the same command again, with fewer --workers if memory is short"
-        ) from error
+            for future in finished:
+                job, retries = running.pop(future)
+                died = future.exception()
+                if isinstance(died, ProcessExpired):
+                    if retries:
+                        pending.append((job, retries - 1))
+                    else:
+                        yield (
+                            job,
+                            _lost(f"its worker process died (exit code {died.exitcode}): killed, or out of memory"),
+                        )
+                elif died is not None:
+                    raise died  # KeyboardInterrupt, or a result that cannot be sent
+                else:
+                    failure, result = future.result()
+                    yield job, failure if failure is not None else result
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        for future in running:
+            if not future.running():  # those in hand end at their safe point
+                future.cancel()
+        pool.close()  # type: ignore[no-untyped-call, unused-ignore]
+        pool.join()
+
+
+def _lost(why: str) -> Lost:
+    return Lost(f"{why}; run the same command again, with fewer --workers if memory is short")
+
+
+def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> Iterator[tuple[J, R | BaseException]]:
+    """Ray itself runs a lost node's jobs again elsewhere; every node needs the same packages installed."""
+    try:
+        import ray
+    except ImportError as error:
+        raise WsnasError("a Ray cluster needs Ray here and on every node: pip install 'wsnas[ray]'") from error
+    try:
+        host, _, port = executor.ray.rpartition(":") if executor.ray is not None else ("", "", "")
+        if host and "/" not in host and port.isdecimal():  # Ray itself waits for minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
+        ray.init(
+            address=None if executor.ray == "local" else executor.ray,
+            include_dashboard=False if executor.ray == "local" else None,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise WsnasError(
+            f"no Ray cluster answers at '{executor.ray}' ({reason}); start one with 'ray start --head', or use "
+            "--ray local"
+        ) from error
+    try:
+        gpus = executor.gpus if executor.gpus is not None else float(ray.cluster_resources().get("GPU", 0) > 0)
+        remote = ray.remote(_on_a_node).options(num_cpus=1, num_gpus=gpus, max_retries=max(executor.retries, 3))
+        pending, running = deque(jobs), dict[Any, J]()
+        while pending or running:
+            while pending and len(running) < 1000:  # Ray queues them; a bound keeps its tables small
+                job = pending.popleft()
+                running[remote.remote(function, job, executor.timeout)] = job
+            finished, _ = ray.wait(list(running), num_returns=1)
+            for reference in finished:
+                job = running.pop(reference)
+                try:
+                    failure, result = ray.get(reference)
+                    yield job, failure if failure is not None else result
+                except ray.exceptions.RayError as error:
+                    yield job, _lost(f"Ray lost it every time it was tried ({type(error).__name__})")
+    finally:
+        ray.shutdown()  # cancels what this driver still had in flight
+
+
+def _on_a_node(function: Callable[[J], R], job: J, timeout: float | None) -> tuple[Exception | None, Any]:
+    torch.set_num_threads(1)
+    return _attempt(function, job, timeout)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,15 +22,15 @@ import torch
 
 from wsnas.calibration import calibrate
 from wsnas.devices import choose_device, place
-from wsnas.errors import Diverged, WsnasError
-from wsnas.executor import run_jobs
+from wsnas.errors import Diverged, Lost, WsnasError
+from wsnas.executor import Executor, run_jobs
 from wsnas.images import Splits
 from wsnas.metrics import Interval, correlation
 from wsnas.randomness import torch_seeded
 from wsnas.runs import Run, environment
 from wsnas.space import Recipe, SearchSpace, load_space
 from wsnas.table import Column, Table, import_home
-from wsnas.training import Report, train
+from wsnas.training import Report, stop_between_steps, train
 
 
 def standalone_part(recipe: Recipe) -> dict[str, Any]:
@@ -39,13 +41,14 @@ def standalone_part(recipe: Recipe) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Trained:
-    """One stand-alone training. Accuracies in percent; ``half_valid`` after half of the epochs."""
+    """One stand-alone training. Accuracies in percent, or perplexities; ``half_valid`` after half of the epochs."""
 
     valid: float
     test: float
     half_valid: float
     seconds: float
-    status: str = "ok"  # or "diverged"
+    curve: tuple[float, ...] = ()  # mean training loss of each epoch, nats
+    status: str = "ok"  # or "diverged", "timeout", "crash"
 
 
 def train_architecture(
@@ -74,12 +77,13 @@ def train_architecture(
     training = recipe.standalone
     started = time.perf_counter()
     half = math.nan
+    curve: list[float] = []
 
-    def on_epoch(done: int) -> None:
+    def on_epoch(line: Mapping[str, float]) -> None:
         nonlocal half
-        if done == training.epochs // 2:
+        curve.append(line["loss"])
+        if line["epoch"] == training.epochs // 2:
             half, _ = splits.valid.score(network, arch, recipe.evaluation_batch)
-            network.train()
             if run is not None:
                 run.record("half", "valid", {"accuracy": half})
 
@@ -112,7 +116,9 @@ def train_architecture(
         images = recipe.calibration_batch * recipe.calibration_steps
         calibrate(network, arch, (x for x, _ in splits.train.ordered(recipe.calibration_batch, images)))
     valid, test = (part.score(network, arch, recipe.evaluation_batch)[0] for part in (splits.valid, splits.test))
-    trained = Trained(valid, test, half, seconds=time.perf_counter() - started)
+    if run is not None:
+        curve = [line["loss"] for line in run.metrics()]  # those of earlier sittings, too
+    trained = Trained(valid, test, half, time.perf_counter() - started, tuple(curve))
     if run is not None:
         run.record("training", space.encode(arch), asdict(trained))
     return trained
@@ -130,7 +136,7 @@ def _train_job(job: tuple[str, Recipe, str, int]) -> Trained:
     try:
         return train_architecture(load_space(name), arch, recipe, seed=seed, splits=splits)
     except Diverged:
-        return Trained(math.nan, math.nan, math.nan, math.nan, "diverged")
+        return Trained(math.nan, math.nan, math.nan, math.nan, status="diverged")
 
 
 def train_many(
@@ -140,58 +146,98 @@ def train_many(
     recipe: Recipe | None = None,
     *,
     seeds: Iterable[int] = (0, 1, 2),
-    workers: int | None = None,
+    executor: Executor | None = None,
+    dedupe: bool = True,
+    known: Table | None = None,
+    retry_failed: bool = False,
     report: Report | None = None,
 ) -> Table:
     """Trains every architecture with every seed into the run ``out`` and returns the table.
 
-    Architectures of one ``training_key`` are the same function: the first of them is trained, for all.
-    Rows are committed as they come; a second call trains only what is missing.
+    With ``dedupe``, architectures of one ``training_key`` are the same function: the first of them is
+    trained, for all. Rows are committed as they come; a second call trains only what is missing. What
+    ``known`` (a table of the same recipe) holds is taken over. A training that diverged, crashed or took too
+    long is a row with that status, and trained again with ``retry_failed``.
     """
     recipe = space.recipes["micro"] if recipe is None else recipe
     seeds = tuple(seeds)
-    run = Run.open(
-        out, {"kind": "ground truth", "space": space.name, "recipe": standalone_part(recipe)}, recipe.to_json()
-    )
+    identity = {"kind": "ground truth", "space": space.name, "recipe": standalone_part(recipe)}
+    run = Run.open(out, identity, recipe.to_json())
     first: dict[str, str] = {}  # training key -> the architecture that is trained for it
     for arch in archs:
-        first.setdefault(space.training_key(arch), space.encode(arch))
+        first.setdefault(space.training_key(arch) if dedupe else space.encode(arch), space.encode(arch))
     with run.writing():
+        if known is not None:
+            _take_over(space, known, run, recipe, seeds, dedupe)
         rows = run.records("training")
         wanted = {(arch, seed): f"{key}@{seed}" for key, arch in first.items() for seed in seeds}
-        jobs = [(space.name, recipe, *job) for job, name in wanted.items() if name not in rows]
-        done = len(wanted) - len(jobs)
-        for (_, _, arch, seed), result in run_jobs(_train_job, jobs, workers):
-            if isinstance(result, WsnasError):
+        have = {name for name, row in rows.items() if row["status"] == "ok" or not retry_failed}
+        jobs = [(space.name, recipe, *job) for job, name in wanted.items() if name not in have]
+        done, failed = len(wanted) - len(jobs), 0
+        for (_, _, arch, seed), result in run_jobs(_train_job, jobs, executor):
+            if isinstance(result, WsnasError) and not isinstance(result, Lost):
                 raise result
             row: dict[str, Any] = {"arch": arch}
             if isinstance(result, BaseException):
-                run.record("training", wanted[arch, seed], row | {"error": repr(result)}, "failed")
+                status = "timeout" if isinstance(result, TimeoutError) else "crash"
+                run.record("training", wanted[arch, seed], row | {"error": repr(result)}, status)
             else:
+                status = result.status
                 row |= {name: None if value != value else value for name, value in asdict(result).items()}
-                run.record("training", wanted[arch, seed], row, result.status)
-            done += 1
+                run.record("training", wanted[arch, seed], row, status)
+            done, failed = done + 1, failed + (status != "ok")
             if report is not None:
-                report(done, len(wanted), "trainings")
-    return table_of(space, archs, run, recipe, seeds)
+                report(done, len(wanted), f"trainings, {failed} failed" if failed else "trainings")
+    return table_of(space, archs, run, recipe, seeds, dedupe)
 
 
-def table_of(space: SearchSpace[Any], archs: Sequence[Any], run: Run, recipe: Recipe, seeds: Sequence[int]) -> Table:
+def _take_over(
+    space: SearchSpace[Any], known: Table, run: Run, recipe: Recipe, seeds: Sequence[int], dedupe: bool
+) -> None:
+    """Copies a table's trainings into the run's records, where they are of its recipe."""
+    if known.about.get("recipe") != _recipe_text(recipe):
+        raise WsnasError(f"the known table of {space.name} is of another recipe: its rows cannot stand for this one's")
+    rows, added = run.records("training"), dict[str, dict[str, Any]]()
+    names = {field: _column(recipe, field, 0) for field in ("valid", "test", "half_valid")}
+    for i, text in enumerate(known.archs):
+        key = space.training_key(space.decode(text)) if dedupe else text
+        for seed in seeds:
+            columns = {field: known.columns.get(column._replace(seed=seed)) for field, column in names.items()}
+            values = {f: None if c is None or np.isnan(c[i]) else round(float(c[i]), 6) for f, c in columns.items()}
+            if f"{key}@{seed}" not in rows and values["valid"] is not None and values["test"] is not None:
+                added.setdefault(f"{key}@{seed}", {"arch": text, **values, "seconds": None, "curve": []})
+    run.record_all("training", added)
+
+
+def _column(recipe: Recipe, field: str, seed: int) -> Column:
+    epochs = recipe.standalone.epochs
+    return Column(recipe.dataset, field.removeprefix("half_"), epochs // 2 if "half" in field else epochs, seed)
+
+
+def _recipe_text(recipe: Recipe) -> str:
+    return json.dumps(standalone_part(recipe), sort_keys=True)
+
+
+def table_of(
+    space: SearchSpace[Any],
+    archs: Sequence[Any],
+    run: Run,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    dedupe: bool = True,
+) -> Table:
     """The ground-truth table of the trainings that a run holds; what is missing or failed is NaN."""
     rows = run.records("training")
-    names = [space.training_key(arch) for arch in archs]
-    epochs = recipe.standalone.epochs
+    names = [space.training_key(arch) if dedupe else space.encode(arch) for arch in archs]
+    used = {f"{name}@{seed}": rows.get(f"{name}@{seed}", {"status": "missing"}) for name in names for seed in seeds}
     columns: dict[Column, Any] = {}
     for seed in seeds:
-        found = [rows.get(f"{name}@{seed}", {}) for name in names]
-        for field, split, budget in (
-            ("valid", "valid", epochs),
-            ("test", "test", epochs),
-            ("half_valid", "valid", epochs // 2),
-        ):
-            values = [np.nan if row.get(field) is None else row[field] for row in found]
-            columns[Column(recipe.dataset, split, budget, seed)] = np.array(values, dtype=np.float64)
-    failed = np.array([any(rows.get(f"{n}@{s}", {}).get("status", "ok") != "ok" for s in seeds) for n in names])
+        for field in ("valid", "test", "half_valid")[: 3 if recipe.standalone.epochs > 1 else 2]:
+            found = [used[f"{name}@{seed}"].get(field) for name in names]
+            columns[_column(recipe, field, seed)] = np.array([np.nan if v is None else v for v in found], np.float64)
+    failed = np.array([any(used[f"{name}@{seed}"]["status"] != "ok" for seed in seeds) for name in names])
+    statuses = Counter(row["status"] for row in used.values())
+    seconds = [row["seconds"] for row in used.values() if row.get("seconds")]
     return Table(
         space.name,
         tuple(space.encode(arch) for arch in archs),
@@ -199,14 +245,69 @@ def table_of(space: SearchSpace[Any], archs: Sequence[Any], run: Run, recipe: Re
         np.array([space.parameters(arch, recipe) for arch in archs], dtype=np.int64),
         np.array([2e-6 * space.macs(arch, recipe) for arch in archs], dtype=np.float64),
         failed,
-        {
+        about={
             "source": "trained by wsnas",
-            "recipe": json.dumps(standalone_part(recipe), sort_keys=True),
+            "metric": space.metric,
+            "recipe": _recipe_text(recipe),
             "seeds": ", ".join(map(str, seeds)),
-            "trainings": f"{len(rows)}, one a training key and seed",
+            "trainings": f"{len(used)}, {'one a training key and seed' if dedupe else 'one an architecture and seed'}",
+            "status": ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())),
+            "seconds": f"{sum(seconds):.0f} in all of {len(seconds)} trainings, median {np.median(seconds or [0]):.2f}",
             "environment": json.dumps(environment(), sort_keys=True),
         },
     )
+
+
+def measure_latencies(
+    space: SearchSpace[Any],
+    table: Table,
+    out: Path,
+    recipe: Recipe,
+    *,
+    device: str | None = None,
+    report: Report | None = None,
+) -> Table:
+    """The table with each network's latency: the median time of a forward pass in eval mode, one after another.
+
+    Milliseconds a batch of 32 (images, or whatever the space's data are), on one CPU thread or on the GPU. Rows
+    are committed as they come; what another device measured is measured again.
+    """
+    chosen = choose_device(device)
+    splits = splits_once(space.name, recipe, chosen)
+    where = f"{environment()['gpu'] if chosen.type == 'cuda' else environment()['processor'] + ', one thread'}"
+    run, kind = Run.read(out), f"latency {where}"
+    x, _ = next(splits.valid.ordered(32, 32))
+    found = {name: row["milliseconds"] for name, row in run.records(kind).items()}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with run.writing(), stop_between_steps() as stopping:
+            for done, name in enumerate(table.archs, start=1):
+                if name not in found:
+                    with torch_seeded(0, "init"):
+                        network = place(space.network(space.decode(name), recipe), chosen)
+                    found[name] = _milliseconds(network.eval(), x)
+                    run.record(kind, name, {"milliseconds": found[name]})
+                if report is not None:
+                    report(done, len(table), "networks")
+                if stopping():
+                    raise KeyboardInterrupt
+    finally:
+        torch.set_num_threads(threads)
+    about = {**table.about, "latency": f"milliseconds a forward pass of 32, median of 9, {where}"}
+    return replace(table, latency=np.array([found[name] for name in table.archs]), about=about)
+
+
+@torch.inference_mode()
+def _milliseconds(network: torch.nn.Module, x: torch.Tensor) -> float:
+    times = []
+    for _ in range(12):
+        started = time.perf_counter()
+        network(x)
+        if x.device.type == "cuda":
+            torch.cuda.synchronize(x.device)
+        times.append(1e3 * (time.perf_counter() - started))
+    return statistics.median(times[3:])  # the first ones warm caches up
 
 
 def load_ground_truth(space: SearchSpace[Any], dataset: str | None = None, table: Path | str | None = None) -> Table:
@@ -217,6 +318,8 @@ def load_ground_truth(space: SearchSpace[Any], dataset: str | None = None, table
     """
     if table is not None:
         path = Path(table)
+        if path.is_dir() and (path / "table.parquet").exists():
+            path = path / "table.parquet"  # a published benchmark
         found = Table.load(path) if path.suffix == ".parquet" else space.import_table(path)
         if found.space != space.name:
             raise WsnasError(f"{path} is a table of {found.space}, not of {space.name}")

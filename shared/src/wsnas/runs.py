@@ -62,7 +62,7 @@ class Run:
             "identity": identity,
             "recipe": recipe,
             "environment": environment(),
-            "command": " ".join(sys.argv),
+            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         }
         atomic_write(path / "run.json", json.dumps(described, indent=1).encode())
         return Run(path, identity, recipe)
@@ -183,6 +183,12 @@ class Run:
             database.execute(
                 "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", (kind, key, status, json.dumps(data))
             )
+
+    def record_all(self, kind: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        """Commits many rows of one kind, key -> data, at once."""
+        with self._database() as database:
+            values = [(kind, key, "ok", json.dumps(data)) for key, data in rows.items()]
+            database.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", values)
 
     def records(self, kind: str) -> dict[str, dict[str, Any]]:
         """Key -> row of one kind, with its ``status``; empty where there are none."""

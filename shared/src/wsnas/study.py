@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 import numpy as np
 
-from wsnas.cli import recipe_options
+from wsnas.cli import executor_options, recipe_options
 from wsnas.devices import choose_device
 from wsnas.errors import WsnasError
 from wsnas.evaluation import evaluate
-from wsnas.executor import run_jobs
+from wsnas.executor import Executor, run_jobs
 from wsnas.files import atomic_write
 from wsnas.ground_truth import splits_once
 from wsnas.runs import environment
@@ -46,10 +46,9 @@ def study_options(command: F) -> F:
         click.option("--seeds", type=click.IntRange(1), help="Supernets a setting. Default: 3."),
         click.option("--table", type=click.Path(), help="Ground truth, in place of the shipped or imported table."),
         click.option("--resume/--fresh", default=True, show_default=True, help="Use what earlier runs left, or not."),
-        click.option("--workers", type=click.IntRange(0), help="Processes. Default: one a GPU or CPU core."),
         click.option("--out", type=click.Path(path_type=Path), help="Default: runs/study-NAME-SCALE."),
     )
-    command = recipe_options(command)
+    command = recipe_options(executor_options(command))
     for option in reversed(options):
         command = option(command)
     return command
@@ -89,12 +88,12 @@ def supernet_scores(job: SupernetJob) -> dict[str, float]:
     return evaluate(supernet, job.evaluate)
 
 
-def all_scores(jobs: Sequence[SupernetJob], workers: int | None, report: Report) -> list[dict[str, float]]:
+def all_scores(jobs: Sequence[SupernetJob], executor: Executor, report: Report) -> list[dict[str, float]]:
     """The scores of every job, in the jobs' order. A job that fails raises once the others are done."""
     results: dict[int, dict[str, float]] = {}
     position = {id(job): i for i, job in enumerate(jobs)}
     failed: list[BaseException] = []
-    for job, result in run_jobs(supernet_scores, jobs, workers):
+    for job, result in run_jobs(supernet_scores, jobs, executor):
         if isinstance(result, BaseException):
             failed.append(result)
         else:

@@ -43,7 +43,7 @@ class Column(NamedTuple):
 
     @staticmethod
     def parse(text: str) -> Column:
-        dataset, split, epochs, seed = text.split("/")
+        dataset, split, epochs, seed = text.rsplit("/", 3)  # a data set may be a path
         return Column(dataset, split, int(epochs), None if seed == "mean" else int(seed))
 
 
@@ -58,9 +58,11 @@ class Table:
     flops: Floats | None = None  # in millions, as the publisher counts them
     failed: NDArray[np.bool_] | None = None  # a training that ended in chance accuracy, NaN or a crash
     about: Mapping[str, str] = field(default_factory=dict)  # provenance: source, recipe, command ...
+    latency: Floats | None = None  # milliseconds; ``about["latency"]`` says of what
 
     def __post_init__(self) -> None:
-        for name, values in [*self.columns.items(), ("parameters", self.parameters), ("flops", self.flops)]:
+        single = {name: getattr(self, name) for name in ("parameters", "flops", "latency", "failed")}
+        for name, values in [*self.columns.items(), *single.items()]:
             if values is not None and len(values) != len(self.archs):
                 raise WsnasError(
                     f"ground-truth column {name} has {len(values)} rows for {len(self.archs)} architectures"
@@ -119,6 +121,7 @@ class Table:
             None if self.flops is None else self.flops[rows],
             None if self.failed is None else self.failed[rows],
             self.about,
+            None if self.latency is None else self.latency[rows],
         )
 
     def sample(self, count: int, rng: np.random.Generator | int = 0) -> list[str]:
@@ -138,6 +141,8 @@ class Table:
             columns["parameters"] = pa.array(self.parameters, pa.int64())
         if self.flops is not None:
             columns["flops"] = pa.array(self.flops.astype(np.float32), pa.float32())
+        if self.latency is not None:
+            columns["latency"] = pa.array(self.latency.astype(np.float32), pa.float32())
         if self.failed is not None:
             columns["failed"] = pa.array(self.failed, pa.bool_())
         about = json.dumps({"space": self.space, "about": dict(self.about)}, sort_keys=True)
@@ -145,6 +150,20 @@ class Table:
         buffer = io.BytesIO()
         pq.write_table(stored, buffer, compression="zstd", compression_level=19)
         atomic_write(path, buffer.getvalue())
+
+    def save_csv(self, path: Path) -> None:
+        """Writes what ``read_csv`` reads, atomically; an empty field is "not measured"."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        single = {name: getattr(self, name) for name in ("parameters", "flops", "latency", "failed")}
+        columns = {name: values for name, values in single.items() if values is not None}
+        for (dataset, split, epochs, seed), values in self.columns.items():
+            columns[f"{dataset}_{split}_{epochs}{'' if seed is None else f'_{seed}'}"] = values
+        writer.writerow(["architecture", *columns])
+        for i, arch in enumerate(self.archs):
+            row = [np.float32(v[i]) if v.dtype.kind == "f" else v[i] for v in columns.values()]
+            writer.writerow([arch, *("" if value != value else value for value in row)])
+        atomic_write(path, text.getvalue().encode())
 
     @staticmethod
     def load(path: Path) -> Table:
@@ -155,7 +174,7 @@ class Table:
         try:
             stored = pq.read_table(path)
             described = json.loads((stored.schema.metadata or {})[b"wsnas"])
-            names = [name for name in stored.column_names if name.count("/") == 3]
+            names = [name for name in stored.column_names if name.count("/") >= 3]
             arrays = {name: stored[name].to_numpy() for name in stored.column_names if name != "arch"}
             return Table(
                 described["space"],
@@ -165,6 +184,7 @@ class Table:
                 arrays["flops"].astype(np.float64) if "flops" in arrays else None,
                 arrays.get("failed"),
                 described["about"],
+                arrays["latency"].astype(np.float64) if "latency" in arrays else None,
             )
         except FileNotFoundError as error:
             raise WsnasError(f"there is no ground-truth table {path}; make one with 'wsnas table import'") from error
@@ -174,14 +194,14 @@ class Table:
             ) from error
 
 
-_CSV_COLUMN = re.compile(r"(?P<dataset>[A-Za-z0-9-]+)_(?P<split>valid|test)_(?P<epochs>\d+)(?:_(?P<seed>\d+))?")
+_CSV_COLUMN = re.compile(r"(?P<dataset>.+)_(?P<split>valid|test)_(?P<epochs>\d+)(?:_(?P<seed>\d+))?")
 
 
 def read_csv(path: Path, space: str) -> Table:
     """A table from CSV (``.csv`` or ``.csv.gz``): a column ``architecture`` (or ``arch``), and columns
     ``DATASET_valid_EPOCHS`` / ``DATASET_test_EPOCHS`` with an optional ``_SEED``; ``parameters``
-    (or ``DATASET_parameters``) and ``flops`` are read when there. An empty field is "not measured".
-    The architectures are left as they are written; the space checks them.
+    (or ``DATASET_parameters``), ``flops``, ``latency`` and ``failed`` are read when there. An empty field is "not
+    measured". The architectures are left as they are written; the space checks them.
     """
     try:
         content = path.read_bytes()
@@ -217,7 +237,8 @@ def read_csv(path: Path, space: str) -> Table:
         for i, m in measured.items()
     }
     counts = next((i for i, name in enumerate(header) if name.split("_")[-1] == "parameters"), None)
-    flops = header.index("flops") if "flops" in header else None
+    single = {name: values(header.index(name)) for name in ("flops", "latency") if name in header}
+    failed = [row[header.index("failed")] == "True" for row in body] if "failed" in header else None
     parameters = None if counts is None else np.nan_to_num(values(counts), nan=-1).astype(np.int64)
     archs = tuple(row[key] for row in body)
     if len(set(archs)) != len(archs):
@@ -228,8 +249,10 @@ def read_csv(path: Path, space: str) -> Table:
         archs,
         columns,
         parameters,
-        None if flops is None else values(flops),
-        about={"source": path.name},
+        single.get("flops"),
+        None if failed is None else np.array(failed),
+        {"source": path.name},
+        single.get("latency"),
     )
 
 

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from itertools import accumulate
 from typing import Any
@@ -86,7 +86,7 @@ def train(
     captured: bool = False,
     checkpoint_seconds: float = 30.0,
     validate: Callable[[], float] | None = None,
-    on_epoch: Callable[[int], None] | None = None,
+    on_epoch: Callable[[Mapping[str, float]], None] | None = None,
     report: Report | None = None,
 ) -> None:
     """Trains ``model`` in place, from the run's checkpoint on when it has one.
@@ -99,8 +99,8 @@ def train(
     trains. ``amp``: bfloat16 autocast, by default on CUDA only: a CPU with bfloat16 instructions gains, too
     (benchmarks/supernet_step.py), but its results would then depend on the processor. ``captured``: forward
     and backward as one CUDA graph; only where every step trains the same single path. ``validate()``: the
-    cross-entropy that ``Training.patience`` watches; the best weights by it are the result. ``on_epoch(epochs
-    done)`` may look at the model between epochs; both may leave it in eval mode.
+    cross-entropy that ``Training.patience`` watches; the best weights by it are the result. ``on_epoch(line
+    of metrics)`` may look at the model between epochs; both may leave it in eval mode.
     Under ``torchrun`` every rank takes its share of the batch and of the same paths; gradients are averaged.
     Raises Diverged on a loss or weights that are not finite (the last checkpoint is from before), KeyboardInterrupt
     after saving a checkpoint. Where the weights were averaged, batch norm must be calibrated afterwards.
@@ -235,7 +235,7 @@ def train(
                     if step == total and (average or best):
                         torch._foreach_copy_(values, best or average)
                     if on_epoch is not None:
-                        on_epoch(epoch + 1)
+                        on_epoch(line)
                     model.train()
                 if stopping() or step == total or time.monotonic() - saved_at > checkpoint_seconds:
                     save()

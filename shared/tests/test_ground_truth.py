@@ -1,0 +1,141 @@
+"""Many trainings: what is recorded, what is counted, what is published, and how it is read back."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from toy_space import ALL, MICRO, TOY
+
+from wsnas import load_ground_truth
+from wsnas.benchmark import load_curves, publish
+from wsnas.cli import main
+from wsnas.errors import WsnasError
+from wsnas.executor import Executor
+from wsnas.ground_truth import measure_latencies, train_architecture, train_many
+from wsnas.runs import Run
+from wsnas.table import Table, read_csv
+
+HERE = Executor(workers=0)
+SOME = ALL[:4]
+
+
+@pytest.fixture
+def trained(toy_installed: Path, tmp_path: Path) -> tuple[Table, Path]:
+    out = tmp_path / "truth"
+    table = train_many(TOY, SOME, out, seeds=(0, 1), executor=HERE)
+    return measure_latencies(TOY, table, out, MICRO), out
+
+
+def test_rows_are_single_trainings(trained: tuple[Table, Path]) -> None:
+    table, _ = trained
+    for seed in (0, 1):
+        alone = train_architecture(TOY, SOME[2], seed=seed)
+        row = {c.split + str(c.epochs): values[2] for c, values in table.columns.items() if c.seed == seed}
+        assert row == {"valid2": alone.valid, "test2": alone.test, "valid1": alone.half_valid}
+        assert len(alone.curve) == 2
+
+
+def test_a_published_benchmark_is_read_back(trained: tuple[Table, Path]) -> None:
+    """Parquet and CSV hold the same numbers; curves are those of the trainings; the card says how it was made."""
+    table, out = trained
+    said = publish(TOY, table, out)
+    assert said[0].startswith("4 architectures, 2 seeds, 0 with a failed or missing training (trainings: 8 ok)")
+    for found in (
+        Table.load(out / "table.parquet"),
+        read_csv(out / "table.csv", "toy"),
+        load_ground_truth(TOY, table=out),
+    ):
+        assert found.archs == table.archs
+        assert found.columns.keys() == table.columns.keys()
+        for column, values in table.columns.items():
+            np.testing.assert_array_equal(found.columns[column], values.astype(np.float32))
+        for name in ("parameters", "flops", "latency", "failed"):
+            np.testing.assert_allclose(getattr(found, name), getattr(table, name), rtol=1e-6)
+    assert (table.latency > 0).all()
+    curves = load_curves(out / "curves.parquet")
+    assert curves.keys() == {(TOY.encode(arch), seed) for arch in SOME for seed in (0, 1)}
+    alone = train_architecture(TOY, SOME[1], seed=1)
+    assert curves[TOY.encode(SOME[1]), 1] == pytest.approx(alone.curve, rel=1e-6)
+    card = (out / "README.md").read_text()
+    for part in ("Ground truth of toy", "two seeds agree", '"epochs": 2', "latency", "8 ok", "load_ground_truth"):
+        assert part in card
+    with pytest.raises(WsnasError, match="README"):
+        load_curves(out / "README.md")
+
+
+def test_known_rows_are_not_trained(
+    trained: tuple[Table, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, _ = trained
+    calls: list[Any] = []
+    monkeypatch.setattr(
+        "wsnas.ground_truth.train_architecture", lambda *a, **k: calls.append(a) or pytest.fail("trained")
+    )
+    again = train_many(TOY, SOME, tmp_path / "run", seeds=(0, 1), executor=HERE, known=table)
+    for column, values in table.columns.items():
+        np.testing.assert_allclose(again.columns[column], values, atol=1e-6)
+    other = dataclasses.replace(MICRO, channels=5)
+    with pytest.raises(WsnasError, match="another recipe"):
+        train_many(TOY, SOME, tmp_path / "other", other, executor=HERE, known=table)
+
+
+def test_one_training_for_one_function(toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(TOY), "training_key", lambda self, arch: "all the same")
+    table = train_many(TOY, SOME, tmp_path / "once", seeds=(0,), executor=HERE)
+    assert len(Run.read(tmp_path / "once").records("training")) == 1
+    assert len(set(table.mean("toy", "test"))) == 1
+    train_many(TOY, SOME, tmp_path / "each", seeds=(0,), executor=HERE, dedupe=False)
+    assert len(Run.read(tmp_path / "each").records("training")) == 4
+
+
+def test_failures_are_rows_and_are_counted(
+    toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One diverges, one crashes, one takes too long; trained again only when asked to."""
+    real = train_architecture
+    broken = True
+
+    def sometimes(space: Any, arch: Any, recipe: Any, **options: Any) -> Any:
+        number = ALL.index(space.decode(arch))
+        if broken and number == 0:
+            recipe = dataclasses.replace(recipe, standalone=dataclasses.replace(recipe.standalone, lr=1e30))
+        if broken and number == 1:
+            raise RuntimeError("out of memory")
+        if broken and number == 2:
+            raise TimeoutError
+        return real(space, arch, recipe, **options)
+
+    monkeypatch.setattr("wsnas.ground_truth.train_architecture", sometimes)
+    out = tmp_path / "run"
+    table = train_many(TOY, SOME, out, seeds=(0,), executor=HERE)
+    statuses = {row["arch"]: row["status"] for row in Run.read(out).records("training").values()}
+    assert [statuses[TOY.encode(arch)] for arch in SOME] == ["diverged", "crash", "timeout", "ok"]
+    assert table.failed is not None
+    assert table.failed.tolist() == [True, True, True, False]
+    assert [math.isnan(value) for value in table.mean("toy", "test")] == [True, True, True, False]
+    assert (
+        "3 with a failed or missing training (trainings: 1 crash, 1 diverged, 1 ok, 1 timeout)"
+        in publish(TOY, table, out)[0]
+    )
+    broken = False
+    assert train_many(TOY, SOME, out, seeds=(0,), executor=HERE).failed.tolist() == [True, True, True, False]
+    mended = train_many(TOY, SOME, out, seeds=(0,), executor=HERE, retry_failed=True)
+    assert not mended.failed.any()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(("--ray", "auto", "--workers", "2"), "choose one"), (("--gpus-a-job", "0.5"), "--workers")],
+    ids=["both", "gpus without a cluster"],
+)
+def test_where_it_runs_is_chosen_once(toy_installed: Path, tmp_path: Path, options: tuple[str, ...], said: str) -> None:
+    done = CliRunner().invoke(main, ["ground-truth", "toy", "--sample", "2", "--out", str(tmp_path / "x"), *options])
+    assert done.exit_code == 2
+    assert said in done.output
+    assert not (tmp_path / "x").exists()

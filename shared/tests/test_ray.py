@@ -1,0 +1,71 @@
+"""Jobs on a real Ray cluster of two nodes on this machine, one of which is killed in the middle."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wsnas.errors import WsnasError
+from wsnas.executor import Executor, run_jobs
+
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # read on import: every node stays on 127.0.0.1
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+ray = pytest.importorskip("ray", reason="needs the extra wsnas[ray]")
+
+JOB = """(
+    __import__('time').sleep(1),
+    __import__('pathlib').Path({folder!r}, '{number}-' + __import__('uuid').uuid4().hex).write_text(
+        __import__('ray').get_runtime_context().get_node_id()
+    ),
+    {number} * {number},
+)[2]"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False},
+    )
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def test_a_lost_node_loses_nothing(cluster: Any, tmp_path: Path) -> None:
+    """Every job has its result; what had finished when the node was killed ran once."""
+    second = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
+    cluster.wait_for_nodes()
+    jobs = {JOB.format(folder=str(tmp_path), number=number): number for number in range(12)}
+    found: dict[int, Any] = {}
+    ran_before: set[int] = set()
+    for job, result in run_jobs(eval, jobs, Executor(ray=cluster.address)):
+        found[jobs[job]] = result
+        if second is not None and len({path.read_text() for path in tmp_path.iterdir()}) == 2:  # both have worked
+            cluster.remove_node(second, allow_graceful=False)
+            second = None
+            ran_before = set(found)
+    assert second is None, "the second node never worked"
+    assert found == {number: number * number for number in range(12)}
+    times = Counter(int(path.name.partition("-")[0]) for path in tmp_path.iterdir())
+    assert all(times[number] == 1 for number in ran_before)
+    assert max(times.values()) <= 2
+    assert sum(times.values()) <= 12 + 2  # one a node can be in flight, and one just finished
+
+
+def test_failures_and_a_missing_cluster(cluster: Any) -> None:
+    found = dict(
+        run_jobs(eval, ["1 / 0", "2", "__import__('time').sleep(60)"], Executor(ray=cluster.address, timeout=1))
+    )
+    assert isinstance(found["1 / 0"], ZeroDivisionError)
+    assert found["2"] == 2
+    assert isinstance(found["__import__('time').sleep(60)"], TimeoutError)
+    with pytest.raises(WsnasError, match="no Ray cluster answers"):
+        list(run_jobs(eval, ["1"], Executor(ray="127.0.0.1:1")))
