@@ -30,7 +30,7 @@ class LanguageModel(Protocol):
     """What scoring needs of a model: one pass that hands its hidden state on."""
 
     def carry(self, x: Tensor, path: Any, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
-        """x int64 [T, B], hidden [B, H] (None: zero) -> logits [T * B, words], the hidden state after x."""
+        """Words x int64 [T, B], hidden [B, H] (None: zero) -> logits [T * B, words], the hidden state after x."""
         ...
 
 

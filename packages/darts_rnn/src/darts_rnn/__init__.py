@@ -55,21 +55,26 @@ PAPER = RNNRecipe(
     calibration_steps=0,  # there is no batch norm
 )
 
+# The same space and loops on a text that ships with this package, for a laptop's CPU. With 500 words and 32 units
+# the cell, not the softmax, has most of the weights and takes most of the time.
 MICRO = RNNRecipe(
     dataset="tragedies",
-    supernet=Training(epochs=40, batch=40, lr=5.0, decay="fixed", momentum=0.0, clip=0.25, bptt=35),
-    standalone=Training(epochs=4, batch=40, lr=5.0, decay="fixed", momentum=0.0, clip=0.25, bptt=35),
+    supernet=Training(epochs=30, batch=64, lr=6.0, decay="linear-step", warmup=0.2, momentum=0.9, clip=0.25, bptt=16),
+    standalone=Training(epochs=2, batch=64, lr=6.0, decay="linear-step", warmup=0.2, momentum=0.9, clip=0.25, bptt=16),
     calibration_batch=0,
     calibration_steps=0,
-    units=48,
+    evaluation_batch=1600,
+    train_images=64_000,
+    units=32,
     vocabulary=500,
-    dropout=0.0,
+    dropout=0.0,  # two epochs do not overfit
     dropout_hidden=0.0,
     dropout_input=0.0,
     dropout_embedding=0.0,
     dropout_words=0.0,
     slowness=0.0,
-    test_streams=10,
+    valid_streams=40,  # quicker than 10 and 1
+    test_streams=40,
 )
 
 

@@ -208,7 +208,6 @@ class Unrolled(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, hidden, w0, mask = ctx.saved_tensors
         matrices, trace = ctx.matrices, ctx.trace
-        ctx.matrices = ctx.trace = None  # a large part of a step's memory; there is no second backward
         t, b, h = x.shape
         lean = w0.dtype != x.dtype
         order, groups = plan(ctx.arch)
@@ -216,7 +215,7 @@ class Unrolled(torch.autograd.Function):
         parents = [trace.s0 if group.parent < 0 else trace.states[:, :, group.parent] for group in groups]
 
         def slopes(g: Tensor, parent: Tensor, runs: tuple[tuple[str, int, int], ...]) -> tuple[Tensor, Tensor]:
-            """d state / d (gate, candidate before their functions) [T, B, 2, k, H], and d state / d parent."""
+            """The state's slope by (gate, candidate) before their functions [T, B, 2, k, H], and by its parent."""
             c, f = g[:, :, 0], g[:, :, 1]
             rest = 1 - c
             found = torch.empty_like(g)
@@ -316,7 +315,7 @@ class Network(nn.Module):
         self._entered = (-1.0, self.hidden)
 
     def _cell(self, x: Tensor, hidden: Tensor, mask: Tensor | None, path: Architecture | None) -> Tensor:
-        """x [T, B, H], hidden [B, H] -> the cell's outputs [T, B, H]. Under autocast its products are bfloat16."""
+        """From x [T, B, H] and hidden [B, H] the cell's outputs [T, B, H]; under autocast its products are bfloat16."""
         arch = path if self.arch is None else self.arch
         assert arch is not None, "a supernet needs the path to take"
         if not torch.is_grad_enabled():
@@ -327,7 +326,7 @@ class Network(nn.Module):
         return out
 
     def carry(self, x: Tensor, path: Architecture | None, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
-        """x [T, B], hidden [B, H] or None for zeros -> logits [T * B, words], the hidden state after x [B, H]."""
+        """Words x [T, B], hidden [B, H] or None for zeros -> logits [T * B, words], the hidden state after x [B, H]."""
         embedded = self.embedding(x)
         hidden = embedded.new_zeros(embedded.shape[1:]) if hidden is None else hidden
         out = self._cell(embedded, hidden, None, path)
