@@ -86,6 +86,7 @@ RECIPE_OPTIONS = (
     click.option("--channels", type=click.IntRange(1), help="Width of the skeleton."),
     click.option("--cells", type=click.IntRange(1), help="Cells a stage."),
     click.option("--units", type=click.IntRange(1), help="Width of a recurrent network."),
+    click.option("--vocabulary", type=click.IntRange(3), help="Words of a text that are kept, the most frequent."),
     click.option("--epochs", type=click.IntRange(1)),
     click.option("--batch", type=click.IntRange(1), help="Images (text: sequences) a step."),
     click.option("--lr", type=click.FloatRange(0, min_open=True), help="Initial learning rate."),
