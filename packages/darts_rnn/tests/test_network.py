@@ -52,7 +52,7 @@ def network(recipe: RNNRecipe = SMALL, words: int = 30, arch: Architecture | Non
         return Network(recipe, words, arch)
 
 
-def text(words: int = 30, train: int = 3000, other: int = 600) -> Splits:
+def text(words: int = 30, train: int = 1000, other: int = 600) -> Splits:
     """Words in a noisy cycle: something a small network learns."""
     rng = np.random.default_rng(0)
     parts = []
@@ -190,10 +190,11 @@ def test_published_parameter_count() -> None:
 
 
 def test_multiply_adds_of_a_token() -> None:
-    """By torch's counter, two operations each, of a forward pass over T x B tokens."""
-    model = network(arch=DARTS)
+    """By torch's counter, two operations each: T x B tokens through the cell as it is written down, and the decoder."""
+    model = network()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.zeros(7, 3, dtype=torch.int64))
+        out = by_hand(torch.zeros(7, 3, 6), torch.zeros(3, 6), model.w0, model.nodes, None, DARTS)
+        torch.nn.functional.linear(out.flatten(0, 1), model.embedding.weight, model.bias)
     recipe = dataclasses.replace(SMALL, dataset="ptb")
     assert counter.get_total_flops() == 2 * 7 * 3 * SPACE.macs(DARTS, recipe)
 
@@ -279,7 +280,7 @@ def test_each_dropout_keeps_the_mean(name: str) -> None:
     x, y = next(text().train.epoch(TRAINING, 0, 0))
     expected = loss_of(plain, x, y).item()
     with torch_seeded(0, "many"):
-        found = [model.training_loss(x, y, DARTS, TRAINING, 0.0).item() for _ in range(200)]
+        found = [model.training_loss(x, y, DARTS, TRAINING, 0.0).item() for _ in range(100)]
     assert np.std(found) > 0
     assert np.mean(found) == pytest.approx(expected, abs=0.02)
     assert loss_of(model, x, y).item() == loss_of(model, x, y).item()  # the generator decides it
@@ -338,7 +339,7 @@ def test_supernet_goes_on_after_a_kill(tmp_path: Path, sampler: Any) -> None:
         pass
 
     def kill(done: int, total: int, note: str) -> None:
-        if done in (17, 100):
+        if done in (9, 33):
             raise Killed
 
     for _ in range(2):
@@ -360,12 +361,12 @@ def test_supernet_goes_on_after_a_kill(tmp_path: Path, sampler: Any) -> None:
 
 
 def test_averaging_starts_by_the_rule_and_survives_kills(tmp_path: Path) -> None:
-    """Merity et al. (2018): once validation is worse than the best of all but the last ``patience`` epochs.
+    """Merity et al. (2018): once validation is worse than the best of all but the ``patience`` epochs before it.
 
     Killed before, at and after the switch: the same weights and the same validations.
     """
     training = dataclasses.replace(TRAINING, epochs=8, patience=2)
-    losses = [3.0, 2.0, 1.5, 1.6, 1.8, 1.7, 1.2, 1.3]  # made up; the fifth is worse than the best of the first three
+    losses = [3.0, 2.0, 1.5, 1.6, 1.8, 1.7, 1.2, 1.3]  # made up; the sixth is worse than the best of the first three
     splits = text(train=400)
 
     def run(out: Path | None, kills: tuple[int, ...]) -> tuple[Network, dict[str, Any]]:
@@ -400,7 +401,7 @@ def test_averaging_starts_by_the_rule_and_survives_kills(tmp_path: Path) -> None
         return model, state
 
     steps = [splits.train.steps(training, 0, epoch) for epoch in range(8)]
-    switch = sum(steps[:5])
+    switch = sum(steps[:6])
     whole, state = run(tmp_path / "whole", ())
     assert state["average_from"] == switch
     assert state["validations"] == losses
@@ -416,14 +417,14 @@ def test_averaging_starts_by_the_rule_and_survives_kills(tmp_path: Path) -> None
 
 def test_a_small_network_learns(tmp_path: Path) -> None:
     """The noisy cycle is learned far beyond its words' frequencies; the supernet's submodels, too."""
-    training = dataclasses.replace(TRAINING, epochs=6, lr=4.0, momentum=0.9)
-    recipe = dataclasses.replace(DROPPING, units=16, standalone=training, supernet=training, dropout=0.0)
-    splits = text(train=4000)
+    training = dataclasses.replace(TRAINING, epochs=2, batch=8, lr=1.0, momentum=0.9, clip=1.0)
+    recipe = dataclasses.replace(SMALL, units=16, standalone=training, supernet=training)
+    splits = text(train=6000)
     found = train_architecture(SPACE, DARTS, recipe, device="cpu", splits=splits)
-    assert found.test < 6  # 30 by guessing, about 1.5 at best
+    assert found.test < 5  # 30 by guessing, about 1.4 at best
     supernet = train_supernet(SPACE, recipe, out=tmp_path / "net", device="cpu", splits=splits)
     scores = [splits.valid.score(supernet.model, sample(numpy_rng(0, i)), 100)[0] for i in range(5)]
-    assert max(scores) < 15
+    assert np.median(scores) < 10
 
 
 def test_supernet_is_loaded_again(tmp_path: Path) -> None:

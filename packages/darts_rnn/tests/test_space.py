@@ -107,8 +107,7 @@ def test_notation_goes_there_and_back(one: Architecture) -> None:
     ],
 )
 def test_what_is_no_architecture_is_refused(text: str, why: str) -> None:
-    with warnings.catch_warnings(), pytest.raises(WsnasError, match=why) as refusal:
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(action="error"), pytest.raises(WsnasError, match=why) as refusal:
         decode(text)
     assert len(str(refusal.value)) < 600
 
