@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
+import sys
 import zipfile
 from pathlib import Path
 
@@ -121,6 +122,8 @@ def test_penn_treebank_has_its_known_numbers(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_missing_penn_treebank_says_where_to_put_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WSNAS_DATA", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "torchtext", None)  # as where it is not installed
+    monkeypatch.setitem(sys.modules, "torchtext.datasets", None)
     with pytest.raises(WsnasError, match=r"put ptb\.train\.txt, ptb\.valid\.txt and ptb\.test\.txt into"):
         load_text("ptb")
     three(tmp_path / "ptb", "ptb.{}.txt")

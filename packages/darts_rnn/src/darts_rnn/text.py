@@ -4,8 +4,10 @@
 data set            train / valid / test
 ==================  ==================================================================================
 ptb                 Penn Treebank as Mikolov prepared it: ``ptb.{train,valid,test}.txt`` in
-                    ``$WSNAS_DATA/ptb`` (or ``ptb.zip`` there), checked against their md5;
-                    929,589 / 73,760 / 82,430 tokens, 10,000 words
+                    ``$WSNAS_DATA/ptb`` (or ``ptb.zip`` there), checked against their md5; where
+                    they are not, torchtext, if it is installed, downloads them into
+                    ``$WSNAS_DATA/datasets/PennTreebank``; 929,589 / 73,760 / 82,430 tokens,
+                    10,000 words
 FOLDER or FILE.zip  ``train.txt``, ``valid.txt``, ``test.txt``, or Penn Treebank's three
 FILE (.gz or not)   one plain text, cut into 100 pieces of equally many lines: of every ten the ninth
                     validates, the tenth tests
@@ -130,13 +132,12 @@ def _parts(dataset: str) -> list[list[str]]:
         return _cut(_decode(TRAGEDIES.read_bytes(), TRAGEDIES), dataset)
     if dataset == "ptb":
         root = data_root()
-        for place in (root / "ptb", root / "ptb.zip"):
+        places = (root / "ptb", root / "ptb.zip", root / "datasets" / "PennTreebank")  # the last is torchtext's
+        for place in places:
             if place.exists():
                 return _three(place)
-        raise WsnasError(
-            f"Penn Treebank is not in {root}: put ptb.train.txt, ptb.valid.txt and ptb.test.txt into {root / 'ptb'}, "
-            "or name another text with --dataset"
-        )
+        _let_torchtext_download(root)
+        return _three(places[2])
     path = Path(dataset)
     if path.is_dir() or path.suffix == ".zip":
         return _three(path)
@@ -148,6 +149,35 @@ def _parts(dataset: str) -> list[list[str]]:
             f"train.txt, valid.txt and test.txt ({error.strerror})"
         ) from error
     return _cut(_decode(content, path), dataset)
+
+
+def _let_torchtext_download(root: Path) -> None:
+    try:
+        for part in PARTS:
+            next(iter(_penn_treebank(root, part)))
+    except Exception as error:  # no torchtext, or whatever its downloader meets
+        raise WsnasError(
+            f"Penn Treebank is not in {root}: put ptb.train.txt, ptb.valid.txt and ptb.test.txt into {root / 'ptb'}, "
+            f"or name another text with --dataset (torchtext could not download it: {str(error).splitlines()[0]})"
+        ) from error
+
+
+def _penn_treebank(root: Path, part: str) -> Iterable[str]:
+    """One part's lines as torchtext reads them from ``root/datasets/PennTreebank``, downloading what is not there."""
+    from torchtext.datasets import PennTreebank
+
+    lines: Iterable[str] = PennTreebank(root=str(root), split=part)
+    return lines
+
+
+def through_torchtext(root: Path) -> Text:
+    """Penn Treebank read, and its words numbered, by torchtext (extra ``torchtext``): equal to ``load_text("ptb")``."""
+    from torchtext.vocab import build_vocab_from_iterator
+
+    tokens = [[*_tokens(_penn_treebank(root, part))] for part in PARTS]
+    vocabulary = build_vocab_from_iterator([tokens[0]])
+    train, valid, test = (np.array(vocabulary(part), dtype=np.int64) for part in tokens)
+    return Text(tuple(vocabulary.get_itos()), train, valid, test)
 
 
 def _decode(content: bytes, path: Path | str) -> list[str]:
