@@ -159,16 +159,18 @@ def test_plan_holds_every_node_once() -> None:
                     assert predecessor == (0 if group.parent < 0 else order[group.parent] + 1)
 
 
-def test_bfloat16_products_are_close() -> None:
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_bfloat16_products_are_close(dropout: float) -> None:
     """Under autocast: the same function to bfloat16's precision, states and gradients in float32."""
-    model = network(dataclasses.replace(SMALL, units=16), arch=DARTS)
+    model = network(dataclasses.replace(SMALL, units=16, dropout_hidden=dropout), arch=DARTS)
     x = torch.randint(0, 30, (7, 5), generator=torch.Generator().manual_seed(0))
     y = torch.randint(0, 30, (35,), generator=torch.Generator().manual_seed(1))
     found = []
     for amp in (False, True):
         model.zero_grad()
+        model.start_epoch()
         with torch.autocast("cpu", torch.bfloat16, enabled=amp):
-            loss = torch.nn.functional.cross_entropy(model(x), y)
+            loss = loss_of(model, x, y)
         loss.backward()
         assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in model.parameters())
         found.append((loss.item(), [p.grad.clone() for p in model.parameters() if p.grad is not None]))

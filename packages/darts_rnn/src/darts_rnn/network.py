@@ -242,8 +242,8 @@ class Unrolled(torch.autograd.Function):
             else:
                 by, rest = slopes(trace.g[i - 1], parents[i - 1], group.activations)
                 at, parent, back = slice(1 + group.first, 1 + group.last), 1 + group.parent, matrices[i - 1].t()
-            flat = by.view(t, b, -1)
-            d_products.append(torch.empty_like(flat, dtype=w0.dtype) if lean else flat)
+            d_product = by.view(t, b, -1)
+            d_products.append(torch.empty_like(d_product, dtype=w0.dtype) if lean else d_product)
             d = d_states[:, at]
             steps.append(
                 (d, d[:, None], d_states[:, parent], by.unbind(0), d_products[i].unbind(0), rest.unbind(0), back)
@@ -257,10 +257,10 @@ class Unrolled(torch.autograd.Function):
             torch.add(grads[step][:, None], carried[:, None], alpha=1 / NODES, out=d_nodes[:, :1])
             d_nodes[:, 1:].copy_(d_nodes[:, :1].expand(b, NODES - 1, h))
             d_s0.zero_()
-            for d, d_wide, d_parent, by, operand, rest, back in chain:
-                d_input = backwards(d_wide, by[step], operand[step], back)
+            for d, d_wide, d_parent, by_steps, operands, rests, back in chain:
+                d_input = backwards(d_wide, by_steps[step], operands[step], back)
                 d_parent.add_(d_input) if mask is None else d_parent.addcmul_(d_input, mask)
-                for node in d.mul_(rest[step]).unbind(1):
+                for node in d.mul_(rests[step]).unbind(1):
                     d_parent.add_(node)
             d_input = backwards(d_s0_wide, by0[step], operand0[step], back0)
             carried = (d_s0 * rest0[step])[:, 0]
@@ -322,7 +322,7 @@ class Network(nn.Module):
             return unroll(x, hidden, self.w0, gather(self.nodes, arch), mask, arch, keep=False).out
         dtype = torch.mm(self.w0[:1, :1], self.w0[:1, :1]).dtype  # what autocast, if any, makes of a product
         with torch.autocast(x.device.type, enabled=False):
-            out: Tensor = Unrolled.apply(x.float(), hidden, self.w0, self.nodes, mask, arch, dtype)  # type: ignore[no-untyped-call]
+            out: Tensor = Unrolled.apply(x.float(), hidden, self.w0, self.nodes, mask, arch, dtype)
         return out
 
     def carry(self, x: Tensor, path: Architecture | None, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
