@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import nox
@@ -13,7 +14,7 @@ nox.options.sessions = ["tests", "lint", "types"]
 
 PACKAGES = sorted(path.parent.name for path in Path("packages").glob("*/pyproject.toml"))
 STUDIES = sorted(path.stem for path in Path("studies").glob("*.py"))
-BENCHMARKS = sorted(path.stem for path in Path("benchmarks").glob("*.py"))
+BENCHMARKS = sorted(path.stem for path in Path("benchmarks").glob("*.py") if path.stem != "textbook")
 PINS = ("-c", "constraints.txt")
 
 
@@ -23,12 +24,15 @@ def install(session: nox.Session, packages: list[str], *tools: str) -> None:
 
 
 @nox.session
-@nox.parametrize("package", ["shared", *PACKAGES, "all"], ids=["shared", *PACKAGES, "all"])
+@nox.parametrize("package", ["shared", "ray", *PACKAGES, "all"], ids=["shared", "ray", *PACKAGES, "all"])
 def tests(session: nox.Session, package: str) -> None:
-    """The tests of the core alone, of each space with the core alone, and of what crosses packages."""
+    """The tests of the core alone, of its Ray cluster, of each space with the core alone, and of what crosses them."""
     if package == "shared":
         install(session, [], "pytest", "hypothesis")
         where = ["shared/tests"]
+    elif package == "ray":
+        session.install(*PINS, "./shared[ray]", "pytest")
+        where = ["shared/tests/test_ray.py"]
     elif package == "all":
         install(session, PACKAGES, "pytest", "hypothesis")
         where = ["tests"]
@@ -67,6 +71,22 @@ for study in STUDIES:
 
 
 @nox.session
+def studies(session: nox.Session) -> None:
+    """All studies one after another, and the report; options after -- go to every study."""
+    install(session, PACKAGES)
+    for name in STUDIES:
+        session.run("python", f"studies/{name}.py", *session.posargs)
+    session.run("wsnas", "report")
+
+
+@nox.session
+def report(session: nox.Session) -> None:
+    """One HTML page of what the studies in runs/ left."""
+    install(session, PACKAGES)
+    session.run("wsnas", "report", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Timings, each against the textbook way in one run; names after -- choose, e.g. nox -s bench -- supernet_step."""
     names = [name for name in session.posargs if name in BENCHMARKS] or BENCHMARKS
@@ -88,7 +108,11 @@ def pins(session: nox.Session) -> None:
     """Writes constraints.txt anew: the newest versions that fit together, on every platform, without addresses."""
     session.install("uv")
     for_tools = Path(session.create_tmp()) / "tools.in"
-    for_tools.write_text("pytest\nhypothesis\nruff\nmypy\n")
+    needed = ["pytest", "hypothesis", "ruff", "mypy"]
+    for package in PACKAGES:
+        described = tomllib.loads(Path(f"packages/{package}/pyproject.toml").read_text())
+        needed += [name for name in described["project"]["dependencies"] if name != "wsnas"]
+    for_tools.write_text("\n".join(needed))
     plain = ["--no-annotate", "--no-header", "--quiet"]
     command = ["uv", "pip", "compile", "--universal", "--python-version", "3.11", *plain]
     session.run(*command, "--upgrade", "--all-extras", "shared/pyproject.toml", str(for_tools), "-o", "constraints.txt")

@@ -22,12 +22,12 @@ import click
 import numpy as np
 import torch
 import torch.nn.functional as F
+from textbook import Pictures, TextbookNetwork, copy_weights
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
+from torch.utils.data import DataLoader
 
 from nb201.network import Network
-from nb201.space import EDGES, INCOMING, OPS, Architecture, sample
+from nb201.space import sample
 from wsnas import load_space
 from wsnas.cli import Command
 from wsnas.datasets import load_splits
@@ -36,98 +36,6 @@ from wsnas.images import Images
 from wsnas.randomness import numpy_rng, torch_seeded
 from wsnas.runs import environment
 from wsnas.space import change_recipe
-
-
-class TextbookCell(nn.Module):
-    """The cell as it is usually written: one module an operation, every edge computed."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-
-        def conv(kernel: int) -> nn.Module:
-            layers = (nn.ReLU(), nn.Conv2d(channels, channels, kernel, padding=kernel // 2, bias=False))
-            return nn.Sequential(*layers, nn.BatchNorm2d(channels))
-
-        pool = nn.AvgPool2d(3, 1, 1, count_include_pad=False)
-        self.edges = nn.ModuleList(nn.ModuleList([conv(1), conv(3)]) for _ in EDGES)
-        self.pool = pool
-
-    def operation(self, edge: int, op: str, x: Tensor) -> Tensor:
-        if op == "none":
-            return torch.zeros_like(x)
-        if op == "skip_connect":
-            return x
-        if op == "avg_pool_3x3":
-            return self.pool(x)  # type: ignore[no-any-return]
-        return self.edges[edge][0 if op == "nor_conv_1x1" else 1](x)  # type: ignore[index, no-any-return]
-
-    def forward(self, x: Tensor, arch: Architecture) -> Tensor:
-        nodes = [x]
-        for target in (1, 2, 3):
-            terms = [self.operation(e, OPS[arch.ops[e]], nodes[source]) for source, e in INCOMING[target]]
-            nodes.append(sum(terms))  # type: ignore[arg-type]
-        return nodes[3]
-
-
-class TextbookSupernet(nn.Module):
-    def __init__(self, channels: int, cells: int, classes: int) -> None:
-        super().__init__()
-        blocks: list[nn.Module] = []
-        for stage in range(3):
-            width = channels * 2**stage
-            if stage:
-                blocks.append(TextbookReduction(width // 2, width))
-            blocks += [TextbookCell(width) for _ in range(cells)]
-        self.stem = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
-        self.blocks = nn.ModuleList(blocks)
-        self.last = nn.Sequential(nn.BatchNorm2d(4 * channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.classifier = nn.Linear(4 * channels, classes)
-
-    def forward(self, x: Tensor, arch: Architecture) -> Tensor:
-        x = self.stem(x)
-        for block in self.blocks:
-            x = block(x, arch) if isinstance(block, TextbookCell) else block(x)
-        return self.classifier(self.last(x))  # type: ignore[no-any-return]
-
-
-class TextbookReduction(nn.Module):
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-
-        def conv(a: int, b: int, stride: int) -> nn.Module:
-            return nn.Sequential(nn.ReLU(), nn.Conv2d(a, b, 3, stride, 1, bias=False), nn.BatchNorm2d(b))
-
-        self.main = nn.Sequential(conv(inputs, outputs, 2), conv(outputs, outputs, 1))
-        self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(inputs, outputs, 1, bias=False))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.main(x) + self.shortcut(x)  # type: ignore[no-any-return]
-
-
-def copy_weights(ours: nn.Module, theirs: nn.Module) -> None:
-    """Both list their parameters in the same order of construction up to the reduction's shortcut."""
-    source = {tuple(p.shape): [] for p in ours.parameters()}  # type: ignore[var-annotated]
-    for p in ours.parameters():
-        source[tuple(p.shape)].append(p)
-    with torch.no_grad():
-        for p in theirs.parameters():
-            p.copy_(source[tuple(p.shape)].pop(0))
-
-
-class Pictures(Dataset[tuple[Tensor, int]]):
-    """The training images as torchvision's transforms want them, one PIL image at a time."""
-
-    def __init__(self, images: Images) -> None:
-        self.pixels, self.labels = images.pixels.numpy(), images.labels.tolist()
-        mean, std = (images.mean / 255).tolist(), (images.std / 255).tolist()
-        steps = [transforms.ToPILImage(), transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()]
-        self.transform = transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(mean, std)])
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(self.pixels[index]), self.labels[index]
 
 
 def endless(make: Any) -> Iterator[tuple[Tensor, Tensor]]:
@@ -164,9 +72,11 @@ def main(dataset: str | None, steps: int, block: int, channels: int, cells: int,
         with torch_seeded(0, "init"):
             return place(Network(channels, cells, classes), cpu)
 
-    plain = TextbookSupernet(channels, cells, classes)
+    plain = TextbookNetwork(channels, cells, classes)
     copy_weights(ours(), plain)
-    loader = DataLoader(Pictures(images), batch, shuffle=True, num_workers=2, drop_last=True, persistent_workers=True)
+    loader = DataLoader(
+        Pictures(images, training), batch, shuffle=True, num_workers=2, drop_last=True, persistent_workers=True
+    )
     models: dict[str, nn.Module] = {"textbook": plain, "ours fp32": ours(), "ours bf16": ours()}
     # the same function: one batch through both, before either trains
     x, _ = next(images.epoch(training, 0, 0))

@@ -18,9 +18,8 @@ import numpy as np
 from wsnas.cli import Command, chosen_recipe, progress
 from wsnas.errors import WsnasError
 from wsnas.executor import Executor
-from wsnas.figures import capacity_figure
-from wsnas.ground_truth import load_ground_truth
-from wsnas.metrics import noise_ceiling, pruned_ceiling, random_top_k, rank_bootstrap, spearman, top_k
+from wsnas.figures import ranking_figure
+from wsnas.metrics import goodness, noise_ceiling, pruned_ceiling
 from wsnas.randomness import numpy_rng
 from wsnas.space import best_archs
 from wsnas.study import (
@@ -29,12 +28,15 @@ from wsnas.study import (
     Verdict,
     all_scores,
     chosen_spaces,
+    ground_truth,
+    ranking,
     sign_verdict,
     study_options,
     write_results,
 )
 
 K = 10  # of the top-k
+ENOUGH = 500  # architectures with a ground truth, for a space to be pruned without being asked for by name
 
 
 @dataclass(frozen=True)
@@ -52,37 +54,11 @@ BUDGETS = {
 }
 
 
-def analyse(
-    factor: int, scores: np.ndarray, valid: np.ndarray, test: np.ndarray, parameters: np.ndarray
-) -> dict[str, Any]:
-    """One factor's numbers. scores [seeds, n]; valid, test, parameters [n]; accuracies in percent."""
-    drawn = rank_bootstrap(scores, test)  # [resamples]: mean over supernets, architectures resampled
-    correlations = [spearman(score, test) for score in scores]
-    tops = [top_k(score, valid, test, K) for score in scores]
-    rng = numpy_rng(0, "random top-k", factor)
-    three = [top_k(rng.random(len(test)), valid, test, K) for _ in range(3)]
-    return {
-        "factor": factor,
-        "evaluated": len(test),
-        "correlation": float(np.mean(correlations)),
-        "correlation_low": float(np.quantile(drawn, 0.025)),
-        "correlation_high": float(np.quantile(drawn, 0.975)),
-        "correlation_seeds": correlations,
-        "parameters_correlation": spearman(parameters, test) if (parameters >= 0).all() else None,
-        "top10": float(np.mean(tops)),
-        "top10_seeds": tops,
-        "random_top10": random_top_k(valid, test, K),
-        "random_top10_draws": three,
-        "best": float(test.max()),
-        "bootstrap": drawn,
-    }
-
-
 def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
     """The paper's statements about pruning, by rules on intervals."""
 
     def advantage(row: dict[str, Any]) -> tuple[float, float]:
-        gains = [top - row["random_top10"] for top in row["top10_seeds"]]
+        gains = [top - row["random_top"] for top in row["top_seeds"]]
         return min(gains), max(gains)
 
     def correlation_change(a: dict[str, Any], b: dict[str, Any]) -> tuple[float, float, str]:
@@ -93,7 +69,7 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
 
     def by_supernets(low: float, high: float) -> Holds:
         """One supernet has no spread: it decides nothing about top-k."""
-        return sign_verdict(low, high) if len(rows[0]["top10_seeds"]) > 1 else "inconclusive"
+        return sign_verdict(low, high) if len(rows[0]["top_seeds"]) > 1 else "inconclusive"
 
     first, last = rows[0], rows[-1]
     at8 = next((row for row in rows if row["factor"] == 8), None)
@@ -175,13 +151,13 @@ def main(
     panels, jobs, slots = [], [], []
     for space in chosen_spaces(spaces):
         chosen = chosen_recipe(space, scale, **recipe)
-        ground = load_ground_truth(space, truth or chosen.dataset, table)
-        dataset = truth or (chosen.dataset if chosen.dataset in ground.datasets else ground.datasets[0])
-        valid, test = ground.mean(dataset, "valid"), ground.mean(dataset, "test")
-        known = ~(np.isnan(valid) | np.isnan(test))
-        ground = ground.select([arch for arch, ok in zip(ground.archs, known, strict=True) if ok])
-        valid, test, each = valid[known], test[known], ground.seeds(dataset, "test")
-        panel = {"space": space, "recipe": chosen, "ground": ground, "dataset": dataset, "rows": []}
+        found = ground_truth(space, truth or chosen.dataset, table)
+        ground, valid, each = found.table, found.valid, found.seeds()
+        if len(ground) < ENOUGH and not spaces:
+            click.echo(f"{space.name}: left out, {len(ground)} architectures with a ground truth are too few to prune")
+            continue
+        panel = {"space": space, "recipe": chosen, "ground": ground, "dataset": found.dataset, "rows": []}
+        panel["left_out"] = found.left_out
         for factor in factors:
             kept = best_archs(ground.archs, valid, factor)
             if len(kept) <= K:
@@ -209,11 +185,13 @@ def main(
     rows, verdicts = [], []
     for i, (panel, factor, kept_count, scored, ceiling) in enumerate(slots):
         ground = panel["ground"].select(scored)
+        space = panel["space"]
         matrix = np.array([[result[arch] for arch in scored] for result in scores[i * seeds : (i + 1) * seeds]])
-        valid, test = ground.mean(panel["dataset"], "valid"), ground.mean(panel["dataset"], "test")
-        counted = [panel["space"].parameters(panel["space"].decode(a), panel["recipe"]) for a in scored]
-        row = analyse(factor, matrix, valid, test, np.array(counted))
-        row |= {"space": panel["space"].name, "architectures": kept_count}
+        valid, test = (goodness(ground.mean(panel["dataset"], split), space.metric) for split in ("valid", "test"))
+        counted = [space.parameters(space.decode(arch), panel["recipe"]) for arch in scored]
+        row = {"factor": factor, "x": factor, "tick": f"{factor}x\n{kept_count:,}"}
+        row |= ranking(matrix, valid, test, K, np.array(counted), draws=factor)
+        row |= {"space": space.name, "architectures": kept_count}
         row |= {"ceiling": None if ceiling is None else ceiling.ceiling}
         row |= {"truth_agreement": None if ceiling is None else ceiling.agreement}
         panel["rows"].append(row)
@@ -222,12 +200,16 @@ def main(
         for row in panel["rows"]:
             row.pop("bootstrap")
             rows += [
-                {"space": row["space"], "factor": row["factor"], "seed": seed, "correlation": c, "top10": t}
-                | {name: row[name] for name in ("random_top10", "architectures", "evaluated", "ceiling", "best")}
-                for seed, (c, t) in enumerate(zip(row["correlation_seeds"], row["top10_seeds"], strict=True))
+                {"space": row["space"], "factor": row["factor"], "seed": seed, "correlation": c, "top": t}
+                | {name: row[name] for name in ("random_top", "architectures", "evaluated", "ceiling", "best")}
+                for seed, (c, t) in enumerate(zip(row["correlation_seeds"], row["top_seeds"], strict=True))
             ]
     settings = {"scale": scale, "factors": factors, "architectures": architectures, "seeds": seeds}
-    settings |= {panel["space"].name: panel["recipe"].to_json() | {"truth": panel["dataset"]} for panel in panels}
+    settings |= {
+        panel["space"].name: panel["recipe"].to_json()
+        | {"truth": panel["dataset"], "without_ground_truth": panel["left_out"]}
+        for panel in panels
+    }
     write_results(
         out,
         "capacity",
@@ -235,7 +217,14 @@ def main(
         rows=rows,
         verdicts=verdicts,
         results={panel["space"].name: panel["rows"] for panel in panels},
-        figure=capacity_figure(panels, scale, seeds),
+        title="Is weight sharing still effective on a space pruned to its best architectures?",
+        source="Figure 5, section 3",
+        figure=ranking_figure(
+            panels,
+            "Is weight sharing still effective on a space pruned to its best architectures?",
+            "prune factor (kept: the best by ground truth), architectures left",
+            f"scale {scale}, {seeds} supernets a factor",
+        ),
     )
 
 

@@ -119,6 +119,8 @@ def main(names: tuple[str, ...], scale: str, sample: int, out: Path | None) -> N
         rows=flat,
         verdicts=[verdict for row in rows for verdict in verdicts_of(row)],
         results={row["space"]: row for row in rows},
+        title="How large are the spaces, and how far apart their networks?",
+        source="Table 1, Appendix A.1",
         figure=spaces_figure(rows),
     )
 

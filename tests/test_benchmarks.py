@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from wsnas import installed_spaces
@@ -15,8 +17,9 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.mark.skipif(not (BENCHMARKS / "supernet_step.py").exists(), reason="not a checkout")
-def test_supernet_step_compares_equal_networks() -> None:
+def test_supernet_step_compares_equal_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """With copied weights the textbook's supernet and ours give the same logits, before either is timed."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     command = runpy.run_path(str(BENCHMARKS / "supernet_step.py"))["main"]
     sizes = ["--channels", "2", "--cells", "1", "--batch", "16", "--steps", "2", "--block", "1"]
     result = CliRunner().invoke(command, sizes, catch_exceptions=False)
@@ -35,3 +38,36 @@ def test_rnn_step_compares_equal_networks() -> None:
     report = json.loads(result.output)["micro"]
     assert report["largest_output_difference_before_training"] < 1e-5
     assert all(report[f"ours {kind} / reference"]["of totals"] > 0 for kind in ("fp32", "bf16"))
+
+
+@pytest.mark.skipif(not (BENCHMARKS / "ground_truth.py").exists(), reason="not a checkout")
+def test_ground_truth_compares_equal_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways train the same function; each reports a rate and an accuracy that its training reached."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    module = runpy.run_path(str(BENCHMARKS / "ground_truth.py"))
+    small = replace(
+        module["MICRO"], train_images=256, channels=2, standalone=replace(module["MICRO"].standalone, epochs=2)
+    )
+    archs = module["sample_distinct"](module["SPACE"], 2, module["numpy_rng"](0, "ground truth"))
+    report = module["compare"](small, archs, workers=0)
+    assert report["largest_output_difference_before_training"] < 1e-4
+    assert all(rate > 0 for rate in report["an hour"].values())
+    assert all(0 <= value <= 100 for way in report["mean accuracy"].values() for value in way.values())
+    assert sum(report["our time by operation, %"].values()) == pytest.approx(100, abs=1)
+
+
+@pytest.mark.skipif(not (BENCHMARKS / "gpu.py").exists(), reason="not a checkout")
+def test_gpu_runs_dry_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every part of the GPU benchmark but the captured graphs; and without a GPU it says so in one sentence."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    command = runpy.run_path(str(BENCHMARKS / "gpu.py"))["main"]
+    result = CliRunner().invoke(command, ["--dry-run", "--device", "cpu"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.output)
+    assert "not a measurement" in report["benchmark"]
+    assert all(rate > 0 for part in ("standalone", "supernet") for rate in report[part]["images a second"].values())
+    assert all(seconds > 0 for seconds in report["standalone"]["seconds a step at the card's rates"].values())
+    if not torch.cuda.is_available():
+        refused = CliRunner().invoke(command, [])
+        assert refused.exit_code == 2
+        assert "finds no CUDA GPU" in refused.output

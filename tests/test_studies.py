@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,9 @@ if "nb201" not in installed_spaces():
     pytest.skip("needs the space nb201", allow_module_level=True)
 
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
-TINY = ("--channels", "2", "--epochs", "1", "--train-images", "640", "--valid-images", "200", "--workers", "0")
+SMALL = ("--channels", "2", "--train-images", "640", "--workers", "0")
+TABLE = ("--seeds", "2", "--architectures", "12", "--table", "TRUTH")
+TINY = (*SMALL, "--epochs", "1", "--valid-images", "200")
 
 
 def study(forks: Any, name: str, *options: str | Path, cwd: Path) -> Any:
@@ -88,8 +92,15 @@ def test_every_study_is_tested_here() -> None:
 
 
 OPTIONS: dict[str, tuple[str, ...]] = {
+    "benchmark": (*SMALL, "--epochs", "2", "--seeds", "2", "--architectures", "4"),
+    "consistency": (*TINY, "--epochs", "4", *TABLE, "--budgets", "2"),
+    "convergence": (*TINY, "--epochs", "4", *TABLE, "--budgets", "2"),
+    "density": (*TINY, *TABLE, "--factor", "1", "--factor", "2"),
+    "epochs": (*TINY, "--epochs", "4", *TABLE, "--budgets", "2"),
+    "operators": (*TINY, "--seeds", "2", "--architectures", "44", "--table", "TRUTH"),
     "spaces": (),
-    "capacity": (*TINY, "--seeds", "2", "--factor", "1", "--factor", "2", "--architectures", "12", "--table", "TRUTH"),
+    "tricks": (*TINY, *TABLE),
+    "capacity": (*TINY, *TABLE, "--factor", "1", "--factor", "2"),
 }
 
 
@@ -165,9 +176,9 @@ def test_capacity_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
         assert row["correlation"] == pytest.approx(np.mean(expected))
         assert -1 <= row["correlation_low"] < row["correlation"] < row["correlation_high"] <= 1
         assert row["best"] == pytest.approx(test[index].max())
-        for top in row["top10_seeds"]:
+        for top in row["top_seeds"]:
             assert top in [pytest.approx(x) for x in test[index]]
-        assert min(test[index]) <= row["random_top10"] <= max(test[index])
+        assert min(test[index]) <= row["random_top"] <= max(test[index])
         assert row["architectures"] == {1: 44, 2: 22}[factor]
     ceiling = noise_ceiling(table.seeds(dataset, "test"))
     assert ceiling is not None
@@ -204,3 +215,26 @@ def test_a_space_that_is_not_installed(forks: Any, tmp_path: Path, name: str) ->
     assert done.err.startswith("Error: no search space 'nb999' is installed")
     assert "pip install ./packages/nb999" in done.err
     assert len(done.err.strip().splitlines()) == 1
+
+
+def test_the_report_gathers_what_studies_left(forks: Any, truth: Path, tmp_path: Path) -> None:
+    """Figures inlined, every verdict on the page, nothing fetched; without results one sentence."""
+    done = study(forks, "spaces", "--space", "nb201", "--out", "runs/study-spaces-micro", cwd=tmp_path)
+    assert done.code == 0, done.err
+    page = forks.wsnas("report", cwd=tmp_path)
+    assert page.code == 0, page.err
+    assert page.out.startswith("1 studies (spaces)")
+    html = (tmp_path / "runs/report.html").read_text()
+    results, _ = opened(tmp_path / "runs/study-spaces-micro", "spaces")
+    assert results["verdicts"]
+    for verdict in results["verdicts"]:
+        for text in (verdict["claim"], verdict["verdict"], verdict["rule"]):
+            assert escape(text) in html
+    assert "data:image/png;base64," in html
+    assert not re.search(r"(src|href)=[\"'](https?:)?//", html)  # no network
+    (tmp_path / "runs/study-spaces-micro/results.json").write_text("{")
+    assert forks.wsnas("report", cwd=tmp_path).code == 2
+    (tmp_path / "empty").mkdir()
+    nothing = forks.wsnas("report", "empty", cwd=tmp_path)
+    assert nothing.code == 2
+    assert "no study results" in nothing.err

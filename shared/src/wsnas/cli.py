@@ -395,6 +395,18 @@ def ground_truth(
         click.echo(line)
 
 
+@main.command()
+@click.argument("runs", type=click.Path(path_type=Path), default=Path("runs"))
+@click.option("--out", type=click.Path(path_type=Path), help="By default RUNS/report.html.")
+def report(runs: Path, out: Path | None) -> None:
+    """One HTML page of what the studies in RUNS left: figures, claims, verdicts, commands."""
+    from wsnas.report import write_report
+
+    target = out or runs / "report.html"
+    names = write_report(runs, target)
+    click.echo(f"{len(names)} studies ({', '.join(names)}): {target}")
+
+
 @main.group(cls=Group)
 def table() -> None:
     """Published ground truth: import it once, then look things up."""

@@ -61,19 +61,28 @@ def _spread(labels: list[tuple[float, str, str]], axes: Axes, x: float, gap: flo
         _end_label(axes, x, y, text, colour, where - point)
 
 
-def capacity_figure(panels: Sequence[Mapping[str, Any]], scale: str, seeds: int) -> Figure:
-    """Figure 5: a column a space; correlation above, top-10 against random below, over the prune factor."""
+def ranking_figure(
+    panels: Sequence[Mapping[str, Any]], title: str, x_label: str, note: str, tops: Sequence[tuple[str, str]] = ()
+) -> Figure:
+    """Figures 1, 2 and 5: a column a space; correlation above, top-k against random below, over ``x``.
+
+    A panel has its subject's space, recipe and dataset, and rows of ``wsnas.study.ranking`` with ``x`` and ``tick``.
+    ``tops``: more lines of a row's fields below, with their names.
+    """
     with plt.rc_context(STYLE):
         figure: Figure
         figure, grid = plt.subplots(
-            2, len(panels), figsize=(1.2 + 5.4 * len(panels), 6.4), squeeze=False, sharex="col", layout="constrained"
+            2, len(panels), figsize=(1.2 + 5.2 * len(panels), 6.4), squeeze=False, sharex="col", layout="constrained"
         )
         for (upper, lower), panel in zip(grid.T, panels, strict=True):
-            rows, recipe = panel["rows"], panel["recipe"]
-            x = np.array([row["factor"] for row in rows], dtype=float)
+            rows, recipe, metric = panel["rows"], panel["recipe"], panel["space"].metric
+            sign = (
+                -1.0 if metric == "perplexity" else 1.0
+            )  # rows are "higher is better"; the axis shows what was measured
+            x = np.array([row["x"] for row in rows], dtype=float)
 
             def line(name: str, rows: Any = rows) -> np.ndarray:
-                return np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=float)
+                return np.array([np.nan if row.get(name) is None else row[name] for row in rows], dtype=float)
 
             upper.fill_between(x, line("correlation_low"), line("correlation_high"), color=BLACK, alpha=0.12, lw=0)
             upper.plot(x, line("correlation"), color=BLACK, marker="o", ms=4)
@@ -100,54 +109,209 @@ def capacity_figure(panels: Sequence[Mapping[str, Any]], scale: str, seeds: int)
                 )
             upper.set_ylim(min(-0.25, float(np.nanmin(line("correlation_low"))) - 0.05), 1.03)
             upper.set_ylabel("Spearman correlation with ground truth")
-            about = f"{Path(recipe.dataset).name}, ground truth {panel['dataset']}"
+            about = f"{Path(recipe.dataset).name}, ground truth {Path(panel['dataset']).name}"
             upper.set_title(f"{panel['space'].name}  ({about})", loc="left", fontweight="bold", fontsize=10)
             _spread(labels, upper, x[-1])
 
-            tops = np.array([row["top10_seeds"] for row in rows])
+            best_of = sign * np.array([row["top_seeds"] for row in rows])
             lower.errorbar(
                 x,
-                tops.mean(1),
-                yerr=[tops.mean(1) - tops.min(1), tops.max(1) - tops.mean(1)],
+                best_of.mean(1),
+                yerr=[best_of.mean(1) - best_of.min(1), best_of.max(1) - best_of.mean(1)],
                 color=BLUE,
                 marker="o",
                 ms=4,
                 capsize=2,
             )
-            draws = np.array([row["random_top10_draws"] for row in rows])
+            draws = sign * np.array([row["random_top_draws"] for row in rows])
             lower.fill_between(x, draws.min(1), draws.max(1), color=RED, alpha=0.15, lw=0)
-            lower.plot(x, line("random_top10"), color=RED, ls="--", marker="D", ms=3)
-            lower.plot(x, line("best"), color=GREEN, ls="-.", lw=1)
-            _spread(
-                [
-                    (tops.mean(1)[-1], "top-10 by supernet", BLUE),
-                    (line("random_top10")[-1], "random top-10", RED),
-                    (line("best")[-1], "best evaluated", GREEN),
-                ],
-                lower,
-                x[-1],
-            )
-            lower.set_xscale("log", base=2)
-            lower.set_xticks(x, [f"{int(k)}x\n{row['architectures']:,}" for k, row in zip(x, rows, strict=True)])
+            lower.plot(x, sign * line("random_top"), color=RED, ls="--", marker="D", ms=3)
+            lower.plot(x, sign * line("best"), color=GREEN, ls="-.", lw=1)
+            ends = [
+                (best_of.mean(1)[-1], "top-10 by supernet", BLUE),
+                (sign * line("random_top")[-1], "random top-10", RED),
+                (sign * line("best")[-1], "best evaluated", GREEN),
+            ]
+            for name, text in tops:
+                lower.plot(x, sign * line(name), color=BLACK, ls=":", marker="v", ms=3)
+                ends.append((sign * line(name)[-1], text, BLACK))
+            if metric == "perplexity":
+                lower.invert_yaxis()  # up is better everywhere
+            _spread(ends, lower, x[-1])
+            if len(x) > 1:
+                lower.set_xscale("log", base=2)
+            lower.set_xticks(x, [row["tick"] for row in rows])
             lower.minorticks_off()
-            lower.set_xlabel("prune factor (kept: the best by ground truth), architectures left")
-            lower.set_ylabel("test accuracy, %")
+            lower.set_xlabel(x_label)
+            lower.set_ylabel("test accuracy, %" if metric == "accuracy" else "test perplexity")
             evaluated = max(row["evaluated"] for row in rows)
-            valid = "all" if recipe.valid_images is None else f"{recipe.valid_images:,}"
-            note = (
-                f"scale {scale}: {recipe.supernet.epochs} epochs, batch {recipe.supernet.batch}, "
-                f"{seeds} supernets a factor, up to {evaluated} architectures, {valid} validation images"
-            )
-            lower.annotate(note, (0, -0.3), xycoords="axes fraction", fontsize=7, color=GREY)
+            said = f"{note}, up to {evaluated} architectures"
+            lower.annotate(said, (0, -0.3), xycoords="axes fraction", fontsize=7, color=GREY)
         figure.suptitle(
-            "Is weight sharing still effective on a space pruned to its best architectures?\n"
-            "Bars: min-max over supernets. Grey band: 95 % bootstrap over architectures.\n"
+            f"{title}\nBars: min-max over supernets. Grey band: 95 % bootstrap over architectures.\n"
             "Red band: min-max of 3 random draws.",
             fontsize=8,
             color=GREY,
             x=0.01,
             ha="left",
         )
+        plt.close(figure)
+        return figure
+
+
+def matrix_figure(panels: Sequence[Mapping[str, Any]], title: str) -> Figure:
+    """Figures 3 and 7: mutual Spearman correlations of judges, a panel a space: ``names`` and ``matrix``."""
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        size = max(len(panel["names"]) for panel in panels)
+        each = max(3.2, 0.55 * size + 1.2)
+        figure: Figure
+        figure, grid = plt.subplots(
+            1, len(panels), figsize=(each * len(panels), each + 0.6), squeeze=False, layout="constrained"
+        )
+        for axes, panel in zip(grid[0], panels, strict=True):
+            matrix, names = np.array(panel["matrix"]), panel["names"]
+            shown = axes.imshow(matrix, vmin=-1, vmax=1, cmap="cividis")  # in grey, too: light is high
+            for i, j in np.ndindex(*matrix.shape):
+                axes.text(
+                    j,
+                    i,
+                    f"{matrix[i, j]:.2f}".replace("0.", ".", 1).replace("1.00", "1"),
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    color="white" if matrix[i, j] < 0.35 else "black",
+                )
+            axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
+            axes.set_yticks(range(len(names)), names, fontsize=8)
+            axes.set_title(panel["space"].name, loc="left", fontweight="bold", fontsize=10)
+        figure.colorbar(shown, ax=grid[0].tolist(), shrink=0.6, label="Spearman correlation")
+        figure.suptitle(title, fontsize=8, color=GREY, x=0.01, ha="left")
+        plt.close(figure)
+        return figure
+
+
+def operators_figure(panels: Sequence[Mapping[str, Any]]) -> Figure:
+    """Figure 4: supernet score against ground truth, a panel a space, the most biased choice highlighted."""
+    with plt.rc_context(STYLE):
+        figure: Figure
+        figure, grid = plt.subplots(
+            1, len(panels), figsize=(4.6 * len(panels), 4.4), squeeze=False, layout="constrained"
+        )
+        markers = "osD^vPX<>*hp"
+        for axes, panel in zip(grid[0], panels, strict=True):
+            subject, worst = panel["subject"], panel["worst"]
+            sign = -1.0 if subject.space.metric == "perplexity" else 1.0
+            choices = sorted(set(panel["choices"]))
+            for choice, marker in zip(choices, markers * (1 + len(choices) // len(markers)), strict=False):
+                mine = np.array([one == choice for one in panel["choices"]])
+                highlighted = choice == worst["choice"]
+                axes.plot(
+                    sign * panel["scores"][mine],
+                    sign * subject.test[mine],
+                    marker,
+                    ms=5 if highlighted else 4,
+                    color=RED if highlighted else GREY,
+                    alpha=0.9 if highlighted else 0.45,
+                    zorder=3 if highlighted else 2,
+                    label=f"{choice} ({int(mine.sum())})",
+                    ls="none",
+                )
+            if sign < 0:
+                axes.invert_xaxis()
+                axes.invert_yaxis()
+            axes.legend(fontsize=7, frameon=False, loc="best")
+            axes.set_xlabel(f"supernet {subject.space.metric} (mean over supernets)")
+            axes.set_ylabel(f"ground truth {subject.space.metric}")
+            axes.set_title(f"{subject.name}  ({worst['decision']})", loc="left", fontweight="bold", fontsize=10)
+            axes.annotate(
+                f"{worst['choice']}: ranked {worst['effect']:+.2f} [{worst['low']:+.2f}, {worst['high']:+.2f}] too "
+                f"high, "
+                f"p = {worst['p_corrected']:.2g}",
+                (0, -0.2),
+                xycoords="axes fraction",
+                fontsize=7,
+                color=GREY,
+            )
+        figure.suptitle(
+            "Which choice do supernets rank too high (or too low)? Upper right is better. Effect: mean of (rank by "
+            "supernet -\n"
+            "rank by ground truth), as a fraction of the sample, against all other choices of that decision; p by "
+            "Holm.",
+            fontsize=8,
+            color=GREY,
+            x=0.01,
+            ha="left",
+        )
+        plt.close(figure)
+        return figure
+
+
+def convergence_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
+    """Figure 8: mean supernet score over epochs, and the mean ground truth; correlation on the right axis."""
+    with plt.rc_context(STYLE):
+        figure: Figure
+        figure, grid = plt.subplots(
+            1, len(panels), figsize=(4.4 * len(panels), 3.8), squeeze=False, layout="constrained"
+        )
+        for axes, panel in zip(grid[0], panels, strict=True):
+            rows, metric = panel["rows"], panel["space"].metric
+            sign = -1.0 if metric == "perplexity" else 1.0
+            x = [row["epochs"] for row in rows]
+            means = sign * np.array([row["mean_seeds"] for row in rows])
+            axes.plot(x, means.mean(1), color=BLUE, marker="o", ms=4)
+            axes.vlines(x, means.min(1), means.max(1), color=BLUE, lw=1.6)
+            truth = sign * panel["mean_truth"]
+            axes.axhline(truth, color=GREEN, ls=":")
+            axes.annotate("mean ground truth", (x[0], truth), xytext=(0, 4), textcoords="offset points", color=GREEN)
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(x, [str(one) for one in x])
+            axes.minorticks_off()
+            axes.set_xlabel("supernet epochs")
+            axes.set_ylabel(f"mean supernet {metric}", color=BLUE)
+            if metric == "perplexity":
+                axes.set_yscale("log")
+                axes.invert_yaxis()
+            other = axes.twinx()
+            other.grid(visible=False)
+            other.plot(x, [row["correlation"] for row in rows], color=BLACK, ls="--", marker="s", ms=3)
+            other.set_ylim(-0.5, 1)
+            other.set_ylabel("correlation with ground truth (dashed)")
+            axes.set_title(panel["space"].name, loc="left", fontweight="bold", fontsize=10)
+        figure.suptitle(f"Does a supernet converge? {note}", fontsize=8, color=GREY, x=0.01, ha="left")
+        plt.close(figure)
+        return figure
+
+
+def tricks_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
+    """Table 3 drawn: the difference of each variant's correlation and top-10 to the baseline's, with intervals."""
+    with plt.rc_context(STYLE):
+        figure: Figure
+        longest = max(len(panel["rows"]) for panel in panels)
+        figure, grid = plt.subplots(
+            len(panels),
+            2,
+            figsize=(10, 0.9 + (0.6 + 0.34 * longest) * len(panels)),
+            squeeze=False,
+            layout="constrained",
+        )
+        for (left, right), panel in zip(grid, panels, strict=True):
+            rows, sign = panel["rows"], -1.0 if panel["space"].metric == "perplexity" else 1.0
+            y = np.arange(len(rows))[::-1]
+            for position, row in zip(y, rows, strict=True):
+                colour = GREY if not row["beyond_seeds"] else BLUE if row["difference"] > 0 else RED
+                left.plot([row["difference_low"], row["difference_high"]], [position] * 2, color=colour, lw=2)
+                left.plot(row["difference"], position, "o", color=colour, ms=5)
+                right.plot(sign * row["top_difference"], position, "D", color=colour, ms=4)
+            left.axvspan(-panel["seed_noise"], panel["seed_noise"], color=GREY, alpha=0.15, lw=0)
+            for axes in (left, right):
+                axes.axvline(0, color=BLACK, lw=0.8)
+                axes.set_yticks(y, [row["label"] for row in rows] if axes is left else [""] * len(rows))
+                axes.grid(axis="y", visible=False)
+            left.set_title(f"{panel['space'].name}: correlation with ground truth, difference", loc="left", fontsize=9)
+            right.set_title(
+                "top-10, difference" + (" (lower is better)" if sign < 0 else ", points"), loc="left", fontsize=9
+            )
+        figure.suptitle(f"Do tricks help? {note}", fontsize=8, color=GREY, x=0.01, ha="left")
         plt.close(figure)
         return figure
 
@@ -201,5 +365,48 @@ def spaces_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
         for axes in grid:
             axes.set_yticks(y, names if axes is grid[0] else [""] * len(rows))
             axes.grid(axis="y", visible=False)
+        plt.close(figure)
+        return figure
+
+
+def benchmark_figure(panels: Sequence[Mapping[str, Any]], scale: str, seeds: int) -> Figure:
+    """Figure 6: a row a space; test result against parameters, multiply-adds and latency, or against validation."""
+    with plt.rc_context(STYLE):
+        figure: Figure
+        figure, grid = plt.subplots(
+            len(panels), 3, figsize=(11, 0.9 + 3.1 * len(panels)), squeeze=False, layout="constrained"
+        )
+        for row, panel in zip(grid, panels, strict=True):
+            space, table, recipe = panel["space"], panel["table"], panel["recipe"]
+            values = table.seeds(recipe.dataset, "test")
+            test = table.mean(recipe.dataset, "test")
+            unit = "test accuracy, %" if space.metric == "accuracy" else "test perplexity"
+            predictors = [
+                ("parameters", table.parameters / 1e3, "parameters, thousands"),
+                ("flops", table.flops, "operations an item, millions"),
+                ("latency", table.latency, "latency, ms a batch of 32"),
+            ]
+            if len(set(table.parameters)) == 1:  # every architecture has the same size
+                measured = table.mean(recipe.dataset, "valid")
+                predictors = [("validation", measured, f"validation {space.metric}"), predictors[2]]
+            for axes, (name, x, label) in zip(row, predictors, strict=False):
+                axes.vlines(x, values.min(1), values.max(1), color=GREY, lw=0.8, alpha=0.7)
+                axes.plot(x, test, "o", color=BLUE, ms=4, mec="white", mew=0.5)
+                axes.set_xlabel(label)
+                found = panel["results"]["correlation_with_test"].get(name)
+                if found is not None:
+                    axes.set_title(f"Spearman {found}", loc="right", fontsize=8, color=GREY)
+            for axes in row[len(predictors) :]:
+                axes.set_visible(False)
+            row[0].set_ylabel(unit)
+            row[0].set_title(f"{space.name}  ({Path(recipe.dataset).name})", loc="left", fontweight="bold", fontsize=10)
+        figure.suptitle(
+            f"Architectures trained from scratch, scale {scale}: the mean over {seeds} seeds, bars from the lowest to "
+            "the highest.\nSpearman correlations with 95 % bootstrap intervals; higher means better everywhere.",
+            fontsize=8,
+            color=GREY,
+            x=0.01,
+            ha="left",
+        )
         plt.close(figure)
         return figure

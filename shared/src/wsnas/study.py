@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
@@ -18,16 +19,20 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 import numpy as np
 
-from wsnas.cli import executor_options, recipe_options
+from wsnas import paths as path_samplers
+from wsnas.cli import chosen_recipe, executor_options, recipe_options
 from wsnas.devices import choose_device
 from wsnas.errors import WsnasError
 from wsnas.evaluation import evaluate
 from wsnas.executor import Executor, run_jobs
 from wsnas.files import atomic_write
-from wsnas.ground_truth import splits_once
+from wsnas.ground_truth import load_ground_truth, splits_once
+from wsnas.metrics import Ceiling, Floats, goodness, noise_ceiling, random_top_k, rank_bootstrap, spearman, top_k
+from wsnas.randomness import numpy_rng
 from wsnas.runs import environment
-from wsnas.space import Recipe, digest, installed_spaces, load_space
+from wsnas.space import Recipe, SearchSpace, change_recipe, digest, installed_spaces, load_space
 from wsnas.supernet import supernet_identity, train_supernet
+from wsnas.table import Table
 from wsnas.training import Report
 
 if TYPE_CHECKING:
@@ -63,6 +68,124 @@ def chosen_spaces(names: Sequence[str]) -> list[Any]:
 
 
 @dataclass(frozen=True)
+class Truth:
+    """The ground truth a study ranks by: architectures with validation and test results, higher is better."""
+
+    table: Table
+    dataset: str
+    valid: Floats
+    test: Floats
+    left_out: int  # architectures of the table that failed or were not measured
+
+    def seeds(self) -> Floats:
+        """[architectures, seeds]: test results of every seed."""
+        return self.table.seeds(self.dataset, "test")
+
+
+def ground_truth(space: SearchSpace[Any], dataset: str, table: Path | str | None) -> Truth:
+    """The space's ground truth on ``dataset``, or on the table's first data set where it does not have that."""
+    found = load_ground_truth(space, dataset, table)
+    dataset = dataset if dataset in found.datasets else found.datasets[0]
+    valid, test = (found.mean(dataset, split) for split in ("valid", "test"))
+    known = ~(np.isnan(valid) | np.isnan(test))
+    left_out = int((~known).sum())
+    if left_out:
+        click.echo(f"{space.name}: {left_out} of {len(found)} architectures have no result (failed or not trained)")
+    kept = found.select([arch for arch, ok in zip(found.archs, known, strict=True) if ok])
+    return Truth(kept, dataset, goodness(valid[known], space.metric), goodness(test[known], space.metric), left_out)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a study looks at in one space: its recipe, and a uniform sample of architectures with a ground truth."""
+
+    space: SearchSpace[Any]
+    recipe: Recipe
+    truth: Truth
+    archs: tuple[str, ...]  # the sample, encoded
+    valid: Floats  # of the sample, as ``test``: ground truth, higher is better
+    test: Floats
+    parameters: Floats
+
+    @property
+    def name(self) -> str:
+        return self.space.name
+
+    def settings(self) -> dict[str, Any]:
+        """What ``results.json`` says of it."""
+        about = {"truth": self.truth.dataset, "evaluated": len(self.archs), "without_ground_truth": self.truth.left_out}
+        return {**self.recipe.to_json(), **about}
+
+    def ceiling(self) -> Ceiling | None:
+        return noise_ceiling(self.truth.table.select(self.archs).seeds(self.truth.dataset, "test"))
+
+
+def subjects(
+    spaces: Sequence[str],
+    scale: str,
+    recipe: Mapping[str, Any],
+    table: str | None,
+    count: int,
+    truth: str | None = None,
+    least: int = 12,
+) -> list[Subject]:
+    """The spaces that can serve a study which evaluates ``count`` architectures; says which are left out, and why."""
+    found = []
+    for space in chosen_spaces(spaces):
+        chosen = chosen_recipe(space, scale, **recipe)
+        try:
+            ground = ground_truth(space, truth or chosen.dataset, table)
+        except WsnasError as error:
+            if spaces:
+                raise
+            click.echo(f"{space.name}: left out: {error}")
+            continue
+        if len(ground.table) < least:
+            click.echo(f"{space.name}: left out: {len(ground.table)} architectures with a ground truth are too few")
+            continue
+        order = numpy_rng(0, "sample").permutation(len(ground.table))[:count]
+        archs = tuple(ground.table.archs[int(i)] for i in order)
+        sizes = np.array([space.parameters(space.decode(arch), chosen) for arch in archs], dtype=np.float64)
+        found.append(Subject(space, chosen, ground, archs, ground.valid[order], ground.test[order], sizes))
+    if not found:
+        raise WsnasError("no installed space has a ground truth for this study; see 'wsnas ground-truth' and --table")
+    return found
+
+
+def ranking(
+    scores: Floats, valid: Floats, test: Floats, k: int, parameters: Floats | None = None, *, draws: int = 0
+) -> dict[str, Any]:
+    """How supernets rank architectures. scores [supernets, n]; valid, test, parameters [n]; all higher is better.
+
+    Correlations with the ground truth (mean over supernets, bootstrap interval over architectures, each
+    supernet's), the top-k by each supernet, the exact expectation of a random top-k and three draws (``draws``
+    numbers them). A score that is not finite ranks last. ``bootstrap``: the draws behind the interval.
+    """
+    finite = np.isfinite(scores)
+    scores = np.where(finite, scores, np.min(scores, where=finite, initial=0.0) - 1.0)
+    drawn = rank_bootstrap(scores, test)
+    correlations = [spearman(score, test) for score in scores]
+    tops = [top_k(score, valid, test, k) for score in scores]
+    rng = numpy_rng(0, "random top-k", draws)
+    varied = parameters is not None and (parameters >= 0).all() and len(np.unique(parameters)) > 1
+    return {
+        "evaluated": len(test),
+        "not_finite": int((~finite).sum()),
+        "correlation": float(np.mean(correlations)),
+        "correlation_low": float(np.quantile(drawn, 0.025)),
+        "correlation_high": float(np.quantile(drawn, 0.975)),
+        "correlation_seeds": correlations,
+        "parameters_correlation": spearman(parameters, test) if varied and parameters is not None else None,
+        "top": float(np.mean(tops)),
+        "top_seeds": tops,
+        "random_top": random_top_k(valid, test, k),
+        "random_top_draws": [top_k(rng.random(len(test)), valid, test, k) for _ in range(3)],
+        "best": float(test.max()),
+        "bootstrap": drawn,
+    }
+
+
+@dataclass(frozen=True)
 class SupernetJob:
     """Train one supernet and score some of its submodels; found again by its content."""
 
@@ -73,18 +196,20 @@ class SupernetJob:
     evaluate: tuple[str, ...]  # encoded architectures to score
     runs: str  # the folder that holds content-addressed runs
     resume: bool = True
+    paths: str = "uniform"  # or "fair", "multi:N"
 
 
 def supernet_scores(job: SupernetJob) -> dict[str, float]:
-    """Validation accuracy in percent of each architecture of the job; trains the supernet where needed."""
+    """Accuracy in percent or perplexity of each architecture of the job; trains the supernet where needed."""
     space = load_space(job.space)
     within = None if job.within is None else [space.decode(arch) for arch in job.within]
-    identity = supernet_identity(space, job.recipe, job.seed, within=within)
+    paths = path_samplers.parse(job.paths)
+    identity = supernet_identity(space, job.recipe, job.seed, paths, within)
     out = Path(job.runs) / f"{job.space}-{digest(identity)}"
     if not job.resume and out.exists():
         shutil.rmtree(out)
     splits = splits_once(job.space, job.recipe, choose_device())
-    supernet = train_supernet(space, job.recipe, seed=job.seed, within=within, out=out, splits=splits)
+    supernet = train_supernet(space, job.recipe, seed=job.seed, paths=paths, within=within, out=out, splits=splits)
     return evaluate(supernet, job.evaluate)
 
 
@@ -106,6 +231,51 @@ def all_scores(jobs: Sequence[SupernetJob], executor: Executor, report: Report) 
             f"{failed[0] if known else repr(failed[0])}"
         ) from failed[0]
     return [results[i] for i in range(len(jobs))]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train a supernet of a whole space, with several seeds."""
+
+    label: str
+    recipe: Recipe
+    paths: str = "uniform"
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+def scores_of(
+    wanted: Sequence[tuple[Subject, Variant]], out: Path, resume: bool, executor: Executor, report: Report
+) -> dict[tuple[str, str], Floats]:
+    """(space, label) -> [seeds, architectures of the subject's sample], higher is better.
+
+    The supernets lie beside ``out``, in folders named by what decides their weights: studies share them.
+    """
+    runs = str(out.parent / "supernets")
+    jobs = {
+        (subject.name, variant.label, seed): SupernetJob(
+            subject.name, variant.recipe, seed, None, subject.archs, runs, resume, variant.paths
+        )
+        for subject, variant in wanted
+        for seed in variant.seeds
+    }
+    unique = list(dict.fromkeys(jobs.values()))  # two variants can be one supernet
+    found = dict(zip(unique, all_scores(unique, executor, report), strict=True))
+    return {
+        (subject.name, variant.label): goodness(
+            [
+                [found[jobs[subject.name, variant.label, seed]][arch] for arch in subject.archs]
+                for seed in variant.seeds
+            ],
+            subject.space.metric,
+        )
+        for subject, variant in wanted
+    }
+
+
+def budgets(recipe: Recipe, seeds: tuple[int, ...], count: int) -> tuple[Variant, ...]:
+    """Supernets trained for 1/2^(count - 1) ... 1/4, 1/2 and all of the recipe's epochs, a training for each."""
+    epochs = sorted({max(1, round(recipe.supernet.epochs / 2**halvings)) for halvings in range(count)})
+    return tuple(Variant(f"{one} epochs", change_recipe(recipe, epochs=one), "uniform", seeds) for one in epochs)
 
 
 @dataclass(frozen=True)
@@ -149,10 +319,15 @@ def write_results(
     verdicts: Sequence[Verdict],
     results: Mapping[str, Any],
     figure: Figure,
+    title: str,
+    source: str,
 ) -> None:
     """Writes results.json, STUDY.csv, STUDY.png and STUDY.svg into ``out`` and says so."""
     described = {
         "study": study,
+        "title": title,
+        "source": source,
+        "command": " ".join(["python", f"studies/{study}.py", *sys.argv[1:]]),
         "settings": settings,
         "environment": environment(),
         "results": results,

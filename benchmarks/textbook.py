@@ -1,0 +1,121 @@
+"""nb201 as most code for it is written: what the benchmarks compare with.
+
+An operation is an ``nn.Sequential(ReLU, Conv2d, BatchNorm2d)``, every edge is computed, tensors have the default
+layout, images come from a DataLoader one PIL image at a time.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from torchvision import transforms
+
+from nb201.space import EDGES, INCOMING, OPS, Architecture
+from wsnas.images import Images
+from wsnas.space import Training
+
+
+class TextbookCell(nn.Module):
+    """The cell as it is usually written: one module an operation, every edge computed."""
+
+    def __init__(self, channels: int, arch: Architecture | None) -> None:
+        super().__init__()
+
+        def conv(kernel: int) -> nn.Module:
+            layers = (nn.ReLU(), nn.Conv2d(channels, channels, kernel, padding=kernel // 2, bias=False))
+            return nn.Sequential(*layers, nn.BatchNorm2d(channels))
+
+        kernels = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
+        self.edges = nn.ModuleList(
+            nn.ModuleDict({op: conv(k) for op, k in kernels.items() if arch is None or OPS[arch.ops[e]] == op})
+            for e in range(len(EDGES))
+        )
+        self.pool = nn.AvgPool2d(3, 1, 1, count_include_pad=False)
+
+    def operation(self, edge: int, op: str, x: Tensor) -> Tensor:
+        if op == "none":
+            return torch.zeros_like(x)
+        if op == "skip_connect":
+            return x
+        if op == "avg_pool_3x3":
+            return self.pool(x)  # type: ignore[no-any-return]
+        return self.edges[edge][op](x)  # type: ignore[index, no-any-return]
+
+    def forward(self, x: Tensor, arch: Architecture) -> Tensor:
+        nodes = [x]
+        for target in (1, 2, 3):
+            terms = [self.operation(e, OPS[arch.ops[e]], nodes[source]) for source, e in INCOMING[target]]
+            nodes.append(sum(terms))  # type: ignore[arg-type]
+        return nodes[3]
+
+
+class TextbookNetwork(nn.Module):
+    """The supernet, or with ``arch`` the network of one architecture."""
+
+    def __init__(
+        self, channels: int, cells: int, classes: int, inputs: int = 3, arch: Architecture | None = None
+    ) -> None:
+        super().__init__()
+        self.arch = arch
+        blocks: list[nn.Module] = []
+        for stage in range(3):
+            width = channels * 2**stage
+            if stage:
+                blocks.append(TextbookReduction(width // 2, width))
+            blocks += [TextbookCell(width, arch) for _ in range(cells)]
+        self.stem = nn.Sequential(nn.Conv2d(inputs, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+        self.blocks = nn.ModuleList(blocks)
+        self.last = nn.Sequential(nn.BatchNorm2d(4 * channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.classifier = nn.Linear(4 * channels, classes)
+
+    def forward(self, x: Tensor, arch: Architecture | None = None) -> Tensor:
+        arch = arch or self.arch
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x, arch) if isinstance(block, TextbookCell) else block(x)
+        return self.classifier(self.last(x))  # type: ignore[no-any-return]
+
+
+class TextbookReduction(nn.Module):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+
+        def conv(a: int, b: int, stride: int) -> nn.Module:
+            return nn.Sequential(nn.ReLU(), nn.Conv2d(a, b, 3, stride, 1, bias=False), nn.BatchNorm2d(b))
+
+        self.main = nn.Sequential(conv(inputs, outputs, 2), conv(outputs, outputs, 1))
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(inputs, outputs, 1, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.main(x) + self.shortcut(x)  # type: ignore[no-any-return]
+
+
+def copy_weights(ours: nn.Module, theirs: nn.Module) -> None:
+    """From our network to the textbook's: of one shape, both list their parameters in the same order."""
+    source = {tuple(p.shape): [] for p in ours.parameters()}  # type: ignore[var-annotated]
+    for p in ours.parameters():
+        source[tuple(p.shape)].append(p)
+    with torch.no_grad():
+        for p in theirs.parameters():
+            p.copy_(source[tuple(p.shape)].pop(0))
+
+
+class Pictures(Dataset[tuple[Tensor, int]]):
+    """A split as torchvision's transforms want it, one PIL image at a time; augmented where ``training`` says how."""
+
+    def __init__(self, images: Images, training: Training | None) -> None:
+        self.pixels, self.labels = images.pixels.numpy(), images.labels.tolist()
+        mean, std = (images.mean / 255).tolist(), (images.std / 255).tolist()
+        steps: list[object] = [transforms.ToPILImage()]
+        if training is not None and training.crop:
+            steps.append(transforms.RandomCrop(self.pixels.shape[1], padding=training.crop))
+        if training is not None and training.flip:
+            steps.append(transforms.RandomHorizontalFlip())
+        self.transform = transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(mean, std)])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(self.pixels[index]), self.labels[index]

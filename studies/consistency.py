@@ -1,0 +1,146 @@
+"""Figure 3 (and 7): do supernets agree with each other more than with the ground truth?
+
+Mutual Spearman correlations of the rankings by supernets of several budgets and seeds, by parameter count, and by
+ground truth, over the same architectures. The supernets are those of the study ``epochs``.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from wsnas.cli import Command, progress
+from wsnas.executor import Executor
+from wsnas.figures import matrix_figure
+from wsnas.metrics import Floats, correlation_matrix, rank_bootstrap
+from wsnas.study import Subject, Verdict, budgets, scores_of, sign_verdict, study_options, subjects, write_results
+
+BUDGETS = {"micro": (100, 5), "paper": (1000, 7)}  # architectures scored, budgets a space
+
+
+def verdicts_of(subject: Subject, judges: Floats) -> list[Verdict]:
+    """Statements about ``judges`` [supernets, n], one supernet a budget."""
+    pairs = list(combinations(range(len(judges)), 2))
+    truth = rank_bootstrap(judges, subject.test)
+    verdicts = []
+    if pairs:
+        mutual = np.mean([rank_bootstrap(judges[i], judges[j]) for i, j in pairs], axis=0)
+        low, high = (float(q) for q in np.quantile(mutual - truth, [0.025, 0.975]))
+        verdicts.append(
+            Verdict(
+                "supernets agree with each other more than with the ground truth",
+                "section 2, Figure 3",
+                subject.name,
+                "holds where the 95 % bootstrap interval of (mean correlation of two supernets of different budgets "
+                "- mean "
+                "correlation with the ground truth) is above 0",
+                f"{mutual.mean():.2f} against {truth.mean():.2f}: difference [{low:+.2f}, {high:+.2f}]",
+                sign_verdict(low, high),
+            )
+        )
+    if len(np.unique(subject.parameters)) > 1:
+        by_size = rank_bootstrap(subject.parameters, subject.test)
+        low, high = (float(q) for q in np.quantile(by_size - rank_bootstrap(judges[-1], subject.test), [0.025, 0.975]))
+        verdicts.append(
+            Verdict(
+                "the parameter count ranks better than weight sharing",
+                "section 2 (NAS-Bench-101: 0.67, above every supernet)",
+                subject.name,
+                "holds where the 95 % bootstrap interval of (correlation of the parameter count with the ground "
+                "truth - that of "
+                "the longest-trained supernet) is above 0",
+                f"{by_size.mean():.2f}, difference [{low:+.2f}, {high:+.2f}]",
+                sign_verdict(low, high),
+            )
+        )
+        with_size = rank_bootstrap(judges[-1], subject.parameters)
+        low, high = (
+            float(q) for q in np.quantile(with_size - rank_bootstrap(judges[-1], subject.test), [0.025, 0.975])
+        )
+        verdicts.append(
+            Verdict(
+                "supernets follow model size more than ground truth",
+                "section 2",
+                subject.name,
+                "holds where the 95 % bootstrap interval of (the longest-trained supernet's correlation with the "
+                "parameter "
+                "count - that with the ground truth) is above 0",
+                f"{with_size.mean():.2f} with size, difference [{low:+.2f}, {high:+.2f}]",
+                sign_verdict(low, high),
+            )
+        )
+    return verdicts
+
+
+@click.command(cls=Command)
+@study_options
+@click.option("--architectures", type=click.IntRange(11), help="Architectures scored a supernet.")
+@click.option("--truth", help="Data set of the ground truth; by default the supernet's.")
+@click.option("--budgets", "count", type=click.IntRange(1), help="How often the recipe's epochs are halved, and one.")
+def main(
+    spaces: tuple[str, ...],
+    seeds: int | None,
+    table: str | None,
+    resume: bool,
+    executor: Executor,
+    out: Path | None,
+    architectures: int | None,
+    truth: str | None,
+    count: int | None,
+    scale: str,
+    **recipe: Any,
+) -> None:
+    """Mutual correlations of supernets, parameter count and ground truth (Figures 3 and 7)."""
+    out = out or Path("runs") / f"study-consistency-{scale}"
+    number = tuple(range(seeds or 3))
+    found = subjects(spaces, scale, recipe, table, architectures or BUDGETS[scale][0], truth)
+    halvings = count or BUDGETS[scale][1]
+    wanted = [(s, v) for s in found for v in budgets(s.recipe, number, halvings)]
+    with progress("consistency") as report:
+        scores = scores_of(wanted, out, resume, executor, report)
+    panels, verdicts, rows, results = [], [], [], {}
+    for subject in found:
+        mine = [v for s, v in wanted if s is subject]
+        finite = {v.label: np.nan_to_num(scores[subject.name, v.label], nan=-1e9, neginf=-1e9) for v in mine}
+        judges = np.array([finite[v.label][0] for v in mine])  # the first seed of each budget
+        names = [str(v.recipe.supernet.epochs) for v in mine]
+        others = finite[mine[-1].label][1:]
+        stacked = [*judges, *others]
+        names += [f"seed {seed}" for seed in number[1:]]
+        if len(np.unique(subject.parameters)) > 1:
+            stacked.append(subject.parameters)
+            names.append("P")
+        stacked.append(subject.test)
+        names.append("GT")
+        matrix = correlation_matrix(stacked)
+        panels.append({"space": subject.space, "names": names, "matrix": matrix})
+        verdicts += verdicts_of(subject, judges)
+        results[subject.name] = {"names": names, "matrix": matrix.tolist()}
+        rows += [
+            {"space": subject.name, "a": names[i], "b": names[j], "correlation": matrix[i, j]}
+            for i, j in combinations(range(len(names)), 2)
+        ]
+    write_results(
+        out,
+        "consistency",
+        settings={"scale": scale, "seeds": len(number), **{s.name: s.settings() for s in found}},
+        rows=rows,
+        verdicts=verdicts,
+        results=results,
+        title="Do supernets agree with each other more than with the ground truth?",
+        source="Figures 3 and 7, section 2 and Appendix C",
+        figure=matrix_figure(
+            panels,
+            "Mutual rank correlations of supernets (by epochs; other seeds of the longest), parameter count (P) and "
+            "ground "
+            f"truth (GT). Scale {scale}.",
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()

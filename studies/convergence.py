@@ -1,0 +1,119 @@
+"""Figure 8, Appendix D: how far supernets converge, and what their mean score says of the ranking.
+
+The supernets are those of the study ``epochs``: one training for each budget. The mean score of the sampled
+submodels against the mean ground truth of the same architectures trained on their own.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from wsnas.cli import Command, progress
+from wsnas.executor import Executor
+from wsnas.figures import convergence_figure
+from wsnas.study import Verdict, budgets, ranking, scores_of, study_options, subjects, write_results
+
+BUDGETS = {"micro": (100, 5), "paper": (1000, 7)}  # architectures scored, budgets a space
+
+
+def verdicts_of(space: str, rows: list[dict[str, Any]], truth: float) -> list[Verdict]:
+    first, last = rows[0]["mean_seeds"], rows[-1]["mean_seeds"]
+    rises = all(b["mean"] > a["mean"] for a, b in pairwise(rows))
+    measured = (
+        f"{abs(rows[0]['mean']):.2f} at {rows[0]['epochs']} epochs, {abs(rows[-1]['mean']):.2f} at {rows[-1]['epochs']}"
+    )
+    return [
+        Verdict(
+            "extended training raises the mean supernet performance throughout",
+            "Appendix D, Figure 8",
+            space,
+            "holds where the mean over supernets improves at every budget and every supernet of the longest is "
+            "better than "
+            "every one of the shortest; does not hold where every one is worse; else inconclusive",
+            measured,
+            "holds"
+            if rises and min(last) > max(first)
+            else "does not hold"
+            if max(last) < min(first)
+            else "inconclusive",
+        ),
+        Verdict(
+            "the mean supernet performance surpasses the mean ground truth",
+            "Appendix D, Figure 8 (NAS-Bench-101)",
+            space,
+            "holds where every supernet of the longest budget is above the mean ground truth, does not hold where "
+            "every one "
+            "is below; else inconclusive",
+            f"{measured}; mean ground truth {abs(truth):.2f}",
+            "holds" if min(last) > truth else "does not hold" if max(last) < truth else "inconclusive",
+        ),
+    ]
+
+
+@click.command(cls=Command)
+@study_options
+@click.option("--architectures", type=click.IntRange(11), help="Architectures scored a supernet.")
+@click.option("--truth", help="Data set of the ground truth; by default the supernet's.")
+@click.option("--budgets", "count", type=click.IntRange(1), help="How often the recipe's epochs are halved, and one.")
+def main(
+    spaces: tuple[str, ...],
+    seeds: int | None,
+    table: str | None,
+    resume: bool,
+    executor: Executor,
+    out: Path | None,
+    architectures: int | None,
+    truth: str | None,
+    count: int | None,
+    scale: str,
+    **recipe: Any,
+) -> None:
+    """Mean supernet performance by epochs against mean ground truth (Figure 8)."""
+    out = out or Path("runs") / f"study-convergence-{scale}"
+    number = tuple(range(seeds or 3))
+    found = subjects(spaces, scale, recipe, table, architectures or BUDGETS[scale][0], truth)
+    halvings = count or BUDGETS[scale][1]
+    wanted = [(s, v) for s in found for v in budgets(s.recipe, number, halvings)]
+    with progress("convergence") as report:
+        scores = scores_of(wanted, out, resume, executor, report)
+    panels: list[dict[str, Any]] = []
+    verdicts, rows = [], []
+    for subject in found:
+        lines: list[dict[str, Any]] = []
+        for variant in [v for s, v in wanted if s is subject]:
+            matrix = scores[subject.name, variant.label]
+            known = np.where(np.isfinite(matrix), matrix, np.nan)
+            row = ranking(matrix, subject.valid, subject.test, 10)
+            lines.append(
+                {
+                    "epochs": variant.recipe.supernet.epochs,
+                    "mean": float(np.nanmean(known)),
+                    "mean_seeds": [float(np.nanmean(one)) for one in known],
+                    "not_finite": row["not_finite"],
+                    "correlation": row["correlation"],
+                }
+            )
+        mean_truth = float(subject.valid.mean())
+        verdicts += verdicts_of(subject.name, lines, mean_truth)
+        panels.append({"space": subject.space, "rows": lines, "mean_truth": mean_truth})
+        rows += [{"space": subject.name, **{k: v for k, v in line.items() if k != "mean_seeds"}} for line in lines]
+    write_results(
+        out,
+        "convergence",
+        settings={"scale": scale, "seeds": len(number), **{s.name: s.settings() for s in found}},
+        rows=rows,
+        verdicts=verdicts,
+        results={p["space"].name: {"rows": p["rows"], "mean_truth": p["mean_truth"]} for p in panels},
+        title="How far do supernets converge?",
+        source="Figure 8, Appendix D",
+        figure=convergence_figure(panels, f"Scale {scale}, {len(number)} supernets a budget; bars: min-max."),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""Figure 2: does it help when fewer architectures share the weights?
+
+For k = 1, 4, 16, 64 ... a random 1/k of the architectures with a ground truth becomes the space. Supernets are
+trained on it by uniform sampling inside it, and up to N of its architectures are scored. Only for spaces whose
+ground truth is large enough to be downscaled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from wsnas.cli import Command, progress
+from wsnas.errors import WsnasError
+from wsnas.executor import Executor
+from wsnas.figures import ranking_figure
+from wsnas.metrics import goodness, noise_ceiling
+from wsnas.randomness import numpy_rng
+from wsnas.space import random_archs
+from wsnas.study import (
+    SupernetJob,
+    Verdict,
+    all_scores,
+    ranking,
+    sign_verdict,
+    study_options,
+    subjects,
+    write_results,
+)
+
+K = 10  # of the top-k
+ENOUGH = 500  # architectures with a ground truth
+BUDGETS = {"micro": ((1, 4, 16, 64), 100), "paper": ((1, 2, 4, 8, 16, 32, 64), 1000)}  # factors, architectures scored
+
+
+def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
+    """The paper: an improvement only at 64x on NAS-Bench-201, no trend on NAS-Bench-101."""
+    first, last = rows[0], rows[-1]
+    if first is last:
+        return []
+    low, high = (float(q) for q in np.quantile(last["bootstrap"] - first["bootstrap"], [0.025, 0.975]))
+    change = last["correlation"] - first["correlation"]
+    measured = f"{change:+.2f} [{low:+.2f}, {high:+.2f}] from {first['factor']}x to {last['factor']}x"
+    return [
+        Verdict(
+            "a random sub-space at the largest factor ranks better than the whole",
+            "section 2, Figure 2 (NAS-Bench-201, 64x)",
+            space,
+            "holds where the 95 % bootstrap interval of (correlation at the largest factor - at 1x) is above 0",
+            measured,
+            sign_verdict(low, high),
+        ),
+        Verdict(
+            "reducing the sharing density hardly helps",
+            "section 2, Figure 2",
+            space,
+            "holds where, at every factor below the largest, the interval of (correlation - at 1x) contains 0 or "
+            "lies below; "
+            "does not hold where at every one it is above 0; else inconclusive",
+            ", ".join(f"{row['correlation']:.2f} at {row['factor']}x" for row in rows),
+            hardly(rows),
+        ),
+    ]
+
+
+def hardly(rows: list[dict[str, Any]]) -> Any:
+    lows = [float(np.quantile(row["bootstrap"] - rows[0]["bootstrap"], 0.025)) for row in rows[1:-1]]
+    if not lows:
+        return "inconclusive"
+    return (
+        "holds"
+        if all(low <= 0 for low in lows)
+        else "does not hold"
+        if all(low > 0 for low in lows)
+        else "inconclusive"
+    )
+
+
+@click.command(cls=Command)
+@study_options
+@click.option("--factor", "factors", type=click.IntRange(1), multiple=True, help="Downscaling factors; repeatable.")
+@click.option("--architectures", type=click.IntRange(K + 1), help="Architectures scored a factor, at most.")
+@click.option("--truth", help="Data set of the ground truth; by default the supernet's.")
+def main(
+    spaces: tuple[str, ...],
+    seeds: int | None,
+    table: str | None,
+    resume: bool,
+    executor: Executor,
+    out: Path | None,
+    factors: tuple[int, ...],
+    architectures: int | None,
+    truth: str | None,
+    scale: str,
+    **recipe: Any,
+) -> None:
+    """Weight sharing on randomly downscaled spaces (Figure 2)."""
+    factors = tuple(sorted(set(factors))) or BUDGETS[scale][0]
+    count, number = architectures or BUDGETS[scale][1], seeds or 3
+    out = out or Path("runs") / f"study-density-{scale}"
+    found = subjects(spaces, scale, recipe, table, count, truth, least=K + 1 if spaces else ENOUGH)
+    jobs, slots = [], []
+    for subject in found:
+        archs = subject.truth.table.archs
+        for factor in factors:
+            if len(archs) / factor <= K:
+                click.echo(f"{subject.name}: left out {factor}x, which would keep {len(archs) // factor} architectures")
+                continue
+            for seed in range(number):  # another sub-space for each supernet
+                kept = random_archs(archs, factor, numpy_rng(seed, "density", factor))
+                order = numpy_rng(seed, "density sample", factor).permutation(len(kept))[:count]
+                scored = subject.archs if factor == 1 else tuple(kept[int(i)] for i in order)
+                within = None if len(kept) == subject.space.size else tuple(sorted(kept))
+                runs = str(out.parent / "supernets")
+                jobs.append(SupernetJob(subject.name, subject.recipe, seed, within, scored, runs, resume))
+                slots.append((subject, factor, len(kept), scored))
+    if not jobs:
+        raise WsnasError("no factor leaves enough architectures of the ground truth; choose smaller ones with --factor")
+    with progress("density") as report:
+        scores = all_scores(jobs, executor, report)
+    panels: list[dict[str, Any]] = []
+    verdicts, rows = [], []
+    for subject in found:
+        lines = []
+        for factor in factors:
+            mine = [
+                (slot, one) for slot, one in zip(slots, scores, strict=True) if slot[0] is subject and slot[1] == factor
+            ]
+            if not mine:
+                continue
+            parts, ceilings = [], []
+            for (_, _, _, scored), one in mine:
+                truths = subject.truth.table.select(scored)
+                metric, dataset = subject.space.metric, subject.truth.dataset
+                valid, test = (goodness(truths.mean(dataset, split), metric) for split in ("valid", "test"))
+                matrix = goodness([[one[arch] for arch in scored]], metric)
+                parts.append(ranking(matrix, valid, test, K, draws=factor))
+                ceilings.append(noise_ceiling(truths.seeds(dataset, "test")))
+            drawn = np.mean([part["bootstrap"] for part in parts], axis=0)
+            known = [one.ceiling for one in ceilings if one is not None]
+            kept_count = mine[0][0][2]
+            lines.append(
+                {
+                    "factor": factor,
+                    "x": factor,
+                    "tick": f"{factor}x\n{kept_count:,}",
+                    "architectures": kept_count,
+                    "evaluated": min(part["evaluated"] for part in parts),
+                    "not_finite": sum(part["not_finite"] for part in parts),
+                    "correlation": float(np.mean([part["correlation"] for part in parts])),
+                    "correlation_low": float(np.quantile(drawn, 0.025)),
+                    "correlation_high": float(np.quantile(drawn, 0.975)),
+                    "correlation_seeds": [part["correlation"] for part in parts],
+                    "top": float(np.mean([part["top"] for part in parts])),
+                    "top_seeds": [part["top"] for part in parts],
+                    "random_top": float(np.mean([part["random_top"] for part in parts])),
+                    "random_top_draws": [part["random_top_draws"][0] for part in parts],
+                    "best": float(np.mean([part["best"] for part in parts])),
+                    "ceiling": float(np.mean(known)) if known else None,
+                    "bootstrap": drawn,
+                }
+            )
+        verdicts += verdicts_of(subject.name, lines)
+        for line in lines:
+            line.pop("bootstrap")
+            rows += [
+                {"space": subject.name, "factor": line["factor"], "seed": seed, "correlation": c, "top10": top}
+                | {name: line[name] for name in ("random_top", "architectures", "evaluated", "ceiling", "best")}
+                for seed, (c, top) in enumerate(zip(line["correlation_seeds"], line["top_seeds"], strict=True))
+            ]
+        about = {"space": subject.space, "recipe": subject.recipe, "dataset": subject.truth.dataset}
+        panels.append({**about, "rows": lines})
+    write_results(
+        out,
+        "density",
+        settings={"scale": scale, "seeds": number, "factors": factors, **{s.name: s.settings() for s in found}},
+        rows=rows,
+        verdicts=verdicts,
+        results={panel["space"].name: panel["rows"] for panel in panels},
+        title="Does it help when fewer architectures share the weights?",
+        source="Figure 2, section 2",
+        figure=ranking_figure(
+            panels,
+            "Does weight sharing rank better when fewer architectures share the weights? (random sub-spaces)",
+            "downscaling factor (kept at random), architectures left",
+            f"scale {scale}, {number} sub-spaces and supernets a factor",
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Figure 1, section 2: does longer training of the supernet rank better?
+
+One supernet is trained for each budget, epochs doubling. For each: the Spearman correlation with the ground truth,
+the top-1 and top-10 architectures' test results, and the exact expectation of ten random ones.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from wsnas.cli import Command, progress
+from wsnas.executor import Executor
+from wsnas.figures import ranking_figure
+from wsnas.metrics import Floats, top_k
+from wsnas.study import Verdict, budgets, ranking, scores_of, study_options, subjects, write_results
+
+K = 10  # of the top-k
+BUDGETS = {"micro": (100, 5), "paper": (1000, 7)}  # architectures scored, budgets a space
+
+
+def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
+    """The paper's statements about longer training and about when weight sharing beats random search."""
+    last, verdicts = rows[-1], []
+    if len(rows) > 1:
+        gains: list[tuple[float, float]] = []
+        for row in rows[:-1]:
+            low, high = np.quantile(last["bootstrap"] - row["bootstrap"], [0.025, 0.975])
+            gains.append((float(low), float(high)))
+        best = max(rows, key=lambda row: row["correlation"])
+        verdicts.append(
+            Verdict(
+                "a longer training does not guarantee a better ranking",
+                "section 2, Figure 1",
+                space,
+                "does not hold where the longest budget's correlation is above every shorter one's (95 % bootstrap "
+                "intervals "
+                "of the differences above 0); holds where some shorter budget's is above the longest's; else "
+                "inconclusive",
+                f"best {best['correlation']:.2f} at {best['epochs']} epochs, {last['correlation']:.2f} at "
+                f"{last['epochs']}",
+                "does not hold"
+                if all(low > 0 for low, _ in gains)
+                else "holds"
+                if any(high < 0 for _, high in gains)
+                else "inconclusive",
+            )
+        )
+    advantages = [top - last["random_top"] for top in last["top_seeds"]]
+    above = last["correlation_low"] > 0.4
+    verdicts.append(
+        Verdict(
+            "where the correlation is above 0.4, top-10 clearly outperforms random search",
+            "section 2, Figure 1",
+            space,
+            "asked where the interval of the longest budget's correlation is above 0.4: holds where every supernet's "
+            "top-10 is above the expected random top-10, does not hold where none is",
+            f"correlation {last['correlation']:.2f} [{last['correlation_low']:.2f}, {last['correlation_high']:.2f}], "
+            f"advantages {min(advantages):+.2f} to {max(advantages):+.2f}",
+            "inconclusive"
+            if not above or min(advantages) <= 0 < max(advantages)
+            else "holds"
+            if min(advantages) > 0
+            else "does not hold",
+        )
+    )
+    return verdicts
+
+
+def analyse(scores: Floats, subject: Any, epochs: int) -> dict[str, Any]:
+    row = {"epochs": epochs, "x": epochs, "tick": str(epochs)}
+    row |= ranking(scores, subject.valid, subject.test, K, subject.parameters, draws=epochs)
+    row["top1"] = float(
+        np.mean([top_k(one, subject.valid, subject.test, 1) for one in np.nan_to_num(scores, neginf=-1e9)])
+    )
+    return row
+
+
+@click.command(cls=Command)
+@study_options
+@click.option("--architectures", type=click.IntRange(K + 1), help="Architectures scored a supernet.")
+@click.option("--truth", help="Data set of the ground truth; by default the supernet's.")
+@click.option("--budgets", "count", type=click.IntRange(1), help="How often the recipe's epochs are halved, and one.")
+def main(
+    spaces: tuple[str, ...],
+    seeds: int | None,
+    table: str | None,
+    resume: bool,
+    executor: Executor,
+    out: Path | None,
+    architectures: int | None,
+    truth: str | None,
+    count: int | None,
+    scale: str,
+    **recipe: Any,
+) -> None:
+    """Ranking ability as the supernet's epochs double (Figure 1)."""
+    out = out or Path("runs") / f"study-epochs-{scale}"
+    number = tuple(range(seeds or 3))
+    found = subjects(spaces, scale, recipe, table, architectures or BUDGETS[scale][0], truth)
+    halvings = count or BUDGETS[scale][1]
+    wanted = [(s, v) for s in found for v in budgets(s.recipe, number, halvings)]
+    with progress("epochs") as report:
+        scores = scores_of(wanted, out, resume, executor, report)
+    panels: list[dict[str, Any]] = []
+    verdicts, rows = [], []
+    for subject in found:
+        ceiling = subject.ceiling()
+        lines = []
+        for variant in [v for s, v in wanted if s is subject]:
+            row = analyse(scores[subject.name, variant.label], subject, variant.recipe.supernet.epochs)
+            lines.append({**row, "ceiling": None if ceiling is None else ceiling.ceiling})
+        verdicts += verdicts_of(subject.name, lines)
+        for line in lines:
+            line.pop("bootstrap")
+            rows += [
+                {"space": subject.name, "epochs": line["epochs"], "seed": seed, "correlation": c, "top10": top}
+                | {name: line[name] for name in ("top1", "random_top", "best", "ceiling", "evaluated")}
+                for seed, c, top in zip(number, line["correlation_seeds"], line["top_seeds"], strict=True)
+            ]
+        about = {"space": subject.space, "recipe": subject.recipe, "dataset": subject.truth.dataset}
+        panels.append({**about, "rows": lines})
+    write_results(
+        out,
+        "epochs",
+        settings={"scale": scale, "seeds": len(number), **{s.name: s.settings() for s in found}},
+        rows=rows,
+        verdicts=verdicts,
+        results={panel["space"].name: panel["rows"] for panel in panels},
+        title="Does a longer training of the supernet rank better?",
+        source="Figure 1, section 2",
+        figure=ranking_figure(
+            panels,
+            "Does a longer training of the supernet rank better?",
+            "supernet epochs, one training for each budget",
+            f"scale {scale}, {len(number)} supernets a budget",
+            [("top1", "top-1 by supernet")],
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()

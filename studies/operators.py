@@ -1,0 +1,155 @@
+"""Figure 4, section 2: towards which choices is weight sharing biased?
+
+Every decision of an architecture (the operation of an edge, of a vertex, the activation of a node) groups the sample.
+A choice's effect is how much higher supernets rank architectures that made it than the ground truth does, against
+all that chose otherwise; tested by permutation, corrected over all choices (Holm). The largest is drawn.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from scipy import stats
+
+from wsnas.cli import Command, progress
+from wsnas.executor import Executor
+from wsnas.figures import operators_figure
+from wsnas.metrics import Floats
+from wsnas.study import Subject, Variant, Verdict, scores_of, study_options, subjects, write_results
+
+ARCHITECTURES = {"micro": 200, "paper": 1000}
+LEAST = 8  # architectures on either side of a choice
+
+
+def effects(subject: Subject, scores: Floats) -> list[dict[str, Any]]:
+    """One row a choice that enough architectures made and did not make, strongest first. scores [n]."""
+    n = len(scores)
+    by_supernet, by_truth = stats.rankdata(scores) / n, stats.rankdata(subject.test) / n
+    gap = by_supernet - by_truth  # above 0: ranked too high by the supernet
+    made = [subject.space.decisions(subject.space.decode(arch)) for arch in subject.archs]
+    rng = np.random.default_rng(0)
+    found: list[dict[str, Any]] = []
+    for decision in made[0]:
+        values = np.array([one[decision] for one in made])
+        for choice in np.unique(values):
+            mine = values == choice
+            if min(mine.sum(), n - mine.sum()) < LEAST:
+                continue
+            effect = gap[mine].mean() - gap[~mine].mean()
+            test = stats.permutation_test(
+                (gap[mine], gap[~mine]),
+                lambda a, b, axis: a.mean(axis) - b.mean(axis),
+                vectorized=True,
+                n_resamples=2000,
+                batch=200,
+                rng=rng,
+            )
+            interval = stats.ttest_ind(gap[mine], gap[~mine], equal_var=False).confidence_interval()  # Welch
+            found.append(
+                {
+                    "decision": decision,
+                    "choice": str(choice),
+                    "architectures": int(mine.sum()),
+                    "effect": float(effect),
+                    "low": float(interval.low),
+                    "high": float(interval.high),
+                    "p": float(test.pvalue),
+                    "preferred_by_supernet": float(by_supernet[mine].mean() - by_supernet[~mine].mean()),
+                    "better_when_trained": float(by_truth[mine].mean() - by_truth[~mine].mean()),
+                }
+            )
+    order = sorted(found, key=lambda row: row["p"])  # Holm: the i-th smallest p times the number of tests left
+    highest = 0.0
+    for i, row in enumerate(order):
+        highest = max(highest, min(1.0, row["p"] * (len(order) - i)))
+        row["p_corrected"] = highest
+    return sorted(found, key=lambda row: (row["p_corrected"] >= 0.05, -abs(row["effect"])))
+
+
+def verdicts_of(subject: Subject, rows: list[dict[str, Any]]) -> list[Verdict]:
+    worst, biased = rows[0], [row for row in rows if row["p_corrected"] < 0.05]
+    misled = [
+        row for row in biased if row["effect"] > 0 and row["better_when_trained"] < 0 < row["preferred_by_supernet"]
+    ]
+    return [
+        Verdict(
+            "weight sharing is biased towards certain operators or connections",
+            "section 2, Figure 4",
+            subject.name,
+            "holds where at least one choice's effect has a permutation p below 0.05 after Holm's correction over "
+            "all choices; "
+            "inconclusive otherwise (no bias found is not none)",
+            f"{len(biased)} of {len(rows)} choices; largest: {worst['choice']} at {worst['decision']} "
+            f"{worst['effect']:+.2f} [{worst['low']:+.2f}, {worst['high']:+.2f}]",
+            "holds" if biased else "inconclusive",
+        ),
+        Verdict(
+            "supernets prefer a choice that is worse when trained",
+            "section 2, Figure 4 (conv3x3 from input to output on NAS-Bench-201, tanh on PTB)",
+            subject.name,
+            "holds where a biased choice is ranked above the others by the supernets and below them by the ground "
+            "truth; "
+            "inconclusive otherwise",
+            "; ".join(f"{row['choice']} at {row['decision']}" for row in misled[:3]) or "none found",
+            "holds" if misled else "inconclusive",
+        ),
+    ]
+
+
+@click.command(cls=Command)
+@study_options
+@click.option("--architectures", type=click.IntRange(24), help="Architectures scored a supernet.")
+@click.option("--truth", help="Data set of the ground truth; by default the supernet's.")
+@click.option("--decision", help="Draw this decision instead of the most biased, e.g. 'edge 0-3'.")
+def main(
+    spaces: tuple[str, ...],
+    seeds: int | None,
+    table: str | None,
+    resume: bool,
+    executor: Executor,
+    out: Path | None,
+    architectures: int | None,
+    truth: str | None,
+    decision: str | None,
+    scale: str,
+    **recipe: Any,
+) -> None:
+    """Choices that supernets rank too high or too low (Figure 4)."""
+    out = out or Path("runs") / f"study-operators-{scale}"
+    number = tuple(range(seeds or 3))
+    found = subjects(spaces, scale, recipe, table, architectures or ARCHITECTURES[scale], truth, least=3 * LEAST)
+    wanted = [(s, Variant(f"{s.recipe.supernet.epochs} epochs", s.recipe, "uniform", number)) for s in found]
+    with progress("operators") as report:
+        scores = scores_of(wanted, out, resume, executor, report)
+    panels, verdicts, rows, results = [], [], [], {}
+    for subject, variant in wanted:
+        matrix = scores[subject.name, variant.label]
+        ranks = np.mean([stats.rankdata(np.nan_to_num(one, nan=-1e9, neginf=-1e9)) for one in matrix], axis=0)
+        lines = effects(subject, ranks)
+        if not lines:
+            click.echo(f"{subject.name}: left out: no choice was made by at least {LEAST} of {len(subject.archs)}")
+            continue
+        drawn = next((line for line in lines if line["decision"] == decision), lines[0])
+        made = [subject.space.decisions(subject.space.decode(arch))[drawn["decision"]] for arch in subject.archs]
+        panels.append({"subject": subject, "scores": matrix.mean(0), "choices": made, "worst": drawn})
+        verdicts += verdicts_of(subject, lines)
+        results[subject.name] = lines
+        rows += [{"space": subject.name, **line} for line in lines]
+    write_results(
+        out,
+        "operators",
+        settings={"scale": scale, "seeds": len(number), **{s.name: s.settings() for s in found}},
+        rows=rows,
+        verdicts=verdicts,
+        results=results,
+        title="Towards which choices is weight sharing biased?",
+        source="Figure 4, section 2",
+        figure=operators_figure(panels),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Table 3, Appendix C: do training tricks and other settings change how a supernet ranks?
+
+Rows: the baseline, strict fairness, multi-path, another learning rate and weight decay, other seeds and, where one is
+named, another training data set. Each with its correlation with the baseline (Corr-BL), with the ground truth
+(Corr-GT) and its top-10, the differences to the baseline, and whether a difference exceeds what a seed changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from wsnas.cli import Command, chosen_recipe, progress
+from wsnas.executor import Executor
+from wsnas.figures import tricks_figure
+from wsnas.metrics import Floats, rank_bootstrap, spearman, top_k
+from wsnas.study import Subject, Variant, Verdict, scores_of, sign_verdict, study_options, subjects, write_results
+
+K = 10
+ARCHITECTURES = {"micro": 100, "paper": 1000}
+
+
+def variants(subject: Subject, seeds: int, scale: str, dataset: str | None) -> list[Variant]:
+    """The baseline first; each trick with the baseline's seeds; other seeds last but for another data set."""
+    recipe, numbers = subject.recipe, tuple(range(seeds))
+    half = replace(
+        recipe, supernet=replace(recipe.supernet, lr=recipe.supernet.lr / 2, weight_decay=3e-4)
+    )  # as the paper: lr 0.1 -> 0.05, weight decay 1e-4 -> 3e-4 on NAS-Bench-101
+    found = [
+        Variant("baseline", recipe, "uniform", numbers),
+        Variant("FairNAS", recipe, "fair", numbers),
+        Variant("multi-path (4)", recipe, "multi:4", numbers),
+        Variant(f"lr {half.supernet.lr:g}, decay {half.supernet.weight_decay:g}", half, "uniform", numbers),
+        Variant("other seeds", recipe, "uniform", tuple(range(seeds, 2 * seeds))),
+    ]
+    if dataset is not None:
+        other = chosen_recipe(subject.space, scale, dataset=dataset)
+        found.append(Variant(Path(dataset).name, replace(recipe, dataset=other.dataset), "uniform", numbers))
+    return found
+
+
+def analyse(subject: Subject, base: Floats, scores: Floats, label: str, noise: float) -> dict[str, Any]:
+    """One row of Table 3. base, scores [seeds, n]."""
+    difference = rank_bootstrap(scores, subject.test) - rank_bootstrap(base, subject.test)
+    corr = float(np.mean([spearman(one, subject.test) for one in scores]))
+    change = corr - float(np.mean([spearman(one, subject.test) for one in base]))
+    low, high = (float(q) for q in np.quantile(difference, [0.025, 0.975]))
+    tops = [float(np.mean([top_k(one, subject.valid, subject.test, K) for one in each])) for each in (scores, base)]
+    return {
+        "label": label,
+        "corr_baseline": float(np.mean([spearman(one, other) for one in scores for other in base])),
+        "corr_truth": corr,
+        "corr_truth_seeds": [spearman(one, subject.test) for one in scores],
+        "difference": change,
+        "difference_low": low,
+        "difference_high": high,
+        "top10": tops[0],
+        "top_difference": tops[0] - tops[1],
+        "beyond_seeds": (low > 0 or high < 0) and abs(change) > noise,
+    }
+
+
+def verdicts_of(subject: Subject, rows: list[dict[str, Any]], mutual: float, noise: float) -> list[Verdict]:
+    tricks = [row for row in rows if row["label"] in ("FairNAS", "multi-path (4)")]
+    helped = [row["label"] for row in tricks if row["beyond_seeds"] and row["difference"] > 0]
+    harmed = all(row["beyond_seeds"] and row["difference"] < 0 for row in tricks)
+    gaps = [row["corr_baseline"] - row["corr_truth"] for row in rows]
+    return [
+        Verdict(
+            "no trick is beneficial",
+            "Appendix C, Table 3",
+            subject.name,
+            "does not hold where FairNAS's or multi-path's difference in correlation has a 95 % interval above 0 and "
+            "exceeds the "
+            "largest difference between two seeds of the baseline; holds where both are below 0 in that sense, or "
+            "where "
+            "their intervals end below +0.05; else inconclusive",
+            ", ".join(
+                f"{r['label']} {r['difference']:+.2f} [{r['difference_low']:+.2f}, {r['difference_high']:+.2f}]"
+                for r in tricks
+            )
+            + f"; seeds differ by up to {noise:.2f}",
+            "does not hold"
+            if helped
+            else "holds"
+            if harmed or all(row["difference_high"] < 0.05 for row in tricks)
+            else "inconclusive",
+        ),
+        Verdict(
+            "supernets trained in different ways agree with each other more than with the ground truth",
+            "Appendix C, Table 3 and Figure 7",
+            subject.name,
+            "holds where every variant's correlation with the baseline is above its correlation with the ground "
+            "truth, does not "
+            "hold where none is; else inconclusive",
+            f"Corr-BL {min(r['corr_baseline'] for r in rows):.2f} to {max(r['corr_baseline'] for r in rows):.2f} "
+            f"(two seeds "
+            f"{mutual:.2f}), Corr-GT {min(r['corr_truth'] for r in rows):.2f} to "
+            f"{max(r['corr_truth'] for r in rows):.2f}",
+            sign_verdict(min(gaps), max(gaps)),
+        ),
+    ]
+
+
+@click.command(cls=Command)
+@study_options
+@click.option("--architectures", type=click.IntRange(K + 1), help="Architectures scored a supernet.")
+@click.option("--truth", help="Data set of the ground truth; by default the supernet's.")
+@click.option("--other-dataset", help="Also train on this data set (same number of classes is not needed).")
+def main(
+    spaces: tuple[str, ...],
+    seeds: int | None,
+    table: str | None,
+    resume: bool,
+    executor: Executor,
+    out: Path | None,
+    architectures: int | None,
+    truth: str | None,
+    other_dataset: str | None,
+    scale: str,
+    **recipe: Any,
+) -> None:
+    """Training tricks and settings against the baseline (Table 3)."""
+    out = out or Path("runs") / f"study-tricks-{scale}"
+    number = seeds or 3
+    found = subjects(spaces, scale, recipe, table, architectures or ARCHITECTURES[scale], truth)
+    wanted = [(s, v) for s in found for v in variants(s, number, scale, other_dataset)]
+    with progress("tricks") as report:
+        scores = scores_of(wanted, out, resume, executor, report)
+    panels, verdicts, rows, results = [], [], [], {}
+    for subject in found:
+        mine = [v for s, v in wanted if s is subject]
+        finite = {v.label: np.nan_to_num(scores[subject.name, v.label], nan=-1e9, neginf=-1e9) for v in mine}
+        base = finite["baseline"]
+        alone = [spearman(one, subject.test) for one in base]
+        noise = max(alone) - min(alone)
+        pairs = [spearman(base[i], base[j]) for i in range(number) for j in range(i)]
+        lines = [analyse(subject, base, finite[v.label], v.label, noise) for v in mine[1:]]
+        mutual = float(np.mean(pairs)) if pairs else 1.0
+        verdicts += verdicts_of(subject, lines, mutual, noise)
+        baseline = {
+            "label": "baseline",
+            "corr_baseline": mutual,
+            "corr_truth": float(np.mean(alone)),
+            "corr_truth_seeds": alone,
+        }
+        baseline["top10"] = float(np.mean([top_k(one, subject.valid, subject.test, K) for one in base]))
+        results[subject.name] = {"seed_noise": noise, "rows": [baseline, *lines]}
+        panels.append({"space": subject.space, "rows": lines, "seed_noise": noise})
+        rows += [
+            {"space": subject.name, **{k: v for k, v in line.items() if k != "corr_truth_seeds"}}
+            for line in (baseline, *lines)
+        ]
+    write_results(
+        out,
+        "tricks",
+        settings={"scale": scale, "seeds": number, **{s.name: s.settings() for s in found}},
+        rows=rows,
+        verdicts=verdicts,
+        results=results,
+        title="Do training tricks change how a supernet ranks?",
+        source="Table 3, Appendix C",
+        figure=tricks_figure(
+            panels,
+            f"Scale {scale}, {number} supernets a row. Bars: 95 % bootstrap over architectures. Grey band: how far "
+            f"two seeds of "
+            "the baseline differ.",
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()
