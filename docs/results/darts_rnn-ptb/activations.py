@@ -17,10 +17,8 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from scipy import stats
 
 from darts_rnn.space import ACTIVATIONS
-from wsnas import load_space
 from wsnas.evaluation import evaluate
 from wsnas.files import atomic_write
 from wsnas.metrics import correlation, goodness
