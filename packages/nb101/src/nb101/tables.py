@@ -28,6 +28,7 @@ import struct
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -281,5 +282,5 @@ def _from_csv(path: Path) -> Table:
     if times > 1:
         raise WsnasError(f"{path} lists {arch} twice; keep one of them")
     low = [values <= 1.1 * CHANCE for column, values in table.columns.items() if column.dataset == DATASET]
-    failed = np.any([*low, np.zeros(len(archs), dtype=np.bool_)], axis=0)
-    return Table("nb101", archs, table.columns, table.parameters, table.flops, failed, table.about)
+    marked = np.zeros(len(archs), dtype=np.bool_) if table.failed is None else table.failed
+    return replace(table, archs=archs, failed=np.any([*low, marked], axis=0))
