@@ -55,7 +55,7 @@ PAPER = NB101Recipe(
 # The same space and loops on images that ship with scikit-learn, for a laptop's CPU.
 MICRO = NB101Recipe(
     dataset="digits",
-    supernet=Training(epochs=30, batch=128, lr=0.1, decay="cosine-step", weight_decay=1e-4, clip=5.0),
+    supernet=Training(epochs=60, batch=128, lr=0.1, decay="cosine-step", weight_decay=1e-4, clip=5.0),
     standalone=Training(
         epochs=2,
         batch=128,
