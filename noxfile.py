@@ -87,6 +87,13 @@ def report(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation, into site/."""
+    install(session, [], "mkdocs-material", "mkdocstrings[python]")
+    session.run("mkdocs", "build", "--strict", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Timings, each against the textbook way in one run; names after -- choose, e.g. nox -s bench -- supernet_step."""
     names = [name for name in session.posargs if name in BENCHMARKS] or BENCHMARKS
@@ -108,7 +115,7 @@ def pins(session: nox.Session) -> None:
     """Writes constraints.txt anew: the newest versions that fit together, on every platform, without addresses."""
     session.install("uv")
     for_tools = Path(session.create_tmp()) / "tools.in"
-    needed = ["pytest", "hypothesis", "ruff", "mypy"]
+    needed = ["pytest", "hypothesis", "ruff", "mypy", "mkdocs-material", "mkdocstrings[python]"]
     for package in PACKAGES:
         described = tomllib.loads(Path(f"packages/{package}/pyproject.toml").read_text())
         needed += [name for name in described["project"]["dependencies"] if name != "wsnas"]

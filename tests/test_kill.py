@@ -206,3 +206,30 @@ def test_ctrl_c_while_evaluating(forks: Any, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     assert len(run.records(kind)) == 100
     assert first.items() <= run.records(kind).items()
+
+
+def test_a_killed_ground_truth_goes_on(forks: Any, tmp_path: Path) -> None:
+    """Killed three times: every row is the undisturbed one's, and what was committed is not trained again."""
+    options = ("--sample", "12", "--seeds", "2", "--epochs", "1", "--channels", "2", "--train-images", "640")
+    start = ("ground-truth", "nb201", *options, "--workers", "0", "--no-latency")
+    assert forks.wsnas(*start, "--out", "undisturbed", cwd=tmp_path).code == 0
+    kept: dict[str, Any] = {}
+    for kill in range(3):
+        process = forks.start("module", "wsnas", *start, "--out", "killed", cwd=tmp_path)
+        while not (tmp_path / "killed/records.sqlite").exists() or len(records(tmp_path / "killed")) < 3 + 5 * kill:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait().code == -signal.SIGKILL
+        found = records(tmp_path / "killed")
+        assert kept.items() <= found.items()  # seconds and all
+        kept = found
+    assert forks.wsnas(*start, "--out", "killed", cwd=tmp_path).code == 0
+    found, wanted = records(tmp_path / "killed"), records(tmp_path / "undisturbed")
+    assert kept.items() <= found.items()
+    assert found.keys() == wanted.keys()
+    for name in wanted:
+        assert {**found[name], "seconds": 0} == {**wanted[name], "seconds": 0}
+
+
+def records(run: Path) -> dict[str, dict[str, Any]]:
+    return Run.read(run).records("training")
