@@ -59,7 +59,7 @@ PAPER = RNNRecipe(
 # the cell, not the softmax, has most of the weights and takes most of the time.
 MICRO = RNNRecipe(
     dataset="tragedies",
-    supernet=Training(epochs=30, batch=64, lr=6.0, decay="linear-step", warmup=0.2, momentum=0.9, clip=0.25, bptt=16),
+    supernet=Training(epochs=30, batch=64, lr=2.0, decay="linear-step", warmup=0.2, momentum=0.9, clip=0.25, bptt=16),
     standalone=Training(epochs=2, batch=64, lr=6.0, decay="linear-step", warmup=0.2, momentum=0.9, clip=0.25, bptt=16),
     calibration_batch=0,
     calibration_steps=0,
