@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ from click.testing import CliRunner
 from toy_space import MICRO
 
 from wsnas.cli import main
+from wsnas.evaluation import latest_scores
+from wsnas.runs import Run
 
 
 def wsnas(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -51,6 +54,9 @@ def test_an_unknown_space_exits_2_with_one_line() -> None:
         ["train-supernet", "toy", "--paths", "zigzag"],
         ["train-supernet", "toy", "--cells", "3"],  # the toy recipe has no cells
         ["train-supernet", "toy", "--dataset", "nowhere"],
+        ["train-supernet", "toy", "--width", "1.35"],  # nor a width
+        ["train-supernet", "toy", "--skip-corrupt"],
+        ["train-supernet", "toy", "--sync-bn", "--device", "cpu"],
         ["train-supernet", "toy", "--device", "abacus"],
         ["train-supernet", "toy", "--out", "file"],
         ["evaluate", "nowhere"],
@@ -106,3 +112,18 @@ def test_ground_truth_trains_a_table(
         assert done.exit_code == 0, done.output
         assert f"{count} architectures, 2 seeds, 0 with a failed or missing training" in done.output
     assert (tmp_path / "truth" / "table.parquet").exists()
+
+
+def test_a_limit_on_multiply_adds_is_kept(toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 27 toy architectures with 4 channels, 8 have no 3x3 convolution: at most 3 x 1,024 beside what is fixed."""
+    monkeypatch.chdir(tmp_path)
+    limit = str(64 * 27 * 4 + 4 * 4 + 3 * 1024)
+    assert CliRunner().invoke(main, ["train-supernet", "toy", "--out", "net", "--device", "cpu"]).exit_code == 0
+    evaluate = ["evaluate", "net", "--sample", "8", "--max-macs", limit, "--device", "cpu"]
+    done = CliRunner().invoke(main, evaluate)
+    assert done.exit_code == 0, done.output
+    scored = latest_scores(Run.read(tmp_path / "net"))
+    assert sorted(scored) == sorted("-".join(ops) for ops in itertools.product(("conv1", "pool"), repeat=3))
+    refused = CliRunner().invoke(main, [*evaluate[:3], "1", "--max-macs", "10", "--device", "cpu"])
+    assert refused.exit_code == 2
+    assert "at most 10 multiply-adds" in refused.output

@@ -82,17 +82,32 @@ def progress(what: str) -> Iterator[Report]:
 
 RECIPE_OPTIONS = (
     click.option("--scale", type=click.Choice(["micro", "paper"]), default="micro", show_default=True),
-    click.option("--dataset", help="digits, cifar10, cifar100, imagenet16-120, a .npz file or an image folder."),
+    click.option("--dataset", help="One the space knows by name, or the path of a data set's file or folder."),
     click.option("--channels", type=click.IntRange(1), help="Width of the skeleton."),
     click.option("--cells", type=click.IntRange(1), help="Cells: of a stage, or in all, as the space counts them."),
+    click.option("--width", type=click.FloatRange(0, min_open=True), help="Factor on all widths (proxyless)."),
+    click.option("--size", type=click.IntRange(1), help="Side in pixels at which an image folder streams (proxyless)."),
+    click.option("--skip-corrupt", is_flag=True, default=None, help="Leave out images that cannot be decoded."),
+    click.option(
+        "--max-macs", type=click.IntRange(1), help="Draw only architectures of so many multiply-adds at most."
+    ),
+    click.option("--units", type=click.IntRange(1), help="Width of a recurrent network."),
+    click.option("--vocabulary", type=click.IntRange(3), help="Words of a text that are kept, the most frequent."),
     click.option("--epochs", type=click.IntRange(1)),
-    click.option("--batch", type=click.IntRange(1), help="Images a step."),
+    click.option("--batch", type=click.IntRange(1), help="Images (text: sequences) a step."),
     click.option("--lr", type=click.FloatRange(0, min_open=True), help="Initial learning rate."),
-    click.option("--train-images", type=click.IntRange(1), help="Training images; the rest of the set validates."),
-    click.option("--valid-images", type=click.IntRange(1), help="Validation images that score a submodel."),
+    click.option("--train-images", type=click.IntRange(1), help="Training images (text: tokens)."),
+    click.option(
+        "--valid-images", type=click.IntRange(1), help="Validation images (text: tokens) that score a submodel."
+    ),
     click.option("--calibration-steps", type=click.IntRange(0), help="Batch-norm calibration batches a submodel."),
     click.option("--split-file", type=click.Path(), help="The benchmark authors' split, in place of the seeded one."),
 )
+
+
+def measured(space: SearchSpace[Any], value: float) -> str:
+    """A score as it is printed, e.g. ``93.51 %`` or ``perplexity 55.68``."""
+    return f"{value:.2f} %" if space.metric == "accuracy" else f"{space.metric} {value:.2f}"
 
 
 def recipe_options(command: F) -> F:
@@ -106,7 +121,8 @@ def chosen_recipe(space: SearchSpace[Any], scale: str, **changes: Any) -> Recipe
     from wsnas.datasets import KNOWN
     from wsnas.space import change_recipe
 
-    if changes.get("dataset") not in {None, *KNOWN} and Path(changes["dataset"]).exists():
+    names = {None, *KNOWN, *(recipe.dataset for recipe in space.recipes.values())}
+    if changes.get("dataset") not in names and Path(changes["dataset"]).exists():
         changes["dataset"] = str(Path(changes["dataset"]).resolve())
     return change_recipe(space.recipes[scale], **changes)
 
@@ -182,9 +198,17 @@ def spaces() -> None:
     "--out", type=click.Path(path_type=Path), help="Run directory; by default runs/SPACE-<digest of the recipe>."
 )
 @click.option("--amp/--no-amp", default=None, help="bfloat16 autocast; by default on CUDA only.")
+@click.option("--sync-bn", is_flag=True, help="Batch norm over the images of all GPUs, not of each.")
 @_device
 def train_supernet(
-    space: str, paths: str, seed: int, out: Path | None, amp: bool | None, device: str | None, **recipe: Any
+    space: str,
+    paths: str,
+    seed: int,
+    out: Path | None,
+    amp: bool | None,
+    sync_bn: bool,
+    device: str | None,
+    **recipe: Any,
 ) -> None:
     """Train a supernet of SPACE. The same command continues a run that was stopped."""
     from wsnas.paths import parse
@@ -201,6 +225,7 @@ def train_supernet(
             out=out,
             device=device,
             amp=amp,
+            sync_bn=sync_bn,
             report=report,
         )
     last = supernet.run.metrics()[-1]
@@ -216,7 +241,12 @@ def train_supernet(
 @click.option("--arch", multiple=True, help="Evaluate this architecture instead; repeatable.")
 @click.option("--table", type=click.Path(), help="Draw the sample from this ground-truth table.")
 @click.option("--sample-seed", type=int, default=0, show_default=True)
-@click.option("--valid-images", type=click.IntRange(1), help="Score on this many; by default as the run's recipe says.")
+@click.option(
+    "--valid-images",
+    type=click.IntRange(1),
+    help="Score on this many (text: tokens); by default as the run's recipe says.",
+)
+@click.option("--max-macs", type=click.IntRange(1), help="Draw architectures of so many multiply-adds at most.")
 @_device
 def evaluate(
     run: Path,
@@ -225,9 +255,10 @@ def evaluate(
     table: str | None,
     sample_seed: int,
     valid_images: int | None,
+    max_macs: int | None,
     device: str | None,
 ) -> None:
-    """Score submodels of a trained supernet: calibrate, then validation accuracy."""
+    """Score submodels of a trained supernet: calibrate, then validation accuracy or perplexity."""
     import dataclasses
 
     import numpy as np
@@ -235,27 +266,31 @@ def evaluate(
     from wsnas.evaluation import evaluate as score
     from wsnas.ground_truth import load_ground_truth
     from wsnas.randomness import numpy_rng
-    from wsnas.space import sample_distinct
+    from wsnas.space import change_recipe, sample_candidates
     from wsnas.supernet import load_supernet
 
     supernet = load_supernet(run, device)
-    if valid_images is not None:
-        changed = dataclasses.replace(supernet.recipe, valid_images=valid_images)
-        supernet = dataclasses.replace(supernet, recipe=changed)
+    changed = change_recipe(supernet.recipe, valid_images=valid_images, max_macs=max_macs)
+    supernet = dataclasses.replace(supernet, recipe=changed)
     rng = numpy_rng(sample_seed, "evaluate")
     archs: list[Any] = list(arch)
     if not archs:
         try:
-            archs = load_ground_truth(supernet.space, supernet.recipe.dataset, table).sample(sample, rng)
+            truth = load_ground_truth(supernet.space, changed.dataset, table)
+            if changed.max_macs is not None:
+                macs = {name: supernet.space.macs(supernet.space.decode(name), changed) for name in truth.archs}
+                truth = truth.select([name for name in truth.archs if macs[name] <= changed.max_macs])
+            archs = truth.sample(sample, rng)
         except WsnasError:
             if table is not None:
                 raise
-            archs = sample_distinct(supernet.space, sample, rng)  # no ground truth to compare with
+            archs = sample_candidates(supernet.space, changed, sample, rng)  # no ground truth to compare with
     with progress("evaluate") as report:
         scores = score(supernet, archs, report=report)
     values = np.array(list(scores.values()))
     click.echo(
-        f"{len(values)} submodels: validation accuracy {values.mean():.2f} % "
+        f"{len(values)} submodels: validation {'accuracy ' if supernet.space.metric == 'accuracy' else ''}"
+        f"{measured(supernet.space, values.mean())} "
         f"(from {values.min():.2f} to {values.max():.2f}): {run / 'records.sqlite'}"
     )
 
@@ -306,7 +341,8 @@ def train(space: str, arch: str, seed: int, out: Path | None, device: str | None
     with progress(f"{space} stand-alone") as report:
         result = train_architecture(found, decoded, chosen, seed=seed, out=where, device=device, report=report)
     click.echo(
-        f"validation {result.valid:.2f} %, test {result.test:.2f} % after {chosen.standalone.epochs} epochs: {where}"
+        f"validation {measured(found, result.valid)}, test {measured(found, result.test)} "
+        f"after {chosen.standalone.epochs} epochs: {where}"
     )
 
 
@@ -354,11 +390,11 @@ def ground_truth(
     from wsnas.benchmark import publish
     from wsnas.ground_truth import load_ground_truth, measure_latencies, train_many
     from wsnas.randomness import numpy_rng
-    from wsnas.space import load_space, sample_distinct
+    from wsnas.space import load_space, sample_candidates
 
     found = load_space(space)
     chosen = standalone_recipe(found, **recipe)
-    archs = sample_distinct(found, sample, numpy_rng(sample_seed, "ground truth"))
+    archs = sample_candidates(found, chosen, sample, numpy_rng(sample_seed, "ground truth"))
     with progress(f"{space} ground truth") as report:
         table = train_many(
             found,

@@ -10,7 +10,8 @@ cifar10             25,000 / 25,000 / 10,000     NAS-Bench-201, section 2.2; 40,
 cifar100            50,000 / 5,000 / 5,000       NAS-Bench-201: valid and test halve the test set
 imagenet16-120      151,700 / 3,000 / 3,000      NAS-Bench-201, likewise
 FILE.npz            half / half / its test set   as cifar10
-FOLDER              half / half / val or test    as cifar10
+FOLDER              half / half / val or test    as cifar10; in memory, or streamed (imagenet.py)
+imagenet            1,231,167 / 50,000 / val     streamed from ``$WSNAS_DATA/imagenet``, train/ and val/
 digits              6,000 / 4,000 / 4,000        made here, see ``digits``
 ==================  ===========================  ==============================================
 """
@@ -63,7 +64,7 @@ def load_splits(recipe: Recipe, device: torch.device) -> Splits:
         if recipe.train_images is not None:
             train = _first(train, recipe.train_images, recipe.dataset)
     elif source.halve_test:
-        first, second = _two_parts(len(test[1]), len(test[1]) // 2, recipe.split_file, ("xvalid", "xtest"))
+        first, second = two_parts(len(test[1]), len(test[1]) // 2, recipe.split_file, ("xvalid", "xtest"))
         valid, test = _take(test, first), _take(test, second)
         if recipe.train_images is not None:
             train = _first(train, recipe.train_images, recipe.dataset)
@@ -72,7 +73,7 @@ def load_splits(recipe: Recipe, device: torch.device) -> Splits:
         keep = n // 2 if recipe.train_images is None else recipe.train_images
         if not 0 < keep < n:
             raise WsnasError(f"{recipe.dataset} has {n} training images to split; train_images={keep} leaves no part")
-        first, second = _two_parts(n, keep, recipe.split_file, ("train", "valid"))
+        first, second = two_parts(n, keep, recipe.split_file, ("train", "valid"))
         train, valid = _take(train, first), _take(train, second)
     pixels = torch.from_numpy(train[0]).reshape(-1, train[0].shape[-1])
     mean = torch.stack([channel.double().mean() for channel in pixels.T]).float()
@@ -81,7 +82,13 @@ def load_splits(recipe: Recipe, device: torch.device) -> Splits:
     return Splits(on_device[0], on_device[1], on_device[2], classes)
 
 
-KNOWN = {"digits": (10, 1, 8), "cifar10": (10, 3, 32), "cifar100": (100, 3, 32), "imagenet16-120": (120, 3, 16)}
+KNOWN = {
+    "digits": (10, 1, 8),
+    "cifar10": (10, 3, 32),
+    "cifar100": (100, 3, 32),
+    "imagenet16-120": (120, 3, 16),
+    "imagenet": (1000, 3, 224),  # as it is streamed (imagenet.py)
+}
 
 
 def shape_of(dataset: str) -> tuple[int, int, int]:
@@ -109,6 +116,10 @@ def _source(dataset: str) -> Source:
         return cifar(data_root(), dataset)
     if dataset == "imagenet16-120":
         return imagenet16(data_root() / "ImageNet16")
+    if dataset == "imagenet":
+        raise WsnasError(
+            "imagenet does not fit into memory: train a space that streams image folders (proxyless), with --size"
+        )
     path = Path(dataset)
     if path.is_dir():
         return folder(path)
@@ -127,7 +138,7 @@ def _first(part: tuple[Pixels, Labels], count: int, dataset: str) -> tuple[Pixel
     return part[0][:count], part[1][:count]
 
 
-def _two_parts(
+def two_parts(
     n: int, first: int, split_file: str | None, names: tuple[str, str]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices of two disjoint parts: from the authors' file, else seeded. Sorted: order carries no meaning."""
@@ -256,43 +267,53 @@ def npz(path: Path) -> Source:
     return Source(parts[0], parts[1])
 
 
-def _class_folders(path: Path) -> list[str]:
+def class_folders(path: Path) -> list[str]:
     names = sorted(entry.name for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else []
     if not names:
         raise WsnasError(f"{path} must hold one folder of images for each class")
     return names
 
 
+def image_files(path: Path) -> tuple[list[str], tuple[list[str], Labels], tuple[list[str], Labels]]:
+    """Classes of an image folder; files and labels [N] int64 of its ``train/``, and of its ``test/`` or ``val/``."""
+    classes = class_folders(path / "train")
+    parts = []
+    for part in ("train", "test" if (path / "test").is_dir() else "val"):
+        unknown = sorted({*class_folders(path / part)} - {*classes})
+        if unknown:
+            raise WsnasError(f"{path / part / unknown[0]} is no class of {path / 'train'}")
+        found = [
+            sorted(os.path.join(where, file) for where, _, files in os.walk(path / part / name) for file in files)
+            for name in classes
+        ]
+        files = [file for own in found for file in own]
+        if not files:
+            raise WsnasError(f"{path / part} holds no images in the folders {', '.join(classes[:3])} ...")
+        parts.append((files, np.repeat(np.arange(len(classes), dtype=np.int64), [len(own) for own in found])))
+    return classes, parts[0], parts[1]
+
+
 def folder(path: Path) -> Source:
     """A small image folder, ``train/CLASS/*`` and ``val/`` or ``test/CLASS/*``, decoded whole into memory.
 
-    All images must have the size of the first; larger data sets stream instead (see the proxyless space).
+    All images must have the size of the first; larger data sets stream instead (imagenet.py).
     """
-    from torchvision.io import ImageReadMode, decode_image
+    from PIL import Image
 
-    classes = _class_folders(path / "train")
+    _, *listed = image_files(path)
     parts = []
     size: tuple[int, ...] | None = None
-    for part in ("train", "test" if (path / "test").is_dir() else "val"):
-        unknown = sorted({*_class_folders(path / part)} - {*classes})
-        if unknown:
-            raise WsnasError(f"{path / part / unknown[0]} is no class of {path / 'train'}")
+    for files, labels in listed:
         pixels: list[Pixels] = []
-        labels: list[int] = []
-        for label, name in enumerate(classes):
-            for file in sorted(p for p in (path / part / name).rglob("*") if p.is_file()):
-                try:
-                    data = torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8)
-                    image = decode_image(data, mode=ImageReadMode.RGB).permute(1, 2, 0).numpy()
-                except (RuntimeError, ValueError, OSError) as error:
-                    raise WsnasError(f"cannot decode the image {file} ({error})") from error
-                size = image.shape if size is None else size
-                if image.shape != size:
-                    raise WsnasError(f"{file} is {image.shape[:2]}, the first image {size[:2]}: resize them")
-                pixels.append(image)
-                labels.append(label)
-        if not pixels:
-            raise WsnasError(f"{path / part} holds no images in the folders {', '.join(classes[:3])} ...")
-        parts.append((np.stack(pixels), np.array(labels, dtype=np.int64)))
+        for file in files:
+            try:
+                with Image.open(file) as image:
+                    pixels.append(np.asarray(image.convert("RGB")))
+            except Exception as error:  # a malformed image can raise nearly anything
+                raise WsnasError(f"cannot decode the image {file} ({error})") from error
+            size = pixels[0].shape if size is None else size
+            if pixels[-1].shape != size:
+                raise WsnasError(f"{file} is {pixels[-1].shape[:2]}, the first image {size[:2]}: resize them")
+        parts.append((np.stack(pixels), labels))
     order = numpy_rng(0, "folder").permutation(len(parts[0][1]))
     return Source(_take(parts[0], order), parts[1])

@@ -34,7 +34,7 @@ from wsnas.training import Report, stop_between_steps, train
 
 def standalone_part(recipe: Recipe) -> dict[str, Any]:
     """What of a recipe decides a stand-alone training: the identity of such a run."""
-    other = {"supernet", "evaluation_batch", "valid_images"}
+    other = {"supernet", "evaluation_batch", "valid_images", "max_macs"}
     return {name: value for name, value in recipe.identity().items() if name not in other}
 
 

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wsnas.errors import WsnasError
 from wsnas.randomness import torch_rng
 from wsnas.space import Training
 
@@ -116,19 +117,9 @@ class Images:
                 batch.masked_fill_(hole[:, None], 0.0)  # in place: it would lose channels_last otherwise
             yield batch, self.labels[index]
 
-    @torch.inference_mode()
     def score(self, model: nn.Module, path: Any, batch: int, limit: int | None = None) -> tuple[float, float]:
         """(accuracy in percent, mean cross-entropy in nats) of the first ``limit`` images; fp32, eval mode."""
-        model.eval()
-        correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        loss = torch.zeros((), dtype=torch.float64, device=self.device)
-        count = 0
-        for x, y in self.ordered(batch, limit):
-            logits = model(x, path)
-            correct += (logits.argmax(1) == y).sum()
-            loss += F.cross_entropy(logits, y, reduction="sum")
-            count += len(y)
-        return 100.0 * correct.item() / count, loss.item() / count
+        return score(self, model, path, batch, limit)
 
     def _with_border(self, border: int) -> Tensor:
         """The pixels with ``border`` black pixels on each side, made once and kept."""
@@ -138,6 +129,23 @@ class Images:
             padded = torch.nn.functional.pad(self.pixels, (0, 0, border, border, border, border))
             self._padded = (border, padded)
         return self._padded[1]
+
+
+@torch.inference_mode()
+def score(data: Data, model: nn.Module, path: Any, batch: int, limit: int | None = None) -> tuple[float, float]:
+    """(accuracy in percent, mean cross-entropy in nats) of the first ``limit`` images of ``data``; fp32, eval mode."""
+    model.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=data.device)
+    loss = torch.zeros((), dtype=torch.float64, device=data.device)
+    count = 0
+    for x, y in data.ordered(batch, limit):
+        logits = model(x, path)
+        correct += (logits.argmax(1) == y).sum()
+        loss += F.cross_entropy(logits, y, reduction="sum")
+        count += len(y)
+    if count == 0:
+        raise WsnasError("there is no image to score on")
+    return 100.0 * correct.item() / count, loss.item() / count
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -71,7 +71,7 @@ class Training:
 class Recipe:
     """Everything that decides a result besides the seed. A space adds its skeleton's sizes."""
 
-    dataset: str  # "digits", "cifar10", "cifar100", "imagenet16-120", or the path of a .npz or folder
+    dataset: str  # "digits", "cifar10", "cifar100", "imagenet16-120", "imagenet", or the path of a .npz or folder
     supernet: Training
     standalone: Training
     calibration_batch: int  # images a calibration step (Table 2)
@@ -80,6 +80,7 @@ class Recipe:
     train_images: int | None = None  # None: the data set's own split (images.py)
     valid_images: int | None = None  # how many validation images score a submodel; None: all
     split_file: str | None = None  # the benchmark authors' index file, in place of the seeded split
+    max_macs: int | None = None  # multiply-adds above which an architecture is not drawn for evaluation; None: no limit
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -140,7 +141,7 @@ class SearchSpace(Protocol[A]):
         ...
 
     def fair_paths(self, rng: np.random.Generator) -> Sequence[A]:
-        """Valid architectures that together use each choice exactly once (FairNAS)."""
+        """Valid architectures that together use each choice equally often, once where that is possible (FairNAS)."""
         ...
 
     def supernet(self, recipe: Any) -> nn.Module:
@@ -209,15 +210,40 @@ class Paths(Protocol[A_co]):
     def fair_paths(self, rng: np.random.Generator) -> Sequence[A_co]: ...
 
 
+def sample_within(space: SearchSpace[A], recipe: Recipe, rng: np.random.Generator) -> A:
+    """One architecture, uniform over those with at most ``recipe.max_macs`` multiply-adds: by rejection."""
+    for _ in range(10_000):
+        arch = space.sample(rng)
+        if recipe.max_macs is None or space.macs(arch, recipe) <= recipe.max_macs:
+            return arch
+    raise WsnasError(
+        f"none of 10,000 random architectures of {space.name} has at most {recipe.max_macs:,} multiply-adds; "
+        f"raise the limit (one of them has {space.macs(arch, recipe):,})"
+    )
+
+
 def sample_distinct(space: Paths[A], count: int, rng: np.random.Generator) -> list[A]:
     """``count`` different architectures, uniform; a longer sample of the same generator begins with a shorter one."""
     size = getattr(space, "size", count)
     if not 1 <= count <= size:
         raise WsnasError(f"cannot draw {count} different architectures: the space has {size}")
+    return _distinct(space.sample, count, rng)
+
+
+def sample_candidates(space: SearchSpace[A], recipe: Recipe, count: int, rng: np.random.Generator) -> list[A]:
+    """As ``sample_distinct``, of the architectures that ``recipe.max_macs`` lets evaluation and ground truth draw."""
+    if recipe.max_macs is None:
+        return sample_distinct(space, count, rng)
+    return _distinct(lambda rng: sample_within(space, recipe, rng), count, rng)
+
+
+def _distinct(draw: Callable[[np.random.Generator], A], count: int, rng: np.random.Generator) -> list[A]:
     drawn: dict[A, None] = {}
-    while len(drawn) < count:
-        drawn.setdefault(space.sample(rng))
-    return list(drawn)
+    for _ in range(100 * count + 1_000_000):
+        drawn.setdefault(draw(rng))
+        if len(drawn) == count:
+            return list(drawn)
+    raise WsnasError(f"cannot draw {count} different architectures: there seem to be only {len(drawn)}")
 
 
 def random_archs(archs: Sequence[A], factor: float, rng: np.random.Generator) -> list[A]:

@@ -43,6 +43,7 @@ def train_supernet(
     out: Path | str | None = None,
     device: str | None = None,
     amp: bool | None = None,
+    sync_bn: bool = False,
     splits: Splits | None = None,
     checkpoint_seconds: float = 30.0,
     report: Report | None = None,
@@ -52,13 +53,19 @@ def train_supernet(
     ``recipe``: by default the micro one. ``within``: the architectures of a sub-space to draw paths from.
     ``out``: the run directory, by default ``runs/<space>-<digest of everything that decides the result>``.
     Same seed and device: same weights, also through a kill and a resume. ``splits``: the recipe's data,
-    when it is already on the device. ``checkpoint_seconds``: how much work a kill may cost.
+    when it is already on the device. ``checkpoint_seconds``: how much work a kill may cost. ``sync_bn``: under
+    ``torchrun`` on GPUs batch norm takes its statistics from all ranks' images instead of each from its own.
     """
     recipe = space.recipes["micro"] if recipe is None else recipe
     source = space if within is None else SubSpace(space, within)
-    identity = supernet_identity(space, recipe, seed, paths, within)
+    identity = supernet_identity(space, recipe, seed, paths, within, sync_bn)
     where = Path("runs") / f"{space.name}-{digest(identity)}" if out is None else Path(out)
     chosen = choose_device(device)
+    if sync_bn and chosen.type != "cuda":
+        raise WsnasError(
+            "batch norm cannot be synchronised on the CPU: torch's SyncBatchNorm needs GPUs; leave out --sync-bn, and "
+            "each process normalises with the statistics of its own images"
+        )
     with process_group(chosen) as rank:
         run = Run.open(where, identity, recipe.to_json()) if rank == 0 else Run(where, identity, recipe.to_json())
         if dist.is_initialized():
@@ -66,6 +73,8 @@ def train_supernet(
         splits = space.loaders(recipe, chosen) if splits is None else splits
         with torch_seeded(seed, "init"):
             model = place(space.supernet(recipe), chosen)
+        if sync_bn:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call, unused-ignore]
 
         def draw(step: int) -> path_samplers.Step:
             return paths(source, numpy_rng(seed, "paths", step))
@@ -92,7 +101,14 @@ def train_supernet(
     return Supernet(space, recipe, model, splits, run, steps)
 
 
-NOT_OF_THE_SUPERNET = {"standalone", "calibration_batch", "calibration_steps", "evaluation_batch", "valid_images"}
+NOT_OF_THE_SUPERNET = {
+    "standalone",
+    "calibration_batch",
+    "calibration_steps",
+    "evaluation_batch",
+    "valid_images",
+    "max_macs",
+}
 
 
 def supernet_identity(
@@ -101,6 +117,7 @@ def supernet_identity(
     seed: int,
     paths: path_samplers.Sampler = path_samplers.uniform,
     within: Sequence[Any] | None = None,
+    sync_bn: bool = False,
 ) -> dict[str, Any]:
     """Everything that decides a supernet's weights on a given device: two runs with one identity are one run."""
     return {
@@ -110,6 +127,7 @@ def supernet_identity(
         "seed": seed,
         "paths": path_samplers.name_of(paths),
         "within": None if within is None else f"{len(within)} architectures {SubSpace(space, within).fingerprint()}",
+        **({"sync_bn": True} if sync_bn else {}),
     }
 
 

@@ -1,0 +1,119 @@
+"""The ProxylessNAS search space (Cai, Zhu & Han, 2019): 21 inverted bottlenecks in six stages.
+
+Each block picks a depthwise kernel of 3, 5 or 7 pixels and an expansion of 3 or 6; the 15 blocks that are
+not the first of their stage keep size and width, and can be skipped, too: 6^6 * 7^15 architectures.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wsnas import WsnasError
+
+STAGES = (4, 4, 4, 4, 4, 1)  # blocks
+BLOCKS = sum(STAGES)
+CHOICES = ((3, 3), (5, 3), (7, 3), (3, 6), (5, 6), (7, 6))  # (kernel, expansion)
+OPS = (*(f"k{kernel}e{expansion}" for kernel, expansion in CHOICES), "skip")
+SKIP = len(CHOICES)
+STARTS = (0, *itertools.accumulate(STAGES))  # first block of each stage, then the end
+RADIX = tuple(len(CHOICES) if block in STARTS else len(OPS) for block in range(BLOCKS))  # choices of each block
+SIZE = math.prod(RADIX)  # 221,502,229,807,900,608
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Architecture:
+    """``blocks[b]`` is the choice (index into ``OPS``) of block ``b``, 21 of them."""
+
+    blocks: tuple[int, ...]
+
+
+def stages(arch: Architecture) -> Iterator[tuple[int, ...]]:
+    """The choices of one stage after the other."""
+    return (arch.blocks[start:end] for start, end in itertools.pairwise(STARTS))
+
+
+def architectures() -> Iterator[Architecture]:
+    """Every architecture, one at a time, in the order of ``index``."""
+    return (Architecture(blocks) for blocks in itertools.product(*map(range, RADIX)))
+
+
+def index(arch: Architecture) -> int:
+    """0 to 221,502,229,807,900,607: the choices as digits of base 6 or 7, the first block the most significant."""
+    number = 0
+    for choice, radix in zip(arch.blocks, RADIX, strict=True):
+        number = number * radix + choice
+    return number
+
+
+def architecture(number: int) -> Architecture:
+    """The architecture with this index."""
+    if not 0 <= number < SIZE:
+        raise WsnasError(f"proxyless has architectures 0 to {SIZE - 1}, not {number}")
+    digits = []
+    for radix in reversed(RADIX):
+        number, digit = divmod(number, radix)
+        digits.append(digit)
+    return Architecture(tuple(reversed(digits)))
+
+
+def encode(arch: Architecture) -> str:
+    """``k5e3 skip skip skip | k7e3 k3e3 skip skip | ...``: blocks between spaces, stages between bars."""
+    return " | ".join(" ".join(OPS[choice] for choice in stage) for stage in stages(arch))
+
+
+def decode(text: str) -> Architecture:
+    """The architecture a string stands for; WsnasError where it is malformed or skips what cannot be skipped."""
+    found = [stage.split() for stage in text.split("|")]
+    if [len(stage) for stage in found] != list(STAGES):
+        raise WsnasError(
+            f"'{text[:200]}' is not a ProxylessNAS architecture: write six stages of 4, 4, 4, 4, 4 and 1 blocks "
+            f"between bars, e.g. '{encode(Architecture((0,) * BLOCKS))}'"
+        )
+    blocks = []
+    for position, name in enumerate(itertools.chain(*found)):
+        if name not in OPS:
+            raise WsnasError(f"'{name[:200]}' is no block; the blocks are {', '.join(OPS)}")
+        choice = OPS.index(name)
+        if choice >= RADIX[position]:
+            raise WsnasError(
+                f"block {position + 1} is the first of its stage: it changes the width, so that it cannot be skipped"
+            )
+        blocks.append(choice)
+    return Architecture(tuple(blocks))
+
+
+def sample(rng: np.random.Generator) -> Architecture:
+    return Architecture(tuple(rng.integers(RADIX).tolist()))
+
+
+def fair_paths(rng: np.random.Generator) -> Sequence[Architecture]:
+    """42 architectures in which each block takes each of its choices equally often: 7 times each of 6, 6 each of 7.
+
+    FairNAS uses each choice once, which needs as many choices in every block. Here six blocks have 6 choices
+    and fifteen have 7, so that the smallest set which is fair to all is their least common multiple. It takes 42
+    passes a step: a training of as many passes has 42 times fewer steps, and a gradient summed over them wants a
+    lower learning rate than one path's.
+    """
+    paths = math.lcm(*RADIX)
+    columns = [rng.permutation(np.arange(paths) % radix).tolist() for radix in RADIX]
+    return [Architecture(blocks) for blocks in zip(*columns, strict=True)]
+
+
+def canonical(arch: Architecture) -> str:
+    """The architecture with the skips of each stage moved to its end, as it is usually written."""
+    return encode(Architecture(tuple(itertools.chain(*(sorted(stage, key=SKIP.__eq__) for stage in stages(arch))))))
+
+
+def training_key(arch: Architecture) -> str:
+    """Equal only where the trained function is the same; the same classes as ``canonical``.
+
+    All blocks of a stage but the first keep stride and width, so that ``k5e3 skip k3e3 skip`` is, trained on its
+    own, the network of ``k5e3 k3e3 skip skip``: the same modules in the same order. As paths of a supernet the
+    two use different weights and score differently. Any other two architectures differ in a kernel or a width.
+    """
+    return canonical(arch)

@@ -1,0 +1,261 @@
+"""The recipes against the numbers as they are printed, image folders, and the ground truth that is shipped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from proxyless import MICRO, PAPER, SPACE
+from wsnas import WsnasError, train_supernet
+from wsnas.datasets import shape_of
+from wsnas.evaluation import evaluate_submodel
+from wsnas.ground_truth import load_ground_truth, standalone_part, train_architecture
+from wsnas.imagenet import Photos
+from wsnas.images import Images
+from wsnas.metrics import noise_ceiling
+from wsnas.runs import environment
+from wsnas.space import change_recipe
+from wsnas.supernet import supernet_identity
+from wsnas.table import Table
+
+torch.set_num_threads(1)
+CPU = torch.device("cpu")
+
+
+def test_supernet_recipe_is_table_2() -> None:
+    """Column Proxyless of Table 2, as printed; momentum and augmentation are not in it and are our choice."""
+    table_2 = {
+        "batch": 1024,
+        "lr": 0.2,
+        "decay": "cosine-epoch",
+        "weight_decay": 5e-4,
+        "clip": 0.0,
+        "epochs": 1000,
+    }
+    assert {name: getattr(PAPER.supernet, name) for name in table_2} == table_2
+    assert PAPER.supernet.momentum == 0.9
+    assert (PAPER.calibration_batch, PAPER.calibration_steps) == (400, 25)  # "400 / 25"
+    assert (PAPER.dataset, PAPER.width, PAPER.size, PAPER.strides) == ("imagenet", 1.35, 224, "2222121")
+    assert PAPER.max_macs == 600_000_000
+    assert not PAPER.identity_start
+
+
+def test_standalone_recipe_is_the_spaces_own() -> None:
+    """Cai et al. (2019): SGD with Nesterov, 300 epochs, 4e-5 but not on batch norm, smoothing 0.1, strong jitter."""
+    theirs = {
+        "epochs": 300,
+        "batch": 1024,
+        "lr": 0.2,
+        "decay": "cosine-step",
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 4e-5,
+        "spare_norms": True,
+        "label_smoothing": 0.1,
+        "colour_jitter": 0.4,
+        "flip": True,
+    }
+    assert PAPER.standalone.epochs == theirs["epochs"]
+    defaults = {field.name: field.default for field in dataclasses.fields(PAPER.standalone)}
+    found = dataclasses.asdict(PAPER.standalone)
+    assert {name: value for name, value in found.items() if value != defaults[name]} == {
+        name: value for name, value in theirs.items() if value != defaults[name]
+    }
+
+
+def test_what_does_not_decide_the_weights_is_not_in_an_identity() -> None:
+    limited = dataclasses.replace(MICRO, max_macs=500_000)
+    assert supernet_identity(SPACE, limited, 0) == supernet_identity(SPACE, MICRO, 0)
+    assert standalone_part(limited) == standalone_part(MICRO)
+    assert supernet_identity(SPACE, MICRO, 0, sync_bn=True) != supernet_identity(SPACE, MICRO, 0)
+    wider = dataclasses.replace(MICRO, width=0.25)
+    assert supernet_identity(SPACE, wider, 0) != supernet_identity(SPACE, MICRO, 0)
+
+
+def test_micro_images_are_what_the_networks_are_told() -> None:
+    splits = SPACE.loaders(MICRO, CPU)
+    classes, inputs, side = shape_of(MICRO.dataset)
+    assert isinstance(splits.train, Images)  # digits are no folder: in memory
+    for part in (splits.train, splits.valid, splits.test):
+        x, _ = next(part.ordered(7))
+        assert x.shape == (7, inputs, side, side)
+    assert splits.classes == classes
+
+
+def test_micro_keeps_the_choices_apart() -> None:
+    """Maps of 4x4 up to the fourth stage: the corners of a kernel of 7 still lie on the image, none is idle."""
+    torch.manual_seed(0)
+    network = SPACE.supernet(MICRO)
+    for block in range(16):
+        kernel = network.blocks[block]["k7e3"].depthwise.conv
+        x = torch.randn(1, kernel.in_channels, 4, 4)
+        kernel(x).square().sum().backward()
+        assert (kernel.weight.grad != 0).all()
+
+
+# image folders ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six classes of Tiny-ImageNet, real JPEGs: 1,200 training and 300 validation images."""
+    default = Path(__file__).resolve().parents[3].parent / "shared" / "data"
+    path = Path(os.environ.get("WSNAS_TEST_DATA", default)) / "tiny-imagenet-40.tar"
+    if not path.exists():
+        pytest.skip(f"{path} is not here")
+    place = tmp_path_factory.mktemp("tiny")
+    with tarfile.open(path) as archive:
+        members = [member for member in archive if member.isfile()]
+        classes = sorted({Path(member.name).parts[-2] for member in members})[:6]
+        wanted = [member for member in members if Path(member.name).parts[-2] in classes]
+        archive.extractall(place, wanted, filter="data")
+    return place
+
+
+def tiny_recipe(tiny: Path, **changes: object) -> object:
+    return change_recipe(
+        MICRO,
+        dataset=str(tiny),
+        size=16,
+        strides="2112121",
+        train_images=800,
+        batch=100,
+        epochs=1,
+        calibration_batch=50,
+        calibration_steps=2,
+        valid_images=100,
+        **changes,
+    )
+
+
+def test_a_folder_is_streamed_where_the_recipe_says_at_which_size(tiny: Path) -> None:
+    recipe = dataclasses.replace(MICRO, dataset=str(tiny), size=48)
+    splits = SPACE.loaders(recipe, CPU)
+    assert isinstance(splits.train, Photos)
+    assert (len(splits.train), len(splits.valid), len(splits.test), splits.classes) == (600, 600, 300, 6)
+    assert next(splits.test.ordered(5))[0].shape == (5, 3, 48, 48)
+    network = SPACE.network(SPACE.arch(0), recipe)
+    assert network.classifier.out_features == 6
+    assert SPACE.macs(SPACE.arch(0), recipe) > SPACE.macs(SPACE.arch(0), dataclasses.replace(recipe, size=32))
+    whole = SPACE.loaders(dataclasses.replace(MICRO, dataset=str(tiny)), CPU)
+    assert isinstance(whole.train, Images)  # no size: into memory, 64x64 as they are
+    assert whole.train.pixels.shape == (600, 64, 64, 3)
+
+
+def test_a_supernet_trains_on_a_folder_stops_and_goes_on(tiny: Path, tmp_path: Path) -> None:
+    """Eight steps of real JPEGs, stopped after five, with the same bits as undisturbed; then a submodel is scored."""
+    recipe = tiny_recipe(tiny, flip=True, colour_jitter=0.4)
+    undisturbed = train_supernet(SPACE, recipe, out=tmp_path / "a", device="cpu")
+
+    def press(done: int, total: int, note: str) -> None:
+        if done == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train_supernet(SPACE, recipe, out=tmp_path / "b", device="cpu", report=press)
+    resumed = train_supernet(SPACE, recipe, out=tmp_path / "b", device="cpu")
+    assert undisturbed.step == resumed.step == 8
+    for name, value in undisturbed.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    accuracy, loss = evaluate_submodel(undisturbed.model, SPACE.arch(0), undisturbed.splits, recipe)
+    assert 0 <= accuracy <= 100
+    assert 0 < loss < 20
+
+
+def test_a_corrupt_image_ends_the_training_or_is_left_out(tiny: Path, tmp_path: Path) -> None:
+    """A folder of links to the real images, one of them cut off."""
+    for file in tiny.rglob("*.JPEG"):
+        link = tmp_path / "set" / file.relative_to(tiny)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file)
+    bad = sorted((tmp_path / "set" / "train").rglob("*.JPEG"))[17]
+    content = bad.read_bytes()
+    bad.unlink()
+    bad.write_bytes(content[:500])
+    recipe = dataclasses.replace(MICRO, dataset=str(tmp_path / "set"), size=16, train_images=1199)
+    with pytest.raises(WsnasError, match=bad.name):
+        list(SPACE.loaders(recipe, CPU).train.ordered(100))
+    with pytest.warns(UserWarning, match=bad.name):
+        found = list(SPACE.loaders(dataclasses.replace(recipe, skip_corrupt=True), CPU).train.ordered(100))
+    assert sum(len(y) for _, y in found) == 1198
+
+
+def test_imagenet_is_asked_for_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WSNAS_DATA", str(tmp_path))
+    with pytest.raises(WsnasError, match="imagenet"):
+        SPACE.loaders(PAPER, CPU)
+
+
+# tables ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_csv_table_is_read_and_checked(tmp_path: Path) -> None:
+    one, two = SPACE.encode(SPACE.arch(0)), SPACE.encode(SPACE.arch(12345))
+    lines = ["architecture,imagenet_test_300", f"{one},74.5", f"{two.replace(' | ', '|')},75.25"]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    table = SPACE.import_table(tmp_path / "t.csv")
+    assert table.archs == (one, two)
+    assert table.mean("imagenet", "test").tolist() == [74.5, 75.25]
+    table.save(tmp_path / "t.parquet")
+    assert SPACE.import_table(tmp_path / "t.parquet").archs == (one, two)
+    for wrong in (f"{one},1", "k3e3 | k3e3,1"):
+        (tmp_path / "t.csv").write_text("\n".join([*lines, wrong]))
+        with pytest.raises(WsnasError):
+            SPACE.import_table(tmp_path / "t.csv")
+
+
+# the shipped ground truth ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Table:
+    assert SPACE.micro_table.exists(), "packages/proxyless/src/proxyless/micro.parquet must ship with the package"
+    return load_ground_truth(SPACE)
+
+
+def test_shipped_table_is_whole(shipped: Table) -> None:
+    """50 architectures, 3 seeds, validation and test, validation at half budget, none missing."""
+    assert shipped.space == "proxyless"
+    assert len(shipped) == len({SPACE.training_key(SPACE.decode(name)) for name in shipped.archs}) >= 50
+    epochs = MICRO.standalone.epochs
+    for split, budget in (("valid", epochs), ("test", epochs), ("valid", epochs // 2)):
+        values = shipped.seeds(MICRO.dataset, split, budget)
+        assert values.shape == (len(shipped), 3)
+        assert np.isfinite(values).all()
+        assert 0 <= values.min() < values.max() <= 100
+    full, half = (np.nanmean(shipped.mean(MICRO.dataset, "valid", budget)) for budget in (epochs, epochs // 2))
+    assert full > half
+
+
+def test_shipped_table_is_of_this_recipe(shipped: Table) -> None:
+    """Its provenance names the recipe that the package has now, and its counts are those of its networks."""
+    assert json.loads(shipped.about["recipe"]) == json.loads(json.dumps(standalone_part(MICRO)))
+    assert shipped.parameters is not None
+    for row in range(0, len(shipped), 17):
+        network = SPACE.network(SPACE.decode(shipped.archs[row]), MICRO)
+        assert shipped.parameters[row] == sum(p.numel() for p in network.parameters())
+
+
+def test_shipped_table_can_be_trusted(shipped: Table) -> None:
+    """Two seeds agree, and their mean more so: Spearman-Brown reliability of test accuracy."""
+    ceiling = noise_ceiling(shipped.seeds(MICRO.dataset, "test"))
+    assert ceiling is not None
+    assert ceiling.reliability >= 0.5
+
+
+def test_a_shipped_row_is_what_training_gives(shipped: Table) -> None:
+    """One row trained again: within 6 points; to the last image where processor and torch are the table's."""
+    recorded, here = json.loads(shipped.about["environment"]), environment()
+    same = all(here[name] == recorded[name] for name in ("torch", "processor", "cpu"))
+    trained = train_architecture(SPACE, shipped.archs[0], MICRO, seed=0, device="cpu")
+    for split, value in (("valid", trained.valid), ("test", trained.test)):
+        expected = float(shipped.seeds(MICRO.dataset, split)[0, 0])
+        assert value == pytest.approx(expected, abs=1e-3 if same else 6.0), split

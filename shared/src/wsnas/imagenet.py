@@ -1,0 +1,343 @@
+"""Image folders too large for memory: decoded ahead by threads, cropped and augmented on the device.
+
+A unit of work is a chunk of images of one batch. A thread reads and decodes it and cuts out the crops, which go to
+the device as one pinned copy on a stream of its own, ahead of their use. There every crop is resized, and the
+batch is flipped, jittered and normalised as a whole. On the CPU there is nothing to copy, and the thread does all of
+it. Threads serve because decoding and resizing do not hold Python's lock; pillow decodes because torchvision's
+decoders are deprecated since 0.29.
+
+Everything random is drawn from (seed, epoch, step) before an image is opened. So batches do not depend on the number
+of threads, an epoch goes on at any step, and the ranks' shares make up the batch of one process.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from wsnas.datasets import image_files, two_parts
+from wsnas.errors import WsnasError
+from wsnas.executor import cores
+from wsnas.images import Labels, Splits, score
+from wsnas.randomness import numpy_rng, torch_rng
+from wsnas.space import Recipe, Training
+
+R = TypeVar("R")
+Box = tuple[int, int, int, int]  # top, left, height, width
+
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, of pixel values 0..255
+SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of a random crop: share of the image's area, width to height
+TRIES = 10  # to draw a crop that fits
+DRAWS = 2 * TRIES + 2 + 1 + 3 + 3  # uniform draws an image: area, ratio, place, flip, strength and order of the jitter
+ENLARGED = 256 / 224  # evaluation: the shorter side is so many times the centre crop's
+CHUNK = 64  # images
+
+
+def random_box(height: int, width: int, draws: Sequence[float]) -> Box:
+    """The random crop of Inception and torchvision's ``RandomResizedCrop``, from the first of ``draws``."""
+    for area, ratio in zip(draws[:TRIES], draws[TRIES : 2 * TRIES], strict=True):
+        pixels = height * width * (SCALE[0] + area * (SCALE[1] - SCALE[0]))
+        shape = math.exp(math.log(RATIO[0]) + ratio * math.log(RATIO[1] / RATIO[0]))
+        w, h = round(math.sqrt(pixels * shape)), round(math.sqrt(pixels / shape))
+        if 0 < w <= width and 0 < h <= height:
+            down, right = draws[2 * TRIES : 2 * TRIES + 2]
+            return int(down * (height - h + 1)), int(right * (width - w + 1)), h, w
+    w = min(width, round(height * RATIO[1]))  # nothing fitted: the centre, at the nearest ratio that is allowed
+    h = min(height, round(width / RATIO[0]))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def centre_box(height: int, width: int) -> Box:
+    """What "resize the shorter side to 256, crop the central 224" sees of an image."""
+    side = max(1, round(min(height, width) / ENLARGED))
+    return (height - side) // 2, (width - side) // 2, side, side
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some images of a batch. ``draws`` [count, DRAWS] float32: their augmentation; None: the centre, as it is."""
+
+    files: Sequence[str]
+    labels: Tensor  # [count] int64
+    draws: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Crops:
+    """What was decoded of a chunk: ``pixels`` uint8, the crops' [height, width, 3] one after the other."""
+
+    pixels: Tensor
+    shapes: Sequence[tuple[int, int]]
+    labels: Tensor
+    draws: Tensor | None
+
+
+class Photos:
+    """One split of an image folder, ``size`` x ``size`` pixels on ``device``; a ``wsnas.images.Data``.
+
+    ``labels`` [N] int64. A file that cannot be decoded is a WsnasError with its path, or, with ``skip_corrupt``, a
+    warning with its path, and left out; in a training batch, which keeps its size, the image before it stands in.
+    ``workers``: threads; by default a core each, 16 at most. ``keep``: bytes on the device for what ``ordered``
+    decoded, which is the same for every submodel.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[str],
+        labels: Labels,
+        size: int,
+        device: torch.device,
+        *,
+        workers: int | None = None,
+        skip_corrupt: bool = False,
+        keep: int = 2 << 30,
+    ) -> None:
+        self.files, self.labels = list(files), torch.from_numpy(labels)
+        self.size, self.device, self.skip_corrupt = size, device, skip_corrupt
+        share = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        self.workers = max(1, min(16, share)) if workers is None else workers
+        self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="decode")
+        self._mean, self._std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (MEAN, STD))
+        self._kept: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        self._room = keep
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def steps(self, training: Training, seed: int = 0, epoch: int = 0) -> int:
+        """Training steps an epoch; the incomplete last batch is dropped."""
+        return max(1, len(self) // training.batch)
+
+    def epoch(
+        self, training: Training, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Augmented training batches of one epoch from step ``start`` on; rank ``r`` gets the images r, r + world, ...
+
+        Always random resized crops; flips and colour jitter as ``training`` says. Yields float32 [B, 3, size, size],
+        channels_last, and int64 [B]; B is ``training.batch / world``.
+        """
+        if training.crop or training.cutout:
+            raise WsnasError("a streamed folder has random resized crops: set this training's crop and cutout to 0")
+        order = torch.randperm(len(self), generator=torch_rng(seed, "images", epoch))
+        parts = math.ceil(len(order[: training.batch][rank::world]) / CHUNK)
+
+        def chunks() -> Iterator[Chunk]:
+            for step in range(start, self.steps(training)):
+                index = order[step * training.batch : (step + 1) * training.batch]
+                draws = torch.rand(len(index), DRAWS, generator=torch_rng(seed, "images", epoch, step))
+                own = index[rank::world].tensor_split(parts), draws[rank::world].tensor_split(parts)
+                for part, drawn in zip(*own, strict=True):
+                    yield Chunk([self.files[i] for i in part.tolist()], self.labels[part], drawn)
+
+        waiting: list[tuple[Tensor, Tensor]] = []
+        for found in self._stream(chunks(), lambda crops: self._augmented(crops, training)):
+            waiting.append(found)
+            if len(waiting) == parts:
+                yield _joined(waiting)
+                waiting = []
+
+    def ordered(self, batch: int, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """The first ``limit`` images in order: the shorter side resized to 8/7 ``size``, the centre cropped."""
+        end = len(self) if limit is None else min(limit, len(self))
+        places = [(first, min(first + CHUNK, end)) for first in range(0, end, CHUNK)]
+        known = {place: self._kept[place] for place in places if place in self._kept}
+        absent = (Chunk(self.files[a:b], self.labels[a:b]) for a, b in places if (a, b) not in known)
+        fresh = self._stream(absent, self._resized)
+        waiting: list[tuple[Tensor, Tensor]] = []
+        for place in places:
+            found = known[place] if place in known else next(fresh)
+            if place not in self._kept and found[0].numel() <= self._room:
+                self._room -= found[0].numel()
+                self._kept[place] = found
+            waiting.append(found)
+            while (have := sum(len(y) for _, y in waiting)) and (have >= batch or place == places[-1]):
+                pixels, labels = _joined(waiting)
+                waiting = [(pixels[batch:], labels[batch:])]
+                yield self._normalised(pixels[:batch].float()), labels[:batch]
+
+    def score(self, model: nn.Module, path: Any, batch: int, limit: int | None = None) -> tuple[float, float]:
+        """(accuracy in percent, mean cross-entropy in nats) of the first ``limit`` images; fp32, eval mode."""
+        return score(self, model, path, batch, limit)
+
+    # decoding: in a thread ---------------------------------------------------------------------------------------
+
+    def _decoded(self, chunk: Chunk) -> Crops:
+        crops: list[np.ndarray | None] = []
+        draws = [None] * len(chunk.files) if chunk.draws is None else chunk.draws.tolist()
+        for file, drawn in zip(chunk.files, draws, strict=True):
+            try:
+                crops.append(self._crop(file, drawn))
+            except Exception as error:  # a malformed image can raise nearly anything
+                message = f"cannot decode the image {file} ({type(error).__name__}: {error})"
+                if not self.skip_corrupt:
+                    raise WsnasError(f"{message}; replace it, or leave such images out with --skip-corrupt") from error
+                warnings.warn(f"{message}: left out", stacklevel=2)
+                crops.append(None)
+        whole = [i for i, crop in enumerate(crops) if crop is not None]
+        if not whole and chunk.draws is not None:
+            raise WsnasError(f"none of {len(chunk.files)} images can be decoded, {chunk.files[0]} among them")
+        if chunk.draws is not None:  # the image before stands in, or the first that there is
+            whole = [max((j for j in whole if j <= i), default=whole[0]) for i in range(len(crops))]
+        kept = [crop for crop in (crops[i] for i in whole) if crop is not None]
+        pixels = torch.empty(sum(crop.size for crop in kept), dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        if kept:
+            np.concatenate([crop.reshape(-1) for crop in kept], out=pixels.numpy())
+        return Crops(pixels, [crop.shape[:2] for crop in kept], chunk.labels[whole], chunk.draws)
+
+    def _crop(self, file: str, draws: Sequence[float] | None) -> np.ndarray:
+        """The crop as uint8 [height, width, 3], not resized yet; a JPEG's is halved while it stays large enough."""
+        with Image.open(file) as image:
+            width, height = image.size
+            top, left, h, w = centre_box(height, width) if draws is None else random_box(height, width, draws)
+            larger = min(h, w) / self.size
+            if larger >= 2:
+                image.draft("RGB", (math.ceil(width / larger), math.ceil(height / larger)))
+                down, across = image.size[1] / height, image.size[0] / width
+                bottom, right = round((top + h) * down), round((left + w) * across)
+                top, left = round(top * down), round(left * across)
+                h, w = bottom - top, right - left
+            return np.asarray(image.crop((left, top, left + w, top + h)).convert("RGB"))
+
+    # on the device -----------------------------------------------------------------------------------------------
+
+    def _resized(self, crops: Crops) -> tuple[Tensor, Tensor]:
+        """uint8 [B, 3, size, size], channels_last, and labels: each crop resized bilinearly, with antialiasing."""
+        found = torch.empty(len(crops.shapes), self.size, self.size, 3, dtype=torch.uint8, device=self.device)
+        pixels = found.permute(0, 3, 1, 2)
+        place = 0
+        for i, (height, width) in enumerate(crops.shapes):
+            crop = crops.pixels[place : place + height * width * 3].view(1, height, width, 3).permute(0, 3, 1, 2)
+            place += height * width * 3
+            if self.device.type == "cuda":  # which has no such kernel for bytes
+                crop = crop.float()
+            resized = F.interpolate(crop, (self.size, self.size), mode="bilinear", antialias=True)
+            pixels[i] = resized[0] if resized.dtype == torch.uint8 else resized[0].round_()
+        return pixels, crops.labels
+
+    def _augmented(self, crops: Crops, training: Training) -> tuple[Tensor, Tensor]:
+        pixels, labels = self._resized(crops)
+        assert crops.draws is not None
+        flips, factors, keys = crops.draws[:, -7], crops.draws[:, -6:-3], crops.draws[:, -3:]
+        if training.flip:
+            pixels = torch.where(flips.view(-1, 1, 1, 1) < 0.5, pixels.flip(3), pixels)
+        x = pixels.float()
+        if training.colour_jitter:
+            strength = 1 + training.colour_jitter * (2 * factors - 1)
+            x = jittered(x.contiguous(), strength.clamp_min(0), keys.argsort(1))
+        return self._normalised(x), labels
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        return ((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+
+    # the pipeline ------------------------------------------------------------------------------------------------
+
+    def _stream(self, chunks: Iterable[Chunk], finish: Callable[[Crops], R]) -> Iterator[R]:
+        """``finish`` of every chunk's crops on the device, in order."""
+        if self.device.type == "cuda":
+            yield from map(finish, self._copied(self._ahead(chunks, self._decoded)))
+        else:
+            yield from self._ahead(chunks, lambda chunk: finish(self._decoded(chunk)))
+
+    def _ahead(self, chunks: Iterable[Chunk], work: Callable[[Chunk], R]) -> Iterator[R]:
+        """``work(chunk)`` of each, in order; two a thread are begun before they are asked for."""
+        running: deque[Future[R]] = deque()
+        try:
+            for chunk in chunks:
+                running.append(self._pool.submit(work, chunk))
+                if len(running) > 2 * self.workers:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()
+
+    def _copied(self, chunks: Iterable[Crops]) -> Iterator[Crops]:
+        """The chunks on the GPU, each copied while the one before it is used."""
+        stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call, unused-ignore]
+        coming: deque[tuple[Crops, torch.cuda.Event]] = deque()
+
+        def sent(value: Tensor) -> Tensor:
+            return value.to(self.device, non_blocking=True)
+
+        def arrived() -> Crops:
+            crops, event = coming.popleft()
+            current = torch.cuda.current_stream(self.device)
+            current.wait_event(event)
+            for value in (crops.pixels, crops.labels, crops.draws):
+                if value is not None:
+                    value.record_stream(current)  # its memory is not given away while this stream uses it
+            return crops
+
+        for crops in chunks:
+            with torch.cuda.stream(stream):
+                draws = None if crops.draws is None else sent(crops.draws)
+                moved = Crops(sent(crops.pixels), crops.shapes, sent(crops.labels), draws)
+                coming.append((moved, stream.record_event()))
+            if len(coming) > 1:
+                yield arrived()
+        while coming:
+            yield arrived()
+
+
+def _joined(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
+
+
+def jittered(x: Tensor, strength: Tensor, order: Tensor) -> Tensor:
+    """Brightness, contrast and saturation of each image changed, as torchvision's ``ColorJitter``.
+
+    x: float32 [B, 3, H, W] in 0..255. ``strength`` [B, 3]: how much of the image is left of the mix with black, its
+    mean grey and its own greys. ``order`` [B, 3]: which of the three comes first, second and third, each image's own.
+    """
+    weights = torch.tensor([0.299, 0.587, 0.114], device=x.device).view(3, 1, 1)
+    for change in order.unbind(1):
+        own = strength.gather(1, change[:, None]).view(-1, 1, 1, 1)
+        grey = (x * weights).sum(1, keepdim=True)
+        change = change.view(-1, 1, 1, 1)
+        other = torch.where(change == 1, grey.mean((2, 3), keepdim=True), grey * (change == 2))
+        x = torch.lerp(other.expand_as(x), x, own).clamp_(0, 255)
+    return x
+
+
+def stream_splits(
+    folder: Path, size: int, recipe: Recipe, device: torch.device, *, skip_corrupt: bool = False
+) -> Splits:
+    """A folder's ``train/CLASS/*`` in two parts, and ``val/`` or ``test/CLASS/*``, streamed at ``size`` pixels.
+
+    The training files are split as ``wsnas.datasets.load_splits`` splits images in memory: half and half, or as the
+    recipe's ``train_images`` or ``split_file`` says. Raises WsnasError where the folder has another form.
+    """
+    classes, (files, labels), (test_files, test_labels) = image_files(folder)
+    keep = len(files) // 2 if recipe.train_images is None else recipe.train_images
+    if not 0 < keep < len(files):
+        raise WsnasError(
+            f"{folder} has {len(files)} training images to split; train_images={keep} leaves no part: set it"
+        )
+    order = numpy_rng(0, "folder").permutation(len(files))  # the first images must not be all of one class
+    parts = [order[part] for part in two_parts(len(files), keep, recipe.split_file, ("train", "valid"))]
+    shuffled = numpy_rng(0, "folder", "test").permutation(len(test_files))
+    train, valid, test = (
+        Photos([names[i] for i in part], own[part], size, device, skip_corrupt=skip_corrupt)
+        for names, own, part in (
+            (files, labels, parts[0]),
+            (files, labels, parts[1]),
+            (test_files, test_labels, shuffled),
+        )
+    )
+    return Splits(train, valid, test, len(classes))

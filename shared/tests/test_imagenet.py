@@ -1,0 +1,433 @@
+"""The streaming loader against torchvision and pillow; the same batches however it is run; files that are no images."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import stats
+from torch import Tensor, nn
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as tv
+
+from wsnas import imagenet
+from wsnas.datasets import load_splits
+from wsnas.errors import WsnasError
+from wsnas.imagenet import MEAN, STD, Photos, jittered, random_box, stream_splits
+from wsnas.space import Recipe, Training
+
+CPU = torch.device("cpu")
+PLAIN = Training(epochs=1, batch=8, lr=0.1)
+FULL = dataclasses.replace(PLAIN, flip=True, colour_jitter=0.4)
+RECIPE = Recipe("folder", PLAIN, PLAIN, 4, 1)
+
+
+def picture(seed: int, width: int, height: int) -> Image.Image:
+    """A smooth picture: two decoders and two ways to resize agree on it."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (3, 3, 3), dtype=np.uint8))
+    return coarse.resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    """37 JPEGs of several sizes."""
+    found = []
+    for i in range(37):
+        path = tmp_path / f"{i:02d}.jpg"
+        picture(i, 40 + 7 * (i % 5), 40 + 9 * (i % 4)).save(path, quality=95)
+        found.append(str(path))
+    return found
+
+
+def photos(files: list[str], size: int = 16, **options: Any) -> Photos:
+    """Labels are the files' own numbers."""
+    return Photos(files, np.arange(len(files)), size, CPU, **options)
+
+
+def pixels(x: Tensor) -> Tensor:
+    """Batches as they were before they were normalised: [B, 3, H, W] in 0..255."""
+    return x * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)
+
+
+def assert_same(a: list[tuple[Tensor, Tensor]], b: list[tuple[Tensor, Tensor]]) -> None:
+    assert len(a) == len(b) > 0
+    for (x, y), (u, v) in zip(a, b, strict=True):
+        assert torch.equal(x, u)
+        assert torch.equal(y, v)
+
+
+# the same batches, however it is run -----------------------------------------------------------------------------
+
+
+def test_batches_do_not_depend_on_threads_chunks_or_where_an_epoch_goes_on(
+    files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = list(photos(files, workers=1).epoch(FULL, 3, 1))
+    assert [(tuple(x.shape), x.dtype, len(y)) for x, y in whole] == [((8, 3, 16, 16), torch.float32, 8)] * 4
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x, _ in whole)
+    assert_same(list(photos(files, workers=3).epoch(FULL, 3, 1)), whole)
+    assert_same(list(photos(files, workers=2).epoch(FULL, 3, 1, start=3)), whole[3:])
+    monkeypatch.setattr(imagenet, "CHUNK", 3)
+    assert_same(list(photos(files, workers=2).epoch(FULL, 3, 1)), whole)
+    abandoned = photos(files, workers=2)
+    first = next(abandoned.epoch(FULL, 3, 1))  # and left there
+    assert_same([first, *abandoned.epoch(FULL, 3, 1, start=1)], whole)
+
+
+def test_seed_and_epoch_decide_and_no_image_comes_twice(files: list[str]) -> None:
+    data = photos(files, workers=1)
+    drawn = {(seed, epoch): list(data.epoch(FULL, seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}
+    labels = {key: torch.cat([y for _, y in batches]).tolist() for key, batches in drawn.items()}
+    assert all(len(set(found)) == len(found) == 32 for found in labels.values())
+    assert len({tuple(found) for found in labels.values()}) == 4
+    assert not torch.equal(drawn[0, 0][0][0], drawn[0, 1][0][0])
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_the_ranks_shares_make_up_the_batch_of_one_process(files: list[str], world: int) -> None:
+    whole = list(photos(files, workers=1).epoch(FULL, 1, 0))
+    shares = [list(photos(files, workers=1).epoch(FULL, 1, 0, rank=rank, world=world)) for rank in range(world)]
+    for step, (x, y) in enumerate(whole):
+        for rank in range(world):
+            assert torch.equal(shares[rank][step][0], x[rank::world])
+            assert torch.equal(shares[rank][step][1], y[rank::world])
+
+
+def test_a_set_smaller_than_a_batch_is_one_step(files: list[str]) -> None:
+    ((x, y),) = photos(files[:5], workers=1).epoch(FULL, 0, 0)
+    assert len(x) == 5
+    assert sorted(y.tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_padded_crops_and_holes_are_refused(files: list[str]) -> None:
+    for wrong in ({"crop": 4}, {"cutout": 8}):
+        with pytest.raises(WsnasError, match="crop and cutout"):
+            next(photos(files).epoch(dataclasses.replace(PLAIN, **wrong), 0, 0))
+
+
+# augmentation ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("height", "width"), [(375, 500), (64, 64), (300, 90)])
+def test_crops_are_distributed_as_torchvisions(height: int, width: int) -> None:
+    """Top, left, height and width of 3,000 crops each, by Kolmogorov-Smirnov; all inside the image."""
+    torch.manual_seed(0)
+    image, draws = torch.zeros(3, height, width), np.random.default_rng(0).random((3000, 29)).tolist()
+    ours = np.array([random_box(height, width, row) for row in draws])
+    params = v2.RandomResizedCrop(8)
+    made = [getattr(params, "make_params", getattr(params, "_get_params", None))([image]) for _ in range(3000)]
+    theirs = np.array([[one[name] for name in ("top", "left", "height", "width")] for one in made])
+    assert (ours[:, :2] >= 0).all()
+    assert (ours[:, 0] + ours[:, 2] <= height).all()
+    assert (ours[:, 1] + ours[:, 3] <= width).all()
+    for a, b in zip(ours.T, theirs.T, strict=True):
+        assert stats.ks_2samp(a, b).pvalue > 1e-4
+
+
+def test_an_image_too_narrow_for_any_crop_gives_its_centre() -> None:
+    assert random_box(10, 400, [0.5] * 29) == (0, 193, 10, 13)  # ratio 4/3 of the height
+    assert random_box(400, 12, [0.5] * 29) == (192, 0, 16, 12)  # ratio 3/4
+    assert random_box(1, 1, [0.99] * 29) == (0, 0, 1, 1)
+
+
+def test_a_crop_is_resized_as_pillow_does(tmp_path: Path) -> None:
+    """PNG, so that nothing but cropping and resizing is compared: within one level of pillow's own; up and down."""
+    names = []
+    for i, (width, height) in enumerate([(60, 45), (200, 150), (16, 16), (9, 300)]):
+        rng = np.random.default_rng(i)
+        names.append(str(tmp_path / f"{i}.png"))
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(names[-1])
+    training = dataclasses.replace(PLAIN, batch=4)
+    ((x, y),) = photos(names, size=24).epoch(training, 0, 0)
+    draws = torch.rand(4, imagenet.DRAWS, generator=imagenet.torch_rng(0, "images", 0, 0)).tolist()
+    for image, label, drawn in zip(pixels(x), y.tolist(), draws, strict=True):
+        with Image.open(names[label]) as source:
+            top, left, height, width = random_box(source.size[1], source.size[0], drawn)
+            expected = tv.resized_crop(source, top, left, height, width, [24, 24])
+        difference = image - torch.from_numpy(np.asarray(expected).copy()).permute(2, 0, 1)
+        assert difference.abs().max() < 1.01
+
+
+def test_half_of_the_images_are_mirrored_and_only_where_the_training_flips(tmp_path: Path) -> None:
+    """An image that is dark left and bright right."""
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[:, 16:] = 200
+    Image.fromarray(image).save(tmp_path / "half.png")
+    training = dataclasses.replace(PLAIN, batch=400, flip=True)
+    data = photos([str(tmp_path / "half.png")] * 400, size=8)
+    for flip in (True, False):
+        ((x, _),) = data.epoch(dataclasses.replace(training, flip=flip), 0, 0)
+        left, right = pixels(x)[..., 0].mean((1, 2)), pixels(x)[..., -1].mean((1, 2))
+        seen = left != right  # the crop holds both sides
+        mirrored = int((left > right).sum())
+        if flip:
+            assert stats.binomtest(mirrored, int(seen.sum())).pvalue > 1e-4
+        else:
+            assert mirrored == 0
+
+
+def test_jitter_is_torchvisions_in_each_images_own_order() -> None:
+    """All six orders; torchvision's functions one after the other, to half a level (their grey has four digits)."""
+    torch.manual_seed(0)
+    x = torch.rand(24, 3, 9, 11) * 255
+    strength = 0.5 + torch.rand(24, 3)
+    order = torch.rand(24, 3).argsort(1)
+    change = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation)
+    found = jittered(x, strength, order)
+    assert len({tuple(row) for row in order.tolist()}) == 6
+    for image, factors, steps, got in zip(x, strength.tolist(), order.tolist(), found, strict=True):
+        expected = image / 255
+        for step in steps:
+            expected = change[step](expected, factors[step])
+        torch.testing.assert_close(got, expected * 255, rtol=0, atol=0.5)
+
+
+def test_jitter_is_uniform_around_the_image(tmp_path: Path) -> None:
+    """A grey of 100: contrast and saturation leave it, brightness is 100 times a uniform number in 0.6 .. 1.4."""
+    Image.fromarray(np.full((8, 8, 3), 100, np.uint8)).save(tmp_path / "grey.png")
+    data = photos([str(tmp_path / "grey.png")] * 500, size=8)
+    ((x, _),) = data.epoch(dataclasses.replace(PLAIN, batch=500, colour_jitter=0.4), 0, 0)
+    levels = pixels(x).mean((1, 2, 3)).numpy() / 100
+    assert stats.kstest(levels, "uniform", (0.6, 0.8)).pvalue > 1e-4
+
+
+# evaluation ------------------------------------------------------------------------------------------------------
+
+
+def test_evaluation_resizes_the_shorter_side_and_crops_the_centre(files: list[str], tmp_path: Path) -> None:
+    """As torchvision's Resize to 8/7 and CenterCrop: equal where neither rounds; the images in order."""
+    for size, width, height, tolerance in ((56, 64, 64, 1.01), (42, 128, 96, 6)):
+        source = picture(0, width, height)
+        ((x, _),) = photos([_saved(source, tmp_path / "plain.png")], size=size).ordered(1)
+        expected = tv.center_crop(tv.resize(source, size * 8 // 7), [size, size])
+        difference = pixels(x)[0] - torch.from_numpy(np.asarray(expected).copy()).permute(2, 0, 1)
+        assert difference.abs().max() < tolerance
+        assert difference.abs().mean() < 0.5
+    data = photos(files, size=28, workers=2)
+    found = list(data.ordered(10))
+    assert [len(y) for _, y in found] == [10, 10, 10, 7]
+    assert torch.cat([y for _, y in found]).tolist() == list(range(37))
+
+
+def test_a_limit_and_what_is_kept(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was decoded once is not read again, as far as there is room for it; it does not change what comes."""
+    monkeypatch.setattr(imagenet, "CHUNK", 8)
+    whole = next(photos(files).ordered(37))
+    image = 3 * 16 * 16
+    data = photos(files, keep=20 * image)  # two chunks of 8 fit, a third does not
+    for limit in (5, 20, None, 37, 1000):
+        for batch in (1, 7, 100):
+            found = list(data.ordered(batch, limit))
+            count = min(37, limit or 37)
+            assert [len(y) for _, y in found] == [batch] * (count // batch) + [count % batch] * (count % batch > 0)
+            assert torch.equal(torch.cat([x for x, _ in found]), whole[0][:count])
+            assert torch.equal(torch.cat([y for _, y in found]), whole[1][:count])
+    remembers = photos(files)
+    list(remembers.ordered(8))
+    Path(files[-1]).unlink()
+    assert torch.equal(next(remembers.ordered(37))[0], whole[0])
+    with pytest.raises(WsnasError, match=r"36\.jpg"):
+        list(data.ordered(37))
+
+
+def test_a_large_jpeg_is_decoded_smaller(tmp_path: Path) -> None:
+    """1,600 x 1,200 at 64 pixels: what comes is what the whole image gives, and the crop is cut from an eighth."""
+    path = str(tmp_path / "large.jpg")
+    picture(0, 1600, 1200).save(path, quality=95)
+    picture(0, 1600, 1200).save(tmp_path / "large.png")
+    small, large = (photos([name], size=64) for name in (path, str(tmp_path / "large.png")))
+    assert max(small._crop(path, None).shape[:2]) < 300 < 1000 < large._crop(large.files[0], None).shape[0]
+    for training in (None, dataclasses.replace(PLAIN, batch=1)):
+        for epoch in range(5):
+            batches = [list(d.ordered(1) if training is None else d.epoch(training, 0, epoch)) for d in (small, large)]
+            a, b = (pixels(found[0][0]) for found in batches)
+            assert (a - b).abs().mean() < 1.5
+
+
+def test_score_counts_and_averages(files: list[str]) -> None:
+    class Guess(nn.Module):
+        def forward(self, x: Tensor, path: Any) -> Tensor:
+            return torch.nn.functional.one_hot(torch.full((len(x),), path), 37).float() * 9
+
+    accuracy, loss = photos(files).score(Guess(), 3, batch=8, limit=20)
+    assert accuracy == pytest.approx(5)
+    log_sum = np.log(np.exp(9) + 36)
+    assert loss == pytest.approx(log_sum - 9 / 20)
+
+
+# files that are no images ----------------------------------------------------------------------------------------
+
+
+def spoiled(kind: str, path: Path) -> None:
+    content = path.read_bytes()
+    if kind == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("not an image")
+    elif kind == "missing":
+        path.unlink()
+    elif kind == "broken header":
+        path.write_bytes(content[:2] + bytes(600) + content[602:])
+
+
+@pytest.mark.parametrize("kind", ["truncated", "empty", "text", "missing", "broken header"])
+def test_a_corrupt_image_is_named_and_fatal_or_left_out(files: list[str], kind: str) -> None:
+    whole = dict(zip(range(4), photos(files).epoch(FULL, 0, 0), strict=False))
+    order = torch.cat([y for _, y in whole.values()]).tolist()
+    bad = order[11]  # the fourth image of the second batch
+    spoiled(kind, Path(files[bad]))
+    with pytest.raises(WsnasError, match=f"{bad:02d}.jpg"):
+        list(photos(files).epoch(FULL, 0, 0))
+    with pytest.raises(WsnasError, match=f"{bad:02d}.jpg"):
+        list(photos(files).ordered(8))
+    with pytest.warns(UserWarning, match=f"{bad:02d}.jpg"):
+        found = list(photos(files, skip_corrupt=True).epoch(FULL, 0, 0))
+    assert [len(y) for _, y in found] == [8] * 4  # a step keeps its size: the image before stands in
+    assert torch.cat([y for _, y in found]).tolist() == [*order[:11], order[10], *order[12:]]
+    for step in (0, 2, 3):
+        assert torch.equal(found[step][0], whole[step][0])
+    others = torch.arange(8) != 3
+    assert torch.equal(found[1][0][others], whole[1][0][others])
+    with pytest.warns(UserWarning, match=f"{bad:02d}.jpg"):
+        ordered = list(photos(files, skip_corrupt=True).ordered(8))
+    assert torch.cat([y for _, y in ordered]).tolist() == [i for i in range(37) if i != bad]
+
+
+def test_nothing_but_corrupt_images_is_an_error_even_where_they_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"")
+    data = photos([str(tmp_path / "a.jpg")] * 3, skip_corrupt=True)
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(WsnasError, match="none of 3"):
+        list(data.epoch(PLAIN, 0, 0))
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(WsnasError, match="no image"):
+        data.score(nn.Identity(), None, 8)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "P", "RGBA", "1", "I;16", "LA"])
+def test_every_kind_of_image_comes_out_in_three_colours(tmp_path: Path, mode: str) -> None:
+    """Grey and CMYK JPEGs are in ImageNet; the others are what a folder may hold."""
+    source = picture(0, 70, 50)
+    grey = mode in ("L", "1", "I;16", "LA")
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(source.convert("L")).astype(np.uint16))
+    elif mode == "LA":
+        image = source.convert("L").convert("LA")
+    else:
+        image = source.convert(mode)
+    path = tmp_path / ("image.jpg" if mode in ("L", "CMYK") else "image.png")
+    image.save(path)
+    ((x, _),) = photos([str(path)], size=12).ordered(1)
+    assert x.shape == (1, 3, 12, 12)
+    colours = pixels(x)[0]
+    if grey:
+        torch.testing.assert_close(colours[0], colours[1], rtol=0, atol=1e-3)
+    elif mode in ("CMYK", "RGBA"):
+        ((expected, _),) = photos([_saved(source, tmp_path / "plain.png")], size=12).ordered(1)
+        assert (colours - pixels(expected)[0]).abs().mean() < 12
+
+
+def _saved(image: Image.Image, path: Path) -> str:
+    image.save(path)
+    return str(path)
+
+
+# a folder --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for part, count in (("train", 12), ("val", 3)):
+        for c, name in enumerate(("ant", "bee", "cat")):
+            (tmp_path / "set" / part / name).mkdir(parents=True)
+            for i in range(count):
+                level = np.full((20, 20, 3), 80 * c + 5 * i + (part == "val"), np.uint8)  # which image it is
+                Image.fromarray(level).save(tmp_path / "set" / part / name / f"{i}.png")
+    return tmp_path / "set"
+
+
+def levels(data: Any) -> list[tuple[int, int]]:
+    """(level, label) of each image in order."""
+    return [
+        (round(float(level)), int(label))
+        for x, y in data.ordered(7)
+        for level, label in zip(pixels(x).mean((1, 2, 3)), y, strict=True)
+    ]
+
+
+def test_a_folder_is_split_shuffled_and_labelled(folder: Path, tmp_path: Path) -> None:
+    splits = stream_splits(folder, 16, RECIPE, CPU)
+    assert splits.classes == 3
+    train, valid, test = (levels(part) for part in (splits.train, splits.valid, splits.test))
+    assert (len(train), len(valid), len(test)) == (18, 18, 9)
+    assert sorted(train + valid) == sorted((80 * c + 5 * i, c) for c in range(3) for i in range(12))
+    assert sorted(test) == sorted((80 * c + 5 * i + 1, c) for c in range(3) for i in range(3))
+    for part in (train, test):  # the first images, which calibrate and score, are of several classes
+        assert len({label for _, label in part[:6]}) > 1
+    assert levels(stream_splits(folder, 16, RECIPE, CPU).train) == train
+    in_memory = load_splits(dataclasses.replace(RECIPE, dataset=str(folder)), CPU)
+    assert Counter(in_memory.train.labels.tolist()) == Counter(label for _, label in train)  # type: ignore[attr-defined]
+
+    more = stream_splits(folder, 16, dataclasses.replace(RECIPE, train_images=30), CPU)
+    assert (len(more.train), len(more.valid)) == (30, 6)
+    authors = {"train": ["int", [str(i) for i in range(4)]], "valid": ["int", ["7", "9"]]}
+    (tmp_path / "split.json").write_text(json.dumps(authors))
+    named = stream_splits(folder, 16, dataclasses.replace(RECIPE, split_file=str(tmp_path / "split.json")), CPU)
+    assert (len(named.train), len(named.valid)) == (4, 2)
+
+
+BREAK: dict[str, Callable[[Path], Any]] = {
+    "no train": lambda place: (place / "train").rename(place / "training"),
+    "no val": lambda place: (place / "val").rename(place / "validation"),
+    "no images": lambda place: [file.unlink() for file in (place / "val").rglob("*.png")],
+    "an unknown class": lambda place: (place / "val" / "dog").mkdir(),
+}
+
+
+@pytest.mark.parametrize("kind", BREAK)
+def test_a_malformed_folder_is_refused(folder: Path, kind: str) -> None:
+    BREAK[kind](folder)
+    with pytest.raises(WsnasError, match="set"):
+        stream_splits(folder, 16, RECIPE, CPU)
+
+
+@pytest.mark.parametrize("count", [0, 36, 1000])
+def test_a_split_without_a_part_is_refused(folder: Path, count: int) -> None:
+    with pytest.raises(WsnasError, match="36 training images"):
+        stream_splits(folder, 16, dataclasses.replace(RECIPE, train_images=count), CPU)
+
+
+def test_the_networks_input_is_in_memory_once(files: list[str]) -> None:
+    """An epoch that is never finished holds a few chunks, not the data set: two a thread, and the one in hand."""
+    opened: list[str] = []
+    data = photos(files * 200, workers=2)
+    read = data._crop
+    data._crop = lambda file, draws: (opened.append(file), read(file, draws))[1]  # type: ignore[method-assign, assignment]
+    batches = data.epoch(PLAIN, 0, 0)
+    next(batches)
+    batches.close()
+    data._pool.shutdown()
+    assert len(opened) <= 8 * (2 * 2 + 3)
+
+
+@pytest.mark.cuda
+def test_a_gpu_sees_what_the_cpu_sees(files: list[str]) -> None:
+    """Pinned copies on a stream of their own: every batch within a level of the CPU's (bytes there, floats here)."""
+    gpu = Photos(files, np.arange(len(files)), 16, torch.device("cuda"), workers=3)
+    for epoch in range(3):
+        pairs = zip(photos(files).epoch(FULL, 0, epoch), gpu.epoch(FULL, 0, epoch), strict=True)
+        for (x, y), (u, v) in pairs:
+            assert torch.equal(y, v.cpu())
+            assert (pixels(x) - pixels(u.cpu())).abs().max() < 3
+    for (x, y), (u, v) in zip(photos(files).ordered(8), gpu.ordered(8), strict=True):
+        assert torch.equal(y, v.cpu())
+        assert (pixels(x) - pixels(u.cpu())).abs().max() < 1.01
