@@ -7,6 +7,8 @@ the scale that the ground truth was trained at.
 
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 
 import click
@@ -19,8 +21,8 @@ from wsnas.evaluation import latest_scores
 from wsnas.figures import BLUE, GREY, STYLE
 from wsnas.ground_truth import load_ground_truth
 from wsnas.metrics import correlation, goodness, noise_ceiling, random_top_k, spearman, top_k
-from wsnas.runs import Run
-from wsnas.study import write_results
+from wsnas.runs import Run, environment
+from wsnas.study import plain
 
 
 @click.command(cls=Command)
@@ -77,17 +79,16 @@ def main(run: Path, table: str | None, dataset: str, scale: str, out: Path) -> N
         "seed": found.identity["seed"],
         "table": "shipped" if table is None else Path(table).name,
     }
-    write_results(
-        out,
-        "rank",
-        settings=settings,
-        rows=rows,
-        verdicts=[],
-        results=results,
-        figure=figure,
-        title=f"{space.name}: supernet scores against {dataset} ground truth",
-        source="Appendix A.2",
-    )
+    out.mkdir(parents=True, exist_ok=True)
+    described = {"settings": settings, "environment": environment(), "results": results}
+    (out / "results.json").write_text(json.dumps(plain(described), indent=1) + "\n")
+    with open(out / "rank.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    with plt.rc_context(STYLE):  # its hash salt: the same figure is the same file
+        figure.savefig(out / "rank.png", dpi=150)
+        figure.savefig(out / "rank.svg", metadata={"Date": None})
     click.echo(f"supernet {by_score}, parameter count {by_count}, over {len(test)} architectures")
 
 

@@ -70,6 +70,7 @@ MICRO = DartsRecipe(
         average=0.3,
         nesterov=True,
         weight_decay=3e-4,
+        clip=5.0,  # without it, cells of many pools diverge
     ),
     calibration_batch=250,
     calibration_steps=8,
