@@ -103,6 +103,14 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def torchtext(session: nox.Session) -> None:
+    """Penn Treebank through torchtext, with the last torch that it works with; needs shared/data/ptb.zip."""
+    versions = ["torch==2.3.1", "torchvision==0.18.1", "torchtext==0.18.0", "numpy<2", "pyarrow<19"]
+    session.install(*versions, "./shared", "./packages/darts_rnn[torchtext]", "pytest")
+    session.run("pytest", "packages/darts_rnn/tests/test_torchtext.py", *session.posargs)
+
+
+@nox.session
 def pins(session: nox.Session) -> None:
     """Writes constraints.txt anew: the newest versions that fit together, on every platform, without addresses."""
     session.install("uv")

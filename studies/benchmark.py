@@ -8,7 +8,6 @@ architectures are looked up in it: a training that is run again must give what i
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,13 +16,12 @@ import numpy as np
 from wsnas.benchmark import publish
 from wsnas.cli import Command, progress, standalone_recipe
 from wsnas.errors import WsnasError
-from wsnas.executor import Executor
 from wsnas.figures import benchmark_figure
 from wsnas.ground_truth import load_ground_truth, measure_latencies, train_many
 from wsnas.metrics import correlation, goodness, noise_ceiling
 from wsnas.randomness import numpy_rng
 from wsnas.space import SearchSpace, digest, sample_candidates
-from wsnas.study import Verdict, chosen_spaces, sign_verdict, study_options, write_results
+from wsnas.study import Asked, Verdict, chosen_spaces, sign_verdict, study_options, write_results
 from wsnas.table import Table
 
 ARCHITECTURES = {"micro": 24, "paper": 100}  # trained a space; the paper: 377, 36 and 137
@@ -86,35 +84,21 @@ def verdicts_of(space: SearchSpace[Any], results: dict[str, Any]) -> list[Verdic
 
 
 @click.command(cls=Command)
-@study_options
-@click.option("--architectures", type=click.IntRange(4), help="Architectures trained a space. Default: 24 at micro.")
-def main(
-    spaces: tuple[str, ...],
-    seeds: int | None,
-    table: str | None,
-    resume: bool,
-    executor: Executor,
-    out: Path | None,
-    architectures: int | None,
-    scale: str,
-    **recipe: Any,
-) -> None:
+@study_options("benchmark")
+def main(asked: Asked) -> None:
     """Train a sample of each space from scratch and publish it as a benchmark (Figure 6)."""
-    if table is not None:
-        raise WsnasError(
-            "this study trains its own table; to look at one you have: wsnas table show SPACE --table FILE"
-        )
-    out = out or Path("runs") / f"study-benchmark-{scale}"
-    count, seeds = architectures or ARCHITECTURES[scale], seeds or 3
+    if asked.table is not None:
+        raise WsnasError("this study trains its own table; to look at yours: wsnas table show SPACE --table FILE")
+    count, scale = asked.architectures or ARCHITECTURES[asked.scale], asked.scale
     panels, rows, verdicts, results = [], [], [], {}
-    for space in chosen_spaces(spaces):
-        chosen = standalone_recipe(space, scale, **recipe)
+    for space in chosen_spaces(asked.spaces):
+        chosen = standalone_recipe(space, scale, **asked.recipe)
         archs = sample_candidates(space, chosen, min(count, space.size), numpy_rng(0, "ground truth"))
-        run = out.parent / "ground-truth" / f"{space.name}-{digest(chosen.identity())}"
-        if not resume:
+        run = asked.out.parent / "ground-truth" / f"{space.name}-{digest(chosen.identity())}"
+        if not asked.resume:
             (run / "records.sqlite").unlink(missing_ok=True)
         with progress(f"{space.name} ground truth") as report:
-            trained = train_many(space, archs, run, chosen, seeds=range(seeds), executor=executor, report=report)
+            trained = train_many(space, archs, run, chosen, seeds=asked.seeds, executor=asked.executor, report=report)
         trained = measure_latencies(space, trained, run, chosen)
         for line in publish(space, trained, run):
             click.echo(f"{space.name}: {line}")
@@ -127,20 +111,19 @@ def main(
             {"space": space.name, "arch": arch, "seed": seed, "test": values[i, seed]}
             | {name: getattr(trained, name)[i] for name in ("parameters", "flops", "latency")}
             for i, arch in enumerate(trained.archs)
-            for seed in range(seeds)
+            for seed in asked.seeds
         ]
-    settings = {"scale": scale, "architectures": count, "seeds": seeds}
+    settings = {"scale": scale, "architectures": count, "seeds": len(asked.seeds)}
     settings |= {panel["space"].name: panel["recipe"].to_json() for panel in panels}
     write_results(
-        out,
-        "benchmark",
+        asked,
         settings=settings,
         rows=rows,
         verdicts=verdicts,
         results=results,
         title="What do architectures reach when they are trained from scratch?",
         source="Figure 6, Appendix B",
-        figure=benchmark_figure(panels, scale, seeds),
+        figure=benchmark_figure(panels, scale, len(asked.seeds)),
     )
 
 

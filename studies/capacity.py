@@ -9,20 +9,19 @@ top-10 architecture's test score, and the exact expectation of ten random ones.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
-from wsnas.cli import Command, chosen_recipe, progress
+from wsnas.cli import Command, chosen_recipe
 from wsnas.errors import WsnasError
-from wsnas.executor import Executor
 from wsnas.figures import ranking_figure
 from wsnas.metrics import goodness, noise_ceiling, pruned_ceiling
 from wsnas.randomness import numpy_rng
 from wsnas.space import best_archs
 from wsnas.study import (
+    Asked,
     Holds,
     SupernetJob,
     Verdict,
@@ -41,16 +40,15 @@ ENOUGH = 500  # architectures with a ground truth, for a space to be pruned with
 
 @dataclass(frozen=True)
 class Budget:
-    """What is computed at a scale: factors, architectures scored a factor, validation images, supernet seeds."""
+    """What is computed at a scale: factors, and architectures scored a factor at most."""
 
     factors: tuple[int, ...]
     architectures: int
-    seeds: int
 
 
 BUDGETS = {
-    "micro": Budget((1, 2, 4, 8, 32), architectures=100, seeds=3),
-    "paper": Budget((1, 2, 4, 8, 16, 32, 64, 128), architectures=1000, seeds=3),
+    "micro": Budget((1, 2, 4, 8, 32), architectures=100),
+    "paper": Budget((1, 2, 4, 8, 16, 32, 64, 128), architectures=1000),
 }
 
 
@@ -125,35 +123,20 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
 
 
 @click.command(cls=Command)
-@study_options
+@study_options("capacity")
 @click.option("--factor", "factors", type=click.IntRange(1), multiple=True, help="Prune factors; repeatable.")
-@click.option("--architectures", type=click.IntRange(K + 1), help="Architectures scored a factor, at most.")
-@click.option("--truth", help="Data set of the ground truth; by default the supernet's.")
-def main(
-    spaces: tuple[str, ...],
-    seeds: int | None,
-    table: str | None,
-    resume: bool,
-    executor: Executor,
-    out: Path | None,
-    factors: tuple[int, ...],
-    architectures: int | None,
-    truth: str | None,
-    scale: str,
-    **recipe: Any,
-) -> None:
+def main(asked: Asked, factors: tuple[int, ...]) -> None:
     """Capacity of weight sharing on spaces pruned to their best architectures (Figure 5)."""
-    budget = BUDGETS[scale]
+    budget = BUDGETS[asked.scale]
     factors = tuple(sorted(set(factors))) or budget.factors
-    architectures = architectures or budget.architectures
-    seeds = seeds or budget.seeds
-    out = out or Path("runs") / f"study-capacity-{scale}"
+    architectures, seeds = asked.architectures or budget.architectures, len(asked.seeds)
     panels, jobs, slots = [], [], []
-    for space in chosen_spaces(spaces):
-        chosen = chosen_recipe(space, scale, **recipe)
-        found = ground_truth(space, truth or chosen.dataset, table)
+    runs = str(asked.out.parent / "supernets")
+    for space in chosen_spaces(asked.spaces):
+        chosen = chosen_recipe(space, asked.scale, **asked.recipe)
+        found = ground_truth(space, asked.truth or chosen.dataset, asked.table)
         ground, valid, each = found.table, found.valid, found.seeds()
-        if len(ground) < ENOUGH and not spaces:
+        if len(ground) < ENOUGH and not asked.spaces:
             click.echo(f"{space.name}: left out, {len(ground)} architectures with a ground truth are too few to prune")
             continue
         panel = {"space": space, "recipe": chosen, "ground": ground, "dataset": found.dataset, "rows": []}
@@ -166,10 +149,8 @@ def main(
             order = numpy_rng(0, "capacity", factor).permutation(len(kept))[:architectures]
             scored = tuple(kept[int(i)] for i in order)
             within = None if len(kept) == space.size else tuple(sorted(kept))
-            for seed in range(seeds):
-                jobs.append(
-                    SupernetJob(space.name, chosen, seed, within, scored, str(out.parent / "supernets"), resume)
-                )
+            for seed in asked.seeds:
+                jobs.append(SupernetJob(space.name, chosen, seed, within, scored, runs, asked.resume))
             ceiling = noise_ceiling(each) if factor == 1 else pruned_ceiling(each, factor)
             slots.append((panel, factor, len(kept), scored, ceiling))
         panels.append(panel)
@@ -179,8 +160,7 @@ def main(
             f"no factor of {', '.join(f'{factor}x' for factor in factors)} keeps more than {K} architectures of the "
             "ground truth; choose smaller ones with --factor"
         )
-    with progress("capacity") as report:
-        scores = all_scores(jobs, executor, report)
+    scores = all_scores(jobs, asked)
 
     rows, verdicts = [], []
     for i, (panel, factor, kept_count, scored, ceiling) in enumerate(slots):
@@ -204,15 +184,14 @@ def main(
                 | {name: row[name] for name in ("random_top", "architectures", "evaluated", "ceiling", "best")}
                 for seed, (c, t) in enumerate(zip(row["correlation_seeds"], row["top_seeds"], strict=True))
             ]
-    settings = {"scale": scale, "factors": factors, "architectures": architectures, "seeds": seeds}
+    settings = {"scale": asked.scale, "factors": factors, "architectures": architectures, "seeds": seeds}
     settings |= {
         panel["space"].name: panel["recipe"].to_json()
         | {"truth": panel["dataset"], "without_ground_truth": panel["left_out"]}
         for panel in panels
     }
     write_results(
-        out,
-        "capacity",
+        asked,
         settings=settings,
         rows=rows,
         verdicts=verdicts,
@@ -223,7 +202,7 @@ def main(
             panels,
             "Is weight sharing still effective on a space pruned to its best architectures?",
             "prune factor (kept: the best by ground truth), architectures left",
-            f"scale {scale}, {seeds} supernets a factor",
+            f"scale {asked.scale}, {seeds} supernets a factor",
         ),
     )
 

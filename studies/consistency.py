@@ -7,17 +7,24 @@ ground truth, over the same architectures. The supernets are those of the study 
 from __future__ import annotations
 
 from itertools import combinations
-from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
 
-from wsnas.cli import Command, progress
-from wsnas.executor import Executor
+from wsnas.cli import Command
 from wsnas.figures import matrix_figure
 from wsnas.metrics import Floats, correlation_matrix, rank_bootstrap
-from wsnas.study import Subject, Verdict, budgets, scores_of, sign_verdict, study_options, subjects, write_results
+from wsnas.study import (
+    Asked,
+    Subject,
+    Verdict,
+    budgets,
+    scores_of,
+    sign_verdict,
+    study_options,
+    subjects,
+    write_results,
+)
 
 BUDGETS = {"micro": (100, 5), "paper": (1000, 7)}  # architectures scored, budgets a space
 
@@ -77,31 +84,14 @@ def verdicts_of(subject: Subject, judges: Floats) -> list[Verdict]:
 
 
 @click.command(cls=Command)
-@study_options
-@click.option("--architectures", type=click.IntRange(11), help="Architectures scored a supernet.")
-@click.option("--truth", help="Data set of the ground truth; by default the supernet's.")
+@study_options("consistency")
 @click.option("--budgets", "count", type=click.IntRange(1), help="How often the recipe's epochs are halved, and one.")
-def main(
-    spaces: tuple[str, ...],
-    seeds: int | None,
-    table: str | None,
-    resume: bool,
-    executor: Executor,
-    out: Path | None,
-    architectures: int | None,
-    truth: str | None,
-    count: int | None,
-    scale: str,
-    **recipe: Any,
-) -> None:
+def main(asked: Asked, count: int | None) -> None:
     """Mutual correlations of supernets, parameter count and ground truth (Figures 3 and 7)."""
-    out = out or Path("runs") / f"study-consistency-{scale}"
-    number = tuple(range(seeds or 3))
-    found = subjects(spaces, scale, recipe, table, architectures or BUDGETS[scale][0], truth)
-    halvings = count or BUDGETS[scale][1]
-    wanted = [(s, v) for s in found for v in budgets(s.recipe, number, halvings)]
-    with progress("consistency") as report:
-        scores = scores_of(wanted, out, resume, executor, report)
+    architectures, halvings = BUDGETS[asked.scale]
+    found = subjects(asked, architectures)
+    wanted = [(s, v) for s in found for v in budgets(s.recipe, asked.seeds, count or halvings)]
+    scores = scores_of(asked, wanted)
     panels, verdicts, rows, results = [], [], [], {}
     for subject in found:
         mine = [v for s, v in wanted if s is subject]
@@ -110,7 +100,7 @@ def main(
         names = [str(v.recipe.supernet.epochs) for v in mine]
         others = finite[mine[-1].label][1:]
         stacked = [*judges, *others]
-        names += [f"seed {seed}" for seed in number[1:]]
+        names += [f"seed {seed}" for seed in asked.seeds[1:]]
         if len(np.unique(subject.parameters)) > 1:
             stacked.append(subject.parameters)
             names.append("P")
@@ -125,9 +115,8 @@ def main(
             for i, j in combinations(range(len(names)), 2)
         ]
     write_results(
-        out,
-        "consistency",
-        settings={"scale": scale, "seeds": len(number), **{s.name: s.settings() for s in found}},
+        asked,
+        settings=asked.settings(found),
         rows=rows,
         verdicts=verdicts,
         results=results,
@@ -137,7 +126,7 @@ def main(
             panels,
             "Mutual rank correlations of supernets (by epochs; other seeds of the longest), parameter count (P) and "
             "ground "
-            f"truth (GT). Scale {scale}.",
+            f"truth (GT). Scale {asked.scale}.",
         ),
     )
 

@@ -7,16 +7,14 @@ submodels against the mean ground truth of the same architectures trained on the
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
-from wsnas.cli import Command, progress
-from wsnas.executor import Executor
+from wsnas.cli import Command
 from wsnas.figures import convergence_figure
-from wsnas.study import Verdict, budgets, ranking, scores_of, study_options, subjects, write_results
+from wsnas.study import Asked, Verdict, budgets, ranking, scores_of, study_options, subjects, write_results
 
 BUDGETS = {"micro": (100, 5), "paper": (1000, 7)}  # architectures scored, budgets a space
 
@@ -56,31 +54,14 @@ def verdicts_of(space: str, rows: list[dict[str, Any]], truth: float) -> list[Ve
 
 
 @click.command(cls=Command)
-@study_options
-@click.option("--architectures", type=click.IntRange(11), help="Architectures scored a supernet.")
-@click.option("--truth", help="Data set of the ground truth; by default the supernet's.")
+@study_options("convergence")
 @click.option("--budgets", "count", type=click.IntRange(1), help="How often the recipe's epochs are halved, and one.")
-def main(
-    spaces: tuple[str, ...],
-    seeds: int | None,
-    table: str | None,
-    resume: bool,
-    executor: Executor,
-    out: Path | None,
-    architectures: int | None,
-    truth: str | None,
-    count: int | None,
-    scale: str,
-    **recipe: Any,
-) -> None:
+def main(asked: Asked, count: int | None) -> None:
     """Mean supernet performance by epochs against mean ground truth (Figure 8)."""
-    out = out or Path("runs") / f"study-convergence-{scale}"
-    number = tuple(range(seeds or 3))
-    found = subjects(spaces, scale, recipe, table, architectures or BUDGETS[scale][0], truth)
-    halvings = count or BUDGETS[scale][1]
-    wanted = [(s, v) for s in found for v in budgets(s.recipe, number, halvings)]
-    with progress("convergence") as report:
-        scores = scores_of(wanted, out, resume, executor, report)
+    architectures, halvings = BUDGETS[asked.scale]
+    found = subjects(asked, architectures)
+    wanted = [(s, v) for s in found for v in budgets(s.recipe, asked.seeds, count or halvings)]
+    scores = scores_of(asked, wanted)
     panels: list[dict[str, Any]] = []
     verdicts, rows = [], []
     for subject in found:
@@ -103,15 +84,14 @@ def main(
         panels.append({"space": subject.space, "rows": lines, "mean_truth": mean_truth})
         rows += [{"space": subject.name, **{k: v for k, v in line.items() if k != "mean_seeds"}} for line in lines]
     write_results(
-        out,
-        "convergence",
-        settings={"scale": scale, "seeds": len(number), **{s.name: s.settings() for s in found}},
+        asked,
+        settings=asked.settings(found),
         rows=rows,
         verdicts=verdicts,
         results={p["space"].name: {"rows": p["rows"], "mean_truth": p["mean_truth"]} for p in panels},
         title="How far do supernets converge?",
         source="Figure 8, Appendix D",
-        figure=convergence_figure(panels, f"Scale {scale}, {len(number)} supernets a budget; bars: min-max."),
+        figure=convergence_figure(panels, f"Scale {asked.scale}, {len(asked.seeds)} supernets a budget, min-max."),
     )
 
 

@@ -7,20 +7,19 @@ ground truth is large enough to be downscaled.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
-from wsnas.cli import Command, progress
+from wsnas.cli import Command
 from wsnas.errors import WsnasError
-from wsnas.executor import Executor
 from wsnas.figures import ranking_figure
 from wsnas.metrics import goodness, noise_ceiling
 from wsnas.randomness import numpy_rng
 from wsnas.space import random_archs
 from wsnas.study import (
+    Asked,
     SupernetJob,
     Verdict,
     all_scores,
@@ -80,28 +79,13 @@ def hardly(rows: list[dict[str, Any]]) -> Any:
 
 
 @click.command(cls=Command)
-@study_options
+@study_options("density")
 @click.option("--factor", "factors", type=click.IntRange(1), multiple=True, help="Downscaling factors; repeatable.")
-@click.option("--architectures", type=click.IntRange(K + 1), help="Architectures scored a factor, at most.")
-@click.option("--truth", help="Data set of the ground truth; by default the supernet's.")
-def main(
-    spaces: tuple[str, ...],
-    seeds: int | None,
-    table: str | None,
-    resume: bool,
-    executor: Executor,
-    out: Path | None,
-    factors: tuple[int, ...],
-    architectures: int | None,
-    truth: str | None,
-    scale: str,
-    **recipe: Any,
-) -> None:
+def main(asked: Asked, factors: tuple[int, ...]) -> None:
     """Weight sharing on randomly downscaled spaces (Figure 2)."""
-    factors = tuple(sorted(set(factors))) or BUDGETS[scale][0]
-    count, number = architectures or BUDGETS[scale][1], seeds or 3
-    out = out or Path("runs") / f"study-density-{scale}"
-    found = subjects(spaces, scale, recipe, table, count, truth, least=K + 1 if spaces else ENOUGH)
+    factors = tuple(sorted(set(factors))) or BUDGETS[asked.scale][0]
+    count, number = asked.architectures or BUDGETS[asked.scale][1], len(asked.seeds)
+    found = subjects(asked, count, least=K + 1 if asked.spaces else ENOUGH)
     jobs, slots = [], []
     for subject in found:
         archs = subject.truth.table.archs
@@ -109,18 +93,17 @@ def main(
             if len(archs) / factor <= K:
                 click.echo(f"{subject.name}: left out {factor}x, which would keep {len(archs) // factor} architectures")
                 continue
-            for seed in range(number):  # another sub-space for each supernet
+            for seed in asked.seeds:  # another sub-space for each supernet
                 kept = random_archs(archs, factor, numpy_rng(seed, "density", factor))
                 order = numpy_rng(seed, "density sample", factor).permutation(len(kept))[:count]
                 scored = subject.archs if factor == 1 else tuple(kept[int(i)] for i in order)
                 within = None if len(kept) == subject.space.size else tuple(sorted(kept))
-                runs = str(out.parent / "supernets")
-                jobs.append(SupernetJob(subject.name, subject.recipe, seed, within, scored, runs, resume))
+                runs = str(asked.out.parent / "supernets")
+                jobs.append(SupernetJob(subject.name, subject.recipe, seed, within, scored, runs, asked.resume))
                 slots.append((subject, factor, len(kept), scored))
     if not jobs:
         raise WsnasError("no factor leaves enough architectures of the ground truth; choose smaller ones with --factor")
-    with progress("density") as report:
-        scores = all_scores(jobs, executor, report)
+    scores = all_scores(jobs, asked)
     panels: list[dict[str, Any]] = []
     verdicts, rows = [], []
     for subject in found:
@@ -174,9 +157,8 @@ def main(
         about = {"space": subject.space, "recipe": subject.recipe, "dataset": subject.truth.dataset}
         panels.append({**about, "rows": lines})
     write_results(
-        out,
-        "density",
-        settings={"scale": scale, "seeds": number, "factors": factors, **{s.name: s.settings() for s in found}},
+        asked,
+        settings=asked.settings(found, factors=factors),
         rows=rows,
         verdicts=verdicts,
         results={panel["space"].name: panel["rows"] for panel in panels},
@@ -186,7 +168,7 @@ def main(
             panels,
             "Does weight sharing rank better when fewer architectures share the weights? (random sub-spaces)",
             "downscaling factor (kept at random), architectures left",
-            f"scale {scale}, {number} sub-spaces and supernets a factor",
+            f"scale {asked.scale}, {number} sub-spaces and supernets a factor",
         ),
     )
 

@@ -6,17 +6,15 @@ the top-1 and top-10 architectures' test results, and the exact expectation of t
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
-from wsnas.cli import Command, progress
-from wsnas.executor import Executor
+from wsnas.cli import Command
 from wsnas.figures import ranking_figure
 from wsnas.metrics import Floats, top_k
-from wsnas.study import Verdict, budgets, ranking, scores_of, study_options, subjects, write_results
+from wsnas.study import Asked, Verdict, budgets, ranking, scores_of, study_options, subjects, write_results
 
 K = 10  # of the top-k
 BUDGETS = {"micro": (100, 5), "paper": (1000, 7)}  # architectures scored, budgets a space
@@ -80,31 +78,14 @@ def analyse(scores: Floats, subject: Any, epochs: int) -> dict[str, Any]:
 
 
 @click.command(cls=Command)
-@study_options
-@click.option("--architectures", type=click.IntRange(K + 1), help="Architectures scored a supernet.")
-@click.option("--truth", help="Data set of the ground truth; by default the supernet's.")
+@study_options("epochs")
 @click.option("--budgets", "count", type=click.IntRange(1), help="How often the recipe's epochs are halved, and one.")
-def main(
-    spaces: tuple[str, ...],
-    seeds: int | None,
-    table: str | None,
-    resume: bool,
-    executor: Executor,
-    out: Path | None,
-    architectures: int | None,
-    truth: str | None,
-    count: int | None,
-    scale: str,
-    **recipe: Any,
-) -> None:
+def main(asked: Asked, count: int | None) -> None:
     """Ranking ability as the supernet's epochs double (Figure 1)."""
-    out = out or Path("runs") / f"study-epochs-{scale}"
-    number = tuple(range(seeds or 3))
-    found = subjects(spaces, scale, recipe, table, architectures or BUDGETS[scale][0], truth)
-    halvings = count or BUDGETS[scale][1]
-    wanted = [(s, v) for s in found for v in budgets(s.recipe, number, halvings)]
-    with progress("epochs") as report:
-        scores = scores_of(wanted, out, resume, executor, report)
+    architectures, halvings = BUDGETS[asked.scale]
+    found = subjects(asked, architectures)
+    wanted = [(s, v) for s in found for v in budgets(s.recipe, asked.seeds, count or halvings)]
+    scores = scores_of(asked, wanted)
     panels: list[dict[str, Any]] = []
     verdicts, rows = [], []
     for subject in found:
@@ -119,14 +100,13 @@ def main(
             rows += [
                 {"space": subject.name, "epochs": line["epochs"], "seed": seed, "correlation": c, "top10": top}
                 | {name: line[name] for name in ("top1", "random_top", "best", "ceiling", "evaluated")}
-                for seed, c, top in zip(number, line["correlation_seeds"], line["top_seeds"], strict=True)
+                for seed, c, top in zip(asked.seeds, line["correlation_seeds"], line["top_seeds"], strict=True)
             ]
         about = {"space": subject.space, "recipe": subject.recipe, "dataset": subject.truth.dataset}
         panels.append({**about, "rows": lines})
     write_results(
-        out,
-        "epochs",
-        settings={"scale": scale, "seeds": len(number), **{s.name: s.settings() for s in found}},
+        asked,
+        settings=asked.settings(found),
         rows=rows,
         verdicts=verdicts,
         results={panel["space"].name: panel["rows"] for panel in panels},
@@ -136,7 +116,7 @@ def main(
             panels,
             "Does a longer training of the supernet rank better?",
             "supernet epochs, one training for each budget",
-            f"scale {scale}, {len(number)} supernets a budget",
+            f"scale {asked.scale}, {len(asked.seeds)} supernets a budget",
             [("top1", "top-1 by supernet")],
         ),
     )

@@ -7,18 +7,16 @@ all that chose otherwise; tested by permutation, corrected over all choices (Hol
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 from scipy import stats
 
-from wsnas.cli import Command, progress
-from wsnas.executor import Executor
+from wsnas.cli import Command
 from wsnas.figures import operators_figure
 from wsnas.metrics import Floats
-from wsnas.study import Subject, Variant, Verdict, scores_of, study_options, subjects, write_results
+from wsnas.study import Asked, Subject, Variant, Verdict, scores_of, study_options, subjects, write_results
 
 ARCHITECTURES = {"micro": 200, "paper": 1000}
 LEAST = 8  # architectures on either side of a choice
@@ -100,30 +98,13 @@ def verdicts_of(subject: Subject, rows: list[dict[str, Any]]) -> list[Verdict]:
 
 
 @click.command(cls=Command)
-@study_options
-@click.option("--architectures", type=click.IntRange(24), help="Architectures scored a supernet.")
-@click.option("--truth", help="Data set of the ground truth; by default the supernet's.")
+@study_options("operators")
 @click.option("--decision", help="Draw this decision instead of the most biased, e.g. 'edge 0-3'.")
-def main(
-    spaces: tuple[str, ...],
-    seeds: int | None,
-    table: str | None,
-    resume: bool,
-    executor: Executor,
-    out: Path | None,
-    architectures: int | None,
-    truth: str | None,
-    decision: str | None,
-    scale: str,
-    **recipe: Any,
-) -> None:
+def main(asked: Asked, decision: str | None) -> None:
     """Choices that supernets rank too high or too low (Figure 4)."""
-    out = out or Path("runs") / f"study-operators-{scale}"
-    number = tuple(range(seeds or 3))
-    found = subjects(spaces, scale, recipe, table, architectures or ARCHITECTURES[scale], truth, least=3 * LEAST)
-    wanted = [(s, Variant(f"{s.recipe.supernet.epochs} epochs", s.recipe, "uniform", number)) for s in found]
-    with progress("operators") as report:
-        scores = scores_of(wanted, out, resume, executor, report)
+    found = subjects(asked, ARCHITECTURES[asked.scale], least=3 * LEAST)
+    wanted = [(s, Variant(f"{s.recipe.supernet.epochs} epochs", s.recipe, "uniform", asked.seeds)) for s in found]
+    scores = scores_of(asked, wanted)
     panels, verdicts, rows, results = [], [], [], {}
     for subject, variant in wanted:
         matrix = scores[subject.name, variant.label]
@@ -139,9 +120,8 @@ def main(
         results[subject.name] = lines
         rows += [{"space": subject.name, **line} for line in lines]
     write_results(
-        out,
-        "operators",
-        settings={"scale": scale, "seeds": len(number), **{s.name: s.settings() for s in found}},
+        asked,
+        settings=asked.settings(found),
         rows=rows,
         verdicts=verdicts,
         results=results,

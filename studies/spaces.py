@@ -7,7 +7,6 @@ parameters and multiply-adds come from a uniform sample.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,7 +16,7 @@ from wsnas.cli import Command, progress
 from wsnas.figures import spaces_figure
 from wsnas.randomness import numpy_rng
 from wsnas.space import sample_distinct
-from wsnas.study import Verdict, chosen_spaces, write_results
+from wsnas.study import Asked, Verdict, chosen_spaces, study_options, write_results
 
 # What the paper prints: size (Table 1), distinct cells (A.1), parameters in millions (section 2).
 PAPER: dict[str, dict[str, Any]] = {
@@ -29,9 +28,9 @@ PAPER: dict[str, dict[str, Any]] = {
 }
 
 
-def summary(space: Any, scale: str, sample: int) -> dict[str, Any]:
+def summary(space: Any, sample: int) -> dict[str, Any]:
     """One row of Table 1. Parameters and multiply-adds: lowest, quartiles, highest, as plain counts."""
-    recipe = space.recipes[scale]
+    recipe = space.recipes["paper"]
     whole = space.size <= 200_000
     archs = list(space) if whole else sample_distinct(space, sample, numpy_rng(0, "spaces"))
     counts = [space.parameters(arch, recipe) for arch in archs]
@@ -83,21 +82,15 @@ def verdicts_of(row: dict[str, Any]) -> list[Verdict]:
 
 
 @click.command(cls=Command)
-@click.option("--space", "names", multiple=True, help="Search space; repeatable. Default: every installed one.")
-@click.option(
-    "--scale", type=click.Choice(["micro", "paper"]), default="paper", show_default=True, help="Network size."
-)
-@click.option(
-    "--sample", type=click.IntRange(10), default=1000, show_default=True, help="Of spaces too large to count."
-)
-@click.option("--out", type=click.Path(path_type=Path), help="Default: runs/study-spaces-SCALE.")
-def main(names: tuple[str, ...], scale: str, sample: int, out: Path | None) -> None:
-    """Sizes, duplicates, parameter and multiply-add ranges of the installed spaces (Table 1)."""
+@study_options("spaces")
+@click.option("--sample", type=click.IntRange(10), default=1000, show_default=True, help="Of spaces too large.")
+def main(asked: Asked, sample: int) -> None:
+    """Sizes, duplicates, parameter and multiply-add ranges of the installed spaces at the paper's size (Table 1)."""
     rows = []
-    spaces = chosen_spaces(names)
+    spaces = chosen_spaces(asked.spaces)
     with progress("spaces") as report:
         for done, space in enumerate(spaces, start=1):
-            rows.append(summary(space, scale, sample))
+            rows.append(summary(space, sample))
             report(done, len(spaces), space.name)
     flat = [
         {name: value for name, value in row.items() if not isinstance(value, list)}
@@ -109,13 +102,16 @@ def main(names: tuple[str, ...], scale: str, sample: int, out: Path | None) -> N
         for row in rows
     ]
     for row in rows:
+        counted = f"{row['classes']} classes, {row['functions']} distinct functions"
+        sampled = f"too many to count classes; of {row['looked_at']} sampled"
+        least, most = row["parameters"][0] / 1e6, row["parameters"][-1] / 1e6
         click.echo(
-            f"{row['space']}: {row['size']:,} valid, {row['classes']} classes, {row['functions']} distinct functions"
+            f"{row['space']}: {row['size']:,} valid, {counted if row['counted'] else sampled}, "
+            f"{least:.3f} M to {most:.3f} M parameters"
         )
     write_results(
-        out or Path("runs") / f"study-spaces-{scale}",
-        "spaces",
-        settings={"scale": scale, "sample": sample},
+        asked,
+        settings={"scale": asked.scale, "sample": sample},
         rows=flat,
         verdicts=[verdict for row in rows for verdict in verdicts_of(row)],
         results={row["space"]: row for row in rows},

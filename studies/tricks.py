@@ -14,11 +14,20 @@ from typing import Any
 import click
 import numpy as np
 
-from wsnas.cli import Command, chosen_recipe, progress
-from wsnas.executor import Executor
+from wsnas.cli import Command, chosen_recipe
 from wsnas.figures import tricks_figure
 from wsnas.metrics import Floats, rank_bootstrap, spearman, top_k
-from wsnas.study import Subject, Variant, Verdict, scores_of, sign_verdict, study_options, subjects, write_results
+from wsnas.study import (
+    Asked,
+    Subject,
+    Variant,
+    Verdict,
+    scores_of,
+    sign_verdict,
+    study_options,
+    subjects,
+    write_results,
+)
 
 K = 10
 ARCHITECTURES = {"micro": 100, "paper": 1000}
@@ -107,30 +116,14 @@ def verdicts_of(subject: Subject, rows: list[dict[str, Any]], mutual: float, noi
 
 
 @click.command(cls=Command)
-@study_options
-@click.option("--architectures", type=click.IntRange(K + 1), help="Architectures scored a supernet.")
-@click.option("--truth", help="Data set of the ground truth; by default the supernet's.")
+@study_options("tricks")
 @click.option("--other-dataset", help="Also train on this data set (same number of classes is not needed).")
-def main(
-    spaces: tuple[str, ...],
-    seeds: int | None,
-    table: str | None,
-    resume: bool,
-    executor: Executor,
-    out: Path | None,
-    architectures: int | None,
-    truth: str | None,
-    other_dataset: str | None,
-    scale: str,
-    **recipe: Any,
-) -> None:
+def main(asked: Asked, other_dataset: str | None) -> None:
     """Training tricks and settings against the baseline (Table 3)."""
-    out = out or Path("runs") / f"study-tricks-{scale}"
-    number = seeds or 3
-    found = subjects(spaces, scale, recipe, table, architectures or ARCHITECTURES[scale], truth)
-    wanted = [(s, v) for s in found for v in variants(s, number, scale, other_dataset)]
-    with progress("tricks") as report:
-        scores = scores_of(wanted, out, resume, executor, report)
+    number = len(asked.seeds)
+    found = subjects(asked, ARCHITECTURES[asked.scale])
+    wanted = [(s, v) for s in found for v in variants(s, number, asked.scale, other_dataset)]
+    scores = scores_of(asked, wanted)
     panels, verdicts, rows, results = [], [], [], {}
     for subject in found:
         mine = [v for s, v in wanted if s is subject]
@@ -156,9 +149,8 @@ def main(
             for line in (baseline, *lines)
         ]
     write_results(
-        out,
-        "tricks",
-        settings={"scale": scale, "seeds": number, **{s.name: s.settings() for s in found}},
+        asked,
+        settings=asked.settings(found),
         rows=rows,
         verdicts=verdicts,
         results=results,
@@ -166,9 +158,8 @@ def main(
         source="Table 3, Appendix C",
         figure=tricks_figure(
             panels,
-            f"Scale {scale}, {number} supernets a row. Bars: 95 % bootstrap over architectures. Grey band: how far "
-            f"two seeds of "
-            "the baseline differ.",
+            f"Scale {asked.scale}, {number} supernets a row. Bars: 95 % bootstrap over architectures. Grey band: how "
+            "far two seeds of the baseline differ.",
         ),
     )
 

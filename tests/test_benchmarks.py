@@ -11,6 +11,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from wsnas import installed_spaces
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -40,6 +42,17 @@ def test_loaders_see_the_same_pixels() -> None:
         assert seen["ours"] == pytest.approx(seen["torchvision"], abs=tolerance)
         assert report[kind]["images_an_epoch"] == 96
         assert report[kind]["ours / torchvision"]["median"] > 0
+
+
+@pytest.mark.skipif("darts_rnn" not in installed_spaces(), reason="needs the space darts_rnn")
+def test_rnn_step_compares_equal_networks() -> None:
+    """With copied weights the reference's formulation and ours give the same logits."""
+    command = runpy.run_path(str(BENCHMARKS / "rnn_step.py"))["main"]
+    result = CliRunner().invoke(command, ["--scale", "micro", "--steps", "2"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.output)["micro"]
+    assert report["largest_output_difference_before_training"] < 1e-5
+    assert all(report[f"ours {kind} / reference"]["of totals"] > 0 for kind in ("fp32", "bf16"))
 
 
 @pytest.mark.skipif(not (BENCHMARKS / "ground_truth.py").exists(), reason="not a checkout")

@@ -82,25 +82,32 @@ def progress(what: str) -> Iterator[Report]:
 
 RECIPE_OPTIONS = (
     click.option("--scale", type=click.Choice(["micro", "paper"]), default="micro", show_default=True),
-    click.option(
-        "--dataset", help="digits, cifar10, cifar100, imagenet16-120, imagenet, a .npz file or an image folder."
-    ),
+    click.option("--dataset", help="One the space knows by name, or the path of a data set's file or folder."),
     click.option("--channels", type=click.IntRange(1), help="Width of the skeleton."),
-    click.option("--cells", type=click.IntRange(1), help="Cells a stage."),
+    click.option("--cells", type=click.IntRange(1), help="Cells: of a stage, or in all, as the space counts them."),
     click.option("--width", type=click.FloatRange(0, min_open=True), help="Factor on all widths (proxyless)."),
     click.option("--size", type=click.IntRange(1), help="Side in pixels at which an image folder streams (proxyless)."),
     click.option("--skip-corrupt", is_flag=True, default=None, help="Leave out images that cannot be decoded."),
     click.option(
         "--max-macs", type=click.IntRange(1), help="Draw only architectures of so many multiply-adds at most."
     ),
+    click.option("--units", type=click.IntRange(1), help="Width of a recurrent network."),
+    click.option("--vocabulary", type=click.IntRange(3), help="Words of a text that are kept, the most frequent."),
     click.option("--epochs", type=click.IntRange(1)),
-    click.option("--batch", type=click.IntRange(1), help="Images a step."),
+    click.option("--batch", type=click.IntRange(1), help="Images (text: sequences) a step."),
     click.option("--lr", type=click.FloatRange(0, min_open=True), help="Initial learning rate."),
-    click.option("--train-images", type=click.IntRange(1), help="Training images; the rest of the set validates."),
-    click.option("--valid-images", type=click.IntRange(1), help="Validation images that score a submodel."),
+    click.option("--train-images", type=click.IntRange(1), help="Training images (text: tokens)."),
+    click.option(
+        "--valid-images", type=click.IntRange(1), help="Validation images (text: tokens) that score a submodel."
+    ),
     click.option("--calibration-steps", type=click.IntRange(0), help="Batch-norm calibration batches a submodel."),
     click.option("--split-file", type=click.Path(), help="The benchmark authors' split, in place of the seeded one."),
 )
+
+
+def measured(space: SearchSpace[Any], value: float) -> str:
+    """A score as it is printed, e.g. ``93.51 %`` or ``perplexity 55.68``."""
+    return f"{value:.2f} %" if space.metric == "accuracy" else f"{space.metric} {value:.2f}"
 
 
 def recipe_options(command: F) -> F:
@@ -114,7 +121,8 @@ def chosen_recipe(space: SearchSpace[Any], scale: str, **changes: Any) -> Recipe
     from wsnas.datasets import KNOWN
     from wsnas.space import change_recipe
 
-    if changes.get("dataset") not in {None, *KNOWN} and Path(changes["dataset"]).exists():
+    names = {None, *KNOWN, *(recipe.dataset for recipe in space.recipes.values())}
+    if changes.get("dataset") not in names and Path(changes["dataset"]).exists():
         changes["dataset"] = str(Path(changes["dataset"]).resolve())
     return change_recipe(space.recipes[scale], **changes)
 
@@ -233,7 +241,11 @@ def train_supernet(
 @click.option("--arch", multiple=True, help="Evaluate this architecture instead; repeatable.")
 @click.option("--table", type=click.Path(), help="Draw the sample from this ground-truth table.")
 @click.option("--sample-seed", type=int, default=0, show_default=True)
-@click.option("--valid-images", type=click.IntRange(1), help="Score on this many; by default as the run's recipe says.")
+@click.option(
+    "--valid-images",
+    type=click.IntRange(1),
+    help="Score on this many (text: tokens); by default as the run's recipe says.",
+)
 @click.option("--max-macs", type=click.IntRange(1), help="Draw architectures of so many multiply-adds at most.")
 @_device
 def evaluate(
@@ -246,7 +258,7 @@ def evaluate(
     max_macs: int | None,
     device: str | None,
 ) -> None:
-    """Score submodels of a trained supernet: calibrate, then validation accuracy."""
+    """Score submodels of a trained supernet: calibrate, then validation accuracy or perplexity."""
     import dataclasses
 
     import numpy as np
@@ -277,7 +289,8 @@ def evaluate(
         scores = score(supernet, archs, report=report)
     values = np.array(list(scores.values()))
     click.echo(
-        f"{len(values)} submodels: validation accuracy {values.mean():.2f} % "
+        f"{len(values)} submodels: validation {'accuracy ' if supernet.space.metric == 'accuracy' else ''}"
+        f"{measured(supernet.space, values.mean())} "
         f"(from {values.min():.2f} to {values.max():.2f}): {run / 'records.sqlite'}"
     )
 
@@ -328,7 +341,8 @@ def train(space: str, arch: str, seed: int, out: Path | None, device: str | None
     with progress(f"{space} stand-alone") as report:
         result = train_architecture(found, decoded, chosen, seed=seed, out=where, device=device, report=report)
     click.echo(
-        f"validation {result.valid:.2f} %, test {result.test:.2f} % after {chosen.standalone.epochs} epochs: {where}"
+        f"validation {measured(found, result.valid)}, test {measured(found, result.test)} "
+        f"after {chosen.standalone.epochs} epochs: {where}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Scores submodels of one trained supernet: calibrate, then accuracy on the validation images.
+"""Scores submodels of one trained supernet: calibrate, then accuracy or perplexity on the validation data.
 
 One row a submodel, committed as it is made, so a killed evaluation goes on where it was. A submodel's
 score depends on the weights, the calibration images and itself, not on what was evaluated before it.
@@ -17,7 +17,7 @@ from wsnas.calibration import calibrate
 from wsnas.errors import WsnasError
 from wsnas.images import Splits
 from wsnas.runs import Run
-from wsnas.space import Recipe
+from wsnas.space import Recipe, load_space
 from wsnas.supernet import Supernet
 from wsnas.training import Report, stop_between_steps
 
@@ -37,7 +37,7 @@ def evaluate_submodel(model: nn.Module, path: Any, splits: Splits, recipe: Recip
 def evaluate(
     supernet: Supernet, archs: Iterable[Any], *, resume: bool = True, report: Report | None = None
 ) -> dict[str, float]:
-    """Validation accuracy in percent of each architecture, by its encoding, in the order given.
+    """Validation accuracy in percent (or perplexity) of each architecture, by its encoding, in the order given.
 
     ``archs``: architectures or their encodings. Rows that the run already has for these weights and
     settings are reused. Raises WsnasError on an invalid encoding, before anything is evaluated.
@@ -53,19 +53,20 @@ def evaluate(
         rows = supernet.run.records(kind) if resume else {}
         for done, (name, arch) in enumerate(wanted.items(), start=1):
             if name not in rows:
-                accuracy, loss = evaluate_submodel(supernet.model, arch, supernet.splits, recipe)
-                rows[name] = {"accuracy": accuracy, "loss": loss if math.isfinite(loss) else None}
+                value, loss = evaluate_submodel(supernet.model, arch, supernet.splits, recipe)
+                rows[name] = {space.metric: value, "loss": loss if math.isfinite(loss) else None}
                 supernet.run.record(kind, name, rows[name], "ok" if math.isfinite(loss) else "not finite")
             if report is not None:
                 report(done, len(wanted), "submodels")
             if stopping():
                 raise KeyboardInterrupt
-    return {name: rows[name]["accuracy"] for name in wanted}
+    return {name: rows[name][space.metric] for name in wanted}
 
 
 def latest_scores(run: Run) -> dict[str, float]:
-    """Validation accuracy in percent by architecture: of the latest weights, on the most images."""
+    """Validation accuracy in percent (or perplexity) by architecture: of the latest weights, on the most images."""
     kinds = [kind for kind in run.kinds() if kind.startswith("evaluation ")]
     if not kinds:
         raise WsnasError(f"{run.path} has no evaluated submodels yet: run 'wsnas evaluate {run.path}' first")
-    return {arch: row["accuracy"] for arch, row in run.records(max(kinds)).items() if row["status"] == "ok"}
+    metric = load_space(run.identity["space"]).metric
+    return {arch: row[metric] for arch, row in run.records(max(kinds)).items() if row["status"] == "ok"}

@@ -4,6 +4,7 @@ grey by marker and dash.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +30,13 @@ STYLE = {
     "svg.hashsalt": "wsnas",  # the same figure is the same file
     "svg.fonttype": "none",
 }
+
+
+def _say(figure: Figure, text: str) -> None:
+    """What the figure shows, above it, in lines that fit its width."""
+    width = int(17 * figure.get_figwidth())
+    lines = [line for part in text.split("\n") for line in textwrap.wrap(part, width)]
+    figure.suptitle("\n".join(lines), fontsize=8, color=GREY, x=0.01, ha="left")
 
 
 def _end_label(axes: Axes, x: float, y: float, text: str, colour: str, offset: float = 0.0) -> None:
@@ -147,13 +155,10 @@ def ranking_figure(
             evaluated = max(row["evaluated"] for row in rows)
             said = f"{note}, up to {evaluated} architectures"
             lower.annotate(said, (0, -0.3), xycoords="axes fraction", fontsize=7, color=GREY)
-        figure.suptitle(
+        _say(
+            figure,
             f"{title}\nBars: min-max over supernets. Grey band: 95 % bootstrap over architectures.\n"
             "Red band: min-max of 3 random draws.",
-            fontsize=8,
-            color=GREY,
-            x=0.01,
-            ha="left",
         )
         plt.close(figure)
         return figure
@@ -185,7 +190,7 @@ def matrix_figure(panels: Sequence[Mapping[str, Any]], title: str) -> Figure:
             axes.set_yticks(range(len(names)), names, fontsize=8)
             axes.set_title(panel["space"].name, loc="left", fontweight="bold", fontsize=10)
         figure.colorbar(shown, ax=grid[0].tolist(), shrink=0.6, label="Spearman correlation")
-        figure.suptitle(title, fontsize=8, color=GREY, x=0.01, ha="left")
+        _say(figure, title)
         plt.close(figure)
         return figure
 
@@ -232,15 +237,12 @@ def operators_figure(panels: Sequence[Mapping[str, Any]]) -> Figure:
                 fontsize=7,
                 color=GREY,
             )
-        figure.suptitle(
+        _say(
+            figure,
             "Which choice do supernets rank too high (or too low)? Upper right is better. Effect: mean of (rank by "
             "supernet -\n"
             "rank by ground truth), as a fraction of the sample, against all other choices of that decision; p by "
             "Holm.",
-            fontsize=8,
-            color=GREY,
-            x=0.01,
-            ha="left",
         )
         plt.close(figure)
         return figure
@@ -277,7 +279,7 @@ def convergence_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure
             other.set_ylim(-0.5, 1)
             other.set_ylabel("correlation with ground truth (dashed)")
             axes.set_title(panel["space"].name, loc="left", fontweight="bold", fontsize=10)
-        figure.suptitle(f"Does a supernet converge? {note}", fontsize=8, color=GREY, x=0.01, ha="left")
+        _say(figure, f"Does a supernet converge? {note}")
         plt.close(figure)
         return figure
 
@@ -311,7 +313,7 @@ def tricks_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
             right.set_title(
                 "top-10, difference" + (" (lower is better)" if sign < 0 else ", points"), loc="left", fontsize=9
             )
-        figure.suptitle(f"Do tricks help? {note}", fontsize=8, color=GREY, x=0.01, ha="left")
+        _say(figure, f"Do tricks help? {note}")
         plt.close(figure)
         return figure
 
@@ -334,7 +336,7 @@ def spaces_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
         ):
             for position, row in zip(y, rows, strict=True):
                 if row[name] is not None:
-                    grid[0].barh(position + shift, row[name], height=0.22, color=colour)
+                    grid[0].barh(position + shift, float(row[name]), height=0.22, color=colour)  # beyond 64 bits
                     label = f" {row[name]:,} {text}" if row[name] < 1e7 else f" {row[name]:.3g} {text}"
                     grid[0].text(row[name], position + shift, label, va="center", fontsize=8)
         grid[0].set_xscale("log")
@@ -400,13 +402,10 @@ def benchmark_figure(panels: Sequence[Mapping[str, Any]], scale: str, seeds: int
                 axes.set_visible(False)
             row[0].set_ylabel(unit)
             row[0].set_title(f"{space.name}  ({Path(recipe.dataset).name})", loc="left", fontweight="bold", fontsize=10)
-        figure.suptitle(
+        _say(
+            figure,
             f"Architectures trained from scratch, scale {scale}: the mean over {seeds} seeds, bars from the lowest to "
             "the highest.\nSpearman correlations with 95 % bootstrap intervals; higher means better everywhere.",
-            fontsize=8,
-            color=GREY,
-            x=0.01,
-            ha="left",
         )
         plt.close(figure)
         return figure

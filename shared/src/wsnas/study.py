@@ -7,6 +7,8 @@ figure as PNG and SVG into one directory, and says where.
 from __future__ import annotations
 
 import csv
+import functools
+import inspect
 import io
 import json
 import shutil
@@ -20,7 +22,7 @@ import click
 import numpy as np
 
 from wsnas import paths as path_samplers
-from wsnas.cli import chosen_recipe, executor_options, recipe_options
+from wsnas.cli import chosen_recipe, executor_options, progress, recipe_options
 from wsnas.devices import choose_device
 from wsnas.errors import WsnasError
 from wsnas.evaluation import evaluate
@@ -33,7 +35,6 @@ from wsnas.runs import environment
 from wsnas.space import Recipe, SearchSpace, change_recipe, digest, installed_spaces, load_space
 from wsnas.supernet import supernet_identity, train_supernet
 from wsnas.table import Table
-from wsnas.training import Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,14 +43,66 @@ F = TypeVar("F", bound=Callable[..., Any])
 Holds = Literal["holds", "does not hold", "inconclusive"]
 
 
-def study_options(command: F) -> F:
-    """The options every study takes, the recipe's included."""
+@dataclass(frozen=True)
+class Asked:
+    """What a study was asked for on its command line."""
+
+    study: str
+    scale: str
+    spaces: tuple[str, ...]  # none: every installed one
+    seeds: tuple[int, ...]  # of the supernets (or trainings) of each setting
+    architectures: int | None  # to score or train; None: as the study has it for the scale
+    table: str | None
+    truth: str | None  # data set of the ground truth; None: the supernet's
+    resume: bool
+    executor: Executor
+    out: Path
+    recipe: Mapping[str, Any]  # changes on top of the scale's
+
+    def settings(self, subjects: Sequence[Subject], **more: Any) -> dict[str, Any]:
+        """What ``results.json`` says of the study's settings."""
+        return {"scale": self.scale, "seeds": len(self.seeds), **more, **{s.name: s.settings() for s in subjects}}
+
+
+def study_options(study: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options every study takes, the recipe's included; the command gets them as its first argument ``asked``."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        own = {name for name in inspect.signature(command).parameters if name != "asked"}
+
+        @functools.wraps(command)
+        def with_asked(
+            spaces: tuple[str, ...],
+            scale: str,
+            seeds: int | None,
+            architectures: int | None,
+            table: str | None,
+            truth: str | None,
+            resume: bool,
+            executor: Executor,
+            out: Path | None,
+            **others: Any,
+        ) -> Any:
+            mine = {name: others.pop(name) for name in own}
+            where = out or Path("runs") / f"study-{study}-{scale}"
+            number = tuple(range(seeds or 3))
+            asked = Asked(study, scale, spaces, number, architectures, table, truth, resume, executor, where, others)
+            return command(asked, **mine)
+
+        return _with_options(with_asked)
+
+    return decorate
+
+
+def _with_options(command: F) -> F:
     options = (
         click.option(
             "--space", "spaces", multiple=True, help="Search space; repeatable. Default: every installed one."
         ),
         click.option("--seeds", type=click.IntRange(1), help="Supernets a setting. Default: 3."),
+        click.option("--architectures", type=click.IntRange(4), help="How many are scored, or trained, a space."),
         click.option("--table", type=click.Path(), help="Ground truth, in place of the shipped or imported table."),
+        click.option("--truth", help="Data set of the ground truth. Default: the supernet's."),
         click.option("--resume/--fresh", default=True, show_default=True, help="Use what earlier runs left, or not."),
         click.option("--out", type=click.Path(path_type=Path), help="Default: runs/study-NAME-SCALE."),
     )
@@ -120,30 +173,25 @@ class Subject:
         return noise_ceiling(self.truth.table.select(self.archs).seeds(self.truth.dataset, "test"))
 
 
-def subjects(
-    spaces: Sequence[str],
-    scale: str,
-    recipe: Mapping[str, Any],
-    table: str | None,
-    count: int,
-    truth: str | None = None,
-    least: int = 12,
-) -> list[Subject]:
-    """The spaces that can serve a study which evaluates ``count`` architectures; says which are left out, and why."""
+def subjects(asked: Asked, count: int, least: int = 12) -> list[Subject]:
+    """The spaces that can serve a study which scores ``count`` architectures, unless it was asked for another number.
+
+    Says which spaces are left out, and why: no ground truth, or of fewer than ``least`` architectures.
+    """
     found = []
-    for space in chosen_spaces(spaces):
-        chosen = chosen_recipe(space, scale, **recipe)
+    for space in chosen_spaces(asked.spaces):
+        chosen = chosen_recipe(space, asked.scale, **asked.recipe)
         try:
-            ground = ground_truth(space, truth or chosen.dataset, table)
+            ground = ground_truth(space, asked.truth or chosen.dataset, asked.table)
         except WsnasError as error:
-            if spaces:
+            if asked.spaces:
                 raise
             click.echo(f"{space.name}: left out: {error}")
             continue
         if len(ground.table) < least:
             click.echo(f"{space.name}: left out: {len(ground.table)} architectures with a ground truth are too few")
             continue
-        order = numpy_rng(0, "sample").permutation(len(ground.table))[:count]
+        order = numpy_rng(0, "sample").permutation(len(ground.table))[: asked.architectures or count]
         archs = tuple(ground.table.archs[int(i)] for i in order)
         sizes = np.array([space.parameters(space.decode(arch), chosen) for arch in archs], dtype=np.float64)
         found.append(Subject(space, chosen, ground, archs, ground.valid[order], ground.test[order], sizes))
@@ -213,17 +261,18 @@ def supernet_scores(job: SupernetJob) -> dict[str, float]:
     return evaluate(supernet, job.evaluate)
 
 
-def all_scores(jobs: Sequence[SupernetJob], executor: Executor, report: Report) -> list[dict[str, float]]:
+def all_scores(jobs: Sequence[SupernetJob], asked: Asked) -> list[dict[str, float]]:
     """The scores of every job, in the jobs' order. A job that fails raises once the others are done."""
     results: dict[int, dict[str, float]] = {}
     position = {id(job): i for i, job in enumerate(jobs)}
     failed: list[BaseException] = []
-    for job, result in run_jobs(supernet_scores, jobs, executor):
-        if isinstance(result, BaseException):
-            failed.append(result)
-        else:
-            results[position[id(job)]] = result
-        report(len(results) + len(failed), len(jobs), "supernets")
+    with progress(asked.study) as report:
+        for job, result in run_jobs(supernet_scores, jobs, asked.executor):
+            if isinstance(result, BaseException):
+                failed.append(result)
+            else:
+                results[position[id(job)]] = result
+            report(len(results) + len(failed), len(jobs), "supernets")
     if failed:
         known = isinstance(failed[0], WsnasError)
         raise WsnasError(
@@ -243,23 +292,21 @@ class Variant:
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
-def scores_of(
-    wanted: Sequence[tuple[Subject, Variant]], out: Path, resume: bool, executor: Executor, report: Report
-) -> dict[tuple[str, str], Floats]:
+def scores_of(asked: Asked, wanted: Sequence[tuple[Subject, Variant]]) -> dict[tuple[str, str], Floats]:
     """(space, label) -> [seeds, architectures of the subject's sample], higher is better.
 
-    The supernets lie beside ``out``, in folders named by what decides their weights: studies share them.
+    The supernets lie beside the study's results, in folders named by what decides their weights: studies share them.
     """
-    runs = str(out.parent / "supernets")
+    runs = str(asked.out.parent / "supernets")
     jobs = {
         (subject.name, variant.label, seed): SupernetJob(
-            subject.name, variant.recipe, seed, None, subject.archs, runs, resume, variant.paths
+            subject.name, variant.recipe, seed, None, subject.archs, runs, asked.resume, variant.paths
         )
         for subject, variant in wanted
         for seed in variant.seeds
     }
     unique = list(dict.fromkeys(jobs.values()))  # two variants can be one supernet
-    found = dict(zip(unique, all_scores(unique, executor, report), strict=True))
+    found = dict(zip(unique, all_scores(unique, asked), strict=True))
     return {
         (subject.name, variant.label): goodness(
             [
@@ -311,8 +358,7 @@ def plain(value: Any) -> Any:
 
 
 def write_results(
-    out: Path,
-    study: str,
+    asked: Asked,
     *,
     settings: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
@@ -322,7 +368,8 @@ def write_results(
     title: str,
     source: str,
 ) -> None:
-    """Writes results.json, STUDY.csv, STUDY.png and STUDY.svg into ``out`` and says so."""
+    """Writes results.json, STUDY.csv, STUDY.png and STUDY.svg into ``asked.out`` and says so."""
+    out, study = asked.out, asked.study
     described = {
         "study": study,
         "title": title,

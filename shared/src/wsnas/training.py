@@ -94,7 +94,8 @@ def train(
     ``model(x, path)``: x as ``data`` has it (images: float32 [B, C, H, W]) -> logits [B, classes]. A model
     with a loss of its own (auxiliary head, dropout) has ``training_loss(x, y, path, training, progress)``:
     progress is the fraction of the steps done; inside it torch's generator is seeded from (seed, step). What
-    a model carries from step to step belongs into its ``get_extra_state``. ``paths(step)``: what the step
+    a model carries from step to step belongs into its ``get_extra_state``; ``start_epoch()``, where it has that,
+    is called before an epoch's first step. ``paths(step)``: what the step
     trains. ``amp``: bfloat16 autocast, by default on CUDA only: a CPU with bfloat16 instructions gains, too
     (benchmarks/supernet_step.py), but its results would then depend on the processor. ``captured``: forward
     and backward as one CUDA graph; only where every step trains the same single path. ``validate()``: the
@@ -158,6 +159,7 @@ def train(
             )
 
     own = getattr(model, "training_loss", None)
+    start_epoch = getattr(model, "start_epoch", None)
 
     def backward(x: Tensor, y: Tensor, path: Any, weight: float) -> Tensor:
         """Adds the path's gradient to the parameters'; returns its loss."""
@@ -191,6 +193,8 @@ def train(
     with stop_between_steps() as stopping, tensorboard(run if rank == 0 else None) as board:
         while step < total:
             epoch = bisect_right(first, step) - 1
+            if start_epoch is not None and step == first[epoch]:
+                start_epoch()
             for x, y in data.epoch(training, seed, epoch, step - first[epoch], rank, world):
                 lr = learning_rate(training, step, per_epoch) * (len(x) / training.bptt if training.bptt else 1.0)
                 for group in optimizer.param_groups:

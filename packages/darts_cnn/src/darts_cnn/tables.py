@@ -1,0 +1,133 @@
+"""Ground truth of DARTS cells from files of genotypes with accuracies.
+
+==========================  ===========================================================================================
+``*.json``                  a list of ``{"normal": CELL, "reduce": CELL, MEASUREMENT: accuracy, ...}``, one an
+                            architecture; CELL has four nodes, ``[[operation, input], [operation, input]]`` each. Or
+                            ``"architecture"``, a genotype as text, in place of the two cells
+``*.csv``, ``*.csv.gz``     see ``wsnas.table.read_csv``; architectures are genotypes as text, in quotes
+``*.parquet``               what ``wsnas table import`` or ``wsnas ground-truth`` wrote
+==========================  ===========================================================================================
+
+A measurement in JSON is named as in CSV, ``cifar10_test_600`` or ``cifar10_test_600_SEED``, or, as the random cells
+of Yang et al. (2020, "NAS evaluation is frustratingly hard") come, ``cifar10_test_last`` and ``cifar10_test_best``: 600
+epochs, at the last of them and at the one that is best on these very images. The latter becomes the data set
+``cifar10-best``: it is chosen on the test set, and so a little too high.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from darts_cnn.space import Architecture, cell_of, decode, encode
+from wsnas import WsnasError
+from wsnas.table import Column, Table, read_csv
+
+FILES = "a .json list of genotypes with accuracies, or a .csv, .csv.gz or .parquet table"
+EPOCHS = 600  # of DARTS's evaluation
+_MEASURED = re.compile(
+    r"(?P<dataset>[A-Za-z0-9-]+)_(?P<split>valid|test)_(?:(?P<when>last|best)|(?P<epochs>\d{1,6})(?:_(?P<seed>\d{1,9}))?)"
+)
+
+
+def import_table(path: Path) -> Table:
+    """The architectures of one file, in its order. Raises WsnasError, naming the entry, for what does not fit."""
+    if not path.exists():
+        raise WsnasError(f"there is no {path}; give {FILES}")
+    name = path.name.lower()
+    if name.endswith(".json"):
+        return _checked(path, _read_json(path))
+    if name.endswith((".csv", ".csv.gz")):
+        table = read_csv(path, "darts_cnn")
+        return _checked(path, _with_archs(path, table))
+    if name.endswith(".parquet"):
+        table = Table.load(path)
+        if table.space != "darts_cnn":
+            raise WsnasError(f"{path} is a table of the space {table.space}, not darts_cnn; give one of darts_cnn")
+        return table
+    raise WsnasError(f"cannot read {path}: give {FILES}")
+
+
+def _with_archs(path: Path, table: Table) -> Table:
+    """``table`` with its architectures as ``encode`` writes them."""
+    archs = []
+    for line, text in enumerate(table.archs, start=2):
+        try:
+            archs.append(encode(decode(text)))
+        except WsnasError as error:
+            raise WsnasError(f"{path}, line {line}: {error}") from error
+    return Table(table.space, tuple(archs), table.columns, table.parameters, table.flops, table.failed, table.about)
+
+
+def _checked(path: Path, table: Table) -> Table:
+    """No architecture twice; ``failed`` marks what is not above 1.1 times the chance of 10 classes."""
+    arch, times = Counter(table.archs).most_common(1)[0]
+    if times > 1:
+        raise WsnasError(f"{path} lists {arch} twice; keep one of them")
+    failed = np.zeros(len(table), dtype=np.bool_)
+    for column, values in table.columns.items():
+        if column.dataset in ("cifar10", "cifar10-best"):
+            failed |= values <= 1.1 * 10
+    about = {**table.about, "source": path.name, "architectures": str(len(table))}
+    return Table(table.space, table.archs, table.columns, table.parameters, table.flops, failed, about)
+
+
+def _read_json(path: Path) -> Table:
+    try:
+        entries = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise WsnasError(f"{path} is truncated or not JSON ({type(error).__name__}: {error}); give {FILES}") from error
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise WsnasError(f"{path} is not a list of architectures with accuracies; give {FILES}")
+    archs: list[str] = []
+    columns: dict[Column, Any] = {}
+    for row, entry in enumerate(entries):
+        try:
+            archs.append(encode(_architecture(entry)))
+            for name, value in entry.items():
+                if column := _column(name):
+                    columns.setdefault(column, np.full(len(entries), np.nan))[row] = _accuracy(name, value)
+        except (ValueError, WsnasError) as error:
+            raise WsnasError(f"{path}, entry {row + 1}: {error}") from error
+    if not columns:
+        raise WsnasError(f"{path} holds no accuracies, such as cifar10_test_last or cifar10_test_600")
+    in_order = sorted(columns, key=lambda column: (column.dataset.endswith("-best"), str(column)))
+    return Table("darts_cnn", tuple(archs), {column: columns[column] for column in in_order})
+
+
+def _architecture(entry: Mapping[str, Any]) -> Architecture:
+    if isinstance(entry.get("architecture"), str):
+        return decode(entry["architecture"])
+    cells = []
+    for name in ("normal", "reduce"):
+        nodes = entry.get(name)
+        if not isinstance(nodes, list) or not all(isinstance(node, list) and len(node) == 2 for node in nodes):
+            raise ValueError(f"'{name}' must be four nodes of two slots, [[operation, input], [operation, input]]")
+        cells.append(cell_of([slot for node in nodes for slot in node], name))
+    return Architecture(*cells)
+
+
+def _column(name: str) -> Column | None:
+    match = _MEASURED.fullmatch(name)
+    if match is None:
+        return None
+    dataset = match["dataset"] + ("-best" if match["when"] == "best" else "")
+    return Column(
+        dataset, match["split"], int(match["epochs"] or EPOCHS), int(match["seed"]) if match["seed"] else None
+    )
+
+
+def _accuracy(name: str, value: Any) -> float:
+    """Percent; NaN for null, which is "not measured"."""
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
+        raise ValueError(f"{name} must be an accuracy in percent, not {str(value)[:40]}")
+    return float(value)

@@ -1,0 +1,148 @@
+"""The recipes against the numbers as they are printed, and the ground truth that ships with the package."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from darts_cnn import MICRO, PAPER, SPACE
+from darts_cnn.space import OPS, decode
+from wsnas.datasets import shape_of
+from wsnas.ground_truth import load_ground_truth, standalone_part, train_architecture
+from wsnas.metrics import noise_ceiling
+from wsnas.randomness import numpy_rng
+from wsnas.runs import environment
+from wsnas.space import Training, sample_distinct
+from wsnas.supernet import train_supernet
+from wsnas.table import Table
+
+
+def test_supernet_recipe_is_table_2() -> None:
+    """Column DARTS-C of Table 2, as printed; SGD's momentum is not in it and is our choice."""
+    table_2 = {"batch": 448, "lr": 0.1, "decay": "cosine-epoch", "weight_decay": 3e-4, "clip": 5.0, "epochs": 1000}
+    assert {name: getattr(PAPER.supernet, name) for name in table_2} == table_2
+    assert PAPER.supernet.momentum == 0.9
+    assert (PAPER.calibration_batch, PAPER.calibration_steps) == (200, 100)  # "200 / 100"
+    assert PAPER.dataset == "cifar10"
+    assert PAPER.supernet.auxiliary == PAPER.supernet.drop_path == PAPER.supernet.cutout == 0
+    assert PAPER.supernet.batch % 4 == 0  # GPUs
+
+
+def test_standalone_recipe_is_darts_evaluation() -> None:
+    """Liu et al. (2019), A.3.1, and the paper's batch of 96; nothing beside it."""
+    expected = Training(
+        epochs=600,
+        batch=96,
+        lr=0.025,
+        decay="cosine-epoch",
+        momentum=0.9,
+        weight_decay=3e-4,
+        clip=5.0,
+        flip=True,
+        crop=4,
+        cutout=16,
+        auxiliary=0.4,
+        drop_path=0.2,
+    )
+    assert PAPER.standalone == expected
+    assert (PAPER.channels, PAPER.cells, PAPER.auxiliary_head) == (36, 20, True)
+
+
+@pytest.mark.parametrize(("dataset", "classes", "inputs", "side"), [("cifar10", 10, 3, 32), ("cifar100", 100, 3, 32)])
+def test_the_class_count_follows_the_data_set(dataset: str, classes: int, inputs: int, side: int) -> None:
+    recipe = dataclasses.replace(PAPER, dataset=dataset, channels=4, cells=3)
+    for network in (SPACE.network(SPACE.arch(0), recipe), SPACE.supernet(recipe)):
+        assert network.classifier.out_features == network.auxiliary.classifier.out_features == classes
+        assert network.stem.conv.in_channels == inputs
+    assert shape_of(dataset) == (classes, inputs, side)
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(tmp_path: Path) -> None:
+    """Drop-path and auxiliary loss draw from (seed, step): a supernet stopped at step 7 of 12 ends as if it was not."""
+    torch.set_num_threads(1)
+    training = dataclasses.replace(MICRO.supernet, epochs=3, batch=128, drop_path=0.5, auxiliary=0.4)
+    recipe = dataclasses.replace(MICRO, channels=2, train_images=512, auxiliary_head=True, supernet=training)
+    splits = SPACE.loaders(recipe, torch.device("cpu"))
+
+    def stop(done: int, total: int, note: str) -> None:
+        assert total == 12
+        if done == 7:
+            raise KeyboardInterrupt
+
+    whole = train_supernet(SPACE, recipe, out=tmp_path / "whole", device="cpu", splits=splits)
+    common = {"out": tmp_path / "parts", "device": "cpu", "splits": splits}
+    with pytest.raises(KeyboardInterrupt):
+        train_supernet(SPACE, recipe, **common, checkpoint_seconds=0, report=stop)  # type: ignore[arg-type]
+    parts = train_supernet(SPACE, recipe, **common)  # type: ignore[arg-type]
+    weights = parts.model.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in whole.model.state_dict().items())
+    assert whole.run.metrics() == parts.run.metrics()
+
+
+# the shipped ground truth ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Table:
+    assert SPACE.micro_table.exists(), "packages/darts_cnn/src/darts_cnn/micro.parquet must ship with the package"
+    return load_ground_truth(SPACE)
+
+
+def test_shipped_table_is_whole(shipped: Table) -> None:
+    """Twenty architectures or more, 3 seeds, validation and test, validation at half budget, none missing."""
+    assert shipped.space == "darts_cnn"
+    assert len(set(shipped.archs)) == len(shipped) >= 20
+    epochs = MICRO.standalone.epochs
+    for split, budget in (("valid", epochs), ("test", epochs), ("valid", epochs // 2)):
+        values = shipped.seeds(MICRO.dataset, split, budget)
+        assert values.shape == (len(shipped), 3)
+        assert np.isfinite(values).all()
+        assert 0 <= values.min() < values.max() <= 100
+    full, half = (shipped.mean(MICRO.dataset, "valid", budget).mean() for budget in (epochs, epochs // 2))
+    assert full > half
+
+
+def test_shipped_table_is_of_this_recipe(shipped: Table) -> None:
+    """Its provenance names the recipe that the package has now, and its counts are those of its networks."""
+    assert json.loads(shipped.about["recipe"]) == json.loads(json.dumps(standalone_part(MICRO)))
+    assert shipped.parameters is not None
+    for row in range(0, len(shipped), 7):
+        network = SPACE.network(decode(shipped.archs[row]), MICRO)
+        assert shipped.parameters[row] == sum(p.numel() for p in network.parameters())
+
+
+def test_shipped_table_is_the_uniform_sample(shipped: Table) -> None:
+    """The architectures that the seed of ``wsnas ground-truth`` draws, not some chosen later."""
+    drawn = sample_distinct(SPACE, len(shipped), numpy_rng(0, "ground truth"))
+    assert shipped.archs == tuple(SPACE.encode(one) for one in drawn)
+    ops = np.array([[op for node in (*one.normal, *one.reduce) for op, _ in node] for one in drawn])
+    assert np.bincount(ops.reshape(-1), minlength=len(OPS)).min() > 0
+
+
+def test_shipped_table_can_be_trusted(shipped: Table) -> None:
+    """Spearman-Brown reliability of the seeds' mean, test accuracy."""
+    ceiling = noise_ceiling(shipped.seeds(MICRO.dataset, "test"))
+    assert ceiling is not None
+    assert ceiling.reliability >= 0.8
+
+
+def test_a_shipped_row_is_what_training_gives(shipped: Table) -> None:
+    """One row trained again: within 4 points; to the last image where processor and torch are the table's.
+
+    The table's numbers are float32, and another instruction set or torch rounds differently.
+    """
+    torch.set_num_threads(1)
+    recorded, here = json.loads(shipped.about["environment"]), environment()
+    same = all(here[name] == recorded[name] for name in ("torch", "processor", "cpu"))
+    splits = SPACE.loaders(MICRO, torch.device("cpu"))
+    epochs = MICRO.standalone.epochs
+    row = int(np.argsort(shipped.mean(MICRO.dataset, "test"))[len(shipped) // 2])
+    trained = train_architecture(SPACE, shipped.archs[row], MICRO, seed=0, device="cpu", splits=splits)
+    for split, value in (("valid", trained.valid), ("test", trained.test)):
+        expected = float(shipped.seeds(MICRO.dataset, split, epochs)[row, 0])
+        assert value == pytest.approx(expected, abs=1e-3 if same else 4.0), (shipped.archs[row], split)

@@ -1,0 +1,226 @@
+"""Where text comes from, how it is split, and its vocabulary.
+
+==================  ==================================================================================
+data set            train / valid / test
+==================  ==================================================================================
+ptb                 Penn Treebank as Mikolov prepared it: ``ptb.{train,valid,test}.txt`` in
+                    ``$WSNAS_DATA/ptb`` (or ``ptb.zip`` there), checked against their md5; where
+                    they are not, torchtext, if it is installed, downloads them into
+                    ``$WSNAS_DATA/datasets/PennTreebank``; 929,589 / 73,760 / 82,430 tokens,
+                    10,000 words
+FOLDER or FILE.zip  ``train.txt``, ``valid.txt``, ``test.txt``, or Penn Treebank's three
+FILE (.gz or not)   one plain text, cut into 100 pieces of equally many lines: of every ten the ninth
+                    validates, the tenth tests
+tragedies           the micro text, as such a file: 14,000 spoken lines of five of Shakespeare's
+                    tragedies, lower case, marks apart (``tragedies.py`` beside this package's source)
+==================  ==================================================================================
+
+A token is what stands between blanks; a line ends in ``<eos>``. Words are numbered by how often the training
+text has them, ties in alphabetical order, as torchtext's ``build_vocab_from_iterator`` does.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wsnas.datasets import data_root
+from wsnas.errors import WsnasError
+from wsnas.images import Splits
+from wsnas.tokens import Tokens
+
+if TYPE_CHECKING:
+    from darts_rnn import RNNRecipe
+
+PARTS = ("train", "valid", "test")
+PTB_MD5 = {
+    "train": "f26c4b92c5fdc7b3f8c7cdcb991d8420",
+    "valid": "aa0affc06ff7c36e977d7cd49e3839bf",
+    "test": "8b80168b89c18661a38ef683c0dc3721",
+}
+TRAGEDIES = Path(__file__).with_name("tragedies.txt.gz")
+WORDS = {"ptb": 10_000}  # known without the files
+UNKNOWN, END = "<unk>", "<eos>"
+PIECES = 100
+
+
+@dataclass(frozen=True)
+class Text:
+    """A data set as word ids, int64 [N] a part, and its vocabulary: ``words[id]``."""
+
+    words: tuple[str, ...]
+    train: NDArray[np.int64]
+    valid: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+
+def load_splits(recipe: RNNRecipe, device: torch.device) -> Splits:
+    """The recipe's text on the device. Raises WsnasError where it is missing, malformed or too short."""
+    text = load_text(recipe.dataset, recipe.vocabulary)
+    train, valid, test = text.train, text.valid, text.test
+    if recipe.train_images is not None:
+        if recipe.train_images > len(train):
+            raise WsnasError(f"{recipe.dataset} has {len(train)} training tokens, not {recipe.train_images}")
+        train = train[: recipe.train_images]
+    return Splits(
+        Tokens(train, device, recipe.valid_streams),
+        Tokens(valid, device, recipe.valid_streams),
+        Tokens(test, device, recipe.test_streams),
+        len(text.words),
+    )
+
+
+def vocabulary_size(recipe: RNNRecipe) -> int:
+    """How many words the recipe's networks embed; reads the text only where that is not known beforehand."""
+    known = WORDS.get(recipe.dataset)
+    if known is not None and (recipe.vocabulary is None or recipe.vocabulary >= known):
+        return known
+    if known is not None and recipe.vocabulary is not None:
+        return recipe.vocabulary
+    return len(load_text(recipe.dataset, recipe.vocabulary).words)
+
+
+@lru_cache(maxsize=2)
+def load_text(dataset: str, vocabulary: int | None = None) -> Text:
+    """A data set by its name or path, with at most ``vocabulary`` words, ``<unk>`` and ``<eos>`` among them."""
+    parts = _parts(dataset)
+    tokens = [[*_tokens(part)] for part in parts]
+    for name, part in zip(PARTS, tokens, strict=True):
+        if len(part) < 100:
+            raise WsnasError(f"the {name} text of {dataset} has {len(part)} tokens: too few to learn or measure from")
+    words = number_words(tokens[0], vocabulary)
+    ids = {word: i for i, word in enumerate(words)}
+    unknown = ids[UNKNOWN]
+    train, valid, test = (np.array([ids.get(t, unknown) for t in part], dtype=np.int64) for part in tokens)
+    return Text(words, train, valid, test)
+
+
+def number_words(tokens: Iterable[str], vocabulary: int | None = None) -> tuple[str, ...]:
+    """The words by falling frequency, ties in alphabetical order; ``<unk>`` is there even where no text has it."""
+    counts = Counter(tokens)
+    words = sorted(counts, key=lambda word: (-counts[word], word))
+    if vocabulary is not None:
+        if vocabulary < 3:
+            raise WsnasError(f"a vocabulary of {vocabulary} words leaves none beside <unk> and <eos>")
+        words = words[:vocabulary]
+    if UNKNOWN not in words:
+        words = [*words[: None if vocabulary is None else vocabulary - 1], UNKNOWN]
+    return tuple(words)
+
+
+def _tokens(lines: Iterable[str]) -> Iterable[str]:
+    for line in lines:
+        yield from line.split()
+        yield END
+
+
+def _parts(dataset: str) -> list[list[str]]:
+    """The lines of training, validation and test text."""
+    if dataset == "tragedies":
+        return _cut(_decode(TRAGEDIES.read_bytes(), TRAGEDIES), dataset)
+    if dataset == "ptb":
+        root = data_root()
+        places = (root / "ptb", root / "ptb.zip", root / "datasets" / "PennTreebank")  # the last is torchtext's
+        for place in places:
+            if place.exists():
+                return _three(place)
+        _let_torchtext_download(root)
+        return _three(places[2])
+    path = Path(dataset)
+    if path.is_dir() or path.suffix == ".zip":
+        return _three(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise WsnasError(
+            f"no text '{dataset}': use ptb, tragedies, or the path of a plain text file or of a folder or .zip with "
+            f"train.txt, valid.txt and test.txt ({error.strerror})"
+        ) from error
+    return _cut(_decode(content, path), dataset)
+
+
+def _let_torchtext_download(root: Path) -> None:
+    try:
+        for part in PARTS:
+            next(iter(_penn_treebank(root, part)))
+    except Exception as error:  # no torchtext, or whatever its downloader meets
+        raise WsnasError(
+            f"Penn Treebank is not in {root}: put ptb.train.txt, ptb.valid.txt and ptb.test.txt into {root / 'ptb'}, "
+            f"or name another text with --dataset (torchtext could not download it: {str(error).splitlines()[0]})"
+        ) from error
+
+
+def _penn_treebank(root: Path, part: str) -> Iterable[str]:
+    """One part's lines as torchtext reads them from ``root/datasets/PennTreebank``, downloading what is not there."""
+    from torchtext.datasets import PennTreebank
+
+    lines: Iterable[str] = PennTreebank(root=str(root), split=part)
+    return lines
+
+
+def through_torchtext(root: Path) -> Text:
+    """Penn Treebank read, and its words numbered, by torchtext (extra ``torchtext``): equal to ``load_text("ptb")``."""
+    from torchtext.vocab import build_vocab_from_iterator
+
+    tokens = [[*_tokens(_penn_treebank(root, part))] for part in PARTS]
+    vocabulary = build_vocab_from_iterator([tokens[0]])
+    train, valid, test = (np.array(vocabulary(part), dtype=np.int64) for part in tokens)
+    return Text(tuple(vocabulary.get_itos()), train, valid, test)
+
+
+def _decode(content: bytes, path: Path | str) -> list[str]:
+    try:
+        return (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode().splitlines()
+    except (UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
+        raise WsnasError(f"{path} is truncated or not a plain text in UTF-8 ({error})") from error
+
+
+def _cut(lines: list[str], dataset: str) -> list[list[str]]:
+    """One text as three: PIECES pieces of lines, of every ten eight to train, one to validate, one to test."""
+    if len(lines) < PIECES:
+        raise WsnasError(f"{dataset} has {len(lines)} lines; a text that is split here needs at least {PIECES}")
+    found: list[list[str]] = [[], [], []]
+    for piece in range(PIECES):
+        begin, end = (len(lines) * (piece + i) // PIECES for i in (0, 1))
+        found[max(0, piece % 10 - 7)] += lines[begin:end]
+    return found
+
+
+def _three(place: Path) -> list[list[str]]:
+    """Train, valid and test text of a folder or a .zip; files by Penn Treebank's names must be the known copies."""
+    contents: dict[str, bytes] = {}
+    try:
+        if place.is_dir():
+            contents = {path.name: path.read_bytes() for path in sorted(place.rglob("*.txt")) if path.is_file()}
+        else:
+            with zipfile.ZipFile(place) as stored:
+                contents = {Path(name).name: stored.read(name) for name in stored.namelist() if name.endswith(".txt")}
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
+        raise WsnasError(f"cannot read the text in {place} ({error}); put the original files there again") from error
+    parts = []
+    for part in PARTS:
+        official = f"ptb.{part}.txt"
+        if official in contents:
+            if hashlib.md5(contents[official]).hexdigest() != PTB_MD5[part]:
+                raise WsnasError(
+                    f"{place}: {official} is not the known copy of Penn Treebank (md5 differs); get it again, or name "
+                    f"it {part}.txt if another text is meant"
+                )
+            parts.append(_decode(contents[official], place / official))
+        elif f"{part}.txt" in contents:
+            parts.append(_decode(contents[f"{part}.txt"], place / f"{part}.txt"))
+        else:
+            raise WsnasError(f"{place} lacks {official} (or {part}.txt); it needs one for train, valid and test")
+    return parts

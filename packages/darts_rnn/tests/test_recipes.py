@@ -1,0 +1,119 @@
+"""The recipes against the numbers as they are printed, and the ground truth that ships with the package."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from darts_rnn import SPACE
+from darts_rnn.space import ACTIVATIONS, NODES
+from wsnas.ground_truth import load_ground_truth, standalone_part, train_architecture
+from wsnas.metrics import noise_ceiling
+from wsnas.runs import environment
+from wsnas.table import Table
+
+PAPER, MICRO = SPACE.recipes["paper"], SPACE.recipes["micro"]
+
+
+def test_supernet_recipe_is_table_2() -> None:
+    """Column DARTS-PTB of Table 2; its weight decay is printed 8 * 10^7 and can only be 8e-7."""
+    table_2 = {"batch": 256, "lr": 40.0, "decay": "fixed", "weight_decay": 8e-7, "clip": 0.1, "epochs": 1000}
+    assert {name: getattr(PAPER.supernet, name) for name in table_2} == table_2
+    assert PAPER.supernet.momentum == 0.0  # not in the table; the reference's recurrent code has none
+    assert PAPER.calibration_steps == 0
+    assert PAPER.dataset == "ptb"
+
+
+def test_stand_alone_recipe_is_darts() -> None:
+    """Liu et al. (2019), A.4.2 and the released train.py: SGD, averaged by the non-monotone rule."""
+    expected = {
+        "batch": 64,
+        "lr": 20.0,
+        "decay": "fixed",
+        "momentum": 0.0,
+        "weight_decay": 8e-7,
+        "clip": 0.25,
+        "bptt": 35,
+        "patience": 5,
+        "epochs": 8000,
+    }
+    found = dataclasses.asdict(PAPER.standalone)
+    assert found.items() >= expected.items()
+    assert not PAPER.standalone.average
+    drops = (PAPER.dropout, PAPER.dropout_hidden, PAPER.dropout_input, PAPER.dropout_embedding, PAPER.dropout_words)
+    assert drops == (0.75, 0.25, 0.75, 0.2, 0.1)
+    assert (PAPER.units, PAPER.slowness) == (850, 1e-3)
+    assert (PAPER.valid_streams, PAPER.test_streams) == (10, 1)
+    assert (PAPER.train_images, PAPER.vocabulary, PAPER.valid_images) == (None, None, None)
+
+
+def test_the_cell_has_most_of_the_micro_networks_work() -> None:
+    one = SPACE.arch(0)
+    decoder = MICRO.vocabulary * MICRO.units
+    assert SPACE.macs(one, MICRO) - decoder > decoder
+
+
+# the shipped ground truth ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Table:
+    assert SPACE.micro_table.exists(), "packages/darts_rnn/src/darts_rnn/micro.parquet must ship with the package"
+    return load_ground_truth(SPACE)
+
+
+def test_shipped_table_is_whole(shipped: Table) -> None:
+    """At least 200 cells, 2 seeds, validation and test perplexity, validation at half budget."""
+    assert shipped.space == "darts_rnn"
+    assert len(shipped) == len(set(shipped.archs)) >= 200
+    epochs = MICRO.standalone.epochs
+    for split, budget in (("valid", epochs), ("test", epochs), ("valid", epochs // 2)):
+        values = shipped.seeds(MICRO.dataset, split, budget)
+        assert values.shape[0] == len(shipped)
+        assert values.shape[1] >= 2
+        assert np.isfinite(values).mean() > 0.98
+        assert 1 < np.nanmin(values) < 500  # better than guessing among 500 words
+    full, half = (np.nanmean(shipped.mean(MICRO.dataset, "valid", budget)) for budget in (epochs, epochs // 2))
+    assert full < half  # perplexity: lower is better
+
+
+def test_shipped_table_is_of_this_recipe(shipped: Table) -> None:
+    assert json.loads(shipped.about["recipe"]) == json.loads(json.dumps(standalone_part(MICRO)))
+    assert shipped.parameters is not None
+    assert set(shipped.parameters.tolist()) == {SPACE.parameters(SPACE.arch(0), MICRO)}
+
+
+def test_shipped_table_is_a_sample_of_the_space(shipped: Table) -> None:
+    """Each activation and each predecessor about as often as in the whole space: within 5 standard errors."""
+    drawn = np.array([SPACE.decode(name).nodes for name in shipped.archs])
+    for node in range(NODES):
+        for values, choices in ((drawn[:, node, 0], len(ACTIVATIONS)), (drawn[:, node, 1], node + 1)):
+            share, found = 1 / choices, np.bincount(values, minlength=choices) / len(drawn)
+            assert (np.abs(found - share) <= 5 * np.sqrt(share * (1 - share) / len(drawn))).all()
+
+
+def test_shipped_table_can_be_trusted(shipped: Table) -> None:
+    """Spearman-Brown reliability of the seeds' mean, test perplexity."""
+    ceiling = noise_ceiling(shipped.seeds(MICRO.dataset, "test"))
+    assert ceiling is not None
+    assert ceiling.reliability >= 0.85
+
+
+def test_a_shipped_row_is_what_training_gives(shipped: Table) -> None:
+    """One row trained again: within 10 %; to the last digit where processor and torch are the table's."""
+    torch.set_num_threads(1)
+    recorded, here = json.loads(shipped.about["environment"]), environment()
+    same = all(here[name] == recorded[name] for name in ("torch", "processor", "cpu"))
+    row, epochs = len(shipped) // 2, MICRO.standalone.epochs
+    trained = train_architecture(SPACE, shipped.archs[row], MICRO, seed=0, device="cpu")
+    for split, budget, value in (
+        ("valid", epochs, trained.valid),
+        ("test", epochs, trained.test),
+        ("valid", epochs // 2, trained.half_valid),
+    ):
+        expected = float(shipped.seeds(MICRO.dataset, split, budget)[row, 0])
+        assert value == pytest.approx(expected, rel=1e-6 if same else 0.1), (split, budget)

@@ -1,0 +1,160 @@
+"""Reading text: Penn Treebank's known numbers where it is at hand, small files everywhere, and bad files."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import hashlib
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from darts_rnn import MICRO, PAPER, SPACE
+from darts_rnn.text import PTB_MD5, TRAGEDIES, load_text, number_words, vocabulary_size
+from wsnas import WsnasError
+
+CPU = torch.device("cpu")
+SHARED = [parent / "shared" / "data" / "ptb.zip" for parent in Path(__file__).resolve().parents]
+SHARED += [parent / "data" / "ptb.zip" for parent in Path(__file__).resolve().parents]
+PTB = next((path for path in SHARED if path.exists()), None)
+
+LINES = [f"the cat number{i} sat on the mat" for i in range(1000)]
+
+
+@pytest.fixture(autouse=True)
+def forget() -> None:
+    load_text.cache_clear()
+
+
+def three(folder: Path, names: str = "{}.txt") -> Path:
+    folder.mkdir(exist_ok=True)
+    for part, lines in (("train", LINES[:800]), ("valid", LINES[800:900]), ("test", LINES[900:])):
+        (folder / names.format(part)).write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_words_are_numbered_by_frequency() -> None:
+    tokens = ["b", "a", "a", "c", "c", "<unk>", "d"]
+    assert number_words(tokens) == ("a", "c", "<unk>", "b", "d")
+    assert number_words(tokens, 3) == ("a", "c", "<unk>")
+    assert number_words(["a", "a", "b", "b", "c"], 3) == ("a", "b", "<unk>")
+    assert number_words(["a", "b"]) == ("a", "b", "<unk>")
+    with pytest.raises(WsnasError, match="leaves none"):
+        number_words(tokens, 2)
+
+
+def test_three_files_are_read_from_a_folder_or_a_zip(tmp_path: Path) -> None:
+    folder = three(tmp_path / "text")
+    text = load_text(str(folder))
+    assert len(text.train) == 800 * 8
+    assert [text.words[i] for i in text.train[:8]] == ["the", "cat", "number0", "sat", "on", "the", "mat", "<eos>"]
+    assert text.words[:3] == ("the", "<eos>", "cat")
+    assert len(text.words) == 800 + 6 + 1  # numbers, the/cat/sat/on/mat/<eos>, <unk>
+    assert (text.valid == text.words.index("<unk>")).sum() == 100  # numbers that training text lacks
+    with zipfile.ZipFile(tmp_path / "text.zip", "w") as stored:
+        for path in folder.iterdir():
+            stored.write(path, f"inside/{path.name}")
+    zipped = load_text(str(tmp_path / "text.zip"))
+    assert zipped.words == text.words
+    assert (zipped.test == text.test).all()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_one_plain_file_is_cut_into_three(tmp_path: Path, packed: bool) -> None:
+    """Every line in one part, 80/10/10, pieces in order: of every ten hundredths the ninth and tenth are held out."""
+    content = "".join(line + "\n" for line in LINES).encode()
+    path = tmp_path / ("text.txt.gz" if packed else "text.txt")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    text = load_text(str(path), 5)
+    assert (len(text.train), len(text.valid), len(text.test)) == (6400, 800, 800)
+    whole = load_text(str(path))
+    held_out = {f"number{i}" for i in range(1000) if i // 10 % 10 >= 8}
+    assert not held_out & set(whole.words)
+    assert len(text.words) == 5
+    assert set(text.words) == {"the", "<eos>", "cat", "mat", "<unk>"}
+
+
+def test_vocabulary_size_needs_no_files_where_it_is_known(tmp_path: Path) -> None:
+    assert vocabulary_size(PAPER) == 10_000
+    assert vocabulary_size(dataclasses.replace(PAPER, vocabulary=700)) == 700
+    assert vocabulary_size(MICRO) == MICRO.vocabulary == 500
+    recipe = dataclasses.replace(MICRO, dataset=str(three(tmp_path / "t")), vocabulary=10_000)
+    assert vocabulary_size(recipe) == 807 == SPACE.loaders(dataclasses.replace(recipe, train_images=None), CPU).classes
+
+
+def test_micro_text_is_the_one_the_ground_truth_was_trained_on() -> None:
+    assert hashlib.md5(gzip.decompress(TRAGEDIES.read_bytes())).hexdigest() == "c454b1c389b80df4190214fda5edaa53"
+    splits = SPACE.loaders(MICRO, CPU)
+    assert len(splits.train) == MICRO.train_images
+    assert min(len(splits.valid), len(splits.test)) > 16_000
+    text = load_text(MICRO.dataset, MICRO.vocabulary)
+    share = {word: (text.train == i).mean() for i, word in enumerate(text.words)}
+    assert share["<unk>"] < 0.2
+    assert {"the", "and", "<eos>", ",", "thou", "hamlet"} <= set(text.words)
+
+
+def test_training_tokens_can_be_fewer(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(MICRO, dataset=str(three(tmp_path / "t")), train_images=500)
+    assert len(SPACE.loaders(recipe, CPU).train) == 500
+    with pytest.raises(WsnasError, match="6400 training tokens, not 6401"):
+        SPACE.loaders(dataclasses.replace(recipe, train_images=6401), CPU)
+
+
+@pytest.mark.skipif(PTB is None, reason="needs shared/data/ptb.zip")
+def test_penn_treebank_has_its_known_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert PTB is not None
+    monkeypatch.setenv("WSNAS_DATA", str(PTB.parent))
+    text = load_text("ptb")
+    assert (len(text.train), len(text.valid), len(text.test)) == (929_589, 73_760, 82_430)
+    assert len(text.words) == 10_000
+    assert text.words[:3] == ("the", "<unk>", "<eos>")
+    splits = SPACE.loaders(PAPER, CPU)
+    assert splits.classes == 10_000
+    assert next(splits.valid.ordered(1000))[0].shape == (100, 10)
+    assert next(splits.test.ordered(1000))[0].shape == (1000, 1)
+
+
+# bad files ---------------------------------------------------------------------------------------------------
+
+
+def test_missing_penn_treebank_says_where_to_put_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WSNAS_DATA", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "torchtext", None)  # as where it is not installed
+    monkeypatch.setitem(sys.modules, "torchtext.datasets", None)
+    with pytest.raises(WsnasError, match=r"put ptb\.train\.txt, ptb\.valid\.txt and ptb\.test\.txt into"):
+        load_text("ptb")
+    three(tmp_path / "ptb", "ptb.{}.txt")
+    with pytest.raises(WsnasError, match=r"ptb\.train\.txt is not the known copy"):
+        load_text("ptb")
+    assert len(set(PTB_MD5.values())) == 3
+
+
+def test_bad_text_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    cases: list[tuple[str, str]] = [
+        (str(tmp_path / "nowhere.txt"), "no text"),
+        (str(tmp_path / "no.zip"), "cannot read"),
+    ]
+    folder = three(tmp_path / "two")
+    (folder / "test.txt").unlink()
+    cases.append((str(folder), r"lacks ptb\.test\.txt \(or test\.txt\)"))
+    short = three(tmp_path / "short")
+    (short / "valid.txt").write_text("two words\n")
+    cases.append((str(short), "the valid text of .* has 3 tokens"))
+    for name, content, why in (
+        ("binary.txt", b"\xff\xfe\x00" * 1000, "not a plain text"),
+        ("cut.gz", gzip.compress(b"word\n" * 1000)[:-20], "truncated"),
+        ("wrong.gz", b"\x1f\x8b" + b"x" * 100, "truncated"),
+        ("cut.zip", b"PK\x03\x04" + b"x" * 100, "cannot read"),
+        ("few.txt", b"a line\n" * 99, "has 99 lines"),
+        ("empty.txt", b"", "has 0 lines"),
+        ("blank.txt", b"\n" * 200, "valid text of .* has 20 tokens"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        cases.append((str(tmp_path / name), why))
+    for dataset, why in cases:
+        with pytest.raises(WsnasError, match=why) as refusal:
+            load_text(dataset)
+        assert "\n" not in str(refusal.value)

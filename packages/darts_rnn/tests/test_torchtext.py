@@ -1,0 +1,40 @@
+"""torchtext's Penn Treebank and vocabulary give the same ids as the built-in reader (``nox -s torchtext``)."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torchtext", reason="needs torchtext, which works with torch 2.3", exc_type=ImportError)
+
+from darts_rnn.text import load_text, through_torchtext
+
+SHARED = [
+    folder / name for folder in Path(__file__).resolve().parents for name in ("shared/data/ptb.zip", "data/ptb.zip")
+]
+PTB = next((path for path in SHARED if path.exists()), None)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A data folder that has the files where torchtext looks for them; it would download them otherwise."""
+    if PTB is None:
+        pytest.skip("needs shared/data/ptb.zip")
+    with zipfile.ZipFile(PTB) as stored:
+        stored.extractall(tmp_path / "datasets" / "PennTreebank")
+    monkeypatch.setenv("WSNAS_DATA", str(tmp_path))
+    load_text.cache_clear()
+    yield tmp_path
+    load_text.cache_clear()
+
+
+def test_ids_are_the_same(root: Path) -> None:
+    ours, theirs = load_text("ptb"), through_torchtext(root)
+    assert len(ours.words) == 10_000
+    assert ours.words == theirs.words
+    for part in ("train", "valid", "test"):
+        assert (getattr(ours, part) == getattr(theirs, part)).all()
+    assert (len(theirs.train), len(theirs.valid), len(theirs.test)) == (929_589, 73_760, 82_430)

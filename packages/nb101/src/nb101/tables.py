@@ -1,0 +1,286 @@
+"""The published accuracies of NAS-Bench-101, read without TensorFlow and without the benchmark's own code.
+
+=========================================  ==================================================================
+``nasbench_only108.tfrecord``              TFRecord, 108 epochs, three runs a cell
+``nasbench_full.tfrecord``                 the same with 4, 12, 36 and 108 epochs
+``*.npz``                                  arrays ``adjacency`` [n, 7, 7], ``operations`` [n, 5], ``valid_correct_of_M``
+                                           and ``test_correct_of_M`` [n, runs] after 108 epochs, and, where there,
+                                           ``graph_hash`` [n] and ``parameters`` [n] (-1: unknown)
+``*.csv``, ``*.csv.gz``                    see ``wsnas.table.read_csv``
+``*.parquet``                              what ``wsnas table import`` wrote
+=========================================  ==================================================================
+
+A TFRecord is a row of: length (uint64), masked CRC-32C of the length, that many bytes, masked CRC-32C of them. The
+bytes are JSON, ``[hash, epochs, adjacency, operations, metrics]``: 49 digits, seven names with commas between, and a
+``ModelMetrics`` message in base64. Of that, ``evaluation_data`` (field 1: at the start, half-way, and at the end of the
+training; in it ``validation_accuracy``, 4, and ``test_accuracy``, 5, as fractions) and ``trainable_parameters`` (2) are
+needed. Sources: ``nasbench/api.py`` and ``nasbench/lib/model_metrics.proto`` (google-research/nasbench), the TFRecord
+description of TensorFlow's guide.
+
+The benchmark measured a cell once for all that are isomorphic to it; here each of these has its row.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import google_crc32c
+import numpy as np
+
+from nb101.space import OPS, Integers, arch_at, architectures, canonical_codes, classes, decode, encode, hashes
+from wsnas import WsnasError
+from wsnas.table import Column, Floats, Table, read_csv
+
+OFFICIAL = "nasbench_only108.tfrecord or nasbench_full.tfrecord"
+DATASET = "cifar10"
+RUNS = 3  # of each cell and number of epochs
+EPOCHS = (108, 36, 12, 4)
+LABELS = {"conv3x3-bn-relu": 0, "conv1x1-bn-relu": 1, "maxpool3x3": 2}
+LARGEST = 1 << 20  # bytes; the published records have some 400
+CHANCE = 10.0  # percent
+HALFWAY = "columns of 54, 18, 6 and 2 epochs were measured in the middle of the trainings twice as long"
+
+
+def import_table(path: Path) -> Table:
+    """The cells of this space in one published file; NAS-Bench-101's others are left out.
+
+    Columns are cifar10 valid/test of 108, 36, 12 and 4 epochs, as far as the file has them, and of half as many:
+    these were measured half-way through the longer training, whose learning rate was not down yet. Seeds are the
+    runs in the file's order. ``failed`` marks a cell of which a run ended within 1.1 times chance. Raises WsnasError
+    for a file that is missing, damaged or foreign, and for a cell that is measured more often than it can be.
+    """
+    if not path.is_file():
+        raise WsnasError(f"there is no file {path}; give {OFFICIAL}, or a .npz, .csv, .csv.gz or .parquet table")
+    name = path.name.lower()
+    if name.endswith(".tfrecord"):
+        return _from_tfrecord(path)
+    if name.endswith(".npz"):
+        return _from_npz(path)
+    if name.endswith((".csv", ".csv.gz")):
+        return _from_csv(path)
+    if name.endswith(".parquet"):
+        table = Table.load(path)
+        if table.space != "nb101":
+            raise WsnasError(f"{path} is a table of the space {table.space}, not nb101; give one of nb101")
+        return table
+    raise WsnasError(f"cannot read {path}: it is no .tfrecord, .npz, .csv, .csv.gz or .parquet file; give {OFFICIAL}")
+
+
+def _spread(path: Path, found: Integers, columns: Mapping[Column, Floats], counts: Integers) -> Table:
+    """A table of all cells of the classes ``found`` [k], with the measurements [k] of their class."""
+    if not len(found):
+        raise WsnasError(f"{path} lists no cell of this space; give {OFFICIAL}")
+    row = np.full(len(classes().firsts), -1)
+    row[found] = np.arange(len(found))
+    rows = row[classes().of_cell]
+    cells = np.flatnonzero(rows >= 0)
+    rows = rows[cells]
+    ends = [values for column, values in columns.items() if column.epochs in EPOCHS]
+    return Table(
+        "nb101",
+        tuple(encode(architectures()[i]) for i in cells),
+        {column: values[rows] for column, values in columns.items()},
+        counts[rows],
+        None,
+        np.any([values <= 1.1 * CHANCE for values in ends], axis=0)[rows],
+        {
+            "source": path.name,
+            "architectures": f"{len(cells)}, of {len(found)} distinct cells",
+            **({"half-way": HALFWAY} if len(ends) < len(columns) else {}),
+        },
+    )
+
+
+# TFRecord ------------------------------------------------------------------------------------------------------
+
+
+def _masked_crc(data: bytes) -> int:
+    crc = int(google_crc32c.value(data))
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def records(path: Path) -> Iterator[bytes]:
+    """The records of a TFRecord file, one in memory at a time. Raises WsnasError at the first that is damaged."""
+
+    def damaged(what: str) -> WsnasError:
+        return WsnasError(f"{path}, record {number}: {what}; download it again")
+
+    def read(file: BinaryIO, size: int) -> bytes:
+        data = file.read(size)
+        if len(data) < size:
+            raise damaged("the file ends in the middle of it, it is truncated")
+        return data
+
+    number = 0
+    with open(path, "rb", buffering=1 << 20) as file:
+        while head := file.read(8):
+            number += 1
+            head += read(file, 12 - len(head))
+            size, crc = struct.unpack("<QI", head)
+            if crc != _masked_crc(head[:8]) or size > LARGEST:
+                raise damaged("its length is damaged" if number > 1 else f"not a TFRecord file (give {OFFICIAL})")
+            data = read(file, size)
+            if read(file, 4) != _masked_crc(data).to_bytes(4, "little"):
+                raise damaged("its checksum does not match, the file is damaged")
+            yield data
+
+
+def fields(message: bytes) -> Iterator[tuple[int, Any]]:
+    """(number, value) of each field of a protobuf message: int, float (8 bytes) or bytes. Raises ValueError."""
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            if at >= len(message) or shift > 63:
+                raise ValueError("a protobuf message ends too early")
+            byte = message[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    while at < len(message):
+        key = varint()
+        kind = key & 7
+        if kind == 0:
+            yield key >> 3, varint()
+            continue
+        size = {1: 8, 5: 4}.get(kind, -1) if kind != 2 else varint()
+        if size < 0 or at + size > len(message):
+            raise ValueError("not a protobuf message")
+        data = message[at : at + size]
+        at += size
+        yield key >> 3, struct.unpack("<d", data)[0] if kind == 1 else data
+
+
+def _metrics(message: bytes) -> tuple[int, list[float]]:
+    """(trainable parameters, [half-way valid, half-way test, valid, test] in percent) of a ``ModelMetrics``."""
+    top = list(fields(message))
+    evaluations = [dict(fields(value)) for number, value in top if number == 1]
+    return dict(top)[2], [100 * evaluations[i][number] for i in (1, 2) for number in (4, 5)]
+
+
+def _from_tfrecord(path: Path) -> Table:
+    known = {name.encode(): number for number, name in enumerate(hashes())}
+    n = len(known)
+    values = np.full((len(EPOCHS), 4, RUNS, n), np.nan, dtype=np.float64)
+    runs = np.zeros((len(EPOCHS), n), dtype=np.int64)
+    counts = np.full(n, -1, dtype=np.int64)
+    cells: dict[int, tuple[str, str]] = {}
+    number = 0
+    for number, data in enumerate(records(path), start=1):
+        if data[:2] == b'["' and data[34:35] == b'"' and data[2:34] not in known:
+            continue  # of another part of the benchmark, as nine in ten are
+        try:
+            name, epochs, adjacency, operations, encoded = json.loads(data)
+            which = known.get(name.encode())
+            if which is None:
+                continue
+            budget = EPOCHS.index(epochs)
+            count, accuracies = _metrics(base64.b64decode(encoded, validate=True))
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+            raise WsnasError(
+                f"{path}, record {number}: it does not have the form NAS-Bench-101 publishes ({type(error).__name__}: "
+                f"{error}); give {OFFICIAL}"
+            ) from error
+        if cells.setdefault(which, (adjacency, operations)) != (adjacency, operations):
+            raise WsnasError(f"{path}, record {number}: another cell had the hash {name} before; give {OFFICIAL}")
+        run = int(runs[budget, which])
+        if run == RUNS:
+            raise WsnasError(f"{path}, record {number}: a fourth run of {name} with {epochs} epochs; keep three")
+        values[budget, :, run, which] = accuracies
+        runs[budget, which] += 1
+        counts[which] = count
+    if not number:
+        raise WsnasError(f"{path} is empty; give {OFFICIAL}")
+    found = np.array(sorted(cells), dtype=np.int64)
+    _require_classes(path, found, [cells[which] for which in found.tolist()])
+    columns = {
+        Column(DATASET, split, epochs // part, run): values[b, i, run, found]
+        for b, epochs in enumerate(EPOCHS)
+        if runs[b].any()
+        for i, (part, split) in enumerate([(2, "valid"), (2, "test"), (1, "valid"), (1, "test")])
+        for run in range(RUNS)
+    }
+    order = sorted(columns, key=lambda column: (-column.epochs, -ord(column.split[0]), column.seed or 0))
+    return _spread(path, found, {column: columns[column] for column in order}, counts[found])
+
+
+def _require_classes(path: Path, found: Integers, cells: list[tuple[str, str]]) -> None:
+    """Raises WsnasError unless each cell, as the file writes it, is of the class that its hash names."""
+    try:
+        digits = np.array([[int(digit) for digit in adjacency] for adjacency, _ in cells], dtype=np.int64).reshape(
+            -1, 7, 7
+        )
+        labels = [operations.split(",") for _, operations in cells]
+        ops = np.array([[LABELS[label] for label in each[1:-1]] for each in labels], dtype=np.int64).reshape(-1, 5)
+    except (ValueError, KeyError) as error:
+        raise WsnasError(f"{path} writes a cell in an unknown form ({error}); give {OFFICIAL}") from error
+    if (digits > 1).any() or (canonical_codes(digits, ops) != classes().codes[found]).any():
+        raise WsnasError(f"{path} lists a cell under the hash of another; give {OFFICIAL}")
+
+
+# other files ---------------------------------------------------------------------------------------------------
+
+
+def _from_npz(path: Path) -> Table:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays_ = {name: stored[name] for name in stored.files}
+        adjacency, ops = arrays_["adjacency"].astype(np.int64), arrays_["operations"].astype(np.int64)
+        n = len(ops)
+        if adjacency.shape != (n, 7, 7) or ops.shape != (n, 5) or not n:
+            raise ValueError(f"adjacency {adjacency.shape}, operations {ops.shape}")
+        columns: dict[Column, Floats] = {}
+        for split in ("valid", "test"):
+            (name,) = (name for name in arrays_ if name.startswith(f"{split}_correct_of_"))
+            percent = 100 * arrays_[name].astype(np.float64).reshape(n, -1) / int(name.rsplit("_", 1)[1])
+            columns |= {Column(DATASET, split, EPOCHS[0], run): percent[:, run] for run in range(percent.shape[1])}
+        counts = arrays_["parameters"].astype(np.int64) if "parameters" in arrays_ else np.full(n, -1)
+        if counts.shape != (n,):
+            raise ValueError(f"parameters {counts.shape}")
+        published = arrays_["graph_hash"].tolist() if "graph_hash" in arrays_ else None
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise WsnasError(
+            f"{path} is truncated or not a table of NAS-Bench-101 ({type(error).__name__}: {error}); it needs "
+            "adjacency [n, 7, 7], operations [n, 5], valid_correct_of_M and test_correct_of_M [n, runs]"
+        ) from error
+    binary = ((adjacency == 0) | (adjacency == 1)).all((1, 2)) & ((ops >= 0) & (ops < len(OPS))).all(1)
+    codes = canonical_codes(adjacency * binary[:, None, None], ops * binary[:, None])
+    place = np.searchsorted(classes().codes, codes).clip(max=len(classes().codes) - 1)
+    outside = adjacency[:, :, 0].any(1) | adjacency[:, 6].any(1) | adjacency[:, 0, 6].astype(bool)  # not in a code
+    ours = binary & ~outside & (classes().codes[place] == codes)
+    found = place[ours]
+    if published is not None and [hashes()[i] for i in found] != [published[i] for i in np.flatnonzero(ours)]:
+        raise WsnasError(f"{path} lists a cell under the hash of another; get it from its publisher again")
+    if len(np.unique(found)) != len(found):
+        twice = Counter(found.tolist()).most_common(1)[0][0]
+        arch = encode(arch_at(int(classes().firsts[twice])))
+        raise WsnasError(f"{path} lists {arch} or cells isomorphic to it twice; keep one of them")
+    return _spread(path, found, {column: values[ours] for column, values in columns.items()}, counts[ours])
+
+
+def _from_csv(path: Path) -> Table:
+    """As the file lists them: a cell isomorphic to one of them is not added."""
+    table = read_csv(path, "nb101")
+    try:
+        archs = tuple(encode(decode(arch)) for arch in table.archs)
+    except WsnasError as error:
+        raise WsnasError(f"{path}: {error}") from error
+    arch, times = Counter(archs).most_common(1)[0]
+    if times > 1:
+        raise WsnasError(f"{path} lists {arch} twice; keep one of them")
+    low = [values <= 1.1 * CHANCE for column, values in table.columns.items() if column.dataset == DATASET]
+    marked = np.zeros(len(archs), dtype=np.bool_) if table.failed is None else table.failed
+    return replace(table, archs=archs, failed=np.any([*low, marked], axis=0))
