@@ -352,15 +352,21 @@ def spaces_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
                 axes.plot([values[0], values[-1]], [position, position], color=GREY, lw=1)
                 axes.plot([values[1], values[3]], [position, position], color=BLUE, lw=5, solid_capstyle="butt")
                 axes.plot(values[2], position, "|", color="white", ms=9, mew=2)
-                for value in (values[0], values[2], values[-1]):
+                ends = [(values[0], -5, "right"), (values[-1], 5, "left")] if values[-1] > values[0] else []
+                for value, offset, side in ends or [(values[2], 6, "left")]:
                     axes.annotate(
-                        f"{value:.3g}",
+                        f"{value:.3g}" if value < 1000 else f"{value:,.0f}",
                         (value, position),
-                        xytext=(0, 8),
+                        xytext=(offset, 0),
                         textcoords="offset points",
-                        ha="center",
+                        ha=side,
+                        va="center",
                         fontsize=8,
                     )
+                if not ends:
+                    axes.plot(values[2], position, "o", color=BLUE, ms=4)
+            axes.set_xscale("log")
+            axes.margins(x=0.25)
             axes.set_xlabel(f"{unit} (lowest, quartiles, highest)")
             axes.set_ylim(-0.6, len(rows) - 0.4)
         grid[0].set_ylim(-0.6, len(rows) - 0.4)
