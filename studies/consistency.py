@@ -19,6 +19,7 @@ from wsnas.study import (
     Subject,
     Verdict,
     budgets,
+    finite,
     scores_of,
     sign_verdict,
     study_options,
@@ -95,10 +96,10 @@ def main(asked: Asked, count: int | None) -> None:
     panels, verdicts, rows, results = [], [], [], {}
     for subject in found:
         mine = [v for s, v in wanted if s is subject]
-        finite = {v.label: np.nan_to_num(scores[subject.name, v.label], nan=-1e9, neginf=-1e9) for v in mine}
-        judges = np.array([finite[v.label][0] for v in mine])  # the first seed of each budget
+        ranked = {v.label: finite(scores[subject.name, v.label]) for v in mine}
+        judges = np.array([ranked[v.label][0] for v in mine])  # the first seed of each budget
         names = [str(v.recipe.supernet.epochs) for v in mine]
-        others = finite[mine[-1].label][1:]
+        others = ranked[mine[-1].label][1:]
         stacked = [*judges, *others]
         names += [f"seed {seed}" for seed in asked.seeds[1:]]
         if len(np.unique(subject.parameters)) > 1:

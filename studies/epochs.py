@@ -14,7 +14,7 @@ import numpy as np
 from wsnas.cli import Command
 from wsnas.figures import ranking_figure
 from wsnas.metrics import Floats, top_k
-from wsnas.study import Asked, Verdict, budgets, ranking, scores_of, study_options, subjects, write_results
+from wsnas.study import Asked, Verdict, budgets, finite, ranking, scores_of, study_options, subjects, write_results
 
 K = 10  # of the top-k
 BUDGETS = {"micro": (100, 5), "paper": (1000, 7)}  # architectures scored, budgets a space
@@ -71,9 +71,7 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
 def analyse(scores: Floats, subject: Any, epochs: int) -> dict[str, Any]:
     row = {"epochs": epochs, "x": epochs, "tick": str(epochs)}
     row |= ranking(scores, subject.valid, subject.test, K, subject.parameters, draws=epochs)
-    row["top1"] = float(
-        np.mean([top_k(one, subject.valid, subject.test, 1) for one in np.nan_to_num(scores, neginf=-1e9)])
-    )
+    row["top1"] = float(np.mean([top_k(one, subject.valid, subject.test, 1) for one in finite(scores)]))
     return row
 
 

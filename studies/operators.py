@@ -16,7 +16,7 @@ from scipy import stats
 from wsnas.cli import Command
 from wsnas.figures import operators_figure
 from wsnas.metrics import Floats
-from wsnas.study import Asked, Subject, Variant, Verdict, scores_of, study_options, subjects, write_results
+from wsnas.study import Asked, Subject, Variant, Verdict, finite, scores_of, study_options, subjects, write_results
 
 ARCHITECTURES = {"micro": 200, "paper": 1000}
 LEAST = 8  # architectures on either side of a choice
@@ -108,7 +108,7 @@ def main(asked: Asked, decision: str | None) -> None:
     panels, verdicts, rows, results = [], [], [], {}
     for subject, variant in wanted:
         matrix = scores[subject.name, variant.label]
-        ranks = np.mean([stats.rankdata(np.nan_to_num(one, nan=-1e9, neginf=-1e9)) for one in matrix], axis=0)
+        ranks = np.mean([stats.rankdata(one) for one in finite(matrix)], axis=0)
         lines = effects(subject, ranks)
         if not lines:
             click.echo(f"{subject.name}: left out: no choice was made by at least {LEAST} of {len(subject.archs)}")

@@ -22,6 +22,7 @@ from wsnas.study import (
     Subject,
     Variant,
     Verdict,
+    finite,
     scores_of,
     sign_verdict,
     study_options,
@@ -127,12 +128,12 @@ def main(asked: Asked, other_dataset: str | None) -> None:
     panels, verdicts, rows, results = [], [], [], {}
     for subject in found:
         mine = [v for s, v in wanted if s is subject]
-        finite = {v.label: np.nan_to_num(scores[subject.name, v.label], nan=-1e9, neginf=-1e9) for v in mine}
-        base = finite["baseline"]
+        ranked = {v.label: finite(scores[subject.name, v.label]) for v in mine}
+        base = ranked["baseline"]
         alone = [spearman(one, subject.test) for one in base]
         noise = max(alone) - min(alone)
         pairs = [spearman(base[i], base[j]) for i in range(number) for j in range(i)]
-        lines = [analyse(subject, base, finite[v.label], v.label, noise) for v in mine[1:]]
+        lines = [analyse(subject, base, ranked[v.label], v.label, noise) for v in mine[1:]]
         mutual = float(np.mean(pairs)) if pairs else 1.0
         verdicts += verdicts_of(subject, lines, mutual, noise)
         baseline = {

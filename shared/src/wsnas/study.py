@@ -200,6 +200,12 @@ def subjects(asked: Asked, count: int, least: int = 12) -> list[Subject]:
     return found
 
 
+def finite(scores: Floats) -> Floats:
+    """The scores with those that are not finite (a submodel whose perplexity overflowed) below all others: last."""
+    known = np.isfinite(scores)
+    return np.where(known, scores, np.min(scores, where=known, initial=0.0) - 1.0)
+
+
 def ranking(
     scores: Floats, valid: Floats, test: Floats, k: int, parameters: Floats | None = None, *, draws: int = 0
 ) -> dict[str, Any]:
@@ -209,8 +215,8 @@ def ranking(
     supernet's), the top-k by each supernet, the exact expectation of a random top-k and three draws (``draws``
     numbers them). A score that is not finite ranks last. ``bootstrap``: the draws behind the interval.
     """
-    finite = np.isfinite(scores)
-    scores = np.where(finite, scores, np.min(scores, where=finite, initial=0.0) - 1.0)
+    not_finite = int((~np.isfinite(scores)).sum())
+    scores = finite(scores)
     drawn = rank_bootstrap(scores, test)
     correlations = [spearman(score, test) for score in scores]
     tops = [top_k(score, valid, test, k) for score in scores]
@@ -218,7 +224,7 @@ def ranking(
     varied = parameters is not None and (parameters >= 0).all() and len(np.unique(parameters)) > 1
     return {
         "evaluated": len(test),
-        "not_finite": int((~finite).sum()),
+        "not_finite": not_finite,
         "correlation": float(np.mean(correlations)),
         "correlation_low": float(np.quantile(drawn, 0.025)),
         "correlation_high": float(np.quantile(drawn, 0.975)),
