@@ -47,7 +47,7 @@ class Budget:
 
 
 BUDGETS = {
-    "micro": Budget((1, 2, 4, 8, 32), architectures=100),
+    "micro": Budget((1, 2, 8, 32), architectures=100),
     "paper": Budget((1, 2, 4, 8, 16, 32, 64, 128), architectures=1000),
 }
 

@@ -32,7 +32,7 @@ from wsnas.study import (
 
 K = 10  # of the top-k
 ENOUGH = 500  # architectures with a ground truth
-BUDGETS = {"micro": ((1, 4, 16, 64), 100), "paper": ((1, 2, 4, 8, 16, 32, 64), 1000)}  # factors, architectures scored
+BUDGETS = {"micro": ((1, 8, 64), 100), "paper": ((1, 2, 4, 8, 16, 32, 64), 1000)}  # factors, architectures scored
 
 
 def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
