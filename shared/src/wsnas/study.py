@@ -325,10 +325,30 @@ def scores_of(asked: Asked, wanted: Sequence[tuple[Subject, Variant]]) -> dict[t
     }
 
 
-def budgets(recipe: Recipe, seeds: tuple[int, ...], count: int) -> tuple[Variant, ...]:
-    """Supernets trained for 1/2^(count - 1) ... 1/4, 1/2 and all of the recipe's epochs, a training for each."""
-    epochs = sorted({max(1, round(recipe.supernet.epochs / 2**halvings)) for halvings in range(count)})
-    return tuple(Variant(f"{one} epochs", change_recipe(recipe, epochs=one), "uniform", seeds) for one in epochs)
+BUDGETS = {"micro": (100, 5), "paper": (1000, 7)}  # architectures scored, budgets a space
+budgets_option = click.option(
+    "--budgets", "count", type=click.IntRange(1), help="How often the recipe's epochs are halved, and one."
+)
+
+
+def scores_by_budget(asked: Asked, count: int | None) -> list[tuple[Subject, dict[int, Floats]]]:
+    """Of each space, by epochs, [seeds, architectures]: 1/2^(count - 1) ... 1/4, 1/2 and all of the recipe's epochs.
+
+    Each budget is a training of its own, as in Figure 1; the studies that look at budgets share the supernets.
+    """
+    architectures, usual = BUDGETS[asked.scale]
+    wanted = []
+    for subject in subjects(asked, architectures):
+        longest = subject.recipe.supernet.epochs
+        for epochs in sorted({max(1, round(longest / 2**halvings)) for halvings in range(count or usual)}):
+            recipe = change_recipe(subject.recipe, epochs=epochs)
+            wanted.append((subject, Variant(f"{epochs} epochs", recipe, "uniform", asked.seeds)))
+    scores = scores_of(asked, wanted)
+    found: dict[str, tuple[Subject, dict[int, Floats]]] = {}
+    for subject, variant in wanted:
+        _, of_budgets = found.setdefault(subject.name, (subject, {}))
+        of_budgets[variant.recipe.supernet.epochs] = scores[subject.name, variant.label]
+    return list(found.values())
 
 
 @dataclass(frozen=True)
