@@ -96,8 +96,7 @@ def main(asked: Asked, count: int | None) -> None:
                 | {name: line[name] for name in ("top1", "random_top", "best", "ceiling", "evaluated")}
                 for seed, c, top in zip(asked.seeds, line["correlation_seeds"], line["top_seeds"], strict=True)
             ]
-        about = {"space": subject.space, "recipe": subject.recipe, "dataset": subject.truth.dataset}
-        panels.append({**about, "rows": lines})
+        panels.append(subject.panel(lines))
     write_results(
         asked,
         settings=asked.settings([subject for subject, _ in found]),

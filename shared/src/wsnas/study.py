@@ -169,6 +169,10 @@ class Subject:
         about = {"truth": self.truth.dataset, "evaluated": len(self.archs), "without_ground_truth": self.truth.left_out}
         return {**self.recipe.to_json(), **about}
 
+    def panel(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Its column of a ``ranking_figure``."""
+        return {"space": self.space, "recipe": self.recipe, "dataset": self.truth.dataset, "rows": rows}
+
     def ceiling(self) -> Ceiling | None:
         return noise_ceiling(self.truth.table.select(self.archs).seeds(self.truth.dataset, "test"))
 
@@ -286,6 +290,24 @@ def all_scores(jobs: Sequence[SupernetJob], asked: Asked) -> list[dict[str, floa
             f"{failed[0] if known else repr(failed[0])}"
         ) from failed[0]
     return [results[i] for i in range(len(jobs))]
+
+
+def sub_space_job(asked: Asked, subject: Subject, kept: Sequence[str], scored: Sequence[str], seed: int) -> SupernetJob:
+    """A supernet of the architectures ``kept``, some of which are ``scored``."""
+    within = None if len(kept) == subject.space.size else tuple(sorted(kept))
+    runs = str(asked.out.parent / "supernets")
+    return SupernetJob(subject.name, subject.recipe, seed, within, tuple(scored), runs, asked.resume)
+
+
+def ranking_within(
+    subject: Subject, scored: Sequence[str], results: Sequence[Mapping[str, float]], k: int, draws: int
+) -> dict[str, Any]:
+    """``ranking`` of architectures that are not the subject's sample; ``results``: of each supernet, as measured."""
+    truths, metric, dataset = subject.truth.table.select(scored), subject.space.metric, subject.truth.dataset
+    matrix = goodness([[result[arch] for arch in scored] for result in results], metric)
+    valid, test = (goodness(truths.mean(dataset, split), metric) for split in ("valid", "test"))
+    counted = [subject.space.parameters(subject.space.decode(arch), subject.recipe) for arch in scored]
+    return ranking(matrix, valid, test, k, np.array(counted, dtype=np.float64), draws=draws)
 
 
 @dataclass(frozen=True)
