@@ -406,7 +406,7 @@ def benchmark_figure(panels: Sequence[Mapping[str, Any]], scale: str, seeds: int
                 if known is not None:
                     scale_of = 1e3 if name == "parameters" else 1.0
                     published = shipped.mean(recipe.dataset, "test")
-                    axes.plot(known / scale_of, published, ".", color=GREY, ms=3, alpha=0.35, mew=0, zorder=1)
+                    axes.plot(known / scale_of, published, ".", color=GREY, ms=4, alpha=0.4, mew=0, zorder=1)
                 axes.vlines(x, values.min(1), values.max(1), color=GREY, lw=0.8, alpha=0.7)
                 axes.plot(x, test, "o", color=BLUE, ms=4, mec="white", mew=0.5)
                 axes.set_xlabel(label)
@@ -422,8 +422,8 @@ def benchmark_figure(panels: Sequence[Mapping[str, Any]], scale: str, seeds: int
         _say(
             figure,
             f"Architectures trained from scratch, scale {scale}: the mean over {seeds} seeds, bars from the lowest to "
-            "the highest.\nSpearman correlations of these with 95 % bootstrap intervals. Grey dots: the whole ground truth "
-            "that ships.",
+            "the highest.\nSpearman correlations of these with 95 % bootstrap intervals. Grey dots: the whole ground "
+            "truth that ships.",
         )
         plt.close(figure)
         return figure
