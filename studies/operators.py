@@ -69,7 +69,7 @@ def effects(subject: Subject, scores: Floats) -> list[dict[str, Any]]:
 
 
 def points(subject: Subject, scores: Floats) -> list[dict[str, Any]]:
-    """The scored architectures, what was measured of each, and how it looks. scores [supernets, n], higher is better."""
+    """Each scored architecture: what was measured, and how it looks. scores [supernets, n], higher is better."""
     space = subject.space
     seeds, valid, test = (goodness(one, space.metric) for one in (scores, subject.valid, subject.test))  # as measured
     found = []
