@@ -369,7 +369,7 @@ def test_the_report_fits_and_leads_there_and_back(
 # without a browser ---------------------------------------------------------------------------------------------------
 
 
-def test_without_plotly_it_is_left_out(forks: Any, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_plotly_it_is_left_out(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     monkeypatch.setitem(sys.modules, "plotly", None)
     with pytest.raises(WsnasError, match=r"pip install './shared\[explorer\]'"):
