@@ -14,23 +14,22 @@ from typing import Any
 import click
 import numpy as np
 
-from wsnas.cli import Command, chosen_recipe
+from wsnas.cli import Command
 from wsnas.errors import WsnasError
 from wsnas.figures import ranking_figure
-from wsnas.metrics import goodness, noise_ceiling, pruned_ceiling
+from wsnas.metrics import noise_ceiling, pruned_ceiling
 from wsnas.randomness import numpy_rng
 from wsnas.space import best_archs
 from wsnas.study import (
     Asked,
     Holds,
-    SupernetJob,
     Verdict,
     all_scores,
-    chosen_spaces,
-    ground_truth,
-    ranking,
+    ranking_within,
     sign_verdict,
     study_options,
+    sub_space_job,
+    subjects,
     write_results,
 )
 
@@ -47,7 +46,7 @@ class Budget:
 
 
 BUDGETS = {
-    "micro": Budget((1, 2, 4, 8, 32), architectures=100),
+    "micro": Budget((1, 2, 8, 32), architectures=100),
     "paper": Budget((1, 2, 4, 8, 16, 32, 64, 128), architectures=1000),
 }
 
@@ -130,76 +129,57 @@ def main(asked: Asked, factors: tuple[int, ...]) -> None:
     budget = BUDGETS[asked.scale]
     factors = tuple(sorted(set(factors))) or budget.factors
     architectures, seeds = asked.architectures or budget.architectures, len(asked.seeds)
-    panels, jobs, slots = [], [], []
-    runs = str(asked.out.parent / "supernets")
-    for space in chosen_spaces(asked.spaces):
-        chosen = chosen_recipe(space, asked.scale, **asked.recipe)
-        found = ground_truth(space, asked.truth or chosen.dataset, asked.table)
-        ground, valid, each = found.table, found.valid, found.seeds()
-        if len(ground) < ENOUGH and not asked.spaces:
-            click.echo(f"{space.name}: left out, {len(ground)} architectures with a ground truth are too few to prune")
-            continue
-        panel = {"space": space, "recipe": chosen, "ground": ground, "dataset": found.dataset, "rows": []}
-        panel["left_out"] = found.left_out
+    found = subjects(asked, architectures, least=1 if asked.spaces else ENOUGH)
+    jobs, slots = [], []
+    for subject in found:
+        each = subject.truth.seeds()
         for factor in factors:
-            kept = best_archs(ground.archs, valid, factor)
+            kept = best_archs(subject.truth.table.archs, subject.truth.valid, factor)
             if len(kept) <= K:
-                click.echo(f"{space.name}: left out {factor}x, which would keep {len(kept)} architectures")
+                click.echo(f"{subject.name}: left out {factor}x, which would keep {len(kept)} architectures")
                 continue
             order = numpy_rng(0, "capacity", factor).permutation(len(kept))[:architectures]
             scored = tuple(kept[int(i)] for i in order)
-            within = None if len(kept) == space.size else tuple(sorted(kept))
-            for seed in asked.seeds:
-                jobs.append(SupernetJob(space.name, chosen, seed, within, scored, runs, asked.resume))
+            jobs += [sub_space_job(asked, subject, kept, scored, seed) for seed in asked.seeds]
             ceiling = noise_ceiling(each) if factor == 1 else pruned_ceiling(each, factor)
-            slots.append((panel, factor, len(kept), scored, ceiling))
-        panels.append(panel)
-    panels = [panel for panel in panels if any(slot[0] is panel for slot in slots)]
-    if not panels:
+            slots.append((subject, factor, len(kept), scored, ceiling))
+    if not slots:
         raise WsnasError(
             f"no factor of {', '.join(f'{factor}x' for factor in factors)} keeps more than {K} architectures of the "
             "ground truth; choose smaller ones with --factor"
         )
     scores = all_scores(jobs, asked)
 
-    rows, verdicts = [], []
-    for i, (panel, factor, kept_count, scored, ceiling) in enumerate(slots):
-        ground = panel["ground"].select(scored)
-        space = panel["space"]
-        matrix = np.array([[result[arch] for arch in scored] for result in scores[i * seeds : (i + 1) * seeds]])
-        valid, test = (goodness(ground.mean(panel["dataset"], split), space.metric) for split in ("valid", "test"))
-        counted = [space.parameters(space.decode(arch), panel["recipe"]) for arch in scored]
-        row = {"factor": factor, "x": factor, "tick": f"{factor}x\n{kept_count:,}"}
-        row |= ranking(matrix, valid, test, K, np.array(counted), draws=factor)
-        row |= {"space": space.name, "architectures": kept_count}
+    verdicts: list[Verdict] = []
+    rows: list[dict[str, Any]] = []
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for i, (subject, factor, kept_count, scored, ceiling) in enumerate(slots):
+        row: dict[str, Any] = {"factor": factor, "x": factor, "tick": f"{factor}x\n{kept_count:,}"}
+        row |= ranking_within(subject, scored, scores[i * seeds : (i + 1) * seeds], K, draws=factor)
+        row |= {"space": subject.name, "architectures": kept_count}
         row |= {"ceiling": None if ceiling is None else ceiling.ceiling}
         row |= {"truth_agreement": None if ceiling is None else ceiling.agreement}
-        panel["rows"].append(row)
-    for panel in panels:
-        verdicts += verdicts_of(panel["space"].name, panel["rows"])
-        for row in panel["rows"]:
+        lines.setdefault(subject.name, []).append(row)
+    for name, mine in lines.items():
+        verdicts += verdicts_of(name, mine)
+        for row in mine:
             row.pop("bootstrap")
             rows += [
                 {"space": row["space"], "factor": row["factor"], "seed": seed, "correlation": c, "top": t}
                 | {name: row[name] for name in ("random_top", "architectures", "evaluated", "ceiling", "best")}
                 for seed, (c, t) in enumerate(zip(row["correlation_seeds"], row["top_seeds"], strict=True))
             ]
-    settings = {"scale": asked.scale, "factors": factors, "architectures": architectures, "seeds": seeds}
-    settings |= {
-        panel["space"].name: panel["recipe"].to_json()
-        | {"truth": panel["dataset"], "without_ground_truth": panel["left_out"]}
-        for panel in panels
-    }
+    found = [subject for subject in found if subject.name in lines]
     write_results(
         asked,
-        settings=settings,
+        settings=asked.settings(found, factors=factors, architectures=architectures),
         rows=rows,
         verdicts=verdicts,
-        results={panel["space"].name: panel["rows"] for panel in panels},
+        results=lines,
         title="Is weight sharing still effective on a space pruned to its best architectures?",
         source="Figure 5, section 3",
         figure=ranking_figure(
-            panels,
+            [subject.panel(lines[subject.name]) for subject in found],
             "Is weight sharing still effective on a space pruned to its best architectures?",
             "prune factor (kept: the best by ground truth), architectures left",
             f"scale {asked.scale}, {seeds} supernets a factor",

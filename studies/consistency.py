@@ -18,16 +18,13 @@ from wsnas.study import (
     Asked,
     Subject,
     Verdict,
-    budgets,
+    budgets_option,
     finite,
-    scores_of,
+    scores_by_budget,
     sign_verdict,
     study_options,
-    subjects,
     write_results,
 )
-
-BUDGETS = {"micro": (100, 5), "paper": (1000, 7)}  # architectures scored, budgets a space
 
 
 def verdicts_of(subject: Subject, judges: Floats) -> list[Verdict]:
@@ -86,20 +83,16 @@ def verdicts_of(subject: Subject, judges: Floats) -> list[Verdict]:
 
 @click.command(cls=Command)
 @study_options("consistency")
-@click.option("--budgets", "count", type=click.IntRange(1), help="How often the recipe's epochs are halved, and one.")
+@budgets_option
 def main(asked: Asked, count: int | None) -> None:
     """Mutual correlations of supernets, parameter count and ground truth (Figures 3 and 7)."""
-    architectures, halvings = BUDGETS[asked.scale]
-    found = subjects(asked, architectures)
-    wanted = [(s, v) for s in found for v in budgets(s.recipe, asked.seeds, count or halvings)]
-    scores = scores_of(asked, wanted)
+    found = scores_by_budget(asked, count)
     panels, verdicts, rows, results = [], [], [], {}
-    for subject in found:
-        mine = [v for s, v in wanted if s is subject]
-        ranked = {v.label: finite(scores[subject.name, v.label]) for v in mine}
-        judges = np.array([ranked[v.label][0] for v in mine])  # the first seed of each budget
-        names = [str(v.recipe.supernet.epochs) for v in mine]
-        others = ranked[mine[-1].label][1:]
+    for subject, of_budgets in found:
+        ranked = {epochs: finite(scores) for epochs, scores in of_budgets.items()}
+        judges = np.array([scores[0] for scores in ranked.values()])  # the first seed of each budget
+        names = [str(epochs) for epochs in ranked]
+        others = ranked[max(ranked)][1:]
         stacked = [*judges, *others]
         names += [f"seed {seed}" for seed in asked.seeds[1:]]
         if len(np.unique(subject.parameters)) > 1:
@@ -117,7 +110,7 @@ def main(asked: Asked, count: int | None) -> None:
         ]
     write_results(
         asked,
-        settings=asked.settings(found),
+        settings=asked.settings([subject for subject, _ in found]),
         rows=rows,
         verdicts=verdicts,
         results=results,

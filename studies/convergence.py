@@ -14,9 +14,7 @@ import numpy as np
 
 from wsnas.cli import Command
 from wsnas.figures import convergence_figure
-from wsnas.study import Asked, Verdict, budgets, ranking, scores_of, study_options, subjects, write_results
-
-BUDGETS = {"micro": (100, 5), "paper": (1000, 7)}  # architectures scored, budgets a space
+from wsnas.study import Asked, Verdict, budgets_option, ranking, scores_by_budget, study_options, write_results
 
 
 def verdicts_of(space: str, rows: list[dict[str, Any]], truth: float) -> list[Verdict]:
@@ -55,24 +53,20 @@ def verdicts_of(space: str, rows: list[dict[str, Any]], truth: float) -> list[Ve
 
 @click.command(cls=Command)
 @study_options("convergence")
-@click.option("--budgets", "count", type=click.IntRange(1), help="How often the recipe's epochs are halved, and one.")
+@budgets_option
 def main(asked: Asked, count: int | None) -> None:
     """Mean supernet performance by epochs against mean ground truth (Figure 8)."""
-    architectures, halvings = BUDGETS[asked.scale]
-    found = subjects(asked, architectures)
-    wanted = [(s, v) for s in found for v in budgets(s.recipe, asked.seeds, count or halvings)]
-    scores = scores_of(asked, wanted)
+    found = scores_by_budget(asked, count)
     panels: list[dict[str, Any]] = []
     verdicts, rows = [], []
-    for subject in found:
+    for subject, of_budgets in found:
         lines: list[dict[str, Any]] = []
-        for variant in [v for s, v in wanted if s is subject]:
-            matrix = scores[subject.name, variant.label]
+        for epochs, matrix in of_budgets.items():
             known = np.where(np.isfinite(matrix), matrix, np.nan)
             row = ranking(matrix, subject.valid, subject.test, 10)
             lines.append(
                 {
-                    "epochs": variant.recipe.supernet.epochs,
+                    "epochs": epochs,
                     "mean": float(np.nanmean(known)),
                     "mean_seeds": [float(np.nanmean(one)) for one in known],
                     "not_finite": row["not_finite"],
@@ -85,7 +79,7 @@ def main(asked: Asked, count: int | None) -> None:
         rows += [{"space": subject.name, **{k: v for k, v in line.items() if k != "mean_seeds"}} for line in lines]
     write_results(
         asked,
-        settings=asked.settings(found),
+        settings=asked.settings([subject for subject, _ in found]),
         rows=rows,
         verdicts=verdicts,
         results={p["space"].name: {"rows": p["rows"], "mean_truth": p["mean_truth"]} for p in panels},

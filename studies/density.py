@@ -15,24 +15,24 @@ import numpy as np
 from wsnas.cli import Command
 from wsnas.errors import WsnasError
 from wsnas.figures import ranking_figure
-from wsnas.metrics import goodness, noise_ceiling
+from wsnas.metrics import noise_ceiling
 from wsnas.randomness import numpy_rng
 from wsnas.space import random_archs
 from wsnas.study import (
     Asked,
-    SupernetJob,
     Verdict,
     all_scores,
-    ranking,
+    ranking_within,
     sign_verdict,
     study_options,
+    sub_space_job,
     subjects,
     write_results,
 )
 
 K = 10  # of the top-k
 ENOUGH = 500  # architectures with a ground truth
-BUDGETS = {"micro": ((1, 4, 16, 64), 100), "paper": ((1, 2, 4, 8, 16, 32, 64), 1000)}  # factors, architectures scored
+BUDGETS = {"micro": ((1, 8, 64), 100), "paper": ((1, 2, 4, 8, 16, 32, 64), 1000)}  # factors, architectures scored
 
 
 def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
@@ -97,9 +97,7 @@ def main(asked: Asked, factors: tuple[int, ...]) -> None:
                 kept = random_archs(archs, factor, numpy_rng(seed, "density", factor))
                 order = numpy_rng(seed, "density sample", factor).permutation(len(kept))[:count]
                 scored = subject.archs if factor == 1 else tuple(kept[int(i)] for i in order)
-                within = None if len(kept) == subject.space.size else tuple(sorted(kept))
-                runs = str(asked.out.parent / "supernets")
-                jobs.append(SupernetJob(subject.name, subject.recipe, seed, within, scored, runs, asked.resume))
+                jobs.append(sub_space_job(asked, subject, kept, scored, seed))
                 slots.append((subject, factor, len(kept), scored))
     if not jobs:
         raise WsnasError("no factor leaves enough architectures of the ground truth; choose smaller ones with --factor")
@@ -116,12 +114,8 @@ def main(asked: Asked, factors: tuple[int, ...]) -> None:
                 continue
             parts, ceilings = [], []
             for (_, _, _, scored), one in mine:
-                truths = subject.truth.table.select(scored)
-                metric, dataset = subject.space.metric, subject.truth.dataset
-                valid, test = (goodness(truths.mean(dataset, split), metric) for split in ("valid", "test"))
-                matrix = goodness([[one[arch] for arch in scored]], metric)
-                parts.append(ranking(matrix, valid, test, K, draws=factor))
-                ceilings.append(noise_ceiling(truths.seeds(dataset, "test")))
+                parts.append(ranking_within(subject, scored, [one], K, draws=factor))
+                ceilings.append(noise_ceiling(subject.truth.table.select(scored).seeds(subject.truth.dataset, "test")))
             drawn = np.mean([part["bootstrap"] for part in parts], axis=0)
             known = [one.ceiling for one in ceilings if one is not None]
             kept_count = mine[0][0][2]
@@ -154,8 +148,7 @@ def main(asked: Asked, factors: tuple[int, ...]) -> None:
                 | {name: line[name] for name in ("random_top", "architectures", "evaluated", "ceiling", "best")}
                 for seed, (c, top) in enumerate(zip(line["correlation_seeds"], line["top_seeds"], strict=True))
             ]
-        about = {"space": subject.space, "recipe": subject.recipe, "dataset": subject.truth.dataset}
-        panels.append({**about, "rows": lines})
+        panels.append(subject.panel(lines))
     write_results(
         asked,
         settings=asked.settings(found, factors=factors),

@@ -14,10 +14,9 @@ import numpy as np
 from wsnas.cli import Command
 from wsnas.figures import ranking_figure
 from wsnas.metrics import Floats, top_k
-from wsnas.study import Asked, Verdict, budgets, finite, ranking, scores_of, study_options, subjects, write_results
+from wsnas.study import Asked, Verdict, budgets_option, finite, ranking, scores_by_budget, study_options, write_results
 
 K = 10  # of the top-k
-BUDGETS = {"micro": (100, 5), "paper": (1000, 7)}  # architectures scored, budgets a space
 
 
 def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
@@ -77,20 +76,17 @@ def analyse(scores: Floats, subject: Any, epochs: int) -> dict[str, Any]:
 
 @click.command(cls=Command)
 @study_options("epochs")
-@click.option("--budgets", "count", type=click.IntRange(1), help="How often the recipe's epochs are halved, and one.")
+@budgets_option
 def main(asked: Asked, count: int | None) -> None:
     """Ranking ability as the supernet's epochs double (Figure 1)."""
-    architectures, halvings = BUDGETS[asked.scale]
-    found = subjects(asked, architectures)
-    wanted = [(s, v) for s in found for v in budgets(s.recipe, asked.seeds, count or halvings)]
-    scores = scores_of(asked, wanted)
+    found = scores_by_budget(asked, count)
     panels: list[dict[str, Any]] = []
     verdicts, rows = [], []
-    for subject in found:
+    for subject, of_budgets in found:
         ceiling = subject.ceiling()
         lines = []
-        for variant in [v for s, v in wanted if s is subject]:
-            row = analyse(scores[subject.name, variant.label], subject, variant.recipe.supernet.epochs)
+        for epochs, scores in of_budgets.items():
+            row = analyse(scores, subject, epochs)
             lines.append({**row, "ceiling": None if ceiling is None else ceiling.ceiling})
         verdicts += verdicts_of(subject.name, lines)
         for line in lines:
@@ -100,11 +96,10 @@ def main(asked: Asked, count: int | None) -> None:
                 | {name: line[name] for name in ("top1", "random_top", "best", "ceiling", "evaluated")}
                 for seed, c, top in zip(asked.seeds, line["correlation_seeds"], line["top_seeds"], strict=True)
             ]
-        about = {"space": subject.space, "recipe": subject.recipe, "dataset": subject.truth.dataset}
-        panels.append({**about, "rows": lines})
+        panels.append(subject.panel(lines))
     write_results(
         asked,
-        settings=asked.settings(found),
+        settings=asked.settings([subject for subject, _ in found]),
         rows=rows,
         verdicts=verdicts,
         results={panel["space"].name: panel["rows"] for panel in panels},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -233,3 +234,29 @@ def test_a_killed_ground_truth_goes_on(forks: Any, tmp_path: Path) -> None:
 
 def records(run: Path) -> dict[str, dict[str, Any]]:
     return Run.read(run).records("training")
+
+
+def test_a_killed_study_goes_on(forks: Any, tmp_path: Path) -> None:
+    """Killed once a supernet is done: that one is not trained again, and all numbers are the undisturbed study's."""
+    study = Path(__file__).resolve().parents[1] / "studies/epochs.py"
+    size = ("--channels", "2", "--train-images", "640", "--valid-images", "200", "--epochs", "8", "--budgets", "3")
+    command = (study, "--space", "nb201", *size, "--seeds", "1", "--architectures", "12", "--workers", "0")
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    undisturbed.mkdir()
+    killed.mkdir()
+    assert forks.start("script", *command, "--out", "runs/epochs", cwd=undisturbed).wait().code == 0
+    process = forks.start("script", *command, "--out", "runs/epochs", cwd=killed)
+    nets = killed / "runs/supernets"
+    while not nets.exists() or len(list(nets.iterdir())) < 2:  # the second has begun
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait().code == -signal.SIGKILL
+    assert not (killed / "runs/epochs").exists()
+    stamps = {file.parent.name: file.stat().st_mtime_ns for file in nets.glob("*/checkpoint.pt")}
+    assert len(stamps) in (1, 2)
+    assert forks.start("script", *command, "--out", "runs/epochs", cwd=killed).wait().code == 0
+    first = min(stamps, key=lambda name: stamps[name])
+    assert (nets / first / "checkpoint.pt").stat().st_mtime_ns == stamps[first]
+    results = [json.loads((where / "runs/epochs/results.json").read_text()) for where in (undisturbed, killed)]
+    assert results[0]["results"] == results[1]["results"]
+    assert results[0]["verdicts"] == results[1]["verdicts"]

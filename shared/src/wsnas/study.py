@@ -169,6 +169,10 @@ class Subject:
         about = {"truth": self.truth.dataset, "evaluated": len(self.archs), "without_ground_truth": self.truth.left_out}
         return {**self.recipe.to_json(), **about}
 
+    def panel(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Its column of a ``ranking_figure``."""
+        return {"space": self.space, "recipe": self.recipe, "dataset": self.truth.dataset, "rows": rows}
+
     def ceiling(self) -> Ceiling | None:
         return noise_ceiling(self.truth.table.select(self.archs).seeds(self.truth.dataset, "test"))
 
@@ -288,6 +292,24 @@ def all_scores(jobs: Sequence[SupernetJob], asked: Asked) -> list[dict[str, floa
     return [results[i] for i in range(len(jobs))]
 
 
+def sub_space_job(asked: Asked, subject: Subject, kept: Sequence[str], scored: Sequence[str], seed: int) -> SupernetJob:
+    """A supernet of the architectures ``kept``, some of which are ``scored``."""
+    within = None if len(kept) == subject.space.size else tuple(sorted(kept))
+    runs = str(asked.out.parent / "supernets")
+    return SupernetJob(subject.name, subject.recipe, seed, within, tuple(scored), runs, asked.resume)
+
+
+def ranking_within(
+    subject: Subject, scored: Sequence[str], results: Sequence[Mapping[str, float]], k: int, draws: int
+) -> dict[str, Any]:
+    """``ranking`` of architectures that are not the subject's sample; ``results``: of each supernet, as measured."""
+    truths, metric, dataset = subject.truth.table.select(scored), subject.space.metric, subject.truth.dataset
+    matrix = goodness([[result[arch] for arch in scored] for result in results], metric)
+    valid, test = (goodness(truths.mean(dataset, split), metric) for split in ("valid", "test"))
+    counted = [subject.space.parameters(subject.space.decode(arch), subject.recipe) for arch in scored]
+    return ranking(matrix, valid, test, k, np.array(counted, dtype=np.float64), draws=draws)
+
+
 @dataclass(frozen=True)
 class Variant:
     """One way to train a supernet of a whole space, with several seeds."""
@@ -325,10 +347,30 @@ def scores_of(asked: Asked, wanted: Sequence[tuple[Subject, Variant]]) -> dict[t
     }
 
 
-def budgets(recipe: Recipe, seeds: tuple[int, ...], count: int) -> tuple[Variant, ...]:
-    """Supernets trained for 1/2^(count - 1) ... 1/4, 1/2 and all of the recipe's epochs, a training for each."""
-    epochs = sorted({max(1, round(recipe.supernet.epochs / 2**halvings)) for halvings in range(count)})
-    return tuple(Variant(f"{one} epochs", change_recipe(recipe, epochs=one), "uniform", seeds) for one in epochs)
+BUDGETS = {"micro": (100, 5), "paper": (1000, 7)}  # architectures scored, budgets a space
+budgets_option = click.option(
+    "--budgets", "count", type=click.IntRange(1), help="How often the recipe's epochs are halved, and one."
+)
+
+
+def scores_by_budget(asked: Asked, count: int | None) -> list[tuple[Subject, dict[int, Floats]]]:
+    """Of each space, by epochs, [seeds, architectures]: 1/2^(count - 1) ... 1/4, 1/2 and all of the recipe's epochs.
+
+    Each budget is a training of its own, as in Figure 1; the studies that look at budgets share the supernets.
+    """
+    architectures, usual = BUDGETS[asked.scale]
+    wanted = []
+    for subject in subjects(asked, architectures):
+        longest = subject.recipe.supernet.epochs
+        for epochs in sorted({max(1, round(longest / 2**halvings)) for halvings in range(count or usual)}):
+            recipe = change_recipe(subject.recipe, epochs=epochs)
+            wanted.append((subject, Variant(f"{epochs} epochs", recipe, "uniform", asked.seeds)))
+    scores = scores_of(asked, wanted)
+    found: dict[str, tuple[Subject, dict[int, Floats]]] = {}
+    for subject, variant in wanted:
+        _, of_budgets = found.setdefault(subject.name, (subject, {}))
+        of_budgets[variant.recipe.supernet.epochs] = scores[subject.name, variant.label]
+    return list(found.values())
 
 
 @dataclass(frozen=True)
