@@ -14,13 +14,14 @@ nox.options.sessions = ["tests", "lint", "types"]
 
 PACKAGES = sorted(path.parent.name for path in Path("packages").glob("*/pyproject.toml"))
 STUDIES = sorted(path.stem for path in Path("studies").glob("*.py"))
+REPORT = "./shared[explorer]"  # the core with what the report's page of architectures needs
 BENCHMARKS = sorted(path.stem for path in Path("benchmarks").glob("*.py") if path.stem != "textbook")
 PINS = ("-c", "constraints.txt")
 
 
-def install(session: nox.Session, packages: list[str], *tools: str) -> None:
+def install(session: nox.Session, packages: list[str], *tools: str, core: str = "./shared") -> None:
     """The core, some space packages and some tools, all at the pinned versions."""
-    session.install(*PINS, "./shared", *(f"./packages/{package}" for package in packages), *tools)
+    session.install(*PINS, core, *(f"./packages/{package}" for package in packages), *tools)
 
 
 @nox.session
@@ -34,7 +35,7 @@ def tests(session: nox.Session, package: str) -> None:
         session.install(*PINS, "./shared[ray]", "pytest")
         where = ["shared/tests/test_ray.py"]
     elif package == "all":
-        install(session, PACKAGES, "pytest", "hypothesis")
+        install(session, PACKAGES, "pytest", "hypothesis", core=REPORT)
         where = ["tests"]
     else:
         install(session, [package], "pytest", "hypothesis")
@@ -73,7 +74,7 @@ for study in STUDIES:
 @nox.session
 def studies(session: nox.Session) -> None:
     """All studies one after another, and the report; options after -- go to every study."""
-    install(session, PACKAGES)
+    install(session, PACKAGES, core=REPORT)
     for name in STUDIES:
         session.run("python", f"studies/{name}.py", *session.posargs)
     session.run("wsnas", "report")
@@ -81,8 +82,8 @@ def studies(session: nox.Session) -> None:
 
 @nox.session
 def report(session: nox.Session) -> None:
-    """One HTML page of what the studies in runs/ left."""
-    install(session, PACKAGES)
+    """One HTML page of what the studies in runs/ left, and one of their architectures."""
+    install(session, PACKAGES, core=REPORT)
     session.run("wsnas", "report", *session.posargs)
 
 
@@ -103,6 +104,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def browser(session: nox.Session) -> None:
+    """The report and its page of architectures in a headless Chromium, which must be on the PATH."""
+    install(session, PACKAGES, "pytest", "playwright", core=REPORT)
+    session.run("pytest", "tests/test_explorer.py", *session.posargs)
+
+
+@nox.session
 def torchtext(session: nox.Session) -> None:
     """Penn Treebank through torchtext, with the last torch that it works with; needs shared/data/ptb.zip."""
     versions = ["torch==2.3.1", "torchvision==0.18.1", "torchtext==0.18.0", "numpy<2", "pyarrow<19"]
@@ -115,7 +123,7 @@ def pins(session: nox.Session) -> None:
     """Writes constraints.txt anew: the newest versions that fit together, on every platform, without addresses."""
     session.install("uv")
     for_tools = Path(session.create_tmp()) / "tools.in"
-    needed = ["pytest", "hypothesis", "ruff", "mypy", "mkdocs-material", "mkdocstrings[python]"]
+    needed = ["pytest", "hypothesis", "ruff", "mypy", "mkdocs-material", "mkdocstrings[python]", "playwright"]
     for package in PACKAGES:
         described = tomllib.loads(Path(f"packages/{package}/pyproject.toml").read_text())
         needed += [name for name in described["project"]["dependencies"] if name != "wsnas"]

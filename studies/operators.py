@@ -2,7 +2,8 @@
 
 Every decision of an architecture (the operation of an edge, of a vertex, the activation of a node) groups the sample.
 A choice's effect is how much higher supernets rank architectures that made it than the ground truth does, against
-all that chose otherwise; tested by permutation, corrected over all choices (Holm). The largest is drawn.
+all that chose otherwise; tested by permutation, corrected over all choices (Holm). The largest is drawn. The scored
+architectures are written down one by one, too: ``wsnas report`` makes a page of them to look around in.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from scipy import stats
 
 from wsnas.cli import Command
 from wsnas.figures import operators_figure
-from wsnas.metrics import Floats
+from wsnas.metrics import Floats, goodness
 from wsnas.study import Asked, Subject, Variant, Verdict, finite, scores_of, study_options, subjects, write_results
 
 ARCHITECTURES = {"micro": 200, "paper": 1000}
@@ -65,6 +66,28 @@ def effects(subject: Subject, scores: Floats) -> list[dict[str, Any]]:
         highest = max(highest, min(1.0, row["p"] * (len(order) - i)))
         row["p_corrected"] = highest
     return sorted(found, key=lambda row: (row["p_corrected"] >= 0.05, -abs(row["effect"])))
+
+
+def points(subject: Subject, scores: Floats) -> list[dict[str, Any]]:
+    """Each scored architecture: what was measured, and how it looks. scores [supernets, n], higher is better."""
+    space = subject.space
+    seeds, valid, test = (goodness(one, space.metric) for one in (scores, subject.valid, subject.test))  # as measured
+    found = []
+    for i, text in enumerate(subject.archs):
+        arch = space.decode(text)
+        found.append(
+            {
+                "arch": text,
+                "supernet": seeds[:, i].mean(),
+                "supernet_seeds": seeds[:, i],
+                "valid": valid[i],
+                "test": test[i],
+                "parameters": int(subject.parameters[i]),
+                "decisions": space.decisions(arch),
+                "drawing": space.drawing(arch),
+            }
+        )
+    return found
 
 
 def verdicts_of(subject: Subject, rows: list[dict[str, Any]]) -> list[Verdict]:
@@ -117,7 +140,11 @@ def main(asked: Asked, decision: str | None) -> None:
         made = [subject.space.decisions(subject.space.decode(arch))[drawn["decision"]] for arch in subject.archs]
         panels.append({"subject": subject, "scores": matrix.mean(0), "choices": made, "worst": drawn})
         verdicts += verdicts_of(subject, lines)
-        results[subject.name] = lines
+        results[subject.name] = {
+            "metric": subject.space.metric,
+            "choices": lines,
+            "architectures": points(subject, matrix),
+        }
         rows += [{"space": subject.name, **line} for line in lines]
     write_results(
         asked,

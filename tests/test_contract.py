@@ -133,6 +133,29 @@ def test_decisions(space: Any, archs: list[Any]) -> None:
     assert any(len({one[name] for one in found}) > 1 for name in found[0])
 
 
+def test_drawings(space: Any, archs: list[Any]) -> None:
+    """Cells without a cycle from an input to an output; on their edges and vertices the operations decided on.
+
+    A choice that is a word is an operation (a number is a vertex that is taken); ``none`` draws nothing.
+    """
+    found = [space.drawing(one) for one in archs]
+    assert len({str(one) for one in found}) == len(archs)
+    assert json.loads(json.dumps(found)) == [{name: [*map(list, cell)] for name, cell in one.items()} for one in found]
+    for one, drawing in zip(archs, found, strict=True):
+        drawn: Counter[str] = Counter()
+        for edges in drawing.values():
+            nodes = {node for edge in edges for node in edge[:2]}
+            assert len({edge[:2] for edge in edges}) == len(edges)
+            drawn.update(operation for *_, operation in edges if operation)
+            drawn.update(node.split(" ", 1)[1] for node in nodes if node[0].isdigit() and " " in node)
+            reached = nodes - {target for _, target, _ in edges}
+            for _ in nodes:  # a step away from those without a predecessor at a time
+                reached |= {t for t in nodes if all(s in reached for s, target, _ in edges if target == t)}
+            assert reached == nodes  # else there is a cycle
+        operations = [value for value in space.decisions(one).values() if value.islower() and value != "none"]
+        assert drawn == Counter(operations)
+
+
 def test_fair_paths_are_balanced(space: Any) -> None:
     """Valid, different, and each decision takes each of its values equally often."""
     rng = np.random.default_rng(0)

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import re
+import runpy
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from html import escape
@@ -18,7 +19,9 @@ from scipy import stats
 
 from wsnas import installed_spaces, load_space
 from wsnas.metrics import noise_ceiling
-from wsnas.space import sample_distinct
+from wsnas.runs import Run
+from wsnas.space import change_recipe, sample_distinct
+from wsnas.study import Subject, plain
 from wsnas.table import Column, Table
 
 if "nb201" not in installed_spaces():
@@ -157,8 +160,6 @@ def test_capacity_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
 
     scores: dict[tuple[int, int], dict[str, float]] = {}
     for net in nets:
-        from wsnas.runs import Run
-
         run = Run.read(net)
         within = json.loads((net / "run.json").read_text())["identity"]["within"]
         (kind,) = run.kinds()
@@ -202,6 +203,56 @@ def test_capacity_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
     assert anew.code == 0, anew.err
     assert without_command(tmp_path / "runs/study-capacity-micro/results.json") == first  # same seeds, same numbers
     assert all((net / "checkpoint.pt").stat().st_mtime_ns != stamps[net.name] for net in nets)
+
+
+def test_operators_architectures(forks: Any, truth: Path, tmp_path: Path) -> None:
+    """Each scored architecture with what its supernets recorded and the table holds, and how it looks."""
+    command = ("--space", "nb201", *TINY, "--seeds", "2", "--architectures", "30", "--table", str(truth))
+    done = study(forks, "operators", *command, cwd=tmp_path)
+    assert done.code == 0, done.err
+    results, rows = opened(tmp_path / "runs/study-operators-micro", "operators")
+    found = results["results"]["nb201"]
+    assert found["metric"] == "accuracy"
+    assert len(found["choices"]) == len(rows)
+    records = {}
+    for net in (tmp_path / "runs/supernets").iterdir():
+        run = Run.read(net)
+        (kind,) = run.kinds()
+        records[run.identity["seed"]] = {arch: record["accuracy"] for arch, record in run.records(kind).items()}
+    table, space = Table.load(truth), load_space("nb201")
+    archs = [one["arch"] for one in found["architectures"]]
+    assert len(set(archs)) == 30
+    for one in found["architectures"]:
+        arch = space.decode(one["arch"])
+        assert one["supernet_seeds"] == pytest.approx([records[seed][one["arch"]] for seed in (0, 1)])
+        assert one["supernet"] == pytest.approx(np.mean(one["supernet_seeds"]))
+        for split in ("valid", "test"):
+            assert one[split] == pytest.approx(table.mean(table.datasets[0], split)[table.row[one["arch"]]])
+        network = space.network(arch, change_recipe(space.recipes["micro"], channels=2))
+        assert one["parameters"] == sum(p.numel() for p in network.parameters())
+        assert list(one["decisions"].items()) == list(space.decisions(arch).items())
+        assert one["drawing"] == {name: [*map(list, edges)] for name, edges in space.drawing(arch).items()}
+    for row in found["choices"]:
+        made = [one for one in found["architectures"] if one["decisions"][row["decision"]] == row["choice"]]
+        assert row["architectures"] == len(made) >= 8
+
+
+def test_perplexities_are_written_as_measured() -> None:
+    """Studies flip their sign to rank; results.json has them as they are."""
+    if "darts_rnn" not in installed_spaces():
+        pytest.skip("needs the space darts_rnn")
+    space = load_space("darts_rnn")
+    archs = tuple(space.encode(space.sample(np.random.default_rng(seed))) for seed in range(2))
+    truth: Any = None
+    low, high = np.array([-41.0, -42.0]), np.array([-39.0, -38.0])
+    subject = Subject(space, space.recipes["micro"], truth, archs, low, high, np.array([7.0, 7.0]))
+    points = runpy.run_path(str(STUDIES / "operators.py"))["points"](
+        subject, np.array([[-60.0, -80.0], [-70.0, -np.inf]])
+    )
+    first, second = json.loads(json.dumps(plain(points)))
+    assert (first["supernet"], first["valid"], first["test"], first["parameters"]) == (65.0, 41.0, 39.0, 7)
+    assert first["supernet_seeds"] == [60.0, 70.0]
+    assert (second["supernet"], second["supernet_seeds"]) == (None, [80.0, None])  # overflowed
 
 
 def test_capacity_with_nothing_left(forks: Any, truth: Path, tmp_path: Path) -> None:

@@ -78,6 +78,9 @@ class DepthSpace:
     def decisions(self, arch):
         return {f"block {i}": op for i, op in enumerate(arch.blocks)}
 
+    def drawing(self, arch):
+        return {"blocks": [(str(i), str(i + 1), op) for i, op in enumerate(arch.blocks)]}
+
     def fair_paths(self, rng):  # each block takes each of its three operations once
         return [
             Arch(ops) for ops in zip(*(rng.permutation(list(KERNELS)).tolist() for _ in range(BLOCKS)), strict=True)

@@ -130,6 +130,9 @@ class Toy:
     def decisions(self, arch: Arch) -> Mapping[str, str]:
         return {f"layer {i}": OPS[op] for i, op in enumerate(arch.ops)}
 
+    def drawing(self, arch: Arch) -> Mapping[str, Sequence[tuple[str, str, str]]]:
+        return {"layers": [(str(i), str(i + 1), OPS[op]) for i, op in enumerate(arch.ops)]}
+
     def fair_paths(self, rng: np.random.Generator) -> Sequence[Arch]:
         permutations = [rng.permutation(len(OPS)) for _ in range(LAYERS)]
         return [Arch(tuple(int(p[i]) for p in permutations)) for i in range(len(OPS))]

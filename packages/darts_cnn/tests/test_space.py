@@ -316,3 +316,24 @@ def test_decisions_are_the_architecture() -> None:
             for name in ("normal", "reduce")
         ]
         assert Architecture(*cells) == one  # type: ignore[arg-type]
+
+
+def test_drawing_by_hand() -> None:
+    """The second-order cells of DARTS, as the paper's Figures 4 and 5 draw them."""
+    drawn = SPACE.drawing(decode(DARTS_V2))
+    assert list(drawn) == ["normal", "reduce"]
+    outputs = [(node, "output", "") for node in "2345"]
+    assert sorted(drawn["normal"]) == sorted(
+        [
+            ("input 0", "2", "sep_conv_3x3"),
+            ("input 1", "2", "sep_conv_3x3"),
+            ("input 0", "3", "sep_conv_3x3"),
+            ("input 1", "3", "sep_conv_3x3"),
+            ("input 1", "4", "sep_conv_3x3"),
+            ("input 0", "4", "skip_connect"),
+            ("input 0", "5", "skip_connect"),
+            ("2", "5", "dil_conv_3x3"),
+            *outputs,
+        ]
+    )
+    assert [edge[:2] for edge in drawn["reduce"] if edge[2] == "skip_connect"] == [("2", "3"), ("2", "4"), ("2", "5")]

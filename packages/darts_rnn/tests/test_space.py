@@ -150,6 +150,22 @@ def test_decisions_name_activation_and_input() -> None:
     assert len(found) == 16
 
 
+def test_drawing_by_hand() -> None:
+    assert SPACE.drawing(decode(DARTS)) == {
+        "cell": [
+            ("input 0", "1", "relu"),
+            ("1", "2", "relu"),
+            ("2", "3", "tanh"),
+            ("3", "4", "relu"),
+            ("4", "5", "relu"),
+            ("1", "6", "identity"),
+            ("5", "7", "relu"),
+            ("1", "8", "relu"),
+            *((str(node), "output", "") for node in range(1, 9)),
+        ]
+    }
+
+
 # shapes ------------------------------------------------------------------------------------------------------
 
 

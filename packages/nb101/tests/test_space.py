@@ -374,3 +374,19 @@ def test_decisions_name_every_choice() -> None:
         "vertex 5 takes": "0, 3",
         "output takes": "4, 5",
     }
+
+
+def test_drawing_by_hand() -> None:
+    assert SPACE.drawing(decode(TEXT)) == {
+        "cell": [
+            ("input 0", "1 conv3x3", ""),
+            ("1 conv3x3", "2 conv1x1", ""),
+            ("input 0", "3 maxpool3x3", ""),
+            ("1 conv3x3", "4 conv3x3", ""),
+            ("2 conv1x1", "4 conv3x3", ""),
+            ("input 0", "5 conv1x1", ""),
+            ("3 maxpool3x3", "5 conv1x1", ""),
+            ("4 conv3x3", "output 6", ""),
+            ("5 conv1x1", "output 6", ""),
+        ]
+    }

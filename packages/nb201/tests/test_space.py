@@ -323,3 +323,12 @@ def test_decisions_name_every_edge() -> None:
         "edge 1-3": "skip_connect",
         "edge 2-3": "none",
     }
+    assert SPACE.drawing(one) == {
+        "cell": [
+            ("input 0", "1", "avg_pool_3x3"),
+            ("input 0", "2", "nor_conv_1x1"),
+            ("1", "2", "skip_connect"),
+            ("input 0", "output 3", "nor_conv_3x3"),
+            ("1", "output 3", "skip_connect"),
+        ]
+    }

@@ -97,6 +97,15 @@ def test_notation_by_hand() -> None:
     assert SPACE.decisions(one)["stage 4 block 4"] == "skip"
     assert SPACE.decisions(one)["stage 6 block 1"] == "k7e6"
     assert len(SPACE.decisions(one)) == 21
+    drawn = SPACE.drawing(one)
+    assert list(drawn) == [f"stage {stage}" for stage in range(1, 7)]
+    assert drawn["stage 1"] == [
+        ("input", "1", "k5e3"),
+        ("1", "2", "skip"),
+        ("2", "3", "skip"),
+        ("3", "output", "skip"),
+    ]
+    assert drawn["stage 6"] == [("input", "output", "k7e6")]
 
 
 @pytest.mark.parametrize(

@@ -419,12 +419,22 @@ def ground_truth(
 @click.argument("runs", type=click.Path(path_type=Path), default=Path("runs"))
 @click.option("--out", type=click.Path(path_type=Path), help="By default RUNS/report.html.")
 def report(runs: Path, out: Path | None) -> None:
-    """One HTML page of what the studies in RUNS left: figures, claims, verdicts, commands."""
+    """One HTML page of what the studies in RUNS left: figures, claims, verdicts, commands.
+
+    Beside it, where the study operators was run, explorer.html: its architectures one by one.
+    """
+    from wsnas.explorer import write_explorer
     from wsnas.report import write_report
 
     target = out or runs / "report.html"
-    names = write_report(runs, target)
+    try:
+        explorer, why = write_explorer(runs, target.with_name("explorer.html"), target.name), ""
+    except WsnasError as error:
+        explorer, why = None, f"explorer.html is left out: {error}"
+    names = write_report(runs, target, explorer)
     click.echo(f"{len(names)} studies ({', '.join(names)}): {target}")
+    if explorer or why:
+        click.echo(why or f"their architectures one by one: {explorer}")
 
 
 @main.group(cls=Group)

@@ -43,8 +43,11 @@ def read_study(folder: Path) -> dict[str, Any]:
         ) from error
 
 
-def write_report(runs: Path, out: Path) -> list[str]:
-    """Writes the page of every study below ``runs`` (folders with a results.json) and returns the studies' names."""
+def write_report(runs: Path, out: Path, explorer: Path | None = None) -> list[str]:
+    """Writes the page of every study below ``runs`` (folders with a results.json) and returns the studies' names.
+
+    ``explorer``: the page beside it to link to (``wsnas.explorer``).
+    """
     studies = [read_study(path.parent) for path in sorted(runs.glob("*/results.json"))]
     if not studies:
         raise WsnasError(f"there are no study results in {runs}: run one first, e.g. nox -s study_capacity")
@@ -55,5 +58,6 @@ def write_report(runs: Path, out: Path) -> list[str]:
         files("wsnas").joinpath("report.html").read_text()
     )
     scales = ", ".join(sorted({study["scale"] for study in studies if study["scale"]}))
-    atomic_write(out, template.render(studies=studies, scale=scales, marks=MARKS).encode())
+    page = template.render(studies=studies, scale=scales, marks=MARKS, explorer=explorer and explorer.name)
+    atomic_write(out, page.encode())
     return [study["name"] for study in studies]

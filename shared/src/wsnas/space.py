@@ -140,6 +140,13 @@ class SearchSpace(Protocol[A]):
         """Each choice by name, e.g. ``{"edge 0-3": "skip_connect", ...}``."""
         ...
 
+    def drawing(self, arch: A) -> Mapping[str, Sequence[tuple[str, str, str]]]:
+        """Each cell by name, to be drawn: its edges as (from, to, operation), "" where an edge has no operation.
+
+        What is an operation on a vertex ends the vertex's name, after a space: ``"1 conv3x3"``.
+        """
+        ...
+
     def fair_paths(self, rng: np.random.Generator) -> Sequence[A]:
         """Valid architectures that together use each choice equally often, once where that is possible (FairNAS)."""
         ...

@@ -98,6 +98,7 @@ class DartsCNN:
     canonical = staticmethod(cells.canonical)
     training_key = staticmethod(cells.training_key)
     decisions = staticmethod(cells.decisions)
+    drawing = staticmethod(cells.drawing)
     fair_paths = staticmethod(cells.fair_paths)
 
     def __iter__(self) -> Iterator[Architecture]:

@@ -136,6 +136,16 @@ def decisions(arch: Architecture) -> dict[str, str]:
     return found
 
 
+def drawing(arch: Architecture) -> dict[str, list[tuple[str, str, str]]]:
+    """The two cells; in each, every node leads to the output, which concatenates them."""
+    nodes = ["input 0", "input 1", *map(str, range(2, 2 + NODES))]
+    found = {}
+    for name, cell in (("normal", arch.normal), ("reduce", arch.reduce)):
+        slots = [(nodes[source], nodes[i], OPS[op]) for i, node in enumerate(cell, start=2) for op, source in node]
+        found[name] = slots + [(node, "output", "") for node in nodes[2:]]
+    return found
+
+
 # which are the same ------------------------------------------------------------------------------------------------
 
 

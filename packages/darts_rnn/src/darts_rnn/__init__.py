@@ -96,6 +96,7 @@ class DartsRNN:
     training_key = staticmethod(cells.shape)
     fair_paths = staticmethod(cells.fair_paths)
     decisions = staticmethod(cells.decisions)
+    drawing = staticmethod(cells.drawing)
 
     def __iter__(self) -> Iterator[Architecture]:
         return cells.architectures()

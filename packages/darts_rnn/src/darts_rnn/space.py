@@ -169,3 +169,11 @@ def decisions(arch: Architecture) -> dict[str, str]:
         found[f"node {node} activation"] = ACTIVATIONS[activation]
         found[f"node {node} input"] = str(predecessor)
     return found
+
+
+def drawing(arch: Architecture) -> dict[str, list[tuple[str, str, str]]]:
+    """The cell; every node leads to the output, which averages them."""
+    nodes = ["input 0", *map(str, range(1, NODES + 1))]
+    inside = enumerate(arch.nodes, start=1)
+    edges = [(nodes[before], nodes[node], ACTIVATIONS[activation]) for node, (activation, before) in inside]
+    return {"cell": edges + [(node, "output", "") for node in nodes[1:]]}

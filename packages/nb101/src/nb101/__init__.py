@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -114,6 +114,13 @@ class NB101:
         for v, taken in enumerate(arch.sources[1:], start=2):
             found["output takes" if v == cells.OUTPUT else f"vertex {v} takes"] = ", ".join(map(str, taken))
         return found
+
+    def drawing(self, arch: Architecture) -> Mapping[str, Sequence[tuple[str, str, str]]]:
+        """The cell; its operations belong to vertices."""
+        inside = (f"{v} {OPS[op]}" for v, op in zip(INTERMEDIATES, arch.ops, strict=True))
+        vertices = ("input 0", *inside, f"output {cells.OUTPUT}")
+        taken = enumerate(arch.sources, start=1)
+        return {"cell": [(vertices[s], vertices[v], "") for v, sources in taken for s in sources]}
 
     def supernet(self, recipe: NB101Recipe) -> Network:
         return self._network(recipe, None)

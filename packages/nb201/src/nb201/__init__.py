@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -96,6 +96,12 @@ class NB201:
 
     def decisions(self, arch: Architecture) -> Mapping[str, str]:
         return {f"edge {s}-{t}": OPS[op] for (s, t), op in zip(EDGES, arch.ops, strict=True)}
+
+    def drawing(self, arch: Architecture) -> Mapping[str, Sequence[tuple[str, str, str]]]:
+        """The cell, without edges that are ``none``."""
+        nodes = ("input 0", "1", "2", "output 3")
+        ops = zip(EDGES, arch.ops, strict=True)
+        return {"cell": [(nodes[s], nodes[t], OPS[op]) for (s, t), op in ops if op != cells.NONE]}
 
     def supernet(self, recipe: NB201Recipe) -> Network:
         return self._network(recipe, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -111,6 +111,14 @@ class Proxyless:
         for block, choice in enumerate(arch.blocks):
             stage = sum(start <= block for start in STARTS)
             found[f"stage {stage} block {block - STARTS[stage - 1] + 1}"] = OPS[choice]
+        return found
+
+    def drawing(self, arch: Architecture) -> Mapping[str, Sequence[tuple[str, str, str]]]:
+        """Each stage, a chain of blocks: kernel and expansion."""
+        found = {}
+        for stage, choices in enumerate(blocks.stages(arch), start=1):
+            nodes = ["input", *map(str, range(1, len(choices))), "output"]
+            found[f"stage {stage}"] = [(nodes[i], nodes[i + 1], OPS[choice]) for i, choice in enumerate(choices)]
         return found
 
     def supernet(self, recipe: ProxylessRecipe) -> Network:

@@ -1,0 +1,62 @@
+"""One static page of single architectures: what supernets score, what training reaches, what the cell looks like.
+
+It shows what the study ``operators`` wrote into its results.json and computes nothing of its own. plotly's JavaScript
+is copied into the page, which asks nothing of any network.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from wsnas.errors import WsnasError
+from wsnas.files import atomic_write
+
+
+def read_panels(folder: Path) -> list[dict[str, Any]]:
+    """What the study left of each of its spaces; nothing where ``folder`` holds another study."""
+    try:
+        found = json.loads((folder / "results.json").read_text())
+        if found["study"] != "operators":
+            return []
+        settings = found["settings"]
+        return [
+            {
+                "name": name,
+                "folder": folder.name,
+                "scale": settings["scale"],
+                "seeds": settings["seeds"],
+                "epochs": settings[name]["supernet"]["epochs"],
+                "truth": settings[name]["truth"],
+                **{part: space[part] for part in ("metric", "choices", "architectures")},
+            }
+            for name, space in found["results"].items()
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WsnasError(
+            f"{folder} holds no architectures of the study operators ({type(error).__name__}: {error}); run it again, "
+            "it finds its supernets trained"
+        ) from error
+
+
+def write_explorer(runs: Path, out: Path, report: str) -> Path | None:
+    """Writes the page of all results of ``operators`` below ``runs``; None where there are none.
+
+    ``report``: the page beside it to link to. Raises WsnasError without plotly, an extra of the core.
+    """
+    panels = [panel for path in sorted(runs.glob("*/results.json")) for panel in read_panels(path.parent)]
+    if not panels:
+        return None
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError:
+        raise WsnasError("it needs plotly; install it with pip install './shared[explorer]'") from None
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True)
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # decisions keep their order
+    template = environment.from_string(files("wsnas").joinpath("explorer.html").read_text())
+    atomic_write(out, template.render(panels=panels, report=report, plotly=get_plotlyjs()).encode())
+    return out
