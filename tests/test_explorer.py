@@ -84,7 +84,7 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def explorer(runs: Path) -> Path:
     pytest.importorskip("plotly", reason="needs plotly")
-    out = write_explorer(runs, runs / "explorer.html", "report.html")
+    out = write_explorer([runs], runs / "explorer.html", "report.html")
     assert out is not None
     return out
 
@@ -373,7 +373,7 @@ def test_without_plotly_it_is_left_out(runs: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     monkeypatch.setitem(sys.modules, "plotly", None)
     with pytest.raises(WsnasError, match=r"pip install './shared\[explorer\]'"):
-        write_explorer(runs, tmp_path / "explorer.html", "report.html")
+        write_explorer([runs], tmp_path / "explorer.html", "report.html")
     assert not (tmp_path / "explorer.html").exists()
 
 
@@ -390,7 +390,7 @@ def test_results_of_another_form_are_named(forks: Any, runs: Path, tmp_path: Pat
     assert "explorer.html" not in (tmp_path / "runs/report.html").read_text()
     stored["study"] = "capacity"
     (folder / "results.json").write_text(json.dumps(stored))
-    assert write_explorer(tmp_path / "runs", tmp_path / "explorer.html", "report.html") is None
+    assert write_explorer([tmp_path / "runs"], tmp_path / "explorer.html", "report.html") is None
 
 
 def test_hostile_text_stays_text(runs: Path, tmp_path: Path) -> None:
@@ -405,6 +405,6 @@ def test_hostile_text_stays_text(runs: Path, tmp_path: Path) -> None:
     stored["results"][name]["architectures"][0]["arch"] = "</script><script>alert(1)</script>"  # type: ignore[index]
     (tmp_path / "runs/a").mkdir(parents=True)
     (tmp_path / "runs/a/results.json").write_text(json.dumps(stored))
-    out = write_explorer(tmp_path / "runs", tmp_path / "explorer.html", "report.html")
+    out = write_explorer([tmp_path / "runs"], tmp_path / "explorer.html", "report.html")
     assert out is not None
     assert "<script>alert(1)" not in out.read_text()

@@ -19,6 +19,7 @@ from scipy import stats
 
 from wsnas import installed_spaces, load_space
 from wsnas.metrics import noise_ceiling
+from wsnas.report import write_report
 from wsnas.runs import Run
 from wsnas.space import change_recipe, sample_distinct
 from wsnas.study import Subject, plain
@@ -296,3 +297,31 @@ def test_the_report_gathers_what_studies_left(forks: Any, truth: Path, tmp_path:
     nothing = forks.wsnas("report", "empty", cwd=tmp_path)
     assert nothing.code == 2
     assert "no study results" in nothing.err
+
+
+def test_the_report_sets_data_sets_side_by_side(tmp_path: Path) -> None:
+    """A claim is one row: its verdicts on each space and data set, empty where none was asked; one section a study."""
+    asked = {"a claim": {"digits": "holds", "cifar10": "does not hold"}, "another": {"cifar10": "inconclusive"}}
+    for data in ("digits", "cifar10"):
+        verdicts = [
+            {"claim": claim, "source": "", "space": "nb201", "rule": "r", "measured": "m", "verdict": of[data]}
+            for claim, of in asked.items()
+            if data in of
+        ]
+        settings = {"scale": "micro", "nb201": {"dataset": f"folder/{data}.npz"}}
+        folder = tmp_path / data / "study"
+        folder.mkdir(parents=True)
+        (folder / "epochs.png").write_bytes(b"")
+        written = {"study": "epochs", "settings": settings, "environment": {}, "verdicts": verdicts}
+        (folder / "results.json").write_text(json.dumps(written))
+    write_report([tmp_path / "digits", tmp_path / "cifar10" / "study"], tmp_path / "report.html")
+    html = (tmp_path / "report.html").read_text()
+    matrix = html[html.index('<table class="claims">') : html.index("</table>")]
+    assert re.findall(r"<small>(\w+)</small>", matrix) == ["digits", "cifar10"]
+    rows = re.findall(r'<th scope="row">.*?>([^<]+)</a></th>(.*?)</tr>', matrix, re.DOTALL)
+    found = {
+        name: [re.findall(r'aria-label="([^"]+)"', cell) for cell in row.split("</td>")[:-1]] for name, row in rows
+    }
+    assert found == {"a claim": [["holds"], ["does not hold"]], "another": [[], ["inconclusive"]]}
+    assert html.count("<section") == 1
+    assert html.count("<figure>") == 2

@@ -416,22 +416,23 @@ def ground_truth(
 
 
 @main.command()
-@click.argument("runs", type=click.Path(path_type=Path), default=Path("runs"))
-@click.option("--out", type=click.Path(path_type=Path), help="By default RUNS/report.html.")
-def report(runs: Path, out: Path | None) -> None:
-    """One HTML page of what the studies in RUNS left: figures, claims, verdicts, commands.
+@click.argument("folders", type=click.Path(path_type=Path), nargs=-1)
+@click.option("--out", type=click.Path(path_type=Path), help="By default report.html in the first folder.")
+def report(folders: tuple[Path, ...], out: Path | None) -> None:
+    """One HTML page of what studies left in FOLDERS: figures, claims, verdicts, commands. By default in runs.
 
     Beside it, where the study operators was run, explorer.html: its architectures one by one.
     """
     from wsnas.explorer import write_explorer
     from wsnas.report import write_report
 
-    target = out or runs / "report.html"
+    folders = folders or (Path("runs"),)
+    target = out or folders[0] / "report.html"
     try:
-        explorer, why = write_explorer(runs, target.with_name("explorer.html"), target.name), ""
+        explorer, why = write_explorer(folders, target.with_name("explorer.html"), target.name), ""
     except WsnasError as error:
         explorer, why = None, f"explorer.html is left out: {error}"
-    names = write_report(runs, target, explorer)
+    names = write_report(folders, target, explorer)
     click.echo(f"{len(names)} studies ({', '.join(names)}): {target}")
     if explorer or why:
         click.echo(why or f"their architectures one by one: {explorer}")

@@ -7,6 +7,7 @@ is copied into the page, which asks nothing of any network.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import jinja2
 
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write
+from wsnas.report import study_folders
 
 
 def read_panels(folder: Path) -> list[dict[str, Any]]:
@@ -43,12 +45,12 @@ def read_panels(folder: Path) -> list[dict[str, Any]]:
         ) from error
 
 
-def write_explorer(runs: Path, out: Path, report: str) -> Path | None:
-    """Writes the page of all results of ``operators`` below ``runs``; None where there are none.
+def write_explorer(folders: Sequence[Path], out: Path, report: str) -> Path | None:
+    """Writes the page of all results of ``operators`` in ``study_folders(folders)``; None where there are none.
 
     ``report``: the page beside it to link to. Raises WsnasError without plotly, an extra of the core.
     """
-    panels = [panel for path in sorted(runs.glob("*/results.json")) for panel in read_panels(path.parent)]
+    panels = [panel for folder in study_folders(folders) for panel in read_panels(folder)]
     if not panels:
         return None
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,28 +15,40 @@ from wsnas.errors import WsnasError
 from wsnas.files import atomic_write
 
 ORDER = ("spaces", "epochs", "density", "consistency", "operators", "capacity", "benchmark", "tricks", "convergence")
-MARKS = {"holds": "holds", "does not hold": "not", "inconclusive": "open"}
+MARKS = {"holds": ("holds", "✓"), "does not hold": ("not", "✗"), "inconclusive": ("open", "?")}  # class, sign
+
+
+def study_folders(folders: Sequence[Path]) -> list[Path]:
+    """Those of the folders, or right below them, that hold a study's results."""
+    found = [
+        folder for each in folders for folder in (each, *sorted(each.glob("*"))) if (folder / "results.json").exists()
+    ]
+    if not found:
+        where = ", ".join(map(str, folders))
+        raise WsnasError(f"there are no study results in {where}: run one first, e.g. nox -s study_capacity")
+    return list(dict.fromkeys(found))
 
 
 def read_study(folder: Path) -> dict[str, Any]:
     """What one study wrote, ready for the page. Raises WsnasError where it is not all there."""
     try:
         found: dict[str, Any] = json.loads((folder / "results.json").read_text())
-        name = found["study"]
+        name, settings = found["study"], found["settings"]
         figure = base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
-        verdicts = found["verdicts"]
+        data = {space: Path(of["dataset"]).stem for space, of in settings.items() if isinstance(of, dict)}
         return {
             "name": name,
             "title": found.get("title") or name,
             "source": found.get("source", ""),
             "command": found.get("command", f"nox -s study_{name}"),
-            "folder": folder.name,
+            "folder": folder,
             "figure": figure,
-            "verdicts": verdicts,
-            "rules": list({verdict["claim"]: verdict for verdict in verdicts}.values()),
-            "settings": json.dumps(found["settings"], indent=1),
+            "data": data,  # by space: what its networks were trained on
+            "about": ", ".join(dict.fromkeys(data.values())) or "counted, not trained",
+            "verdicts": found["verdicts"],
+            "settings": json.dumps(settings, indent=1),
             "environment": json.dumps(found["environment"], indent=1),
-            "scale": found["settings"].get("scale", ""),
+            "scale": settings.get("scale", ""),
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WsnasError(
@@ -43,21 +56,41 @@ def read_study(folder: Path) -> dict[str, Any]:
         ) from error
 
 
-def write_report(runs: Path, out: Path, explorer: Path | None = None) -> list[str]:
-    """Writes the page of every study below ``runs`` (folders with a results.json) and returns the studies' names.
+def claims_table(studies: Sequence[dict[str, Any]]) -> tuple[list[tuple[str, str]], list[dict[str, Any]]]:
+    """Columns (space, data) and rows, a claim each, with ``cells`` [columns] of verdicts or None."""
+    columns: dict[tuple[str, str], None] = {}
+    for study in studies:
+        columns |= dict.fromkeys(study["data"].items())
+    rows: dict[str, dict[str, Any]] = {}
+    for study in studies:
+        for verdict in study["verdicts"]:
+            space = verdict["space"]
+            of_space = next((column for column in columns if column[0] == space), (space, ""))
+            column = (space, study["data"][space]) if space in study["data"] else of_space  # counts need no data
+            columns.setdefault(column)
+            row = rows.setdefault(verdict["claim"], {**verdict, "study": study["name"], "of": {}})
+            row["of"][column] = verdict
+    order = list(columns)
+    return order, [{**row, "cells": [row["of"].get(column) for column in order]} for row in rows.values()]
 
-    ``explorer``: the page beside it to link to (``wsnas.explorer``).
+
+def write_report(folders: Sequence[Path], out: Path, explorer: Path | None = None) -> list[str]:
+    """Writes the page of every study in ``study_folders(folders)`` and returns the studies' names.
+
+    One section a study, with every result of it: at the micro scale, on real data. ``explorer``: the page beside it
+    to link to (``wsnas.explorer``).
     """
-    studies = [read_study(path.parent) for path in sorted(runs.glob("*/results.json"))]
-    if not studies:
-        raise WsnasError(f"there are no study results in {runs}: run one first, e.g. nox -s study_capacity")
-    studies.sort(
-        key=lambda study: (ORDER.index(study["name"]) if study["name"] in ORDER else len(ORDER), study["folder"])
-    )
+    studies = [read_study(folder) for folder in study_folders(folders)]
+    studies.sort(key=lambda study: ORDER.index(study["name"]) if study["name"] in ORDER else len(ORDER))
+    sections: dict[str, list[dict[str, Any]]] = {}
+    for study in studies:
+        sections.setdefault(study["name"], []).append(study)
+    columns, claims = claims_table(studies)
     template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(
         files("wsnas").joinpath("report.html").read_text()
     )
-    scales = ", ".join(sorted({study["scale"] for study in studies if study["scale"]}))
-    page = template.render(studies=studies, scale=scales, marks=MARKS, explorer=explorer and explorer.name)
+    page = template.render(
+        sections=sections, columns=columns, claims=claims, marks=MARKS, explorer=explorer and explorer.name
+    )
     atomic_write(out, page.encode())
-    return [study["name"] for study in studies]
+    return list(sections)
