@@ -39,6 +39,19 @@ def _say(figure: Figure, text: str) -> None:
     figure.suptitle("\n".join(lines), fontsize=8, color=GREY, x=0.01, ha="left")
 
 
+def _grid(panels: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of axes, three a row at most, each of so many inches."""
+    columns = min(panels, 3)
+    rows = -(-panels // columns)
+    figure: Figure
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(width * columns, height * rows + 0.6), squeeze=False, layout="constrained"
+    )
+    for spare in grid.flat[panels:]:
+        spare.set_visible(False)
+    return figure, list(grid.flat[:panels])
+
+
 def _end_label(axes: Axes, x: float, y: float, text: str, colour: str, offset: float = 0.0) -> None:
     axes.annotate(
         text,
@@ -72,17 +85,24 @@ def _spread(labels: list[tuple[float, str, str]], axes: Axes, x: float, gap: flo
 def ranking_figure(
     panels: Sequence[Mapping[str, Any]], title: str, x_label: str, note: str, tops: Sequence[tuple[str, str]] = ()
 ) -> Figure:
-    """Figures 1, 2 and 5: a column a space; correlation above, top-k against random below, over ``x``.
+    """Figures 1, 2 and 5: a column a space, three side by side; correlation above, top-k below, over ``x``.
 
     A panel has its subject's space, recipe and dataset, and rows of ``wsnas.study.ranking`` with ``x`` and ``tick``.
     ``tops``: more lines of a row's fields below, with their names.
     """
     with plt.rc_context(STYLE):
+        columns = min(len(panels), 3)
+        bands = -(-len(panels) // columns)
         figure: Figure
         figure, grid = plt.subplots(
-            2, len(panels), figsize=(1.2 + 5.2 * len(panels), 6.4), squeeze=False, sharex="col", layout="constrained"
+            2 * bands, columns, figsize=(1.2 + 5.2 * columns, 6.4 * bands), squeeze=False, layout="constrained"
         )
-        for (upper, lower), panel in zip(grid.T, panels, strict=True):
+        pairs = grid.reshape(bands, 2, columns).transpose(0, 2, 1).reshape(-1, 2)
+        for axes in pairs[len(panels) :].flat:
+            axes.set_visible(False)
+        for (upper, lower), panel in zip(pairs, panels, strict=False):
+            upper.sharex(lower)
+            upper.tick_params(labelbottom=False)
             rows, recipe, metric = panel["rows"], panel["recipe"], panel["space"].metric
             sign = (
                 -1.0 if metric == "perplexity" else 1.0
@@ -168,12 +188,8 @@ def matrix_figure(panels: Sequence[Mapping[str, Any]], title: str) -> Figure:
     """Figures 3 and 7: mutual Spearman correlations of judges, a panel a space: ``names`` and ``matrix``."""
     with plt.rc_context({**STYLE, "axes.grid": False}):
         size = max(len(panel["names"]) for panel in panels)
-        each = max(3.2, 0.55 * size + 1.2)
-        figure: Figure
-        figure, grid = plt.subplots(
-            1, len(panels), figsize=(each * len(panels), each + 0.6), squeeze=False, layout="constrained"
-        )
-        for axes, panel in zip(grid[0], panels, strict=True):
+        figure, places = _grid(len(panels), max(3.2, 0.5 * size), max(3.2, 0.5 * size))
+        for axes, panel in zip(places, panels, strict=True):
             matrix, names = np.array(panel["matrix"]), panel["names"]
             shown = axes.imshow(matrix, vmin=-1, vmax=1, cmap="cividis")  # in grey, too: light is high
             for i, j in np.ndindex(*matrix.shape):
@@ -189,7 +205,7 @@ def matrix_figure(panels: Sequence[Mapping[str, Any]], title: str) -> Figure:
             axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
             axes.set_yticks(range(len(names)), names, fontsize=8)
             axes.set_title(panel["space"].name, loc="left", fontweight="bold", fontsize=10)
-        figure.colorbar(shown, ax=grid[0].tolist(), shrink=0.6, label="Spearman correlation")
+        figure.colorbar(shown, ax=places, shrink=0.5, label="Spearman correlation")
         _say(figure, title)
         plt.close(figure)
         return figure
@@ -198,12 +214,9 @@ def matrix_figure(panels: Sequence[Mapping[str, Any]], title: str) -> Figure:
 def operators_figure(panels: Sequence[Mapping[str, Any]]) -> Figure:
     """Figure 4: supernet score against ground truth, a panel a space, the most biased choice highlighted."""
     with plt.rc_context(STYLE):
-        figure: Figure
-        figure, grid = plt.subplots(
-            1, len(panels), figsize=(4.6 * len(panels), 4.4), squeeze=False, layout="constrained"
-        )
+        figure, places = _grid(len(panels), 4.6, 4.4)
         markers = "osD^vPX<>*hp"
-        for axes, panel in zip(grid[0], panels, strict=True):
+        for axes, panel in zip(places, panels, strict=True):
             subject, worst = panel["subject"], panel["worst"]
             sign = -1.0 if subject.space.metric == "perplexity" else 1.0
             choices = sorted(set(panel["choices"]))
@@ -251,11 +264,8 @@ def operators_figure(panels: Sequence[Mapping[str, Any]]) -> Figure:
 def convergence_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
     """Figure 8: mean supernet score over epochs, and the mean ground truth; correlation on the right axis."""
     with plt.rc_context(STYLE):
-        figure: Figure
-        figure, grid = plt.subplots(
-            1, len(panels), figsize=(4.4 * len(panels), 3.8), squeeze=False, layout="constrained"
-        )
-        for axes, panel in zip(grid[0], panels, strict=True):
+        figure, places = _grid(len(panels), 4.4, 3.6)
+        for axes, panel in zip(places, panels, strict=True):
             rows, metric = panel["rows"], panel["space"].metric
             sign = -1.0 if metric == "perplexity" else 1.0
             x = [row["epochs"] for row in rows]
@@ -309,7 +319,12 @@ def tricks_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
                 axes.axvline(0, color=BLACK, lw=0.8)
                 axes.set_yticks(y, [row["label"] for row in rows] if axes is left else [""] * len(rows))
                 axes.grid(axis="y", visible=False)
-            left.set_title(f"{panel['space'].name}: correlation with ground truth, difference", loc="left", fontsize=9)
+            left.set_title(
+                f"{panel['space'].name}: correlation with ground truth, difference to the baseline's "
+                f"{panel['baseline']:.2f}",
+                loc="left",
+                fontsize=9,
+            )
             right.set_title(
                 "top-10, difference" + (" (lower is better)" if sign < 0 else ", points"), loc="left", fontsize=9
             )
