@@ -200,6 +200,14 @@ def test_capacity_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
     assert again.code == 0, again.err
     assert without_command(tmp_path / "runs/study-capacity-micro/results.json") == first
     assert {net.name: (net / "checkpoint.pt").stat().st_mtime_ns for net in nets} == stamps
+    for net in nets:
+        (net / "checkpoint.pt").rename(net / "aside")
+    recorded = study(forks, "capacity", *command, cwd=tmp_path)  # the rows are enough
+    assert recorded.code == 0, recorded.err
+    assert without_command(tmp_path / "runs/study-capacity-micro/results.json") == first
+    for net in nets:
+        assert not (net / "checkpoint.pt").exists()
+        (net / "aside").rename(net / "checkpoint.pt")
     anew = study(forks, "capacity", *command, "--fresh", cwd=tmp_path)
     assert anew.code == 0, anew.err
     assert without_command(tmp_path / "runs/study-capacity-micro/results.json") == first  # same seeds, same numbers

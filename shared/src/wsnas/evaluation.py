@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from wsnas.calibration import calibrate
 from wsnas.errors import WsnasError
 from wsnas.images import Splits
 from wsnas.runs import Run
-from wsnas.space import Recipe, load_space
+from wsnas.space import Recipe, SearchSpace, load_space
 from wsnas.supernet import Supernet
 from wsnas.training import Report, stop_between_steps
 
@@ -46,9 +47,7 @@ def evaluate(
     wanted = {space.encode(arch): arch for arch in (space.decode(a) if isinstance(a, str) else a for a in archs)}
     if not wanted:
         raise WsnasError("there is no architecture to evaluate")
-    images = "all" if recipe.valid_images is None else f"{recipe.valid_images:08d}"
-    calibration = f"{recipe.calibration_batch}x{recipe.calibration_steps}"
-    kind = f"evaluation step={supernet.step:08d} images={images} calibration={calibration}"
+    kind = _kind(recipe, supernet.step)
     with supernet.run.writing(), stop_between_steps() as stopping:
         rows = supernet.run.records(kind) if resume else {}
         for done, (name, arch) in enumerate(wanted.items(), start=1):
@@ -61,6 +60,28 @@ def evaluate(
             if stopping():
                 raise KeyboardInterrupt
     return {name: rows[name][space.metric] for name in wanted}
+
+
+def _kind(recipe: Recipe, step: int) -> str:
+    """What rows of submodels are called: all that a score depends on besides the submodel and the supernet's run."""
+    images = "all" if recipe.valid_images is None else f"{recipe.valid_images:08d}"
+    calibration = f"{recipe.calibration_batch}x{recipe.calibration_steps}"
+    return f"evaluation step={step:08d} images={images} calibration={calibration}"
+
+
+def recorded_scores(
+    path: Path, space: SearchSpace[Any], recipe: Recipe, archs: Iterable[str]
+) -> dict[str, float] | None:
+    """What ``evaluate`` would return, where a finished run has every row of it; loads no data and builds no network."""
+    if not (path / "metrics.jsonl").exists():
+        return None
+    run = Run.read(path)
+    last = run.metrics()[-1:]
+    if not last or last[0]["epoch"] != recipe.supernet.epochs:
+        return None
+    rows = run.records(_kind(recipe, last[0]["step"]))
+    wanted = list(archs)
+    return {arch: rows[arch][space.metric] for arch in wanted} if all(arch in rows for arch in wanted) else None
 
 
 def latest_scores(run: Run) -> dict[str, float]:

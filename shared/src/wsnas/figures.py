@@ -242,9 +242,8 @@ def operators_figure(panels: Sequence[Mapping[str, Any]]) -> Figure:
             axes.set_ylabel(f"ground truth {subject.space.metric}")
             axes.set_title(f"{subject.name}  ({worst['decision']})", loc="left", fontweight="bold", fontsize=10)
             axes.annotate(
-                f"{worst['choice']}: ranked {worst['effect']:+.2f} [{worst['low']:+.2f}, {worst['high']:+.2f}] too "
-                f"high, "
-                f"p = {worst['p_corrected']:.2g}",
+                f"{worst['choice']}: ranked too {'high' if worst['effect'] > 0 else 'low'}, by {worst['effect']:+.2f} "
+                f"[{worst['low']:+.2f}, {worst['high']:+.2f}], p = {worst['p_corrected']:.2g}",
                 (0, -0.2),
                 xycoords="axes fraction",
                 fontsize=7,
@@ -282,6 +281,8 @@ def convergence_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure
             axes.set_ylabel(f"mean supernet {metric}", color=BLUE)
             if metric == "perplexity":
                 axes.set_yscale("log")
+                axes.yaxis.set_major_formatter("{x:g}")
+                axes.yaxis.set_minor_formatter("{x:g}")
                 axes.invert_yaxis()
             other = axes.twinx()
             other.grid(visible=False)

@@ -25,11 +25,12 @@ from wsnas import paths as path_samplers
 from wsnas.cli import chosen_recipe, executor_options, progress, recipe_options
 from wsnas.devices import choose_device
 from wsnas.errors import WsnasError
-from wsnas.evaluation import evaluate
+from wsnas.evaluation import evaluate, recorded_scores
 from wsnas.executor import Executor, run_jobs
 from wsnas.files import atomic_write
 from wsnas.ground_truth import load_ground_truth, splits_once
 from wsnas.metrics import Ceiling, Floats, goodness, noise_ceiling, random_top_k, rank_bootstrap, spearman, top_k
+from wsnas.paths import Sampler
 from wsnas.randomness import numpy_rng
 from wsnas.runs import environment
 from wsnas.space import Recipe, SearchSpace, change_recipe, digest, installed_spaces, load_space
@@ -256,14 +257,22 @@ class SupernetJob:
     resume: bool = True
     paths: str = "uniform"  # or "fair", "multi:N"
 
+    def place(self) -> tuple[list[Any] | None, Sampler, Path]:
+        """Architectures to draw paths from (None: all), how, and the directory of its run."""
+        space, paths = load_space(self.space), path_samplers.parse(self.paths)
+        within = None if self.within is None else [space.decode(arch) for arch in self.within]
+        identity = supernet_identity(space, self.recipe, self.seed, paths, within)
+        return within, paths, Path(self.runs) / f"{self.space}-{digest(identity)}"
+
+    def recorded(self) -> dict[str, float] | None:
+        """What an earlier study left, where that is all."""
+        return recorded_scores(self.place()[2], load_space(self.space), self.recipe, self.evaluate)
+
 
 def supernet_scores(job: SupernetJob) -> dict[str, float]:
     """Accuracy in percent or perplexity of each architecture of the job; trains the supernet where needed."""
     space = load_space(job.space)
-    within = None if job.within is None else [space.decode(arch) for arch in job.within]
-    paths = path_samplers.parse(job.paths)
-    identity = supernet_identity(space, job.recipe, job.seed, paths, within)
-    out = Path(job.runs) / f"{job.space}-{digest(identity)}"
+    within, paths, out = job.place()
     if not job.resume and out.exists():
         shutil.rmtree(out)
     splits = splits_once(job.space, job.recipe, choose_device())
@@ -273,11 +282,13 @@ def supernet_scores(job: SupernetJob) -> dict[str, float]:
 
 def all_scores(jobs: Sequence[SupernetJob], asked: Asked) -> list[dict[str, float]]:
     """The scores of every job, in the jobs' order. A job that fails raises once the others are done."""
-    results: dict[int, dict[str, float]] = {}
+    recorded = [job.recorded() if job.resume else None for job in jobs]
+    results = {i: scores for i, scores in enumerate(recorded) if scores is not None}
     position = {id(job): i for i, job in enumerate(jobs)}
+    missing = [job for i, job in enumerate(jobs) if i not in results]
     failed: list[BaseException] = []
     with progress(asked.study) as report:
-        for job, result in run_jobs(supernet_scores, jobs, asked.executor):
+        for job, result in run_jobs(supernet_scores, missing, asked.executor) if missing else ():
             if isinstance(result, BaseException):
                 failed.append(result)
             else:
