@@ -27,8 +27,8 @@ from wsnas.study import (
 )
 
 
-def verdicts_of(subject: Subject, judges: Floats) -> list[Verdict]:
-    """Statements about ``judges`` [supernets, n], one supernet a budget."""
+def verdicts_of(subject: Subject, judges: Floats, longest: Floats) -> list[Verdict]:
+    """Statements about ``judges`` [budgets, n], a supernet each, and the longest-trained ones [seeds, n]."""
     pairs = list(combinations(range(len(judges)), 2))
     truth = rank_bootstrap(judges, subject.test)
     verdicts = []
@@ -49,7 +49,7 @@ def verdicts_of(subject: Subject, judges: Floats) -> list[Verdict]:
         )
     if len(np.unique(subject.parameters)) > 1:
         by_size = rank_bootstrap(subject.parameters, subject.test)
-        low, high = (float(q) for q in np.quantile(by_size - rank_bootstrap(judges[-1], subject.test), [0.025, 0.975]))
+        low, high = (float(q) for q in np.quantile(by_size - rank_bootstrap(longest, subject.test), [0.025, 0.975]))
         verdicts.append(
             Verdict(
                 "the parameter count ranks better than weight sharing",
@@ -57,21 +57,19 @@ def verdicts_of(subject: Subject, judges: Floats) -> list[Verdict]:
                 subject.name,
                 "holds where the 95 % bootstrap interval of (correlation of the parameter count with the ground "
                 "truth - that of "
-                "the longest-trained supernet) is above 0",
+                "the longest-trained supernets) is above 0",
                 f"{by_size.mean():.2f}, difference [{low:+.2f}, {high:+.2f}]",
                 sign_verdict(low, high),
             )
         )
-        with_size = rank_bootstrap(judges[-1], subject.parameters)
-        low, high = (
-            float(q) for q in np.quantile(with_size - rank_bootstrap(judges[-1], subject.test), [0.025, 0.975])
-        )
+        with_size = rank_bootstrap(longest, subject.parameters)
+        low, high = (float(q) for q in np.quantile(with_size - rank_bootstrap(longest, subject.test), [0.025, 0.975]))
         verdicts.append(
             Verdict(
                 "supernets follow model size more than ground truth",
                 "section 2",
                 subject.name,
-                "holds where the 95 % bootstrap interval of (the longest-trained supernet's correlation with the "
+                "holds where the 95 % bootstrap interval of (the longest-trained supernets' correlation with the "
                 "parameter "
                 "count - that with the ground truth) is above 0",
                 f"{with_size.mean():.2f} with size, difference [{low:+.2f}, {high:+.2f}]",
@@ -102,7 +100,7 @@ def main(asked: Asked, count: int | None) -> None:
         names.append("GT")
         matrix = correlation_matrix(stacked)
         panels.append({"space": subject.space, "names": names, "matrix": matrix})
-        verdicts += verdicts_of(subject, judges)
+        verdicts += verdicts_of(subject, judges, ranked[max(ranked)])
         results[subject.name] = {"names": names, "matrix": matrix.tolist()}
         rows += [
             {"space": subject.name, "a": names[i], "b": names[j], "correlation": matrix[i, j]}

@@ -422,7 +422,9 @@ def benchmark_figure(panels: Sequence[Mapping[str, Any]], scale: str, seeds: int
                 if known is not None:
                     scale_of = 1e3 if name == "parameters" else 1.0
                     published = shipped.mean(recipe.dataset, "test")
-                    axes.plot(known / scale_of, published, ".", color=GREY, ms=4, alpha=0.4, mew=0, zorder=1)
+                    axes.plot(
+                        known / scale_of, published, ".", color=GREY, ms=4, alpha=0.4, mew=0, zorder=1, rasterized=True
+                    )
                 axes.vlines(x, values.min(1), values.max(1), color=GREY, lw=0.8, alpha=0.7)
                 axes.plot(x, test, "o", color=BLUE, ms=4, mec="white", mew=0.5)
                 axes.set_xlabel(label)
