@@ -1,6 +1,6 @@
 """Figure 5, section 3: is weight sharing still effective on a space pruned to its best architectures?
 
-For k = 1, 2, 4 ... the best 1/k of the architectures by ground-truth validation score become the space.
+For growing k the best 1/k of the architectures by ground-truth validation score become the space.
 Supernets are trained on it by uniform sampling inside it, and up to N of its architectures are scored.
 For each k: the Spearman correlation with the ground truth, the highest correlation its noise allows, the
 top-10 architecture's test score, and the exact expectation of ten random ones.

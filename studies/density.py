@@ -1,6 +1,6 @@
 """Figure 2: does it help when fewer architectures share the weights?
 
-For k = 1, 4, 16, 64 ... a random 1/k of the architectures with a ground truth becomes the space. Supernets are
+For growing k a random 1/k of the architectures with a ground truth becomes the space. Supernets are
 trained on it by uniform sampling inside it, and up to N of its architectures are scored. Only for spaces whose
 ground truth is large enough to be downscaled.
 """

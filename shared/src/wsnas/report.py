@@ -48,7 +48,6 @@ def read_study(folder: Path) -> dict[str, Any]:
             "verdicts": found["verdicts"],
             "settings": json.dumps(settings, indent=1),
             "environment": json.dumps(found["environment"], indent=1),
-            "scale": settings.get("scale", ""),
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WsnasError(
