@@ -20,6 +20,7 @@ from wsnas.figures import benchmark_figure
 from wsnas.ground_truth import load_ground_truth, measure_latencies, train_many
 from wsnas.metrics import correlation, goodness, noise_ceiling
 from wsnas.randomness import numpy_rng
+from wsnas.runs import Run
 from wsnas.space import SearchSpace, digest, sample_candidates
 from wsnas.study import Asked, Verdict, chosen_spaces, sign_verdict, study_options, write_results
 from wsnas.table import Table
@@ -58,6 +59,11 @@ def analyse(table: Table, shipped: Table | None, space: SearchSpace[Any], datase
     values = table.seeds(dataset, "test")
     valid, test = (goodness(table.mean(dataset, split), space.metric) for split in ("valid", "test"))
     known = np.isfinite(valid) & np.isfinite(test)
+    if not known.any():
+        raise WsnasError(
+            f"{space.name}: no architecture has a result (trainings: {table.about['status']}); mend the cause and "
+            "train them again with --fresh"
+        )
     ceiling = noise_ceiling(values[np.isfinite(values).all(1)])
     predictors = {"validation": valid, "parameters": table.parameters, "flops": table.flops, "latency": table.latency}
     varied = {name: v for name, v in predictors.items() if v is not None and len(np.unique(v[known])) > 1}
@@ -101,7 +107,7 @@ def main(asked: Asked) -> None:
         archs = sample_candidates(space, chosen, min(count, space.size), numpy_rng(0, "ground truth"))
         run = asked.out.parent / "ground-truth" / f"{space.name}-{digest(chosen.identity())}"
         if not asked.resume:
-            (run / "records.sqlite").unlink(missing_ok=True)
+            Run.remove(run)
         with progress(f"{space.name} ground truth") as report:
             trained = train_many(space, archs, run, chosen, seeds=asked.seeds, executor=asked.executor, report=report)
         trained = measure_latencies(space, trained, run, chosen)

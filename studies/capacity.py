@@ -22,7 +22,6 @@ from wsnas.randomness import numpy_rng
 from wsnas.space import best_archs
 from wsnas.study import (
     Asked,
-    Holds,
     Verdict,
     all_scores,
     ranking_within,
@@ -64,11 +63,10 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
         change = b["correlation"] - a["correlation"]
         return low, high, f"{change:+.2f} [{low:+.2f}, {high:+.2f}] from {a['factor']}x to {b['factor']}x"
 
-    def by_supernets(low: float, high: float) -> Holds:
-        """One supernet has no spread: it decides nothing about top-k."""
-        return sign_verdict(low, high) if len(rows[0]["top_seeds"]) > 1 else "inconclusive"
-
     first, last = rows[0], rows[-1]
+    if first["factor"] != 1 or first is last:  # nothing to compare with
+        return []
+    supernets = len(first["top_seeds"])
     at8 = next((row for row in rows if row["factor"] == 8), None)
     verdicts = []
     low, high, measured = correlation_change(first, last)
@@ -79,7 +77,7 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
             space,
             "holds where the 95 % bootstrap interval of (correlation at the largest factor - at 1x) is below 0",
             measured,
-            sign_verdict(-high, -low),
+            sign_verdict(-high, -low, supernets),
         )
     )
     (low1, high1), (low2, high2) = advantage(first), advantage(last)
@@ -91,7 +89,7 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
             "holds where every supernet's top-10 advantage at the largest factor is below every one's at 1x",
             f"{low1:+.2f} to {high1:+.2f} points at {first['factor']}x, "
             f"{low2:+.2f} to {high2:+.2f} at {last['factor']}x",
-            by_supernets(low1 - high2, high1 - low2),
+            sign_verdict(low1 - high2, high1 - low2, supernets),
         )
     )
     if at8 is not None and at8 is not last:
@@ -104,7 +102,7 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
                 "holds where all supernets' top-10 advantages at 8x are below half of the smallest at 1x; does not "
                 "hold where all are above half of the largest at 1x",
                 f"{low1:+.2f} to {high1:+.2f} points at {first['factor']}x, {low8:+.2f} to {high8:+.2f} at 8x",
-                by_supernets(low1 / 2 - high8, high1 / 2 - low8),
+                sign_verdict(low1 / 2 - high8, high1 / 2 - low8, supernets),
             )
         )
         low, high, measured = correlation_change(at8, last)
@@ -115,7 +113,7 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
                 space,
                 "holds where the 95 % bootstrap interval of (correlation at the largest factor - at 8x) is above 0",
                 measured,
-                sign_verdict(low, high),
+                sign_verdict(low, high, supernets),
             )
         )
     return verdicts

@@ -13,7 +13,7 @@ import numpy as np
 
 from wsnas.cli import Command
 from wsnas.figures import matrix_figure
-from wsnas.metrics import Floats, correlation_matrix, rank_bootstrap
+from wsnas.metrics import Floats, correlation_matrix, mean_of_judges, rank_bootstrap
 from wsnas.study import (
     Asked,
     Subject,
@@ -27,13 +27,21 @@ from wsnas.study import (
 )
 
 
-def verdicts_of(subject: Subject, judges: Floats, longest: Floats) -> list[Verdict]:
-    """Statements about ``judges`` [budgets, n], a supernet each, and the longest-trained ones [seeds, n]."""
+def verdicts_of(subject: Subject, judges: Floats) -> list[Verdict]:
+    """Statements about ``judges`` [budgets, seeds, n], the longest budget last."""
+    longest, supernets = judges[-1], judges.shape[1]
     pairs = list(combinations(range(len(judges)), 2))
-    truth = rank_bootstrap(judges, subject.test)
     verdicts = []
-    if pairs:
-        mutual = np.mean([rank_bootstrap(judges[i], judges[j]) for i, j in pairs], axis=0)
+    if pairs:  # of each seed: its supernets of different budgets among each other, and with the ground truth
+        of_seeds = [
+            np.mean([rank_bootstrap(judges[i, seed], judges[j, seed]) for i, j in pairs], axis=0)
+            for seed in range(supernets)
+        ]
+        with_truth = [
+            np.mean([rank_bootstrap(judge, subject.test) for judge in judges[:, seed]], axis=0)
+            for seed in range(supernets)
+        ]
+        mutual, truth = mean_of_judges(of_seeds), mean_of_judges(with_truth)
         low, high = (float(q) for q in np.quantile(mutual - truth, [0.025, 0.975]))
         verdicts.append(
             Verdict(
@@ -41,10 +49,9 @@ def verdicts_of(subject: Subject, judges: Floats, longest: Floats) -> list[Verdi
                 "section 2, Figure 3",
                 subject.name,
                 "holds where the 95 % bootstrap interval of (mean correlation of two supernets of different budgets "
-                "- mean "
-                "correlation with the ground truth) is above 0",
+                "- mean correlation with the ground truth) is above 0",
                 f"{mutual.mean():.2f} against {truth.mean():.2f}: difference [{low:+.2f}, {high:+.2f}]",
-                sign_verdict(low, high),
+                sign_verdict(low, high, supernets),
             )
         )
     if len(np.unique(subject.parameters)) > 1:
@@ -56,10 +63,9 @@ def verdicts_of(subject: Subject, judges: Floats, longest: Floats) -> list[Verdi
                 "section 2 (NAS-Bench-101: 0.67, above every supernet)",
                 subject.name,
                 "holds where the 95 % bootstrap interval of (correlation of the parameter count with the ground "
-                "truth - that of "
-                "the longest-trained supernets) is above 0",
+                "truth - that of the longest-trained supernets) is above 0",
                 f"{by_size.mean():.2f}, difference [{low:+.2f}, {high:+.2f}]",
-                sign_verdict(low, high),
+                sign_verdict(low, high, supernets),
             )
         )
         with_size = rank_bootstrap(longest, subject.parameters)
@@ -70,10 +76,9 @@ def verdicts_of(subject: Subject, judges: Floats, longest: Floats) -> list[Verdi
                 "section 2",
                 subject.name,
                 "holds where the 95 % bootstrap interval of (the longest-trained supernets' correlation with the "
-                "parameter "
-                "count - that with the ground truth) is above 0",
+                "parameter count - that with the ground truth) is above 0",
                 f"{with_size.mean():.2f} with size, difference [{low:+.2f}, {high:+.2f}]",
-                sign_verdict(low, high),
+                sign_verdict(low, high, supernets),
             )
         )
     return verdicts
@@ -100,7 +105,7 @@ def main(asked: Asked, count: int | None) -> None:
         names.append("GT")
         matrix = correlation_matrix(stacked)
         panels.append({"space": subject.space, "names": names, "matrix": matrix})
-        verdicts += verdicts_of(subject, judges, ranked[max(ranked)])
+        verdicts += verdicts_of(subject, np.array(list(ranked.values())))
         results[subject.name] = {"names": names, "matrix": matrix.tolist()}
         rows += [
             {"space": subject.name, "a": names[i], "b": names[j], "correlation": matrix[i, j]}

@@ -15,11 +15,21 @@ import numpy as np
 from wsnas.cli import Command
 from wsnas.figures import convergence_figure
 from wsnas.metrics import spearman
-from wsnas.study import Asked, Verdict, budgets_option, finite, scores_by_budget, study_options, write_results
+from wsnas.study import (
+    Asked,
+    Verdict,
+    budgets_option,
+    finite,
+    scores_by_budget,
+    sign_verdict,
+    study_options,
+    write_results,
+)
 
 
 def verdicts_of(space: str, rows: list[dict[str, Any]], truth: float) -> list[Verdict]:
     first, last = rows[0]["mean_seeds"], rows[-1]["mean_seeds"]
+    improved = sign_verdict(min(last) - max(first), max(last) - min(first), len(last))
     rises = all(b["mean"] > a["mean"] for a, b in pairwise(rows))
     measured = (
         f"{abs(rows[0]['mean']):.2f} at {rows[0]['epochs']} epochs, {abs(rows[-1]['mean']):.2f} at {rows[-1]['epochs']}"
@@ -30,24 +40,19 @@ def verdicts_of(space: str, rows: list[dict[str, Any]], truth: float) -> list[Ve
             "Appendix D, Figure 8",
             space,
             "holds where the mean over supernets improves at every budget and every supernet of the longest is "
-            "better than "
-            "every one of the shortest; does not hold where every one is worse; else inconclusive",
+            "better than every one of the shortest; does not hold where every one is worse; else, and with one "
+            "supernet, inconclusive",
             measured,
-            "holds"
-            if rises and min(last) > max(first)
-            else "does not hold"
-            if max(last) < min(first)
-            else "inconclusive",
+            improved if improved != "holds" or rises else "inconclusive",
         ),
         Verdict(
             "the mean supernet performance surpasses the mean ground truth",
             "Appendix D, Figure 8 (NAS-Bench-101)",
             space,
             "holds where every supernet of the longest budget is above the mean ground truth, does not hold where "
-            "every one "
-            "is below; else inconclusive",
+            "every one is below; else, and with one supernet, inconclusive",
             f"{measured}; mean ground truth {abs(truth):.2f}",
-            "holds" if min(last) > truth else "does not hold" if max(last) < truth else "inconclusive",
+            sign_verdict(min(last) - truth, max(last) - truth, len(last)),
         ),
     ]
 

@@ -15,11 +15,12 @@ import numpy as np
 from wsnas.cli import Command
 from wsnas.errors import WsnasError
 from wsnas.figures import ranking_figure
-from wsnas.metrics import noise_ceiling
+from wsnas.metrics import mean_of_judges, noise_ceiling
 from wsnas.randomness import numpy_rng
 from wsnas.space import random_archs
 from wsnas.study import (
     Asked,
+    Holds,
     Verdict,
     all_scores,
     ranking_within,
@@ -32,14 +33,16 @@ from wsnas.study import (
 
 K = 10  # of the top-k
 ENOUGH = 500  # architectures with a ground truth
+HARDLY = 0.05  # a correlation that is higher by less than this hardly is
 BUDGETS = {"micro": ((1, 8, 64), 100), "paper": ((1, 2, 4, 8, 16, 32, 64), 1000)}  # factors, architectures scored
 
 
 def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
     """The paper: an improvement only at 64x on NAS-Bench-201, no trend on NAS-Bench-101."""
     first, last = rows[0], rows[-1]
-    if first is last:
+    if first["factor"] != 1 or first is last:  # nothing to compare with
         return []
+    supernets = len(first["correlation_seeds"])
     low, high = (float(q) for q in np.quantile(last["bootstrap"] - first["bootstrap"], [0.025, 0.975]))
     change = last["correlation"] - first["correlation"]
     measured = f"{change:+.2f} [{low:+.2f}, {high:+.2f}] from {first['factor']}x to {last['factor']}x"
@@ -50,32 +53,27 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
             space,
             "holds where the 95 % bootstrap interval of (correlation at the largest factor - at 1x) is above 0",
             measured,
-            sign_verdict(low, high),
+            sign_verdict(low, high, supernets),
         ),
         Verdict(
             "reducing the sharing density hardly helps",
             "section 2, Figure 2",
             space,
-            "holds where, at every factor below the largest, the interval of (correlation - at 1x) contains 0 or "
-            "lies below; "
-            "does not hold where at every one it is above 0; else inconclusive",
+            "holds where, at every factor below the largest, the 95 % bootstrap interval of (correlation - at 1x) "
+            f"ends below +{HARDLY}; does not hold where it is above 0 at every one; else inconclusive",
             ", ".join(f"{row['correlation']:.2f} at {row['factor']}x" for row in rows),
-            hardly(rows),
+            hardly(rows) if supernets > 1 else "inconclusive",
         ),
     ]
 
 
-def hardly(rows: list[dict[str, Any]]) -> Any:
-    lows = [float(np.quantile(row["bootstrap"] - rows[0]["bootstrap"], 0.025)) for row in rows[1:-1]]
-    if not lows:
+def hardly(rows: list[dict[str, Any]]) -> Holds:
+    gains = [np.quantile(row["bootstrap"] - rows[0]["bootstrap"], [0.025, 0.975]) for row in rows[1:-1]]
+    if not gains:
         return "inconclusive"
-    return (
-        "holds"
-        if all(low <= 0 for low in lows)
-        else "does not hold"
-        if all(low > 0 for low in lows)
-        else "inconclusive"
-    )
+    if all(high < HARDLY for _, high in gains):
+        return "holds"
+    return "does not hold" if all(low > 0 for low, _ in gains) else "inconclusive"
 
 
 @click.command(cls=Command)
@@ -115,8 +113,8 @@ def main(asked: Asked, factors: tuple[int, ...]) -> None:
             parts, ceilings = [], []
             for (_, _, _, scored), one in mine:
                 parts.append(ranking_within(subject, scored, [one], K, draws=factor))
-                ceilings.append(noise_ceiling(subject.truth.table.select(scored).seeds(subject.truth.dataset, "test")))
-            drawn = np.mean([part["bootstrap"] for part in parts], axis=0)
+                ceilings.append(noise_ceiling(subject.truth.seeds(scored)))
+            drawn = mean_of_judges([part["bootstrap"] for part in parts])
             known = [one.ceiling for one in ceilings if one is not None]
             kept_count = mine[0][0][2]
             lines.append(
@@ -140,6 +138,8 @@ def main(asked: Asked, factors: tuple[int, ...]) -> None:
                     "bootstrap": drawn,
                 }
             )
+        if not lines:
+            continue
         verdicts += verdicts_of(subject.name, lines)
         for line in lines:
             line.pop("bootstrap")
@@ -151,7 +151,7 @@ def main(asked: Asked, factors: tuple[int, ...]) -> None:
         panels.append(subject.panel(lines))
     write_results(
         asked,
-        settings=asked.settings(found, factors=factors),
+        settings=asked.settings([s for s in found if any(slot[0] is s for slot in slots)], factors=factors),
         rows=rows,
         verdicts=verdicts,
         results={panel["space"].name: panel["rows"] for panel in panels},

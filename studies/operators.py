@@ -15,6 +15,7 @@ import numpy as np
 from scipy import stats
 
 from wsnas.cli import Command
+from wsnas.errors import WsnasError
 from wsnas.figures import operators_figure
 from wsnas.metrics import Floats, goodness
 from wsnas.study import Asked, Subject, Variant, Verdict, finite, scores_of, study_options, subjects, write_results
@@ -120,7 +121,12 @@ def verdicts_of(subject: Subject, rows: list[dict[str, Any]]) -> list[Verdict]:
 @click.option("--decision", help="Draw this decision instead of the most biased, e.g. 'edge 0-3'.")
 def main(asked: Asked, decision: str | None) -> None:
     """Choices that supernets rank too high or too low (Figure 4)."""
-    found = subjects(asked, ARCHITECTURES[asked.scale], least=3 * LEAST)
+    found = subjects(asked, ARCHITECTURES[asked.scale], least=3 * LEAST, fewest=3 * LEAST)
+    if decision is not None:
+        for subject in found:
+            there = subject.space.decisions(subject.space.decode(subject.archs[0]))
+            if decision not in there:
+                raise WsnasError(f"--decision '{decision}': {subject.name} has {', '.join(there)}; choose with --space")
     wanted = [(s, Variant(f"{s.recipe.supernet.epochs} epochs", s.recipe, "uniform", asked.seeds)) for s in found]
     scores = scores_of(asked, wanted)
     panels, verdicts, rows, results = [], [], [], {}
@@ -131,7 +137,12 @@ def main(asked: Asked, decision: str | None) -> None:
         if not lines:
             click.echo(f"{subject.name}: left out: no choice was made by at least {LEAST} of {len(subject.archs)}")
             continue
-        drawn = next((line for line in lines if line["decision"] == decision), lines[0])
+        drawn = next((line for line in lines if line["decision"] == decision), None if decision else lines[0])
+        if drawn is None:
+            raise WsnasError(
+                f"{subject.name}: no choice at '{decision}' was made by at least {LEAST} of {len(subject.archs)} "
+                "architectures; score more with --architectures"
+            )
         made = [subject.space.decisions(subject.space.decode(arch))[drawn["decision"]] for arch in subject.archs]
         panels.append({"subject": subject, "scores": matrix.mean(0), "choices": made, "worst": drawn})
         verdicts += verdicts_of(subject, lines)
@@ -141,9 +152,11 @@ def main(asked: Asked, decision: str | None) -> None:
             "architectures": points(subject, matrix),
         }
         rows += [{"space": subject.name, **line} for line in lines]
+    if not panels:
+        raise WsnasError("no space is left to look at; score more with --architectures: the supernets are kept")
     write_results(
         asked,
-        settings=asked.settings(found),
+        settings=asked.settings([panel["subject"] for panel in panels]),
         rows=rows,
         verdicts=verdicts,
         results=results,

@@ -74,8 +74,8 @@ def variants(subject: Subject, seeds: int, scale: str, dataset: str | None) -> l
     return found
 
 
-def analyse(subject: Subject, base: Floats, scores: Floats, label: str, noise: float) -> dict[str, Any]:
-    """One row of Table 3. base, scores [seeds, n]."""
+def analyse(subject: Subject, base: Floats, scores: Floats, label: str, noise: float | None) -> dict[str, Any]:
+    """One row of Table 3. base, scores [seeds, n]. ``noise``: how far two seeds differ; None: there is one."""
     difference = rank_bootstrap(scores, subject.test) - rank_bootstrap(base, subject.test)
     corr = float(np.mean([spearman(one, subject.test) for one in scores]))
     change = corr - float(np.mean([spearman(one, subject.test) for one in base]))
@@ -91,11 +91,13 @@ def analyse(subject: Subject, base: Floats, scores: Floats, label: str, noise: f
         "difference_high": high,
         "top10": tops[0],
         "top_difference": tops[0] - tops[1],
-        "beyond_seeds": (low > 0 or high < 0) and abs(change) > noise,
+        "beyond_seeds": noise is not None and (low > 0 or high < 0) and abs(change) > noise,
     }
 
 
-def verdicts_of(subject: Subject, rows: list[dict[str, Any]], mutual: float, noise: float) -> list[Verdict]:
+def verdicts_of(
+    subject: Subject, rows: list[dict[str, Any]], mutual: float | None, noise: float | None
+) -> list[Verdict]:
     tricks = [row for row in rows if row["label"].startswith(("FairNAS", "multi-path"))]
     helped = [row["label"] for row in tricks if row["beyond_seeds"] and row["difference"] > 0]
     harmed = all(row["beyond_seeds"] and row["difference"] < 0 for row in tricks)
@@ -106,16 +108,16 @@ def verdicts_of(subject: Subject, rows: list[dict[str, Any]], mutual: float, noi
             "Appendix C, Table 3",
             subject.name,
             "does not hold where FairNAS's or multi-path's difference in correlation has a 95 % interval above 0 and "
-            "exceeds the "
-            "largest difference between two seeds of the baseline; holds where both are below 0 in that sense, or "
-            "where "
-            "their intervals end below +0.05; else inconclusive",
+            "exceeds the largest difference between two seeds of the baseline; holds where both are below 0 in that "
+            "sense, or where their intervals end below +0.05; else, and with one seed, inconclusive",
             ", ".join(
                 f"{r['label']} {r['difference']:+.2f} [{r['difference_low']:+.2f}, {r['difference_high']:+.2f}]"
                 for r in tricks
             )
-            + f"; seeds differ by up to {noise:.2f}",
-            "does not hold"
+            + ("; one seed" if noise is None else f"; seeds differ by up to {noise:.2f}"),
+            "inconclusive"
+            if noise is None
+            else "does not hold"
             if helped
             else "holds"
             if harmed or all(row["difference_high"] < 0.05 for row in tricks)
@@ -126,13 +128,11 @@ def verdicts_of(subject: Subject, rows: list[dict[str, Any]], mutual: float, noi
             "Appendix C, Table 3 and Figure 7",
             subject.name,
             "holds where every variant's correlation with the baseline is above its correlation with the ground "
-            "truth, does not "
-            "hold where none is; else inconclusive",
+            "truth, does not hold where none is; else, and with one seed, inconclusive",
             f"Corr-BL {min(r['corr_baseline'] for r in rows):.2f} to {max(r['corr_baseline'] for r in rows):.2f} "
-            f"(two seeds "
-            f"{mutual:.2f}), Corr-GT {min(r['corr_truth'] for r in rows):.2f} to "
-            f"{max(r['corr_truth'] for r in rows):.2f}",
-            sign_verdict(min(gaps), max(gaps)),
+            f"({'one seed' if mutual is None else f'two seeds {mutual:.2f}'}), Corr-GT "
+            f"{min(r['corr_truth'] for r in rows):.2f} to {max(r['corr_truth'] for r in rows):.2f}",
+            sign_verdict(min(gaps), max(gaps), 1 if mutual is None else 2),
         ),
     ]
 
@@ -152,10 +152,10 @@ def main(asked: Asked, other_dataset: str | None) -> None:
         ranked = {v.label: finite(scores[subject.name, v.label]) for v in mine}
         base = ranked["baseline"]
         alone = [spearman(one, subject.test) for one in base]
-        noise = max(alone) - min(alone)
+        noise = max(alone) - min(alone) if number > 1 else None
         pairs = [spearman(base[i], base[j]) for i in range(number) for j in range(i)]
         lines = [analyse(subject, base, ranked[v.label], v.label, noise) for v in mine[1:]]
-        mutual = float(np.mean(pairs)) if pairs else 1.0
+        mutual = float(np.mean(pairs)) if pairs else None
         verdicts += verdicts_of(subject, lines, mutual, noise)
         baseline = {
             "label": "baseline",
@@ -180,8 +180,8 @@ def main(asked: Asked, other_dataset: str | None) -> None:
         source="Table 3, Appendix C",
         figure=tricks_figure(
             panels,
-            f"Scale {asked.scale}, {number} supernets a row. Bars: 95 % bootstrap over architectures. Grey band: how "
-            "far two seeds of the baseline differ.",
+            f"Scale {asked.scale}, {number} supernets a row. Bars: 95 % bootstrap over architectures and supernets. "
+            "Grey band: how far two seeds of the baseline differ.",
         ),
     )
 

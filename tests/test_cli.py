@@ -215,7 +215,7 @@ def test_ground_truth_of_one_epoch_and_one_architecture(forks: Any, tmp_path: Pa
     assert done.out.startswith("1 architectures, 2 seeds")
     table = Table.load(tmp_path / "truth/table.parquet")
     assert np.isfinite(table.seeds("digits", "test", 1)).all()
-    assert not table.has("digits", "valid", 0)
+    assert table.epochs("digits", "valid") == {1}
     shown = forks.wsnas("table", "show", "nb201", "--table", "truth/table.parquet", cwd=tmp_path)
     assert shown.code == 0, shown.err
     assert "not available" in shown.out

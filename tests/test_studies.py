@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import re
@@ -18,11 +19,12 @@ import pytest
 from scipy import stats
 
 from wsnas import installed_spaces, load_space
+from wsnas.executor import Executor
 from wsnas.metrics import noise_ceiling
 from wsnas.report import write_report
 from wsnas.runs import Run
 from wsnas.space import change_recipe, sample_distinct
-from wsnas.study import Subject, plain
+from wsnas.study import Asked, Subject, ground_truth, plain
 from wsnas.table import Column, Table
 
 if "nb201" not in installed_spaces():
@@ -272,6 +274,52 @@ def test_capacity_with_nothing_left(forks: Any, truth: Path, tmp_path: Path) -> 
     assert "Traceback" not in done.err
     assert done.err.startswith("Error: ")
     assert "30x" in done.out + done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("epochs", ("--truth", "cifra10"), "--truth cifra10: the table of nb201 has no such data set, but digits"),
+        ("density", ("--architectures", "9"), "--architectures 9 is too few for this study: give at least 12"),
+        ("operators", ("--architectures", "23"), "--architectures 23 is too few for this study: give at least 24"),
+        ("operators", ("--decision", "edge 0-9"), "--decision 'edge 0-9': nb201 has edge 0-1, edge 0-2, edge 1-2, "),
+    ],
+)
+def test_a_mistake_is_said_before_anything_is_trained(
+    forks: Any, truth: Path, tmp_path: Path, name: str, options: tuple[str, ...], said: str
+) -> None:
+    done = study(forks, name, "--space", "nb201", "--table", str(truth), *options, cwd=tmp_path)
+    assert done.code == 2, (done.out, done.err)
+    assert done.err.startswith(f"Error: {said}")
+    assert len(done.err.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_one_seed_decides_nothing(forks: Any, truth: Path, tmp_path: Path) -> None:
+    """No spread of seeds, no agreement of two seeds: not available, and every verdict open."""
+    command = ("--space", "nb201", *TINY, "--seeds", "1", "--architectures", "12", "--table", str(truth))
+    done = study(forks, "tricks", *command, cwd=tmp_path)
+    assert done.code == 0, done.err
+    results, _ = opened(tmp_path / "runs/study-tricks-micro", "tricks")
+    assert results["results"]["nb201"]["seed_noise"] is None
+    assert results["results"]["nb201"]["rows"][0]["corr_baseline"] is None
+    assert {verdict["verdict"] for verdict in results["verdicts"]} == {"inconclusive"}
+
+
+def test_validation_and_test_are_of_one_training_length(truth: Path, tmp_path: Path) -> None:
+    """Tests after 200 epochs are of no use where validation ended after 12."""
+    table = Table.load(truth)
+    longer = {Column(table.datasets[0], "test", 200, None): np.zeros(len(table))}
+    dataclasses.replace(table, columns={**table.columns, **longer}).save(tmp_path / "longer.parquet")
+    space = load_space("nb201")
+    asked = [
+        Asked("epochs", "micro", (), (0,), None, str(path), None, True, Executor(), tmp_path, {})
+        for path in (truth, tmp_path / "longer.parquet")
+    ]
+    one, other = (ground_truth(space, each, space.recipes["micro"]) for each in asked)
+    assert (one.epochs, other.epochs) == (8, 8)
+    np.testing.assert_array_equal(one.test, other.test)
+    np.testing.assert_array_equal(one.seeds(), other.seeds())
 
 
 @pytest.mark.parametrize("name", list(OPTIONS))

@@ -16,6 +16,7 @@ from wsnas.errors import WsnasError
 from wsnas.metrics import (
     correlation,
     correlation_matrix,
+    mean_of_judges,
     noise_ceiling,
     pruned_ceiling,
     random_top_k,
@@ -222,7 +223,26 @@ def test_bootstrap_of_several_judges_draws_the_same_architectures_for_each() -> 
     score, truth = gaussian_pair(np.random.default_rng(12), 60, 0.5)
     one = rank_bootstrap(score, truth, resamples=200)
     np.testing.assert_allclose(rank_bootstrap([score, score], truth, resamples=200), one)
-    np.testing.assert_allclose(rank_bootstrap([score, -score], truth, resamples=200), 0, atol=1e-12)
+
+
+def test_bootstrap_of_several_judges_draws_them_too() -> None:
+    """Of two opposite judges: twice the one, twice the other, or one each, a quarter, a quarter and a half."""
+    score, truth = gaussian_pair(np.random.default_rng(12), 60, 0.5)
+    one = rank_bootstrap(score, truth, resamples=4000)
+    both = rank_bootstrap([score, -score], truth, resamples=4000)
+    for sign, share in ((1, 0.25), (-1, 0.25), (0, 0.5)):
+        assert np.isclose(both, sign * one, atol=1e-12).mean() == pytest.approx(share, abs=0.03)
+    noisy = score + np.random.default_rng(13).normal(0, 1, (3, 60))  # paired: what all gain, each resample gains
+    gain = rank_bootstrap(noisy + 5 * truth, truth) - rank_bootstrap(noisy, truth)
+    assert gain.min() > 0
+
+
+def test_mean_of_judges_spreads_as_the_mean_of_a_sample() -> None:
+    """The variance of a mean of m drawn with replacement is the variance among the m, over m."""
+    values = np.array([0.1, 0.4, 0.9])
+    drawn = mean_of_judges(np.repeat(values[:, None], 20_000, axis=1))
+    assert drawn.mean() == pytest.approx(values.mean(), abs=0.005)
+    assert drawn.var() == pytest.approx(values.var() / 3, rel=0.05)
 
 
 @pytest.mark.skipif(not (DATA / "nb101.npz").exists(), reason="needs the NAS-Bench-101 sample nb101.npz")

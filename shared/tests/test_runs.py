@@ -225,8 +225,18 @@ def test_a_second_writer_is_refused_until_the_first_is_gone_even_by_kill_9(run: 
     with run.writing():
         pass
     with run.writing():
+        with pytest.raises(WsnasError, match="being written by another process"):
+            Run.remove(run.path)
         second = python(HOLD, run.path)
         assert "being written by another process" in second.communicate(timeout=60)[0]
+
+
+def test_a_removed_run_is_gone_and_can_be_begun_again(run: Run) -> None:
+    (run.path / "run.json").write_text("{")  # whatever is in it
+    Run.remove(run.path)
+    Run.remove(run.path)
+    assert not run.path.exists()
+    assert Run.open(run.path, {**IDENTITY, "seed": 4}, RECIPE).metrics() == []
 
 
 # writing whole or not at all ----------------------------------------------------------------------
@@ -275,6 +285,13 @@ def test_a_full_disk_stops_lines_and_records_and_keeps_those_before(run: Run) ->
 
 
 # lines and records --------------------------------------------------------------------------------
+
+
+def test_a_line_cut_off_by_a_crash_is_not_read(run: Run) -> None:
+    size = run.append("metrics.jsonl", {"step": 1})
+    run.append("metrics.jsonl", {"step": 2})
+    os.truncate(run.path / "metrics.jsonl", size + 5)
+    assert run.metrics() == [{"step": 1}]
 
 
 def test_cut_back_forgets_what_came_after(run: Run) -> None:

@@ -66,6 +66,9 @@ def test_seeds_are_in_order_and_the_longest_training_counts() -> None:
     np.testing.assert_array_equal(table().seeds("digits", "test"), [[1, 4], [2, NAN], [4, 6], [NAN, NAN]])
     np.testing.assert_array_equal(table().seeds("digits", "test", 4), [[90], [91], [92], [93]])
     np.testing.assert_array_equal(table().seeds("cifar100", "test")[:, 0], [70, 71, 72, 73])
+    means = {Column("digits", "test", 8, None): np.array([2.5, 2, 5, NAN])}  # beside the seeds: not one more of them
+    both = Table("toy", table().archs, {**means, **table().columns})
+    np.testing.assert_array_equal(both.seeds("digits", "test"), table().seeds("digits", "test"))
 
 
 def test_the_mean_is_over_the_seeds_that_were_measured() -> None:
@@ -74,10 +77,8 @@ def test_the_mean_is_over_the_seeds_that_were_measured() -> None:
 
 def test_what_there_is_and_what_there_is_not() -> None:
     assert table().datasets == ("digits", "cifar100")
-    assert table().has("digits", "test")
-    assert table().has("digits", "test", 4)
-    assert not table().has("digits", "test", 5)
-    assert not table().has("cifar100", "valid")
+    assert table().epochs("digits", "test") == {4, 8}
+    assert table().epochs("cifar100", "valid") == set()
     with pytest.raises(WsnasError, match=r"no column cifar100/valid; it has cifar100/test/200, digits/test/4"):
         table().mean("cifar100", "valid")
     with pytest.raises(WsnasError, match="digits/test/5"):

@@ -11,6 +11,7 @@ import torch
 
 from nb201 import SPACE
 from wsnas.datasets import shape_of
+from wsnas.errors import WsnasError
 from wsnas.ground_truth import load_ground_truth, standalone_part, train_architecture
 from wsnas.metrics import noise_ceiling
 from wsnas.runs import environment
@@ -78,6 +79,13 @@ def test_micro_images_are_what_the_networks_are_told() -> None:
         assert x.shape == (7, inputs, side, side)
         assert set(part.labels.unique().tolist()) == set(range(classes))
         assert y.tolist() == part.labels[:7].tolist()
+
+
+def test_averaged_weights_are_not_scored_without_calibration() -> None:
+    """Their batch norms have no statistics of their own: said before the training, not scored as garbage."""
+    careless = dataclasses.replace(MICRO, calibration_steps=0)
+    with pytest.raises(WsnasError, match="--calibration-steps above 0"):
+        train_architecture(SPACE, SPACE.sample(np.random.default_rng(0)), careless)
 
 
 # the shipped ground truth ------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write
 from wsnas.metrics import noise_ceiling
-from wsnas.runs import Run
+from wsnas.runs import Run, command_line
 from wsnas.space import SearchSpace
 from wsnas.table import Table
 
@@ -27,8 +26,7 @@ def publish(space: SearchSpace[Any], table: Table, out: Path) -> list[str]:
     ``wsnas.table.read_csv`` and ``load_curves``, or name the folder with --table.
     """
     run = Run.read(out)
-    command = json.loads((out / "run.json").read_text())["command"]
-    table = replace(table, about={**table.about, "command": command})
+    table = replace(table, about={**table.about, "command": command_line()})
     table.save(out / "table.parquet")
     table.save_csv(out / "table.csv")
     _save_curves(run, out / "curves.parquet")

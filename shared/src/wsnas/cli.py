@@ -228,8 +228,8 @@ def train_supernet(
             sync_bn=sync_bn,
             report=report,
         )
-    last = supernet.run.metrics()[-1]
     if is_leader():
+        last = supernet.run.metrics()[-1]
         click.echo(f"trained {supernet.step} steps, last epoch's loss {last['loss']:.4f}: {supernet.run.path}")
 
 

@@ -28,6 +28,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -192,8 +193,17 @@ def cifar(root: Path, name: str) -> Source:
     from torchvision import datasets
 
     make = datasets.CIFAR10 if name == "cifar10" else datasets.CIFAR100
+
+    def load(download: bool) -> list[Any]:
+        return [make(str(root), train=train, download=download) for train in (True, False)]
+
     try:
-        parts = [make(str(root), train=train, download=True) for train in (True, False)]
+        try:
+            parts = load(download=False)
+        except RuntimeError:  # not there, or not whole
+            root.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(root / f"{name}.lock"):  # workers and ranks come here together
+                parts = load(download=True)
     except (OSError, RuntimeError) as error:
         raise WsnasError(
             f"{name} is not in {root} and could not be downloaded ({error}); put its archive there, or name a .npz file"

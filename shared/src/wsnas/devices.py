@@ -17,9 +17,12 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def choose_device(name: str | None = None) -> torch.device:
-    """``cpu``, ``cuda`` or ``cuda:N``; by default the GPU when there is one. Under torchrun, the rank's own GPU."""
+    """``cpu``, ``cuda`` or ``cuda:N``; by default the GPU when there is one, and of several the rank's or worker's own.
+
+    A GPU becomes torch's current one: streams, captured graphs and seeds without a device mean that one.
+    """
     if name is None:
-        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -30,8 +33,12 @@ def choose_device(name: str | None = None) -> torch.device:
         raise WsnasError(
             f"device {name} was asked for, but this torch ({torch.__version__}) finds no CUDA GPU; use --device cpu"
         )
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise WsnasError(f"there is no device {name}: this machine has {torch.cuda.device_count()} CUDA GPUs")
+    if device.type == "cuda":
+        index = int(os.environ.get("LOCAL_RANK", "0")) if device.index is None else device.index
+        if index >= torch.cuda.device_count():
+            raise WsnasError(f"there is no device cuda:{index}: this machine has {torch.cuda.device_count()} CUDA GPUs")
+        device = torch.device("cuda", index)
+        torch.cuda.set_device(device)
     return device
 
 
@@ -46,8 +53,6 @@ def process_group(device: torch.device) -> Iterator[int]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield dist.get_rank() if dist.is_initialized() else 0
         return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield dist.get_rank()

@@ -177,7 +177,7 @@ def ranking_figure(
             lower.annotate(said, (0, -0.3), xycoords="axes fraction", fontsize=7, color=GREY)
         _say(
             figure,
-            f"{title}\nBars: min-max over supernets. Grey band: 95 % bootstrap over architectures.\n"
+            f"{title}\nBars: min-max over supernets. Grey band: 95 % bootstrap over architectures and supernets.\n"
             "Red band: min-max of 3 random draws.",
         )
         plt.close(figure)
@@ -315,7 +315,8 @@ def tricks_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
                 left.plot([row["difference_low"], row["difference_high"]], [position] * 2, color=colour, lw=2)
                 left.plot(row["difference"], position, "o", color=colour, ms=5)
                 right.plot(sign * row["top_difference"], position, "D", color=colour, ms=4)
-            left.axvspan(-panel["seed_noise"], panel["seed_noise"], color=GREY, alpha=0.15, lw=0)
+            if panel["seed_noise"] is not None:
+                left.axvspan(-panel["seed_noise"], panel["seed_noise"], color=GREY, alpha=0.15, lw=0)
             for axes in (left, right):
                 axes.axvline(0, color=BLACK, lw=0.8)
                 axes.set_yticks(y, [row["label"] for row in rows] if axes is left else [""] * len(rows))

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from wsnas.calibration import calibrate
 from wsnas.devices import choose_device, place
@@ -74,6 +75,9 @@ def train_architecture(
     with torch_seeded(seed, "init"):
         network = place(space.network(arch, recipe), chosen)
     training = recipe.standalone
+    images = recipe.calibration_batch * recipe.calibration_steps
+    if training.average and not images and any(isinstance(module, _BatchNorm) for module in network.modules()):
+        raise WsnasError("averaged weights need batch statistics of their own: give --calibration-steps above 0")
     started = time.perf_counter()
     half = math.nan
     curve: list[float] = []
@@ -112,7 +116,6 @@ def train_architecture(
         with run.writing(), run.sitting(chosen):
             work()
     if training.average:  # the running statistics are those of the weights before they were averaged
-        images = recipe.calibration_batch * recipe.calibration_steps
         calibrate(network, arch, (x for x, _ in splits.train.ordered(recipe.calibration_batch, images)))
     valid, test = (part.score(network, arch, recipe.evaluation_batch)[0] for part in (splits.valid, splits.test))
     if run is not None:

@@ -169,7 +169,7 @@ def pruned_ceiling(truth: ArrayLike, factor: float) -> Ceiling | None:
 def _measured(truth: ArrayLike) -> Floats:
     """The rows of [n, s] (or [n], one seed) without NaN."""
     seeds = np.asarray(truth, dtype=np.float64)
-    seeds = seeds.reshape(len(seeds), -1)
+    seeds = seeds[:, None] if seeds.ndim == 1 else seeds
     return seeds[~np.isnan(seeds).any(1)]
 
 
@@ -180,12 +180,20 @@ def _ceiling(agreement: float, seeds: int) -> Ceiling:
 
 
 def rank_bootstrap(scores: ArrayLike, truth: ArrayLike, seed: int = 0, resamples: int = 2000) -> Floats:
-    """[resamples] bootstrap draws of the mean Spearman of several judges with one truth.
+    """[resamples] bootstrap draws of the mean Spearman of several judges (supernets) with one truth.
 
-    scores [judges, n], truth [n]: the architectures are resampled, the same ones for every judge, so that
-    the spread is that of the sample of architectures, not of the judges.
+    scores [judges, n], truth [n]: architectures and judges are both resampled, so that the spread is that of
+    another sample of architectures and of other supernets. The draws of two calls with as many judges and
+    architectures take the same ones: their difference is paired.
     """
     judges, values = np.atleast_2d(np.asarray(scores, dtype=np.float64)), np.asarray(truth, dtype=np.float64)
     picks = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
-    drawn = [_rank_correlation(judge[picks], values[picks]) for judge in judges]
-    return np.asarray(np.mean(drawn, axis=0))
+    return mean_of_judges(np.array([_rank_correlation(judge[picks], values[picks]) for judge in judges]), seed)
+
+
+def mean_of_judges(drawn: ArrayLike, seed: int = 0) -> Floats:
+    """[judges, resamples] of single judges -> [resamples] of the mean of as many judges, drawn with replacement."""
+    values = np.asarray(drawn, dtype=np.float64)
+    judges, resamples = values.shape
+    picks = np.random.default_rng([seed, judges]).integers(judges, size=(judges, resamples))
+    return np.asarray(np.take_along_axis(values, picks, axis=0).mean(0))

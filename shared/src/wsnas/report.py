@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -58,7 +59,11 @@ def read_study(folder: Path) -> dict[str, Any]:
 def claims_table(studies: Sequence[dict[str, Any]]) -> tuple[list[tuple[str, str]], list[dict[str, Any]]]:
     """Columns (space, data) and rows, a claim each, with ``cells`` [columns] of verdicts or None."""
     columns: dict[tuple[str, str], None] = {}
-    for study in studies:
+    often = Counter((study["name"], *pair) for study in studies for pair in study["data"].items())
+    for study in studies:  # two results of one study on one data set are told apart by their folders
+        for space, data in study["data"].items():
+            if often[study["name"], space, data] > 1:
+                study["data"] = {**study["data"], space: f"{data}, {study['folder'].name}"}
         columns |= dict.fromkeys(study["data"].items())
     rows: dict[str, dict[str, Any]] = {}
     for study in studies:

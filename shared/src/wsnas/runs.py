@@ -4,7 +4,7 @@
     checkpoint.pt     weights, optimizer and step: replaced whole, never written in place
     metrics.jsonl     one line an epoch, deterministic; cut back to the checkpoint on resume
     records.sqlite    one row an evaluation or training, committed as it is made (WAL)
-    sittings.jsonl    when and where each sitting ran, and how fast
+    sittings.jsonl    when, where and how long each sitting ran
     lock              held by the one process that writes
 
 The identity decides whether a directory may be continued: a checkpoint of another recipe is refused.
@@ -16,6 +16,7 @@ import io
 import json
 import os
 import platform
+import shutil
 import sqlite3
 import sys
 import time
@@ -62,7 +63,7 @@ class Run:
             "identity": identity,
             "recipe": recipe,
             "environment": environment(),
-            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "command": command_line(),
         }
         atomic_write(path / "run.json", json.dumps(described, indent=1).encode())
         return Run(path, identity, recipe)
@@ -98,6 +99,13 @@ class Run:
             yield
         finally:
             lock.release()
+
+    @staticmethod
+    def remove(path: Path) -> None:
+        """Deletes the run at ``path``, where there is one. Refused while another process writes it."""
+        if path.exists():
+            with Run(path, {}, {}).writing():
+                shutil.rmtree(path)
 
     # checkpoint -----------------------------------------------------------------------------------
 
@@ -152,7 +160,8 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         path = self.path / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]  # a line cut off is written again
 
     # records --------------------------------------------------------------------------------------
 
@@ -253,6 +262,11 @@ def _processor() -> str:
     fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     known = (fields.get(name, "") for name in ("model name", "cpu family", "model"))
     return " ".join(part for part in known if part) or platform.processor()
+
+
+def command_line() -> str:
+    """The command that runs, without its folder."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def environment() -> dict[str, str]:

@@ -11,7 +11,6 @@ import functools
 import inspect
 import io
 import json
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
@@ -32,7 +31,7 @@ from wsnas.ground_truth import load_ground_truth, splits_once
 from wsnas.metrics import Ceiling, Floats, goodness, noise_ceiling, random_top_k, rank_bootstrap, spearman, top_k
 from wsnas.paths import Sampler
 from wsnas.randomness import numpy_rng
-from wsnas.runs import environment
+from wsnas.runs import Run, environment
 from wsnas.space import Recipe, SearchSpace, change_recipe, digest, installed_spaces, load_space
 from wsnas.supernet import supernet_identity, train_supernet
 from wsnas.table import Table
@@ -127,26 +126,49 @@ class Truth:
 
     table: Table
     dataset: str
+    epochs: int  # of the trainings
     valid: Floats
     test: Floats
     left_out: int  # architectures of the table that failed or were not measured
 
-    def seeds(self) -> Floats:
-        """[architectures, seeds]: test results of every seed."""
-        return self.table.seeds(self.dataset, "test")
+    def seeds(self, archs: Sequence[str] | None = None) -> Floats:
+        """[architectures, seeds]: test results of every seed, of all architectures or of these."""
+        table = self.table if archs is None else self.table.select(archs)
+        return table.seeds(self.dataset, "test", self.epochs)
 
 
-def ground_truth(space: SearchSpace[Any], dataset: str, table: Path | str | None) -> Truth:
-    """The space's ground truth on ``dataset``, or on the table's first data set where it does not have that."""
-    found = load_ground_truth(space, dataset, table)
+def ground_truth(space: SearchSpace[Any], asked: Asked, recipe: Recipe) -> Truth:
+    """The ground truth of the data set asked for; else of the recipe's, or of the table's first without that.
+
+    Validation and test results are those of one training length: the longest that has both.
+    """
+    dataset = asked.truth or recipe.dataset
+    found = load_ground_truth(space, dataset, asked.table)
+    if asked.truth is not None and dataset not in found.datasets:
+        raise WsnasError(
+            f"--truth {dataset}: the table of {space.name} has no such data set, but {', '.join(found.datasets)}"
+        )
     dataset = dataset if dataset in found.datasets else found.datasets[0]
-    valid, test = (found.mean(dataset, split) for split in ("valid", "test"))
+    lengths = {split: found.epochs(dataset, split) for split in ("valid", "test")}
+    both, longest = lengths["valid"] & lengths["test"], max(lengths["valid"] | lengths["test"])
+    if not both:
+        raise WsnasError(
+            f"the table of {space.name} has validation and test results of {dataset} for no common number of epochs"
+        )
+    epochs = max(both)
+    if epochs < longest:
+        click.echo(
+            f"{space.name}: the {longest}-epoch results of {dataset} are not used: only those of {epochs} epochs are "
+            "there for validation and test"
+        )
+    valid, test = (found.mean(dataset, split, epochs) for split in ("valid", "test"))
     known = ~(np.isnan(valid) | np.isnan(test))
     left_out = int((~known).sum())
     if left_out:
         click.echo(f"{space.name}: {left_out} of {len(found)} architectures have no result (failed or not trained)")
     kept = found.select([arch for arch, ok in zip(found.archs, known, strict=True) if ok])
-    return Truth(kept, dataset, goodness(valid[known], space.metric), goodness(test[known], space.metric), left_out)
+    valid, test = (goodness(values[known], space.metric) for values in (valid, test))
+    return Truth(kept, dataset, epochs, valid, test, left_out)
 
 
 @dataclass(frozen=True)
@@ -167,27 +189,30 @@ class Subject:
 
     def settings(self) -> dict[str, Any]:
         """What ``results.json`` says of it."""
-        about = {"truth": self.truth.dataset, "evaluated": len(self.archs), "without_ground_truth": self.truth.left_out}
-        return {**self.recipe.to_json(), **about}
+        about = {"truth": self.truth.dataset, "truth_epochs": self.truth.epochs, "evaluated": len(self.archs)}
+        return {**self.recipe.to_json(), **about, "without_ground_truth": self.truth.left_out}
 
     def panel(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Its column of a ``ranking_figure``."""
         return {"space": self.space, "recipe": self.recipe, "dataset": self.truth.dataset, "rows": rows}
 
     def ceiling(self) -> Ceiling | None:
-        return noise_ceiling(self.truth.table.select(self.archs).seeds(self.truth.dataset, "test"))
+        return noise_ceiling(self.truth.seeds(self.archs))
 
 
-def subjects(asked: Asked, count: int, least: int = 12) -> list[Subject]:
+def subjects(asked: Asked, count: int, least: int = 12, fewest: int = 12) -> list[Subject]:
     """The spaces that can serve a study which scores ``count`` architectures, unless it was asked for another number.
 
-    Says which spaces are left out, and why: no ground truth, or of fewer than ``least`` architectures.
+    Says which spaces are left out, and why: no ground truth, or of fewer than ``least`` architectures. Raises
+    WsnasError where fewer than ``fewest`` are to be scored, before anything is trained.
     """
+    if (asked.architectures or count) < fewest:
+        raise WsnasError(f"--architectures {asked.architectures} is too few for this study: give at least {fewest}")
     found = []
     for space in chosen_spaces(asked.spaces):
         chosen = chosen_recipe(space, asked.scale, **asked.recipe)
         try:
-            ground = ground_truth(space, asked.truth or chosen.dataset, asked.table)
+            ground = ground_truth(space, asked, chosen)
         except WsnasError as error:
             if asked.spaces:
                 raise
@@ -216,8 +241,8 @@ def ranking(
 ) -> dict[str, Any]:
     """How supernets rank architectures. scores [supernets, n]; valid, test, parameters [n]; all higher is better.
 
-    Correlations with the ground truth (mean over supernets, bootstrap interval over architectures, each
-    supernet's), the top-k by each supernet, the exact expectation of a random top-k and three draws (``draws``
+    Correlations with the ground truth (mean over supernets, bootstrap interval over architectures and supernets,
+    each supernet's), the top-k by each supernet, the exact expectation of a random top-k and three draws (``draws``
     numbers them). A score that is not finite ranks last. ``bootstrap``: the draws behind the interval.
     """
     not_finite = int((~np.isfinite(scores)).sum())
@@ -254,7 +279,6 @@ class SupernetJob:
     within: tuple[str, ...] | None  # encoded architectures of the sub-space; None: the whole space
     evaluate: tuple[str, ...]  # encoded architectures to score
     runs: str  # the folder that holds content-addressed runs
-    resume: bool = True
     paths: str = "uniform"  # or "fair", "multi:N"
 
     def place(self) -> tuple[list[Any] | None, Sampler, Path]:
@@ -273,8 +297,6 @@ def supernet_scores(job: SupernetJob) -> dict[str, float]:
     """Accuracy in percent or perplexity of each architecture of the job; trains the supernet where needed."""
     space = load_space(job.space)
     within, paths, out = job.place()
-    if not job.resume and out.exists():
-        shutil.rmtree(out)
     splits = splits_once(job.space, job.recipe, choose_device())
     supernet = train_supernet(space, job.recipe, seed=job.seed, paths=paths, within=within, out=out, splits=splits)
     return evaluate(supernet, job.evaluate)
@@ -282,7 +304,10 @@ def supernet_scores(job: SupernetJob) -> dict[str, float]:
 
 def all_scores(jobs: Sequence[SupernetJob], asked: Asked) -> list[dict[str, float]]:
     """The scores of every job, in the jobs' order. A job that fails raises once the others are done."""
-    recorded = [job.recorded() if job.resume else None for job in jobs]
+    for job in jobs:
+        if not asked.resume:
+            Run.remove(job.place()[2])
+    recorded = [job.recorded() for job in jobs]
     results = {i: scores for i, scores in enumerate(recorded) if scores is not None}
     position = {id(job): i for i, job in enumerate(jobs)}
     missing = [job for i, job in enumerate(jobs) if i not in results]
@@ -307,16 +332,16 @@ def sub_space_job(asked: Asked, subject: Subject, kept: Sequence[str], scored: S
     """A supernet of the architectures ``kept``, some of which are ``scored``."""
     within = None if len(kept) == subject.space.size else tuple(sorted(kept))
     runs = str(asked.out.parent / "supernets")
-    return SupernetJob(subject.name, subject.recipe, seed, within, tuple(scored), runs, asked.resume)
+    return SupernetJob(subject.name, subject.recipe, seed, within, tuple(scored), runs)
 
 
 def ranking_within(
     subject: Subject, scored: Sequence[str], results: Sequence[Mapping[str, float]], k: int, draws: int
 ) -> dict[str, Any]:
     """``ranking`` of architectures that are not the subject's sample; ``results``: of each supernet, as measured."""
-    truths, metric, dataset = subject.truth.table.select(scored), subject.space.metric, subject.truth.dataset
-    matrix = goodness([[result[arch] for arch in scored] for result in results], metric)
-    valid, test = (goodness(truths.mean(dataset, split), metric) for split in ("valid", "test"))
+    rows = [subject.truth.table.row[arch] for arch in scored]
+    matrix = goodness([[result[arch] for arch in scored] for result in results], subject.space.metric)
+    valid, test = subject.truth.valid[rows], subject.truth.test[rows]
     counted = [subject.space.parameters(subject.space.decode(arch), subject.recipe) for arch in scored]
     return ranking(matrix, valid, test, k, np.array(counted, dtype=np.float64), draws=draws)
 
@@ -339,7 +364,7 @@ def scores_of(asked: Asked, wanted: Sequence[tuple[Subject, Variant]]) -> dict[t
     runs = str(asked.out.parent / "supernets")
     jobs = {
         (subject.name, variant.label, seed): SupernetJob(
-            subject.name, variant.recipe, seed, None, subject.archs, runs, asked.resume, variant.paths
+            subject.name, variant.recipe, seed, None, subject.archs, runs, variant.paths
         )
         for subject, variant in wanted
         for seed in variant.seeds
@@ -396,9 +421,11 @@ class Verdict:
     verdict: Holds
 
 
-def sign_verdict(low: float, high: float) -> Holds:
-    """For a claim "this number is above zero": by the interval [low, high]."""
-    return "holds" if low > 0 else "does not hold" if high < 0 else "inconclusive"
+def sign_verdict(low: float, high: float, supernets: int = 2) -> Holds:
+    """For a claim "this number is above zero": by the interval [low, high]. One supernet has no spread: it decides
+    nothing.
+    """
+    return "inconclusive" if supernets < 2 or low <= 0 <= high else "holds" if low > 0 else "does not hold"
 
 
 def plain(value: Any) -> Any:

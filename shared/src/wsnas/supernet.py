@@ -58,7 +58,7 @@ def train_supernet(
     """
     recipe = space.recipes["micro"] if recipe is None else recipe
     source = space if within is None else SubSpace(space, within)
-    identity = supernet_identity(space, recipe, seed, paths, within, sync_bn)
+    identity = supernet_identity(space, recipe, seed, paths, within, sync_bn, amp)
     where = Path("runs") / f"{space.name}-{digest(identity)}" if out is None else Path(out)
     chosen = choose_device(device)
     if sync_bn and chosen.type != "cuda":
@@ -118,6 +118,7 @@ def supernet_identity(
     paths: path_samplers.Sampler = path_samplers.uniform,
     within: Sequence[Any] | None = None,
     sync_bn: bool = False,
+    amp: bool | None = None,
 ) -> dict[str, Any]:
     """Everything that decides a supernet's weights on a given device: two runs with one identity are one run."""
     return {
@@ -128,6 +129,7 @@ def supernet_identity(
         "paths": path_samplers.name_of(paths),
         "within": None if within is None else f"{len(within)} architectures {SubSpace(space, within).fingerprint()}",
         **({"sync_bn": True} if sync_bn else {}),
+        **({} if amp is None else {"amp": amp}),  # None: the device decides
     }
 
 

@@ -77,11 +77,16 @@ class Table:
         return {arch: i for i, arch in enumerate(self.archs)}
 
     def seeds(self, dataset: str, split: str, epochs: int | None = None) -> Floats:
-        """[architectures, seeds] for one data set and split, seeds in order; the longest training by default."""
+        """[architectures, seeds] for one data set and split, seeds in order; the longest training by default.
+
+        A publisher's mean counts as the one seed there is, and is left out beside its seeds.
+        """
         found = [c for c in self.columns if (c.dataset, c.split) == (dataset, split)]
         if epochs is None and found:
             epochs = max(c.epochs for c in found)
-        found = sorted((c for c in found if c.epochs == epochs), key=lambda c: -1 if c.seed is None else c.seed)
+        found = [c for c in found if c.epochs == epochs]
+        seeded = sorted((c for c in found if c.seed is not None), key=lambda c: c.seed or 0)
+        found = seeded or found
         if not found:
             have = ", ".join(sorted({f"{c.dataset}/{c.split}/{c.epochs}" for c in self.columns}))
             raise WsnasError(
@@ -96,8 +101,9 @@ class Table:
         count = (~np.isnan(values)).sum(1)
         return np.where(count > 0, np.nansum(values, 1) / np.maximum(count, 1), np.nan)
 
-    def has(self, dataset: str, split: str, epochs: int | None = None) -> bool:
-        return any((c.dataset, c.split) == (dataset, split) and epochs in (None, c.epochs) for c in self.columns)
+    def epochs(self, dataset: str, split: str) -> set[int]:
+        """The training lengths there are of one data set and split."""
+        return {c.epochs for c in self.columns if (c.dataset, c.split) == (dataset, split)}
 
     @property
     def datasets(self) -> tuple[str, ...]:
