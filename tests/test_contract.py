@@ -23,6 +23,7 @@ from wsnas.images import Splits
 from wsnas.paths import fair, multi_path, uniform
 from wsnas.space import recipe_from_json, sample_distinct
 from wsnas.supernet import submodel
+from wsnas.table import Table
 
 NAMES = installed_spaces()
 ENUMERABLE = 200_000  # architectures
@@ -252,6 +253,16 @@ def test_micro_images_are_disjoint(space: Any, splits: Splits) -> None:
         seen.append({image.numpy().tobytes() for image in part.pixels})
     for one, other in itertools.combinations(seen, 2):
         assert not one & other
+
+
+def test_the_shipped_ground_truth_says_how_it_was_made(space: Any) -> None:
+    """The command, without folders of the machine that ran it; how long it took; that nothing failed unseen."""
+    about = Table.load(space.micro_table).about
+    assert about["command"].startswith(f"wsnas ground-truth {space.name} --sample ")
+    assert f"--out runs/{space.name}-ground-truth" in about["command"]
+    assert about["metric"] == space.metric
+    assert about["seconds"].split()[0].isdecimal()
+    assert about["status"].endswith(" ok")
 
 
 @pytest.mark.parametrize("name", ["table.csv", "table.parquet", "table.pth", "table.tfrecord", "table"])

@@ -18,6 +18,7 @@ import os
 import platform
 import shutil
 import sqlite3
+import subprocess
 import sys
 import time
 import warnings
@@ -266,7 +267,20 @@ def _processor() -> str:
 
 def command_line() -> str:
     """The command that runs, without its folder."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    name = Path(sys.argv[0]).name
+    return " ".join(["wsnas" if name == "__main__.py" else name, *sys.argv[1:]])
+
+
+def commit() -> str | None:
+    """The commit of the checkout that holds the script that runs; None where that cannot be told."""
+    where = Path(sys.argv[0]).resolve().parent
+    try:
+        said = subprocess.run(
+            ["git", "-C", str(where), "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return said.stdout.strip()
 
 
 def environment() -> dict[str, str]:

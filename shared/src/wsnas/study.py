@@ -31,7 +31,7 @@ from wsnas.ground_truth import load_ground_truth, splits_once
 from wsnas.metrics import Ceiling, Floats, goodness, noise_ceiling, random_top_k, rank_bootstrap, spearman, top_k
 from wsnas.paths import Sampler
 from wsnas.randomness import numpy_rng
-from wsnas.runs import Run, environment
+from wsnas.runs import Run, commit, environment
 from wsnas.space import Recipe, SearchSpace, change_recipe, digest, installed_spaces, load_space
 from wsnas.supernet import supernet_identity, train_supernet
 from wsnas.table import Table
@@ -58,6 +58,11 @@ class Asked:
     executor: Executor
     out: Path
     recipe: Mapping[str, Any]  # changes on top of the scale's
+
+    @property
+    def supernets(self) -> str:
+        """The folder of the runs that studies share, beside their results; absolute, as a worker may be elsewhere."""
+        return str((self.out.parent / "supernets").resolve())
 
     def settings(self, subjects: Sequence[Subject], **more: Any) -> dict[str, Any]:
         """What ``results.json`` says of the study's settings."""
@@ -331,8 +336,7 @@ def all_scores(jobs: Sequence[SupernetJob], asked: Asked) -> list[dict[str, floa
 def sub_space_job(asked: Asked, subject: Subject, kept: Sequence[str], scored: Sequence[str], seed: int) -> SupernetJob:
     """A supernet of the architectures ``kept``, some of which are ``scored``."""
     within = None if len(kept) == subject.space.size else tuple(sorted(kept))
-    runs = str(asked.out.parent / "supernets")
-    return SupernetJob(subject.name, subject.recipe, seed, within, tuple(scored), runs)
+    return SupernetJob(subject.name, subject.recipe, seed, within, tuple(scored), asked.supernets)
 
 
 def ranking_within(
@@ -361,10 +365,9 @@ def scores_of(asked: Asked, wanted: Sequence[tuple[Subject, Variant]]) -> dict[t
 
     The supernets lie beside the study's results, in folders named by what decides their weights: studies share them.
     """
-    runs = str(asked.out.parent / "supernets")
     jobs = {
         (subject.name, variant.label, seed): SupernetJob(
-            subject.name, variant.recipe, seed, None, subject.archs, runs, variant.paths
+            subject.name, variant.recipe, seed, None, subject.archs, asked.supernets, variant.paths
         )
         for subject, variant in wanted
         for seed in variant.seeds
@@ -462,7 +465,7 @@ def write_results(
         "source": source,
         "command": " ".join(["python", f"studies/{study}.py", *sys.argv[1:]]),
         "settings": settings,
-        "environment": environment(),
+        "environment": {**environment(), "commit": commit()},
         "results": results,
         "verdicts": verdicts,
     }
