@@ -197,7 +197,7 @@ def main(asked: Asked, other_dataset: str | None) -> None:
             "top10": float(np.mean(tops)),
             "top10_seeds": tops,
         }
-        found_here = {
+        found_here: dict[str, Any] = {
             "metric": subject.space.metric,
             "seed_noise": noise,
             "top_noise": max(tops) - min(tops) if number > 1 else None,

@@ -24,6 +24,7 @@ BLUE, RED, GREEN, ORANGE, BLACK, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F0
 STYLE = {
     "font.size": 9,
     "legend.fontsize": 8,
+    "figure.constrained_layout.h_pad": 0.08,  # inches, so that a title is nobody else's
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -70,7 +71,6 @@ def _grid(panels: int, width: float, height: float) -> tuple[Figure, list[Axes]]
     figure, grid = plt.subplots(
         rows, columns, figsize=(width * columns, height * rows + 0.6), squeeze=False, layout="constrained"
     )
-    figure.get_layout_engine().set(h_pad=0.1)  # inches, so that a title is nobody else's
     for spare in grid.flat[panels:]:
         spare.set_visible(False)
     return figure, list(grid.flat[:panels])
@@ -121,7 +121,6 @@ def ranking_figure(
         figure, grid = plt.subplots(
             2 * bands, columns, figsize=(1 + 4.2 * columns, 0.6 + 6 * bands), squeeze=False, layout="constrained"
         )
-        figure.get_layout_engine().set(h_pad=0.1)
         pairs = grid.reshape(bands, 2, columns).transpose(0, 2, 1).reshape(-1, 2)
         for axes in pairs[len(panels) :].flat:
             axes.set_visible(False)
@@ -226,7 +225,7 @@ def matrix_figure(panels: Sequence[Mapping[str, Any]], title: str, cell: float =
             shown = axes.imshow(matrix, vmin=-1, vmax=1, cmap="cividis")  # in grey, too: light is high
             for i, j in np.ndindex(*matrix.shape):
                 value = round(float(matrix[i, j]), 2) + 0.0  # no -0
-                ground = shown.cmap(shown.norm(value))
+                ground = shown.to_rgba(np.array([value]))[0]
                 text = f"{value:.2f}".replace("0.", ".", 1).replace("1.00", "1")
                 ink = "white" if _luminance(ground) < 0.179 else "black"  # whichever contrasts more
                 axes.text(j, i, text, ha="center", va="center", fontsize=min(8.0, 20 * cell), color=ink)
@@ -239,7 +238,7 @@ def matrix_figure(panels: Sequence[Mapping[str, Any]], title: str, cell: float =
         return figure
 
 
-def _luminance(colour: Sequence[float]) -> float:
+def _luminance(colour: Sequence[float] | np.ndarray) -> float:
     """Relative luminance of red, green, blue in 0 to 1, as WCAG 2 defines it."""
     linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
@@ -316,10 +315,10 @@ def convergence_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure
                 axes.invert_yaxis()
             other = axes.twinx()
             other.grid(visible=False)
-            band = [[row[f"correlation_{end}"] for row in rows] for end in ("low", "high")]
-            other.fill_between(x, *band, color=BLACK, alpha=0.08, lw=0)
+            low, high = ([row[f"correlation_{end}"] for row in rows] for end in ("low", "high"))
+            other.fill_between(x, low, high, color=BLACK, alpha=0.08, lw=0)
             other.plot(x, [row["correlation"] for row in rows], color=BLACK, ls="--", marker="s", ms=3)
-            other.set_ylim(min(-0.5, min(band[0]) - 0.05), 1)
+            other.set_ylim(min(-0.5, min(low) - 0.05), 1)
             other.set_ylabel("correlation with ground truth (dashed)")
             unit = " %" if metric == "accuracy" else ""
             _head(axes, panel, f"dotted: mean ground truth, {truth:.1f}{unit}", GREEN)
