@@ -16,7 +16,7 @@ import numpy as np
 from wsnas.benchmark import publish
 from wsnas.cli import Command, progress, standalone_recipe
 from wsnas.errors import WsnasError
-from wsnas.figures import benchmark_figure
+from wsnas.figures import benchmark_figure, counted
 from wsnas.ground_truth import load_ground_truth, measure_latencies, train_many
 from wsnas.metrics import correlation, goodness, noise_ceiling
 from wsnas.randomness import numpy_rng
@@ -135,7 +135,7 @@ def main(asked: Asked) -> None:
         results=results,
         title="What do architectures reach when they are trained from scratch?",
         source="Figure 6, Appendix B",
-        figure=benchmark_figure(panels, scale, len(asked.seeds)),
+        figure=benchmark_figure(panels, f"{asked.about}, {counted(len(asked.seeds), 'seed')}"),
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from wsnas.cli import Command
 from wsnas.errors import WsnasError
-from wsnas.figures import ranking_figure
+from wsnas.figures import counted, ranking_figure
 from wsnas.metrics import noise_ceiling, pruned_ceiling
 from wsnas.randomness import numpy_rng
 from wsnas.space import best_archs
@@ -180,7 +180,7 @@ def main(asked: Asked, factors: tuple[int, ...]) -> None:
             [subject.panel(lines[subject.name]) for subject in found],
             "Is weight sharing still effective on a space pruned to its best architectures?",
             "prune factor (kept: the best by ground truth), architectures left",
-            f"scale {asked.scale}, {seeds} supernets a factor",
+            f"{asked.about}, {counted(seeds, 'supernet')} a factor",
         ),
     )
 

@@ -1,7 +1,8 @@
-"""Figure 3 (and 7): do supernets agree with each other more than with the ground truth?
+"""Figure 3: do supernets agree with each other more than with the ground truth?
 
 Mutual Spearman correlations of the rankings by supernets of several budgets and seeds, by parameter count, and by
-ground truth, over the same architectures. The supernets are those of the study ``epochs``.
+ground truth, over the same architectures. The supernets are those of the study ``epochs``; Figure 7, which has those
+of training tricks and of other data sets, is drawn by ``tricks``.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def verdicts_of(subject: Subject, judges: Floats) -> list[Verdict]:
 @study_options("consistency")
 @budgets_option
 def main(asked: Asked, count: int | None) -> None:
-    """Mutual correlations of supernets, parameter count and ground truth (Figures 3 and 7)."""
+    """Mutual correlations of supernets, parameter count and ground truth (Figure 3)."""
     found = scores_by_budget(asked, count)
     panels, verdicts, rows, results = [], [], [], {}
     for subject, of_budgets in found:
@@ -104,7 +105,7 @@ def main(asked: Asked, count: int | None) -> None:
         stacked.append(subject.test)
         names.append("GT")
         matrix = correlation_matrix(stacked)
-        panels.append({"space": subject.space, "names": names, "matrix": matrix})
+        panels.append({**subject.panel([]), "names": names, "matrix": matrix})
         verdicts += verdicts_of(subject, np.array(list(ranked.values())))
         results[subject.name] = {"names": names, "matrix": matrix.tolist()}
         rows += [
@@ -118,12 +119,12 @@ def main(asked: Asked, count: int | None) -> None:
         verdicts=verdicts,
         results=results,
         title="Do supernets agree with each other more than with the ground truth?",
-        source="Figures 3 and 7, section 2 and Appendix C",
+        source="Figure 3, section 2",
         figure=matrix_figure(
             panels,
-            "Mutual rank correlations of supernets (by epochs; other seeds of the longest), parameter count (P) and "
-            "ground "
-            f"truth (GT). Scale {asked.scale}.",
+            "Do supernets agree with each other more than with the ground truth? Spearman correlations of supernets "
+            "(by epochs, one seed each; then the other seeds of the longest), parameter count (P) and ground truth "
+            f"(GT). {asked.about}.",
         ),
     )
 

@@ -13,8 +13,8 @@ import click
 import numpy as np
 
 from wsnas.cli import Command
-from wsnas.figures import convergence_figure
-from wsnas.metrics import spearman
+from wsnas.figures import convergence_figure, counted
+from wsnas.metrics import rank_bootstrap, spearman
 from wsnas.study import (
     Asked,
     Verdict,
@@ -69,6 +69,7 @@ def main(asked: Asked, count: int | None) -> None:
         lines: list[dict[str, Any]] = []
         for epochs, matrix in of_budgets.items():
             known = np.where(np.isfinite(matrix), matrix, np.nan)
+            low, high = (float(q) for q in np.quantile(rank_bootstrap(finite(matrix), subject.test), [0.025, 0.975]))
             lines.append(
                 {
                     "epochs": epochs,
@@ -76,11 +77,13 @@ def main(asked: Asked, count: int | None) -> None:
                     "mean_seeds": [float(np.nanmean(one)) for one in known],
                     "not_finite": int((~np.isfinite(matrix)).sum()),
                     "correlation": float(np.mean([spearman(one, subject.test) for one in finite(matrix)])),
+                    "correlation_low": low,
+                    "correlation_high": high,
                 }
             )
         mean_truth = float(subject.valid.mean())
         verdicts += verdicts_of(subject.name, lines, mean_truth)
-        panels.append({"space": subject.space, "rows": lines, "mean_truth": mean_truth})
+        panels.append({**subject.panel(lines), "mean_truth": mean_truth})
         rows += [{"space": subject.name, **{k: v for k, v in line.items() if k != "mean_seeds"}} for line in lines]
     write_results(
         asked,
@@ -90,7 +93,7 @@ def main(asked: Asked, count: int | None) -> None:
         results={p["space"].name: {"rows": p["rows"], "mean_truth": p["mean_truth"]} for p in panels},
         title="How far do supernets converge?",
         source="Figure 8, Appendix D",
-        figure=convergence_figure(panels, f"Scale {asked.scale}, {len(asked.seeds)} supernets a budget, min-max."),
+        figure=convergence_figure(panels, f"{asked.about}, {counted(len(asked.seeds), 'supernet')} a budget."),
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from wsnas.cli import Command
 from wsnas.errors import WsnasError
-from wsnas.figures import ranking_figure
+from wsnas.figures import counted, ranking_figure
 from wsnas.metrics import mean_of_judges, noise_ceiling
 from wsnas.randomness import numpy_rng
 from wsnas.space import random_archs
@@ -132,7 +132,8 @@ def main(asked: Asked, factors: tuple[int, ...]) -> None:
                     "top": float(np.mean([part["top"] for part in parts])),
                     "top_seeds": [part["top"] for part in parts],
                     "random_top": float(np.mean([part["random_top"] for part in parts])),
-                    "random_top_draws": [part["random_top_draws"][0] for part in parts],
+                    # three draws as everywhere, of several parts: at 1x these are one sample, which draws the same
+                    "random_top_draws": [parts[i % len(parts)]["random_top_draws"][i] for i in range(3)],
                     "best": float(np.mean([part["best"] for part in parts])),
                     "ceiling": float(np.mean(known)) if known else None,
                     "bootstrap": drawn,
@@ -159,9 +160,9 @@ def main(asked: Asked, factors: tuple[int, ...]) -> None:
         source="Figure 2, section 2",
         figure=ranking_figure(
             panels,
-            "Does weight sharing rank better when fewer architectures share the weights? (random sub-spaces)",
+            "Does weight sharing rank better when fewer architectures share the weights?",
             "downscaling factor (kept at random), architectures left",
-            f"scale {asked.scale}, {number} sub-spaces and supernets a factor",
+            f"{asked.about}, {counted(number, 'supernet')} a factor, each of a sub-space of its own",
         ),
     )
 

@@ -12,7 +12,7 @@ import click
 import numpy as np
 
 from wsnas.cli import Command
-from wsnas.figures import ranking_figure
+from wsnas.figures import counted, ranking_figure
 from wsnas.metrics import Floats, top_k
 from wsnas.study import Asked, Verdict, budgets_option, finite, ranking, scores_by_budget, study_options, write_results
 
@@ -105,7 +105,7 @@ def main(asked: Asked, count: int | None) -> None:
             panels,
             "Does a longer training of the supernet rank better?",
             "supernet epochs, one training for each budget",
-            f"scale {asked.scale}, {len(asked.seeds)} supernets a budget",
+            f"{asked.about}, {counted(len(asked.seeds), 'supernet')} a budget",
             [("top1", "top-1 by supernet")],
         ),
     )

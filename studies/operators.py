@@ -16,7 +16,7 @@ from scipy import stats
 
 from wsnas.cli import Command
 from wsnas.errors import WsnasError
-from wsnas.figures import operators_figure
+from wsnas.figures import counted, operators_figure
 from wsnas.metrics import Floats, goodness
 from wsnas.study import Asked, Subject, Variant, Verdict, finite, scores_of, study_options, subjects, write_results
 
@@ -144,7 +144,9 @@ def main(asked: Asked, decision: str | None) -> None:
                 "architectures; score more with --architectures"
             )
         made = [subject.space.decisions(subject.space.decode(arch))[drawn["decision"]] for arch in subject.archs]
-        panels.append({"subject": subject, "scores": matrix.mean(0), "choices": made, "worst": drawn})
+        panels.append(
+            {**subject.panel([]), "subject": subject, "scores": matrix.mean(0), "choices": made, "worst": drawn}
+        )
         verdicts += verdicts_of(subject, lines)
         results[subject.name] = {
             "metric": subject.space.metric,
@@ -162,7 +164,7 @@ def main(asked: Asked, decision: str | None) -> None:
         results=results,
         title="Towards which choices is weight sharing biased?",
         source="Figure 4, section 2",
-        figure=operators_figure(panels),
+        figure=operators_figure(panels, f"{asked.about}, mean of {counted(len(asked.seeds), 'supernet')}."),
     )
 
 

@@ -1,8 +1,9 @@
-"""Table 3, Appendix C: do training tricks and other settings change how a supernet ranks?
+"""Table 3 and Figure 7, Appendix C: do training tricks and other settings change how a supernet ranks?
 
 Rows: the baseline, strict fairness, multi-path, another learning rate and weight decay, another seed and, where one is
 named, another training data set. Each with its correlation with the baseline (Corr-BL), with the ground truth
-(Corr-GT) and its top-10, the differences to the baseline, and whether a difference exceeds what a seed changes.
+(Corr-GT) and its top-10, the differences to the baseline, and whether a difference exceeds what a seed changes. A
+second picture has the mutual correlations of all these supernets, the parameter count and the ground truth (Figure 7).
 
 Every variant has the same epochs, as in the paper: FairNAS and multi-path cost as many times more as they train
 paths a step. At the micro scale that is half of the recipe's epochs, the second longest budget of the study ``epochs``,
@@ -20,8 +21,8 @@ import click
 import numpy as np
 
 from wsnas.cli import Command, chosen_recipe
-from wsnas.figures import tricks_figure
-from wsnas.metrics import Floats, rank_bootstrap, spearman, top_k
+from wsnas.figures import counted, matrix_figure, tricks_figure
+from wsnas.metrics import Floats, correlation_matrix, rank_bootstrap, spearman, top_k
 from wsnas.space import change_recipe
 from wsnas.study import (
     Asked,
@@ -74,13 +75,25 @@ def variants(subject: Subject, seeds: int, scale: str, dataset: str | None) -> l
     return found
 
 
+def tops_of(subject: Subject, scores: Floats) -> list[float]:
+    """The top-10 of each supernet. scores [seeds, n]."""
+    return [top_k(one, subject.valid, subject.test, K) for one in scores]
+
+
 def analyse(subject: Subject, base: Floats, scores: Floats, label: str, noise: float | None) -> dict[str, Any]:
-    """One row of Table 3. base, scores [seeds, n]. ``noise``: how far two seeds differ; None: there is one."""
+    """One row of Table 3. base, scores [seeds, n]. ``noise``: how far two seeds differ; None: there is one.
+
+    A correlation's difference exceeds the seeds' where its interval is on one side of 0 and it is larger than
+    ``noise``; a top-10's where every supernet's, of several, is beyond every one of the baseline's and it is larger
+    than these differ.
+    """
     difference = rank_bootstrap(scores, subject.test) - rank_bootstrap(base, subject.test)
     corr = float(np.mean([spearman(one, subject.test) for one in scores]))
     change = corr - float(np.mean([spearman(one, subject.test) for one in base]))
     low, high = (float(q) for q in np.quantile(difference, [0.025, 0.975]))
-    tops = [float(np.mean([top_k(one, subject.valid, subject.test, K) for one in each])) for each in (scores, base)]
+    tops, base_tops = tops_of(subject, scores), tops_of(subject, base)
+    top_change = float(np.mean(tops) - np.mean(base_tops))
+    apart = min(tops) > max(base_tops) or max(tops) < min(base_tops)
     return {
         "label": label,
         "corr_baseline": float(np.mean([spearman(one, other) for one in scores for other in base])),
@@ -89,10 +102,28 @@ def analyse(subject: Subject, base: Floats, scores: Floats, label: str, noise: f
         "difference": change,
         "difference_low": low,
         "difference_high": high,
-        "top10": tops[0],
-        "top_difference": tops[0] - tops[1],
         "beyond_seeds": noise is not None and (low > 0 or high < 0) and abs(change) > noise,
+        "top10": float(np.mean(tops)),
+        "top10_seeds": tops,
+        "top_difference": top_change,
+        "top_beyond_seeds": noise is not None
+        and len(tops) > 1
+        and apart
+        and abs(top_change) > max(base_tops) - min(base_tops),
     }
+
+
+def every_supernet(subject: Subject, wanted: list[Variant], ranked: dict[str, Floats]) -> dict[str, Any]:
+    """Figure 7: names and mutual correlations of each supernet of each variant, parameter count and ground truth."""
+    judges = {
+        v.label if v.label == "another seed" else f"{v.label}, {seed}": one
+        for v in wanted
+        for seed, one in zip(v.seeds, ranked[v.label], strict=True)
+    }
+    if len(np.unique(subject.parameters)) > 1:
+        judges["P"] = subject.parameters
+    judges["GT"] = subject.test
+    return {"names": list(judges), "matrix": correlation_matrix(list(judges.values())).tolist()}
 
 
 def verdicts_of(
@@ -157,17 +188,26 @@ def main(asked: Asked, other_dataset: str | None) -> None:
         lines = [analyse(subject, base, ranked[v.label], v.label, noise) for v in mine[1:]]
         mutual = float(np.mean(pairs)) if pairs else None
         verdicts += verdicts_of(subject, lines, mutual, noise)
+        tops = tops_of(subject, base)
         baseline = {
             "label": "baseline",
             "corr_baseline": mutual,
             "corr_truth": float(np.mean(alone)),
             "corr_truth_seeds": alone,
+            "top10": float(np.mean(tops)),
+            "top10_seeds": tops,
         }
-        baseline["top10"] = float(np.mean([top_k(one, subject.valid, subject.test, K) for one in base]))
-        results[subject.name] = {"seed_noise": noise, "rows": [baseline, *lines]}
-        panels.append({"space": subject.space, "rows": lines, "seed_noise": noise, "baseline": baseline["corr_truth"]})
+        found_here: dict[str, Any] = {
+            "metric": subject.space.metric,
+            "seed_noise": noise,
+            "top_noise": max(tops) - min(tops) if number > 1 else None,
+            "rows": [baseline, *lines],
+            "supernets": every_supernet(subject, mine, ranked),
+        }
+        results[subject.name] = found_here
+        panels.append({**subject.panel([]), **found_here, **found_here["supernets"]})
         rows += [
-            {"space": subject.name, **{k: v for k, v in line.items() if k != "corr_truth_seeds"}}
+            {"space": subject.name, **{k: v for k, v in line.items() if not k.endswith("_seeds") or "beyond" in k}}
             for line in (baseline, *lines)
         ]
     write_results(
@@ -177,12 +217,22 @@ def main(asked: Asked, other_dataset: str | None) -> None:
         verdicts=verdicts,
         results=results,
         title="Do training tricks change how a supernet ranks?",
-        source="Table 3, Appendix C",
+        source="Table 3 and Figure 7, Appendix C",
         figure=tricks_figure(
             panels,
-            f"Scale {asked.scale}, {number} supernets a row. Bars: 95 % bootstrap over architectures and supernets. "
-            "Grey band: how far two seeds of the baseline differ.",
+            f"{asked.about}, {counted(number, 'supernet')} a row. Bars, left: 95 % bootstrap over architectures and "
+            "supernets; right: from the lowest supernet to the highest. Grey band: how far two seeds of the baseline "
+            "differ. Grey bars: within what seeds change; blue: better beyond that, red: worse. Corr-BL: correlation "
+            "with the baseline, in its own row that of two seeds.",
         ),
+        more={
+            "matrix": matrix_figure(
+                panels,
+                "Spearman correlations of all trained supernets (by variant, seed), parameter count (P) and ground "
+                f"truth (GT). {asked.about}.",
+                0.37,
+            )
+        },
     )
 
 

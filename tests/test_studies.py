@@ -108,7 +108,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "benchmark": (*SMALL, "--epochs", "2", "--seeds", "2", "--architectures", "4"),
     "consistency": (*TINY, "--epochs", "4", *TABLE, "--budgets", "2"),
     "convergence": (*TINY, "--epochs", "4", *TABLE, "--budgets", "2"),
-    "density": (*TINY, *TABLE, "--factor", "1", "--factor", "2"),
+    "density": (*TINY, *TABLE, "--architectures", "44", "--factor", "1", "--factor", "2"),
     "epochs": (*TINY, "--epochs", "4", *TABLE, "--budgets", "2"),
     "operators": (*TINY, "--seeds", "2", "--architectures", "44", "--table", "TRUTH"),
     "spaces": (),
@@ -125,12 +125,53 @@ def test_runs_and_writes_its_files(forks: Any, truth: Path, tmp_path: Path, name
     results, _ = opened(tmp_path / "out", name)
     assert all(math.isfinite(number) for number in numbers(results))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        *("results.json", f"{name}.csv", f"{name}.png", f"{name}.svg")
+        *("results.json", f"{name}.csv", f"{name}.png", f"{name}.svg"),
+        *(("tricks-matrix.png", "tricks-matrix.svg") if name == "tricks" else ()),
     }
     for verdict in results["verdicts"]:
         assert f"{verdict['claim']}: {verdict['verdict']}" in done.out
     assert results["settings"]["scale"] == "micro"
     assert results["environment"]["torch"]
+    if name == "density":  # at 1x all supernets are of one sample: the draws must be three all the same
+        draws = results["results"]["nb201"][0]["random_top_draws"]
+        assert len(draws) == len(set(draws)) == 3
+    every_number_is_in_the_results([tmp_path / "out"], tmp_path / "report.html")
+
+
+NUMBER = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
+
+
+def every_number_is_in_the_results(folders: list[Path], out: Path) -> None:
+    """Each number of the page's tables and its line on trainings, rounded as shown there; Table 3 cell by cell."""
+    write_report(folders, out)
+    html = re.sub(r"(?s)<(script|style|pre|details).*?</\1>", "", out.read_text())
+    stored = [json.loads((folder / "results.json").read_text()) for folder in folders]
+    known = {abs(number) for each in stored for number in numbers(each)}
+    known |= {abs(float(text.replace(",", ""))) for each in stored for text in NUMBER.findall(json.dumps(each))}
+    tables = re.findall(r"(?s)<tbody>.*?</tbody>", html) + re.findall(r'<p class="soft">[^<]*</p>', html)[1:]
+    words = re.sub(r"<[^>]*>", " ", " ".join(tables))
+    for text in NUMBER.findall(re.sub(r"[A-Za-z_]\w*", " ", words)):
+        digits = len(text.partition(".")[2])
+        value = abs(float(text.replace(",", "")))
+        assert any(abs(one - value) <= 0.5001 * 10**-digits for one in known), text
+    for each in stored:
+        if each["study"] != "tricks":
+            continue
+        found = re.findall(r'(?s)<tr><th scope="row">([^<]+)</th>(.*?)</tr>', html[html.index("<caption>") :])
+        rows = each["results"]["nb201"]["rows"]
+        assert [name for name, _ in found] == [row["label"] for row in rows]
+        assert rows[0]["label"] == "baseline"
+        for (_, text), row in zip(found, rows, strict=True):
+            cells = re.findall(r"<td>(.*?)</td>", text)
+            expected = [row["corr_baseline"], row["corr_truth"], row["top10"]]
+            shown = [cells[0], cells[1], cells[4]]
+            if row is not rows[0]:
+                expected += [row["difference"], row["difference_low"], row["difference_high"], row["top_difference"]]
+                shown += [*NUMBER.findall(cells[2]), cells[5]]
+                yes = [{True: "yes", False: "no"}[row[field]] for field in ("beyond_seeds", "top_beyond_seeds")]
+                assert [cells[3], cells[6]] == yes
+            for one, value in zip(shown, expected, strict=True):
+                assert float(one) == pytest.approx(value, abs=0.5001 * 10 ** -len(one.partition(".")[2]))
 
 
 def test_spaces_counts_what_the_paper_prints(forks: Any, tmp_path: Path) -> None:
@@ -380,4 +421,35 @@ def test_the_report_sets_data_sets_side_by_side(tmp_path: Path) -> None:
     }
     assert found == {"a claim": [["holds"], ["does not hold"]], "another": [[], ["inconclusive"]]}
     assert html.count("<section") == 1
-    assert html.count("<figure>") == 2
+    assert html.count("<figure") == 2
+
+
+def test_the_report_shows_what_no_study_wrote(tmp_path: Path) -> None:
+    """Results of a single command: their figure and numbers in a last section, without an invented command."""
+    folder = tmp_path / "darts-cifar10"
+    folder.mkdir()
+    (folder / "rank.png").write_bytes(b"")
+    (folder / "results.json").write_text(json.dumps({"results": {"spearman": 0.1875}}))
+    assert write_report([folder], tmp_path / "report.html") == []
+    html = (tmp_path / "report.html").read_text()
+    assert "<h3>darts-cifar10</h3>" in html
+    assert html.count("<img") == 1
+    assert "0.1875" in html
+    assert "(the command was not recorded)" in html
+    assert "nox -s" not in html
+
+
+def test_the_report_counts_failed_trainings(tmp_path: Path) -> None:
+    """Also where none failed; and two spaces of one study and data set have headings of their own."""
+    for space, status in (("nb101", "24 ok"), ("nb201", "1 crash, 23 ok")):
+        folder = tmp_path / space
+        folder.mkdir()
+        (folder / "benchmark.png").write_bytes(b"")
+        results = {space: {"status": status, "without_result": 1 if "crash" in status else 0}}
+        written = {"study": "benchmark", "settings": {space: {"dataset": "cifar10.npz"}}, "environment": {}}
+        (folder / "results.json").write_text(json.dumps({**written, "results": results, "verdicts": []}))
+    write_report([tmp_path], tmp_path / "report.html")
+    html = (tmp_path / "report.html").read_text()
+    assert "nb101: trainings: 24 ok, 0 failed; architectures without a result: 0." in html
+    assert "nb201: trainings: 1 crash, 23 ok; architectures without a result: 1." in html
+    assert re.findall("<h3>(.*?)</h3>", html) == ["nb101 on cifar10", "nb201 on cifar10"]

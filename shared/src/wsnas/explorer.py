@@ -23,7 +23,7 @@ def read_panels(folder: Path) -> list[dict[str, Any]]:
     """What the study left of each of its spaces; nothing where ``folder`` holds another study."""
     try:
         found = json.loads((folder / "results.json").read_text())
-        if found["study"] != "operators":
+        if found.get("study") != "operators":
             return []
         settings = found["settings"]
         return [

@@ -7,6 +7,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from matplotlib.figure import Figure
 BLUE, RED, GREEN, ORANGE, BLACK, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#000000", "#767676"
 STYLE = {
     "font.size": 9,
+    "legend.fontsize": 8,
+    "figure.constrained_layout.h_pad": 0.08,  # inches, so that a title is nobody else's
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -32,16 +35,37 @@ STYLE = {
 }
 
 
+WIDEST = 13.6  # inches: beyond that a page of the report shrinks the letters
+
+
+def counted(number: int, what: str) -> str:
+    """So many, in words: 1 supernet, 3 supernets."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def _say(figure: Figure, text: str) -> None:
     """What the figure shows, above it, in lines that fit its width."""
-    width = int(17 * figure.get_figwidth())
+    width = int(16 * figure.get_figwidth())
     lines = [line for part in text.split("\n") for line in textwrap.wrap(part, width)]
     figure.suptitle("\n".join(lines), fontsize=8, color=GREY, x=0.01, ha="left")
 
 
+def _head(axes: Axes, panel: Mapping[str, Any] | None, said: str = "", colour: str = GREY) -> None:
+    """Above the axes the panel's space and data sets (as ``Subject.panel`` has them), and below that a small line."""
+    name = ""
+    if panel is not None:
+        data, truth = (Path(of).stem for of in (panel["recipe"].dataset, panel.get("dataset", panel["recipe"].dataset)))
+        name = f"{panel['space'].name} on {data}" + (f", ground truth on {truth}" if truth != data else "")
+    axes.set_title(name, loc="left", fontweight="bold", fontsize=10, pad=18 if said else 6)
+    if said:
+        axes.annotate(
+            said, (0, 1), xytext=(0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=8, color=colour
+        )
+
+
 def _grid(panels: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of axes, three a row at most, each of so many inches."""
-    columns = min(panels, 3)
+    """A figure of axes, three a row at most and as many as fit, each of so many inches."""
+    columns = max(1, min(panels, 3, int(WIDEST / width)))
     rows = -(-panels // columns)
     figure: Figure
     figure, grid = plt.subplots(
@@ -95,7 +119,7 @@ def ranking_figure(
         bands = -(-len(panels) // columns)
         figure: Figure
         figure, grid = plt.subplots(
-            2 * bands, columns, figsize=(1.2 + 5.2 * columns, 6.4 * bands), squeeze=False, layout="constrained"
+            2 * bands, columns, figsize=(1 + 4.2 * columns, 0.6 + 6 * bands), squeeze=False, layout="constrained"
         )
         pairs = grid.reshape(bands, 2, columns).transpose(0, 2, 1).reshape(-1, 2)
         for axes in pairs[len(panels) :].flat:
@@ -103,7 +127,7 @@ def ranking_figure(
         for (upper, lower), panel in zip(pairs, panels, strict=False):
             upper.sharex(lower)
             upper.tick_params(labelbottom=False)
-            rows, recipe, metric = panel["rows"], panel["recipe"], panel["space"].metric
+            rows, metric = panel["rows"], panel["space"].metric
             sign = (
                 -1.0 if metric == "perplexity" else 1.0
             )  # rows are "higher is better"; the axis shows what was measured
@@ -112,7 +136,13 @@ def ranking_figure(
             def line(name: str, rows: Any = rows) -> np.ndarray:
                 return np.array([np.nan if row.get(name) is None else row[name] for row in rows], dtype=float)
 
-            upper.fill_between(x, line("correlation_low"), line("correlation_high"), color=BLACK, alpha=0.12, lw=0)
+            along = x if len(x) > 1 else np.array([x[0] / 1.1, x[0] * 1.1])  # one point: bands and lines need a width
+
+            def level(values: np.ndarray, along: Any = along) -> np.ndarray:
+                return values if len(values) > 1 else np.repeat(values, len(along))
+
+            low, high = level(line("correlation_low")), level(line("correlation_high"))
+            upper.fill_between(along, low, high, color=BLACK, alpha=0.12, lw=0)
             upper.plot(x, line("correlation"), color=BLACK, marker="o", ms=4)
             spread = np.array([[min(row["correlation_seeds"]), max(row["correlation_seeds"])] for row in rows])
             upper.vlines(x, spread[:, 0], spread[:, 1], color=BLACK, lw=1.6)
@@ -124,7 +154,7 @@ def ranking_figure(
             ):
                 values = line(name)
                 if np.isfinite(values).any():
-                    upper.plot(x, values, color=colour, ls=dash, marker="s" if dash == "--" else "^", ms=3)
+                    upper.plot(along, level(values), color=colour, ls=dash, marker="s" if dash == "--" else "^", ms=3)
                     labels.append((values[np.isfinite(values)][-1], text, colour))
             if not np.isfinite(line("ceiling")).any():
                 upper.text(
@@ -133,13 +163,12 @@ def ranking_figure(
                     "noise ceiling not available: ground truth has no seeds",
                     transform=upper.transAxes,
                     color=GREEN,
-                    fontsize=7,
+                    fontsize=8,
                 )
             upper.set_ylim(min(-0.25, float(np.nanmin(line("correlation_low"))) - 0.05), 1.03)
             upper.set_ylabel("Spearman correlation with ground truth")
-            about = f"{Path(recipe.dataset).name}, ground truth {Path(panel['dataset']).name}"
-            upper.set_title(f"{panel['space'].name}  ({about})", loc="left", fontweight="bold", fontsize=10)
-            _spread(labels, upper, x[-1])
+            evaluated = max(row["evaluated"] for row in rows)
+            _head(upper, panel, f"{'up to ' if len(rows) > 1 else ''}{evaluated:,} architectures")
 
             best_of = sign * np.array([row["top_seeds"] for row in rows])
             lower.errorbar(
@@ -152,9 +181,9 @@ def ranking_figure(
                 capsize=2,
             )
             draws = sign * np.array([row["random_top_draws"] for row in rows])
-            lower.fill_between(x, draws.min(1), draws.max(1), color=RED, alpha=0.15, lw=0)
-            lower.plot(x, sign * line("random_top"), color=RED, ls="--", marker="D", ms=3)
-            lower.plot(x, sign * line("best"), color=GREEN, ls="-.", lw=1)
+            lower.fill_between(along, level(draws.min(1)), level(draws.max(1)), color=RED, alpha=0.15, lw=0)
+            lower.plot(along, level(sign * line("random_top")), color=RED, ls="--", marker="D", ms=3)
+            lower.plot(along, level(sign * line("best")), color=GREEN, ls="-.", lw=1)
             ends = [
                 (best_of.mean(1)[-1], "top-10 by supernet", BLUE),
                 (sign * line("random_top")[-1], "random top-10", RED),
@@ -165,56 +194,60 @@ def ranking_figure(
                 ends.append((sign * line(name)[-1], text, BLACK))
             if metric == "perplexity":
                 lower.invert_yaxis()  # up is better everywhere
-            _spread(ends, lower, x[-1])
-            if len(x) > 1:
-                lower.set_xscale("log", base=2)
+            lower.set_xscale("log", base=2)
+            if len(x) == 1:
+                lower.set_xlim(x[0] / 1.5, x[0] * 1.5)
+            _spread(labels, upper, along[-1])
+            _spread(ends, lower, along[-1])
             lower.set_xticks(x, [row["tick"] for row in rows])
             lower.minorticks_off()
             lower.set_xlabel(x_label)
             lower.set_ylabel("test accuracy, %" if metric == "accuracy" else "test perplexity")
-            evaluated = max(row["evaluated"] for row in rows)
-            said = f"{note}, up to {evaluated} architectures"
-            lower.annotate(said, (0, -0.3), xycoords="axes fraction", fontsize=7, color=GREY)
         _say(
             figure,
-            f"{title}\nBars: min-max over supernets. Grey band: 95 % bootstrap over architectures and supernets.\n"
-            "Red band: min-max of 3 random draws.",
+            f"{title} {note}.\nBars: min-max over supernets. Grey band: 95 % bootstrap over architectures and "
+            "supernets. Red band: min-max of 3 random draws.",
         )
         plt.close(figure)
         return figure
 
 
-def matrix_figure(panels: Sequence[Mapping[str, Any]], title: str) -> Figure:
-    """Figures 3 and 7: mutual Spearman correlations of judges, a panel a space: ``names`` and ``matrix``."""
+def matrix_figure(panels: Sequence[Mapping[str, Any]], title: str, cell: float = 0.45) -> Figure:
+    """Figures 3 and 7: mutual Spearman correlations of judges, a panel a space: ``names`` and ``matrix``.
+
+    A panel is its subject's, too: space, recipe and data set. ``cell``: inches a judge.
+    """
     with plt.rc_context({**STYLE, "axes.grid": False}):
-        size = max(len(panel["names"]) for panel in panels)
-        figure, places = _grid(len(panels), max(3.2, 0.5 * size), max(3.2, 0.5 * size))
+        side = max(3.2, cell * max(len(panel["names"]) for panel in panels))
+        figure, places = _grid(len(panels), side, 0.95 * side)
         for axes, panel in zip(places, panels, strict=True):
             matrix, names = np.array(panel["matrix"]), panel["names"]
             shown = axes.imshow(matrix, vmin=-1, vmax=1, cmap="cividis")  # in grey, too: light is high
             for i, j in np.ndindex(*matrix.shape):
-                axes.text(
-                    j,
-                    i,
-                    f"{matrix[i, j]:.2f}".replace("0.", ".", 1).replace("1.00", "1"),
-                    ha="center",
-                    va="center",
-                    fontsize=7,
-                    color="white" if matrix[i, j] < 0.35 else "black",
-                )
-            axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
+                value = round(float(matrix[i, j]), 2) + 0.0  # no -0
+                ground = shown.to_rgba(np.array([value]))[0]
+                text = f"{value:.2f}".replace("0.", ".", 1).replace("1.00", "1")
+                ink = "white" if _luminance(ground) < 0.179 else "black"  # whichever contrasts more
+                axes.text(j, i, text, ha="center", va="center", fontsize=min(8.0, 20 * cell), color=ink)
+            axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
             axes.set_yticks(range(len(names)), names, fontsize=8)
-            axes.set_title(panel["space"].name, loc="left", fontweight="bold", fontsize=10)
+            _head(axes, panel)
         figure.colorbar(shown, ax=places, shrink=0.5, label="Spearman correlation")
         _say(figure, title)
         plt.close(figure)
         return figure
 
 
-def operators_figure(panels: Sequence[Mapping[str, Any]]) -> Figure:
+def _luminance(colour: Sequence[float] | np.ndarray) -> float:
+    """Relative luminance of red, green, blue in 0 to 1, as WCAG 2 defines it."""
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def operators_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
     """Figure 4: supernet score against ground truth, a panel a space, the most biased choice highlighted."""
     with plt.rc_context(STYLE):
-        figure, places = _grid(len(panels), 4.6, 4.4)
+        figure, places = _grid(len(panels), 4.5, 4.5)
         markers = "osD^vPX<>*hp"
         for axes, panel in zip(places, panels, strict=True):
             subject, worst = panel["subject"], panel["worst"]
@@ -237,24 +270,21 @@ def operators_figure(panels: Sequence[Mapping[str, Any]]) -> Figure:
             if sign < 0:
                 axes.invert_xaxis()
                 axes.invert_yaxis()
-            axes.legend(fontsize=7, frameon=False, loc="best")
+            legend = axes.legend(title=worst["decision"], title_fontsize=8, fontsize=8, loc="best", framealpha=0.8)
+            legend.get_frame().set_edgecolor("none")
             axes.set_xlabel(f"supernet {subject.space.metric} (mean over supernets)")
             axes.set_ylabel(f"ground truth {subject.space.metric}")
-            axes.set_title(f"{subject.name}  ({worst['decision']})", loc="left", fontweight="bold", fontsize=10)
-            axes.annotate(
-                f"{worst['choice']}: ranked too {'high' if worst['effect'] > 0 else 'low'}, by {worst['effect']:+.2f} "
+            _head(
+                axes,
+                panel,
+                f"{worst['choice']} too {'high' if worst['effect'] > 0 else 'low'}: {worst['effect']:+.2f} "
                 f"[{worst['low']:+.2f}, {worst['high']:+.2f}], p = {worst['p_corrected']:.2g}",
-                (0, -0.2),
-                xycoords="axes fraction",
-                fontsize=7,
-                color=GREY,
             )
         _say(
             figure,
             "Which choice do supernets rank too high (or too low)? Upper right is better. Effect: mean of (rank by "
-            "supernet -\n"
-            "rank by ground truth), as a fraction of the sample, against all other choices of that decision; p by "
-            "Holm.",
+            "supernet minus rank by ground truth), as a fraction of the sample, against all other choices of that "
+            f"decision, with its 95 % interval; p after Holm's correction. {note}",
         )
         plt.close(figure)
         return figure
@@ -273,7 +303,6 @@ def convergence_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure
             axes.vlines(x, means.min(1), means.max(1), color=BLUE, lw=1.6)
             truth = sign * panel["mean_truth"]
             axes.axhline(truth, color=GREEN, ls=":")
-            axes.annotate("mean ground truth", (x[0], truth), xytext=(0, 4), textcoords="offset points", color=GREEN)
             axes.set_xscale("log", base=2)
             axes.set_xticks(x, [str(one) for one in x])
             axes.minorticks_off()
@@ -286,50 +315,81 @@ def convergence_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure
                 axes.invert_yaxis()
             other = axes.twinx()
             other.grid(visible=False)
+            low, high = ([row[f"correlation_{end}"] for row in rows] for end in ("low", "high"))
+            other.fill_between(x, low, high, color=BLACK, alpha=0.08, lw=0)
             other.plot(x, [row["correlation"] for row in rows], color=BLACK, ls="--", marker="s", ms=3)
-            other.set_ylim(-0.5, 1)
+            other.set_ylim(min(-0.5, min(low) - 0.05), 1)
             other.set_ylabel("correlation with ground truth (dashed)")
-            axes.set_title(panel["space"].name, loc="left", fontweight="bold", fontsize=10)
-        _say(figure, f"Does a supernet converge? {note}")
+            unit = " %" if metric == "accuracy" else ""
+            _head(axes, panel, f"dotted: mean ground truth, {truth:.1f}{unit}", GREEN)
+        _say(
+            figure,
+            f"Does a supernet converge? {note} Blue: mean over submodels and supernets, bars from the lowest supernet "
+            "to the highest. Dashed: Spearman correlation, with its 95 % bootstrap band over architectures and "
+            "supernets.",
+        )
         plt.close(figure)
         return figure
 
 
 def tricks_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
-    """Table 3 drawn: the difference of each variant's correlation and top-10 to the baseline's, with intervals."""
+    """Table 3: each variant's correlations and top-10, and their differences to the baseline's, drawn with intervals.
+
+    A panel has ``rows``, the baseline first, and ``seed_noise`` and ``top_noise``: how far its seeds differ, or None.
+    """
     with plt.rc_context(STYLE):
         figure: Figure
         longest = max(len(panel["rows"]) for panel in panels)
         figure, grid = plt.subplots(
             len(panels),
-            2,
-            figsize=(10, 0.9 + (0.6 + 0.34 * longest) * len(panels)),
+            3,
+            figsize=(12, 0.9 + (0.9 + 0.34 * longest) * len(panels)),
+            width_ratios=(1.5, 1.2, 1),
             squeeze=False,
             layout="constrained",
         )
-        for (left, right), panel in zip(grid, panels, strict=True):
+        for (left, right, numbers), panel in zip(grid, panels, strict=True):
             rows, sign = panel["rows"], -1.0 if panel["space"].metric == "perplexity" else 1.0
             y = np.arange(len(rows))[::-1]
             for position, row in zip(y, rows, strict=True):
-                colour = GREY if not row["beyond_seeds"] else BLUE if row["difference"] > 0 else RED
+                cells = (
+                    "–" if row["corr_baseline"] is None else f"{row['corr_baseline']:.2f}",
+                    f"{row['corr_truth']:.2f}",
+                )
+                for at, text in zip((0.2, 0.55, 0.95), (*cells, f"{sign * row['top10']:.2f}"), strict=True):
+                    numbers.text(at, position, text, ha="right", va="center")
+                if row is rows[0]:
+                    for axes in (left, right):
+                        axes.plot(0, position, "o" if axes is left else "D", color=BLACK, mfc="white", ms=5, zorder=3)
+                    continue
+                colour, of_top = (
+                    GREY if not row[beyond] else BLUE if row[difference] > 0 else RED
+                    for beyond, difference in (("beyond_seeds", "difference"), ("top_beyond_seeds", "top_difference"))
+                )
                 left.plot([row["difference_low"], row["difference_high"]], [position] * 2, color=colour, lw=2)
                 left.plot(row["difference"], position, "o", color=colour, ms=5)
-                right.plot(sign * row["top_difference"], position, "D", color=colour, ms=4)
-            if panel["seed_noise"] is not None:
-                left.axvspan(-panel["seed_noise"], panel["seed_noise"], color=GREY, alpha=0.15, lw=0)
+                seeds = sign * (np.array(row["top10_seeds"]) - rows[0]["top10"])
+                right.plot([seeds.min(), seeds.max()], [position] * 2, color=of_top, lw=2)
+                right.plot(sign * row["top_difference"], position, "D", color=of_top, ms=4)
+            for axes, noise in ((left, panel["seed_noise"]), (right, panel["top_noise"])):
+                if noise is not None:
+                    axes.axvspan(-noise, noise, color=GREY, alpha=0.15, lw=0)
+            for axes in (left, right, numbers):
+                axes.set_yticks(y, [row["label"] for row in rows] if axes is left else [""] * len(rows))
+                axes.set_ylim(-0.6, len(rows) - 0.4)
+                axes.grid(axis="y", visible=False)
             for axes in (left, right):
                 axes.axvline(0, color=BLACK, lw=0.8)
-                axes.set_yticks(y, [row["label"] for row in rows] if axes is left else [""] * len(rows))
-                axes.grid(axis="y", visible=False)
-            left.set_title(
-                f"{panel['space'].name}: correlation with ground truth, difference to the baseline's "
-                f"{panel['baseline']:.2f}",
-                loc="left",
-                fontsize=9,
-            )
-            right.set_title(
-                "top-10, difference" + (" (lower is better)" if sign < 0 else ", points"), loc="left", fontsize=9
-            )
+            if sign < 0:
+                right.invert_xaxis()  # right is better everywhere
+            numbers.set_axis_off()
+            numbers.set_xlim(0, 1)
+            for at, text in zip((0.2, 0.55, 0.95), ("Corr-BL", "Corr-GT", "top-10"), strict=True):
+                numbers.annotate(
+                    text, (at, 1), xytext=(0, 5), xycoords="axes fraction", textcoords="offset points", ha="right"
+                )
+            _head(left, panel, "correlation with ground truth (Corr-GT), minus the baseline's")
+            _head(right, None, "top-10, minus the baseline's" + (", perplexity" if sign < 0 else ", points"))
         _say(figure, f"Do tricks help? {note}")
         plt.close(figure)
         return figure
@@ -339,8 +399,9 @@ def spaces_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Table 1 drawn: size, duplicates, and the spread of parameters and multiply-adds of each space."""
     with plt.rc_context(STYLE):
         figure: Figure
-        figure, grid = plt.subplots(1, 3, figsize=(11, 1.6 + 0.7 * len(rows)), layout="constrained")
-        names = [row["space"] for row in rows]
+        figure, grid = plt.subplots(1, 3, figsize=(12, 2 + 0.7 * len(rows)), layout="constrained")
+        names = [row["space"] + ("" if row["counted"] else f"\n(ranges: {row['looked_at']:,} sampled)") for row in rows]
+        low, high = min(row["size"] for row in rows) / 20, max(row["size"] for row in rows) * 3
         y = np.arange(len(rows))[::-1]
         for (name, text, colour), shift in zip(
             (
@@ -354,11 +415,19 @@ def spaces_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
             for position, row in zip(y, rows, strict=True):
                 if row[name] is not None:
                     grid[0].barh(position + shift, float(row[name]), height=0.22, color=colour)  # beyond 64 bits
-                    label = f" {row[name]:,} {text}" if row[name] < 1e7 else f" {row[name]:.3g} {text}"
-                    grid[0].text(row[name], position + shift, label, va="center", fontsize=8)
+                    label = f" {row[name]:,} {text} " if row[name] < 1e7 else f" {row[name]:.3g} {text} "
+                    inside = log(row[name] / low) > 0.5 * log(high / low)  # no room beside the bar
+                    grid[0].text(
+                        float(row[name]),
+                        position + shift,
+                        label,
+                        va="center",
+                        ha="right" if inside else "left",
+                        fontsize=8,
+                        color="white" if inside else BLACK,
+                    )
         grid[0].set_xscale("log")
-        low, high = min(row["size"] for row in rows) / 20, max(row["size"] for row in rows)
-        grid[0].set_xlim(low, (high / low) ** 1.9 * low)  # room for the words beside the bars
+        grid[0].set_xlim(float(low), float(high))
         grid[0].set_xlabel("architectures")
         for axes, name, unit in (
             (grid[1], "parameters", "parameters, millions"),
@@ -366,7 +435,8 @@ def spaces_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
         ):
             for position, row in zip(y, rows, strict=True):
                 values = np.array(row[name]) / 1e6
-                axes.plot([values[0], values[-1]], [position, position], color=GREY, lw=1)
+                dash = "-" if row["counted"] else (0, (2, 2))
+                axes.plot([values[0], values[-1]], [position, position], color=GREY, lw=1.2, ls=dash)
                 axes.plot([values[1], values[3]], [position, position], color=BLUE, lw=5, solid_capstyle="butt")
                 axes.plot(values[2], position, "|", color="white", ms=9, mew=2)
                 ends = [(values[0], -5, "right"), (values[-1], 5, "left")] if values[-1] > values[0] else []
@@ -384,22 +454,29 @@ def spaces_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
                     axes.plot(values[2], position, "o", color=BLUE, ms=4)
             axes.set_xscale("log")
             axes.margins(x=0.25)
-            axes.set_xlabel(f"{unit} (lowest, quartiles, highest)")
+            axes.set_xlabel(unit)
             axes.set_ylim(-0.6, len(rows) - 0.4)
         grid[0].set_ylim(-0.6, len(rows) - 0.4)
         for axes in grid:
             axes.set_yticks(y, names if axes is grid[0] else [""] * len(rows))
             axes.grid(axis="y", visible=False)
+        _say(
+            figure,
+            "How large are the spaces, and how far apart their networks? Left: architectures, counted. Middle and "
+            "right: a network's parameters and multiply-adds at the paper's size: lowest, quartiles (blue; white: "
+            "median), highest. Solid: of all architectures; dashed: of a uniform sample, so that the space's own "
+            "extremes lie further out.",
+        )
         plt.close(figure)
         return figure
 
 
-def benchmark_figure(panels: Sequence[Mapping[str, Any]], scale: str, seeds: int) -> Figure:
+def benchmark_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
     """Figure 6: a row a space; test result against parameters, multiply-adds and latency, or against validation."""
     with plt.rc_context(STYLE):
         figure: Figure
         figure, grid = plt.subplots(
-            len(panels), 3, figsize=(11, 0.9 + 3.1 * len(panels)), squeeze=False, layout="constrained"
+            len(panels), 3, figsize=(11, 0.9 + 3.3 * len(panels)), squeeze=False, layout="constrained"
         )
         for row, panel in zip(grid, panels, strict=True):
             space, table, recipe = panel["space"], panel["table"], panel["recipe"]
@@ -430,19 +507,25 @@ def benchmark_figure(panels: Sequence[Mapping[str, Any]], scale: str, seeds: int
                 axes.plot(x, test, "o", color=BLUE, ms=4, mec="white", mew=0.5)
                 axes.set_xlabel(label)
                 found = panel["results"]["correlation_with_test"].get(name)
-                if found is not None:
-                    axes.text(
-                        0.98, 0.03, f"Spearman {found}", transform=axes.transAxes, ha="right", fontsize=8, color=BLUE
-                    )
+                _head(axes, panel if axes is row[0] else None, "" if found is None else f"Spearman {found}", BLUE)
+                if space.metric == "perplexity":  # up, and right, is better everywhere
+                    axes.set_yscale("log")
+                    axes.invert_yaxis()
+                    if name == "validation":
+                        axes.set_xscale("log")
+                        axes.invert_xaxis()
+                    for axis in (axes.yaxis, axes.xaxis)[: 1 + (name == "validation")]:
+                        axis.set_major_formatter("{x:g}")
+                        axis.set_minor_formatter("{x:g}")
             for axes in row[len(predictors) :]:
                 axes.set_visible(False)
             row[0].set_ylabel(unit)
-            row[0].set_title(f"{space.name}  ({Path(recipe.dataset).name})", loc="left", fontweight="bold", fontsize=10)
         _say(
             figure,
-            f"Architectures trained from scratch, scale {scale}: the mean over {seeds} seeds, bars from the lowest to "
-            "the highest.\nSpearman correlations of these with 95 % bootstrap intervals. Grey dots: the whole ground "
-            "truth that ships.",
+            f"What do architectures reach when they are trained from scratch? {note}: the mean over seeds, bars from "
+            "the lowest to the highest. Up is better. Above each: the Spearman correlation of these with the test "
+            "result, higher being better in it, and its 95 % bootstrap interval. Grey dots, from no training of this "
+            "run and not in its results.json: the whole ground truth that ships with the package.",
         )
         plt.close(figure)
         return figure

@@ -64,6 +64,12 @@ class Asked:
         """The folder of the runs that studies share, beside their results; absolute, as a worker may be elsewhere."""
         return str((self.out.parent / "supernets").resolve())
 
+    @property
+    def about(self) -> str:
+        """The recipe, for a figure, which names the data itself: a scale as it is, or one that options changed."""
+        changed = any(value is not None for value in self.recipe.values())
+        return f"{self.scale.capitalize()} {'recipe, changed by options' if changed else 'scale'}"
+
     def settings(self, subjects: Sequence[Subject], **more: Any) -> dict[str, Any]:
         """What ``results.json`` says of the study's settings."""
         return {"scale": self.scale, "seeds": len(self.seeds), **more, **{s.name: s.settings() for s in subjects}}
@@ -195,6 +201,7 @@ class Subject:
     def settings(self) -> dict[str, Any]:
         """What ``results.json`` says of it."""
         about = {"truth": self.truth.dataset, "truth_epochs": self.truth.epochs, "evaluated": len(self.archs)}
+        about["truth_trainings"] = self.truth.table.about.get("status")  # how many went well; None: not recorded
         return {**self.recipe.to_json(), **about, "without_ground_truth": self.truth.left_out}
 
     def panel(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -456,8 +463,12 @@ def write_results(
     figure: Figure,
     title: str,
     source: str,
+    more: Mapping[str, Figure] | None = None,
 ) -> None:
-    """Writes results.json, STUDY.csv, STUDY.png and STUDY.svg into ``asked.out`` and says so."""
+    """Writes results.json, STUDY.csv, STUDY.png and STUDY.svg into ``asked.out`` and says so.
+
+    ``more``: further figures, which become STUDY-NAME.png and .svg; the report shows them, too.
+    """
     out, study = asked.out, asked.study
     described = {
         "study": study,
@@ -476,10 +487,12 @@ def write_results(
     writer.writeheader()
     writer.writerows(rows)
     atomic_write(out / f"{study}.csv", text.getvalue().encode())
-    for kind in ("png", "svg"):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-        atomic_write(out / f"{study}.{kind}", buffer.getvalue())
+    figures = {study: figure, **{f"{study}-{name}": other for name, other in (more or {}).items()}}
+    for name, drawn in figures.items():
+        for kind in ("png", "svg"):
+            buffer = io.BytesIO()
+            drawn.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+            atomic_write(out / f"{name}.{kind}", buffer.getvalue())
     for verdict in verdicts:
         click.echo(f"{verdict.space}: {verdict.claim}: {verdict.verdict} ({verdict.measured})")
-    click.echo(f"{out / 'results.json'}, {study}.csv, {study}.png, {study}.svg")
+    click.echo(", ".join([f"{out / 'results.json'}, {study}.csv", *(f"{name}.png, {name}.svg" for name in figures)]))
