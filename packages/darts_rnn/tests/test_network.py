@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import math
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from darts_rnn import MICRO, PAPER, SPACE, RNNRecipe
-from darts_rnn.network import Network, Unrolled, plan
+from darts_rnn.network import Network, Trace, Unrolled, plan, unroll
 from darts_rnn.space import ACTIVATIONS, NODES, Architecture, decode, sample
 from wsnas.ground_truth import train_architecture
 from wsnas.images import Splits
@@ -263,6 +265,28 @@ def test_loss_without_regularisation_is_cross_entropy() -> None:
     x, y = next(text().train.epoch(TRAINING, 0, 0))
     expected = torch.nn.functional.cross_entropy(model(x), y)
     torch.testing.assert_close(loss_of(model, x, y), expected)
+
+
+def test_a_step_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a step kept for its backward is freed with it, by reference counts alone: at paper size it is large."""
+    traces = []
+
+    def spy(*args: Any, **options: Any) -> tuple[Tensor, Trace]:
+        out, trace = unroll(*args, **options)
+        traces.append((weakref.ref(trace), weakref.ref(trace.states)))
+        return out, trace
+
+    monkeypatch.setattr("darts_rnn.network.unroll", spy)
+    model = network(DROPPING)
+    gc.collect()
+    gc.disable()
+    try:
+        for x, y in text().train.epoch(TRAINING, 0, 0):
+            loss_of(model, x, y).backward()  # type: ignore[no-untyped-call]
+            assert all(one() is None for one in traces[-1])
+    finally:
+        gc.enable()
+    assert len(traces) > 4
 
 
 def test_slowness_is_the_mean_squared_change() -> None:
