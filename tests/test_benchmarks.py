@@ -72,6 +72,18 @@ def test_ground_truth_compares_equal_networks(monkeypatch: pytest.MonkeyPatch) -
     assert sum(report["our time by operation, %"].values()) == pytest.approx(100, abs=1)
 
 
+@pytest.mark.skipif(not (BENCHMARKS / "ground_truth.py").exists(), reason="not a checkout")
+def test_ground_truth_takes_more_than_a_wave(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four architectures a worker: by itself where none are asked for, in one sentence where too few are."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    module = runpy.run_path(str(BENCHMARKS / "ground_truth.py"))
+    assert [module["enough"](None, 16, workers) for workers in (0, 2, 64)] == [16, 16, 256]
+    assert module["enough"](8, 16, 2) == 8
+    refused = CliRunner().invoke(module["main"], ["--workers", "4", "--architectures", "15"])
+    assert refused.exit_code == 2
+    assert "give --architectures 16 or more" in refused.output
+
+
 @pytest.mark.skipif(not (BENCHMARKS / "gpu.py").exists(), reason="not a checkout")
 def test_gpu_runs_dry_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every part but the captured graphs, two trainings side by side in worker processes among them."""
