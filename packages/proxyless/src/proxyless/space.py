@@ -43,7 +43,12 @@ def architectures() -> Iterator[Architecture]:
 
 
 def index(arch: Architecture) -> int:
-    """0 to 221,502,229,807,900,607: the choices as digits of base 6 or 7, the first block the most significant."""
+    """0 to 221,502,229,807,900,607: the choices as digits of base 6 or 7, the first block the most significant.
+
+    Raises WsnasError for what is not an architecture.
+    """
+    if len(arch.blocks) != BLOCKS or not all(0 <= choice < r for choice, r in zip(arch.blocks, RADIX, strict=True)):
+        raise WsnasError(f"{arch} is not one of the {SIZE} architectures")
     number = 0
     for choice, radix in zip(arch.blocks, RADIX, strict=True):
         number = number * radix + choice
