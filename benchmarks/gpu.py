@@ -2,20 +2,25 @@
 
 Every way trains with the loop of ``wsnas.training`` on random bytes of CIFAR's size (the time does not depend on
 them): in float32 and bfloat16, step by step and as a captured CUDA graph, one training on the card and several;
-the textbook's loop (default layout, DataLoader, optimizer as it comes) beside them. The card's own matmul and copy
-rates are measured in the same run: they bound what a step could take.
+the textbook's loop (default layout, DataLoader, optimizer as it comes) beside them. "fp32" is what torch makes of it
+on this card: by its default convolutions multiply in TF32, and the output says whether they did. The card's own
+matmul and copy rates are measured in the same run, for an idea of what a step could take.
 
     python benchmarks/gpu.py > docs/results/benchmarks/gpu-CARD.json
 
-On a machine without a GPU only the dry run works (``--device cpu --dry-run``): tiny sizes, no figures to keep.
+On a machine without a GPU only the dry run works (``--device cpu --dry-run``): tiny sizes, two worker processes, no
+figures to keep; captured graphs are what it leaves out.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import click
@@ -31,7 +36,7 @@ from nb201 import PAPER, SPACE, NB201Recipe
 from nb201.space import Architecture, sample
 from wsnas.cli import Command
 from wsnas.devices import choose_device, place
-from wsnas.executor import Executor, run_jobs
+from wsnas.executor import Executor, cores, run_jobs
 from wsnas.images import Images
 from wsnas.randomness import numpy_rng, torch_seeded
 from wsnas.runs import environment
@@ -47,37 +52,84 @@ def bytes_of(count: int, device: torch.device) -> Images:
     return Images(pixels, labels, torch.full((3,), 127.5), torch.full((3,), 73.9), device)
 
 
-def seconds_an_epoch(
-    model: nn.Module, images: Images, training: Training, paths: Any, *, amp: bool, captured: bool
-) -> float:
-    """The fastest epoch after the first, which warms up; the loop waits for the device at each epoch's end."""
+EPOCHS = 4  # of every training; the first warms up
+
+
+def epoch_ends(
+    model: nn.Module,
+    images: Images,
+    training: Training,
+    paths: Any,
+    *,
+    amp: bool,
+    captured: bool,
+    warm: Callable[[], None] | None = None,
+) -> list[float]:
+    """When each epoch ended, ``time.time()``, all work on the device done. ``warm`` is called after the first."""
     ends: list[float] = []
-    epochs = replace(training, epochs=3)
-    train(
-        model,
-        images,
-        epochs,
-        paths,
-        seed=0,
-        amp=amp,
-        captured=captured,
-        on_epoch=lambda line: ends.append(time.perf_counter()),
-    )
-    return min(b - a for a, b in pairwise(ends))
+
+    def on_epoch(line: Any) -> None:
+        if not ends and warm is not None:
+            warm()
+        ends.append(time.time())
+
+    epochs = replace(training, epochs=EPOCHS)
+    train(model, images, epochs, paths, seed=0, amp=amp, captured=captured, on_epoch=on_epoch)
+    return ends
 
 
-def standalone(job: tuple[str, int, NB201Recipe, bool, bool]) -> float:
-    """Seconds an epoch of one stand-alone training; a job, so that several can share the card."""
-    name, count, recipe, amp, captured = job
+def seconds_a_step(ends: list[float], steps: int) -> float:
+    """Mean over the epochs after the first, of so many steps each."""
+    return (ends[-1] - ends[0]) / (len(ends) - 1) / steps
+
+
+def meet(folder: str, count: int, seconds: float = 120.0) -> None:
+    """Returns in ``count`` processes at one time, a second after the last has called it; ``folder`` must be new."""
+    Path(folder, str(os.getpid())).touch()
+    deadline = time.time() + seconds
+    while len(here := list(Path(folder).iterdir())) < count:
+        if time.time() > deadline:
+            raise TimeoutError(f"only {len(here)} of {count} trainings are ready after {seconds:g} s")
+        time.sleep(0.01)
+    time.sleep(max(0.0, max(path.stat().st_mtime for path in here) + 1 - time.time()))
+
+
+def images_a_second(ends: list[list[float]], images: int) -> float | None:
+    """Of trainings side by side, all together, in the time in which all of them trained; None where there is none.
+
+    ``ends``: of each training, when its epochs of ``images`` ended; it trains from the first of them to the last.
+    An epoch that is partly in that time counts by its part.
+    """
+    start, stop = max(one[0] for one in ends), min(one[-1] for one in ends)
+    if start >= stop:
+        return None
+    done = [np.diff(np.interp([start, stop], one, np.arange(len(one)))).item() for one in ends]
+    return images * sum(done) / (stop - start)
+
+
+def standalone(job: tuple[str, int, NB201Recipe, bool, bool, str, int]) -> list[float]:
+    """``epoch_ends`` of one stand-alone training; a job, so that several can share the card.
+
+    (device, images, recipe, bfloat16, captured, the folder in which to meet, how many trainings meet; 0: none)
+    """
+    name, count, recipe, amp, captured, folder, together = job
     device = choose_device(name)
     arch = SPACE.decode(ARCH)
     with torch_seeded(0, "init"):
         network = place(SPACE.network(arch, recipe), device)
-    images = bytes_of(count, device)
-    return seconds_an_epoch(network, images, recipe.standalone, lambda step: [(arch, 1.0)], amp=amp, captured=captured)
+    return epoch_ends(
+        network,
+        bytes_of(count, device),
+        recipe.standalone,
+        lambda step: [(arch, 1.0)],
+        amp=amp,
+        captured=captured,
+        warm=(lambda: meet(folder, together)) if together else None,
+    )
 
 
-def supernet(device: torch.device, count: int, recipe: NB201Recipe, amp: bool) -> float:
+def supernet(device: torch.device, count: int, recipe: NB201Recipe, amp: bool) -> list[float]:
+    """``epoch_ends`` of the supernet."""
     with torch_seeded(0, "init"):
         network = place(SPACE.supernet(recipe), device)
     images = bytes_of(count, device)
@@ -85,11 +137,11 @@ def supernet(device: torch.device, count: int, recipe: NB201Recipe, amp: bool) -
     def uniform(step: int) -> list[tuple[Architecture, float]]:
         return [(sample(numpy_rng(0, "paths", step)), 1.0)]
 
-    return seconds_an_epoch(network, images, recipe.supernet, uniform, amp=amp, captured=False)
+    return epoch_ends(network, images, recipe.supernet, uniform, amp=amp, captured=False)
 
 
 def textbook(device: torch.device, count: int, recipe: NB201Recipe, shared: bool, steps: int) -> float:
-    """Seconds an epoch of the textbook's loop, from so many steps after as many to warm up."""
+    """Seconds a step of the textbook's loop, over so many steps after as many to warm up."""
     training = recipe.supernet if shared else recipe.standalone
     arch = None if shared else SPACE.decode(ARCH)
     model = TextbookNetwork(recipe.channels, recipe.cells, 10, 3, arch).to(device).train()
@@ -101,7 +153,15 @@ def textbook(device: torch.device, count: int, recipe: NB201Recipe, shared: bool
         nesterov=training.nesterov,
     )
     pictures = Pictures(bytes_of(count, torch.device("cpu")), training)
-    loader = DataLoader(pictures, training.batch, shuffle=True, num_workers=2, pin_memory=device.type == "cuda")
+    loader = DataLoader(
+        pictures,
+        training.batch,
+        shuffle=True,
+        drop_last=True,
+        num_workers=min(8, cores()),
+        persistent_workers=True,
+        pin_memory=device.type == "cuda",
+    )
     started, done = 0.0, 0
     while done < 2 * steps:
         for x, y in loader:
@@ -118,7 +178,7 @@ def textbook(device: torch.device, count: int, recipe: NB201Recipe, shared: bool
             done += 1
             if done == 2 * steps:
                 break
-    return (time.perf_counter() - started) / steps * (count // training.batch)
+    return (time.perf_counter() - started) / steps
 
 
 def card(device: torch.device, side: int) -> dict[str, float]:
@@ -140,15 +200,17 @@ def card(device: torch.device, side: int) -> dict[str, float]:
     source = torch.empty(side * side * 4, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return {
-        "matmul TFLOP/s": round(2 * side**3 / fastest(lambda: a @ a) / 1e12, 3),
-        "copy GB/s": round(2 * len(source) / fastest(lambda: target.copy_(source)) / 1e9, 2),
+        "matmul TFLOP/s": 2 * side**3 / fastest(lambda: a @ a) / 1e12,
+        "copy GB/s": 2 * len(source) / fastest(lambda: target.copy_(source)) / 1e9,
     }
 
 
-def bounds(network: nn.Module, arch: Architecture, batch: int, rates: dict[str, float]) -> dict[str, float]:
-    """Seconds a bfloat16 step cannot beat: its operations at the matmul rate, its activations at the copy rate.
+def estimates(network: nn.Module, arch: Architecture, batch: int, rates: dict[str, float]) -> dict[str, float]:
+    """Seconds that a bfloat16 step's operations take at the matmul rate, and its activations at the copy rate.
 
-    Activations: the outputs of convolutions, batch norms and pooling, written and read once forward, twice backward.
+    A scale to read the seconds a step by, no bound: a cache is faster than the copies that were measured, and small
+    activations stay in it; and of the activations only the outputs of convolutions and batch norms are counted,
+    each as written and read once forward and twice backward.
     """
     moved = 0
 
@@ -179,48 +241,65 @@ def main(device: str | None, dry_run: bool, together: int) -> None:
     if dry_run:
         small = {name: replace(getattr(PAPER, name), batch=8) for name in ("supernet", "standalone")}
         recipe, images, side, steps = replace(PAPER, channels=2, cells=1, **small), 16, 64, 1
-    on_gpu = found.type == "cuda"
+        together = 2
+    batch, shared_batch = recipe.standalone.batch, recipe.supernet.batch
+    per_epoch, shared_per_epoch = images // batch, images // shared_batch
     rates = card(found, side)
     alone = {"fp32": (False, False), "bf16": (True, False)}
-    if on_gpu:
+    if found.type == "cuda":
         alone |= {"fp32 captured": (False, True), "bf16 captured": (True, True)}
-    epochs = {name: standalone((str(found), images, recipe, *how)) for name, how in alone.items()}
-    best = min(epochs, key=lambda name: epochs[name])
-    jobs = [(str(found), images, recipe, *alone[best])] * together
-    started = time.perf_counter()
-    shared = [seconds for _, seconds in run_jobs(standalone, jobs, Executor(together if on_gpu else 0))]
-    if any(isinstance(one, BaseException) for one in shared):
-        raise next(one for one in shared if isinstance(one, BaseException))
-    wall = time.perf_counter() - started
-    epochs["textbook"] = textbook(found, images, recipe, False, steps)
-    nets = {"fp32": supernet(found, images, recipe, False), "bf16": supernet(found, images, recipe, True)}
+    taken = {
+        name: seconds_a_step(standalone((str(found), images, recipe, *how, "", 0)), per_epoch)
+        for name, how in alone.items()
+    }
+    best = min(taken, key=lambda name: taken[name])
+    ends: list[list[float]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        # the jobs differ in nothing: each worker takes one, and waits in its job until all have
+        jobs = [(str(found), images, recipe, *alone[best], folder, together)] * together
+        started = time.perf_counter()
+        for _, one in run_jobs(standalone, jobs, Executor(together)):
+            if isinstance(one, BaseException):
+                raise one
+            ends.append(one)
+        wall = time.perf_counter() - started
+    rate = images_a_second(ends, per_epoch * batch)
+    taken["textbook"] = textbook(found, images, recipe, False, steps)
+    nets = {
+        name: seconds_a_step(supernet(found, images, recipe, amp), shared_per_epoch)
+        for name, amp in (("fp32", False), ("bf16", True))
+    }
     nets["textbook"] = textbook(found, images, recipe, True, steps)
     network = place(SPACE.network(SPACE.decode(ARCH), recipe), found)
-    limits = bounds(network, SPACE.decode(ARCH), recipe.standalone.batch, rates)
-    per_epoch = images // recipe.standalone.batch
-    each = float(np.mean([one for one in shared if not isinstance(one, BaseException)]))
+    on_gpu = found.type == "cuda"
     result: dict[str, Any] = {
         "benchmark": "gpu" + (", dry run: not a measurement" if dry_run else ""),
         **environment(),
         "device": str(found),
-        "card": rates,
+        "card": {name: round(value, 3) for name, value in rates.items()},
+        "fp32 means": {
+            "convolutions": "TF32" if on_gpu and torch.backends.cudnn.allow_tf32 else "float32",
+            "matrix products": "TF32" if on_gpu and torch.backends.cuda.matmul.allow_tf32 else "float32",
+        },
         "standalone": {
             "architecture": ARCH,
-            "images a second": {name: round(images / taken) for name, taken in epochs.items()},
+            "images a second": {name: round(batch / seconds) for name, seconds in taken.items()},
             "projected seconds for 200 epochs of 25,000 images": {
-                name: round(200 * taken * 25_000 / images, 1) for name, taken in epochs.items()
+                name: round(200 * (25_000 // batch) * seconds, 1) for name, seconds in taken.items()
             },
             f"{together} on the card ({best})": {
-                "images a second, all together": round(together * images / each),
+                "images a second, all together": None if rate is None else round(rate),  # null: never all at once
                 "wall seconds, starting included": round(wall, 1),
             },
-            "seconds a step": {name: taken / per_epoch for name, taken in epochs.items()},
-            "seconds a step at the card's rates": limits,
+            "seconds a step": taken,
+            "seconds a step by the card's rates, an estimate and no bound": estimates(
+                network, SPACE.decode(ARCH), batch, rates
+            ),
         },
         "supernet": {
-            "images a second": {name: round(images / taken) for name, taken in nets.items()},
+            "images a second": {name: round(shared_batch / seconds) for name, seconds in nets.items()},
             "projected minutes for 1,000 epochs of 50,000 images": {
-                name: round(1000 * taken * 50_000 / images / 60, 2) for name, taken in nets.items()
+                name: round(1000 * (50_000 // shared_batch) * seconds / 60, 2) for name, seconds in nets.items()
             },
         },
     }

@@ -81,7 +81,7 @@ def analyse(table: Table, shipped: Table | None, space: SearchSpace[Any], datase
 
 def verdicts_of(space: SearchSpace[Any], results: dict[str, Any]) -> list[Verdict]:
     found = results["correlation_with_test"]
-    name, claim, source = ("parameters", "larger architectures reach more when trained", "section 4.1, Figures 3 and 6")
+    name, claim, source = ("parameters", "larger architectures reach more when trained", "section 2, Figures 3 and 6")
     if space.metric == "perplexity":
         name, claim, source = (
             "validation",

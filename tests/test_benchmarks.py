@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import runpy
 from dataclasses import replace
@@ -71,18 +72,47 @@ def test_ground_truth_compares_equal_networks(monkeypatch: pytest.MonkeyPatch) -
     assert sum(report["our time by operation, %"].values()) == pytest.approx(100, abs=1)
 
 
+@pytest.mark.skipif(not (BENCHMARKS / "ground_truth.py").exists(), reason="not a checkout")
+def test_ground_truth_takes_more_than_a_wave(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four architectures a worker: by itself where none are asked for, in one sentence where too few are."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    module = runpy.run_path(str(BENCHMARKS / "ground_truth.py"))
+    assert [module["enough"](None, 16, workers) for workers in (0, 2, 64)] == [16, 16, 256]
+    assert module["enough"](8, 16, 2) == 8
+    refused = CliRunner().invoke(module["main"], ["--workers", "4", "--architectures", "15"])
+    assert refused.exit_code == 2
+    assert "give --architectures 16 or more" in refused.output
+
+
 @pytest.mark.skipif(not (BENCHMARKS / "gpu.py").exists(), reason="not a checkout")
 def test_gpu_runs_dry_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every part of the GPU benchmark but the captured graphs; and without a GPU it says so in one sentence."""
+    """Every part but the captured graphs, two trainings side by side in worker processes among them."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    command = runpy.run_path(str(BENCHMARKS / "gpu.py"))["main"]
-    result = CliRunner().invoke(command, ["--dry-run", "--device", "cpu"], catch_exceptions=False)
+    gpu = importlib.import_module("gpu")  # by its name, as the workers import it
+    result = CliRunner().invoke(gpu.main, ["--dry-run", "--device", "cpu"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     report = json.loads(result.output)
     assert "not a measurement" in report["benchmark"]
+    assert report["fp32 means"] == {"convolutions": "float32", "matrix products": "float32"}
     assert all(rate > 0 for part in ("standalone", "supernet") for rate in report[part]["images a second"].values())
-    assert all(seconds > 0 for seconds in report["standalone"]["seconds a step at the card's rates"].values())
+    assert all(
+        seconds > 0
+        for seconds in report["standalone"]["seconds a step by the card's rates, an estimate and no bound"].values()
+    )
+    (together,) = (value for name, value in report["standalone"].items() if name.startswith("2 on the card"))
+    assert together["wall seconds, starting included"] > 1  # they wait for each other, and a second more
+    rate = together["images a second, all together"]
+    assert rate is None or rate > 0  # None: so short that one had ended before the other went on
     if not torch.cuda.is_available():
-        refused = CliRunner().invoke(command, [])
+        refused = CliRunner().invoke(gpu.main, [])
         assert refused.exit_code == 2
         assert "finds no CUDA GPU" in refused.output
+
+
+@pytest.mark.skipif(not (BENCHMARKS / "gpu.py").exists(), reason="not a checkout")
+def test_trainings_side_by_side_count_while_all_of_them_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 12 s to 20 s: two epochs of four seconds, and one of sixteen seconds by half."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    rate = runpy.run_path(str(BENCHMARKS / "gpu.py"))["images_a_second"]
+    assert rate([[12.0, 16.0, 20.0], [8.0, 12.0, 28.0]], 100) == pytest.approx((200 + 50) / 8)
+    assert rate([[0.0, 1.0], [1.0, 2.0]], 100) is None  # one after the other, however fast each

@@ -28,10 +28,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def toy_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Registers the toy space the way a package does, with an entry point; returns the folder to put on a path."""
     site = tmp_path / "site"
-    info = site / "toy_space-0.1.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-space\nVersion: 0.1\n")
-    (info / "entry_points.txt").write_text("[wsnas.spaces]\ntoy = toy_space:TOY\n")
+    from toy_space import register
+
+    register(site)
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), str(HERE), os.environ.get("PYTHONPATH", "")]))
     return site

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,41 @@ def test_rows_are_single_trainings(trained: tuple[Table, Path]) -> None:
         row = {c.split + str(c.epochs): values[2] for c, values in table.columns.items() if c.seed == seed}
         assert row == {"valid2": alone.valid, "test2": alone.test, "valid1": alone.half_valid}
         assert len(alone.curve) == 2
+
+
+TWO_WORKERS = """
+import sys
+from pathlib import Path
+from toy_space import ALL, TOY
+from wsnas.executor import Executor
+from wsnas.ground_truth import train_many
+if __name__ == "__main__":
+    train_many(TOY, ALL, Path(sys.argv[1]), seeds=(0, 1), executor=Executor(2))
+"""
+
+
+def test_killed_with_two_workers_it_goes_on(
+    toy_installed: Path, tmp_path: Path, python: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """What was recorded stays as it is, the rest is trained: the table of an undisturbed run."""
+    out = tmp_path / "killed"
+    process = python(TWO_WORKERS, out)
+    rows: dict[str, Any] = {}
+    while len(rows) < 5:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+        rows = Run.read(out).records("training") if (out / "records.sqlite").exists() else {}
+    process.kill()
+    process.communicate()
+    rows = Run.read(out).records("training")
+    assert 5 <= len(rows) < 54
+    table = train_many(TOY, ALL, out, seeds=(0, 1), executor=HERE)
+    again = Run.read(out).records("training")
+    assert {name: again[name] for name in rows} == rows
+    undisturbed = train_many(TOY, ALL, tmp_path / "undisturbed", seeds=(0, 1), executor=HERE)
+    assert table.about["status"] == "54 ok"
+    for column, values in undisturbed.columns.items():
+        np.testing.assert_array_equal(table.columns[column], values)
 
 
 def test_a_published_benchmark_is_read_back(trained: tuple[Table, Path]) -> None:

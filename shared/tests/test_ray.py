@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from toy_space import ALL, TOY, register
 
 from wsnas.errors import WsnasError
 from wsnas.executor import Executor, run_jobs
+from wsnas.ground_truth import train_many
+from wsnas.runs import Run
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # read on import: every node stays on 127.0.0.1
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -27,16 +31,23 @@ JOB = """(
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The nodes find the toy space installed, as this process does."""
     from ray.cluster_utils import Cluster
 
-    made = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False},
-    )
-    yield made
-    ray.shutdown()
-    made.shutdown()
+    site = tmp_path_factory.mktemp("ray") / "site"
+    register(site)
+    paths = [str(site), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(site))
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
+        made = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False},
+        )
+        yield made
+        ray.shutdown()
+        made.shutdown()
 
 
 def test_a_lost_node_loses_nothing(cluster: Any, tmp_path: Path) -> None:
@@ -69,3 +80,19 @@ def test_failures_and_a_missing_cluster(cluster: Any) -> None:
     assert isinstance(found["__import__('time').sleep(60)"], TimeoutError)
     with pytest.raises(WsnasError, match="no Ray cluster answers"):
         list(run_jobs(eval, ["1"], Executor(ray="127.0.0.1:1")))
+
+
+def test_trainings_on_the_cluster_are_recorded_here(cluster: Any, tmp_path: Path) -> None:
+    """The same table as without it; what was trained is not trained again."""
+    some = ALL[:3]
+    there = train_many(TOY, some, tmp_path / "there", seeds=(0, 1), executor=Executor(ray=cluster.address))
+    here = train_many(TOY, some, tmp_path / "here", seeds=(0, 1), executor=Executor(0))
+    assert there.about["status"] == here.about["status"] == "6 ok"
+    assert there.columns.keys() == here.columns.keys()
+    for column, values in there.columns.items():
+        np.testing.assert_array_equal(values, here.columns[column])
+    rows = Run.read(tmp_path / "there").records("training")
+    train_many(TOY, ALL[:4], tmp_path / "there", seeds=(0, 1), executor=Executor(0))
+    again = Run.read(tmp_path / "there").records("training")
+    assert len(again) == 8
+    assert {name: again[name] for name in rows} == rows  # their seconds, too

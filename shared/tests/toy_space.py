@@ -158,3 +158,11 @@ class Toy:
 
 
 TOY = Toy()
+
+
+def register(site: Path) -> None:
+    """Writes into the new folder ``site`` what makes the space an installed one, once the folder is on the path."""
+    info = site / "toy_space-0.1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-space\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text("[wsnas.spaces]\ntoy = toy_space:TOY\n")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import math
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from darts_rnn import MICRO, PAPER, SPACE, RNNRecipe
-from darts_rnn.network import Network, Unrolled, plan
+from darts_rnn.network import Network, Trace, Unrolled, plan, unroll
 from darts_rnn.space import ACTIVATIONS, NODES, Architecture, decode, sample
 from wsnas.ground_truth import train_architecture
 from wsnas.images import Splits
@@ -143,6 +145,38 @@ def test_extreme_topologies() -> None:
         )
 
 
+def renumbered(arch: Architecture, rng: np.random.Generator) -> tuple[Architecture, list[int]]:
+    """The same cell with its nodes in another order that is possible, and the old places of the new nodes."""
+    order: list[int] = []
+    while len(order) < NODES:
+        ready = [n for n in range(NODES) if n not in order and arch.nodes[n][1] - 1 in (-1, *order)]
+        order.append(int(rng.choice(ready)))
+    place = {0: 0, **{old + 1: new + 1 for new, old in enumerate(order)}}
+    return Architecture(tuple((arch.nodes[old][0], place[arch.nodes[old][1]]) for old in order)), order
+
+
+def test_cells_of_one_training_key_are_one_function() -> None:
+    """With the matrices where their nodes went: outputs, and the gradients of everything, against plain autograd."""
+    rng = np.random.default_rng(0)
+    changed = 0
+    for seed in range(10):
+        arch = sample(rng)
+        other, order = renumbered(arch, rng)
+        assert SPACE.training_key(arch) == SPACE.training_key(other)
+        changed += arch != other
+        x, h, w0, nodes, mask = operands(seed, True)
+        expected = by_hand(x, h, w0, nodes, mask, arch)
+        moved = nodes.detach()[order].requires_grad_()
+        found = Unrolled.apply(x, h, w0, moved, mask, other, torch.double)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+        weight = torch.randn(expected.shape, generator=torch.Generator().manual_seed(9), dtype=torch.double)
+        *same, by_nodes = torch.autograd.grad(expected, (x, h, w0, nodes), weight)
+        *mine, by_moved = torch.autograd.grad(found, (x, h, w0, moved), weight)
+        for one, two in zip([*same, by_nodes[order]], [*mine, by_moved], strict=True):
+            torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-12)
+    assert changed > 5
+
+
 def test_plan_holds_every_node_once() -> None:
     rng = np.random.default_rng(0)
     for _ in range(100):
@@ -265,6 +299,28 @@ def test_loss_without_regularisation_is_cross_entropy() -> None:
     torch.testing.assert_close(loss_of(model, x, y), expected)
 
 
+def test_a_step_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a step kept for its backward is freed with it, by reference counts alone: at paper size it is large."""
+    traces = []
+
+    def spy(*args: Any, **options: Any) -> tuple[Tensor, Trace]:
+        out, trace = unroll(*args, **options)
+        traces.append((weakref.ref(trace), weakref.ref(trace.states)))
+        return out, trace
+
+    monkeypatch.setattr("darts_rnn.network.unroll", spy)
+    model = network(DROPPING)
+    gc.collect()
+    gc.disable()
+    try:
+        for x, y in text().train.epoch(TRAINING, 0, 0):
+            loss_of(model, x, y).backward()  # type: ignore[no-untyped-call]
+            assert all(one() is None for one in traces[-1])
+    finally:
+        gc.enable()
+    assert len(traces) > 4
+
+
 def test_slowness_is_the_mean_squared_change() -> None:
     plain, slow = network(arch=DARTS), network(dataclasses.replace(SMALL, slowness=0.5), arch=DARTS)
     x, y = next(text().train.epoch(TRAINING, 0, 0))
@@ -273,19 +329,43 @@ def test_slowness_is_the_mean_squared_change() -> None:
     torch.testing.assert_close(loss_of(slow, x, y), loss_of(plain, x, y) + penalty)
 
 
-@pytest.mark.parametrize("name", ["dropout", "dropout_hidden", "dropout_input", "dropout_embedding", "dropout_words"])
-def test_each_dropout_keeps_the_mean(name: str) -> None:
-    """It changes the loss, and what it does to the embedding's gradient averages out over many masks."""
-    assert getattr(PAPER, name) > 0  # the reference uses all five
-    recipe = dataclasses.replace(SMALL, **{name: 0.4})
-    model, plain = network(recipe, arch=DARTS), network(arch=DARTS)
-    x, y = next(text().train.epoch(TRAINING, 0, 0))
-    expected = loss_of(plain, x, y).item()
-    with torch_seeded(0, "many"):
-        found = [model.training_loss(x, y, DARTS, TRAINING, 0.0).item() for _ in range(100)]
-    assert np.std(found) > 0
-    assert np.mean(found) == pytest.approx(expected, abs=0.02)
-    assert loss_of(model, x, y).item() == loss_of(model, x, y).item()  # the generator decides it
+@pytest.mark.parametrize("name", ["dropout", "dropout_hidden", "dropout_input", "dropout_embedding"])
+def test_each_dropout_keeps_the_mean(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it belongs, and there alone, a mask of 0 and 1 / (1 - p), with probability p and 1 - p, for all steps."""
+    assert getattr(PAPER, name) > 0  # the reference uses all of them, and that of whole words
+    model = network(dataclasses.replace(SMALL, **{name: 0.4}), arch=DARTS)
+    x = torch.randint(0, 30, (6, 40), generator=torch.Generator().manual_seed(0))
+    seen: dict[str, Tensor] = {}
+    cell, linear = model._cell, torch.nn.functional.linear
+
+    def in_cell(embedded: Tensor, hidden: Tensor, mask: Tensor | None, path: Architecture | None) -> Tensor:
+        out = cell(embedded, hidden, mask, path)
+        seen["input"] = (embedded / model.embedding(x)).detach()
+        seen["hidden"] = torch.ones(40, 6) if mask is None else mask
+        seen["out"] = out.detach()
+        return out
+
+    def decode_(given: Tensor, *rest: Any) -> Tensor:
+        seen["output"] = given.detach().view_as(seen["out"]) / seen["out"]
+        return linear(given, *rest)
+
+    model._cell = in_cell  # type: ignore[method-assign]
+    monkeypatch.setattr(torch.nn.functional, "linear", decode_)
+    loss_of(model, x, x.flatten())
+    place = {"dropout": "output", "dropout_hidden": "hidden"}.get(name, "input")
+    for where in ("input", "hidden", "output"):
+        factors = seen[where]
+        if where != place:
+            torch.testing.assert_close(factors, torch.ones_like(factors))
+            continue
+        if where != "hidden":  # one mask for the whole sequence
+            torch.testing.assert_close(factors, factors[:1].expand_as(factors))
+            factors = factors[0]
+        assert factors.shape == (40, 6)
+        dropped = factors == 0
+        torch.testing.assert_close(factors[~dropped], torch.full_like(factors[~dropped], 1 / 0.6))
+        assert 0.25 < dropped.float().mean() < 0.55  # of 240, 0.4 and five deviations
+    assert loss_of(model, x, x.flatten()).item() == loss_of(model, x, x.flatten()).item()  # the generator decides it
 
 
 def test_word_dropout_drops_whole_words() -> None:

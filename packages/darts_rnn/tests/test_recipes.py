@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import torch
 
 from darts_rnn import SPACE
 from darts_rnn.space import ACTIVATIONS, NODES
+from wsnas.errors import WsnasError
 from wsnas.ground_truth import load_ground_truth, standalone_part, train_architecture
 from wsnas.metrics import noise_ceiling
 from wsnas.runs import environment
@@ -117,3 +120,36 @@ def test_a_shipped_row_is_what_training_gives(shipped: Table) -> None:
     ):
         expected = float(shipped.seeds(MICRO.dataset, split, budget)[row, 0])
         assert value == pytest.approx(expected, rel=1e-6 if same else 0.1), (split, budget)
+
+
+# tables ------------------------------------------------------------------------------------------------------
+
+
+def test_a_table_is_read_and_checked(tmp_path: Path) -> None:
+    """Both spellings of a genotype, as CSV and as Parquet; the same cell twice and what is no cell are refused."""
+    one, two = SPACE.encode(SPACE.arch(0)), SPACE.encode(SPACE.arch(12345))
+    other_spelling = f"Genotype(recurrent={two}, concat=range(1, 9))"
+
+    def write(*archs: str) -> Path:
+        with (tmp_path / "t.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(
+                [("architecture", "ptb_test_8000"), *((arch, 60 + i) for i, arch in enumerate(archs))]
+            )
+        return tmp_path / "t.csv"
+
+    table = SPACE.import_table(write(one, other_spelling))
+    assert table.archs == (one, two)
+    assert table.mean("ptb", "test").tolist() == [60, 61]
+    table.save(tmp_path / "t.parquet")
+    assert SPACE.import_table(tmp_path / "t.parquet").archs == (one, two)
+    with pytest.raises(WsnasError, match="twice"):
+        SPACE.import_table(write(one, two, other_spelling))
+    with pytest.raises(WsnasError, match="'garbage' is not a genotype"):
+        SPACE.import_table(write(one, "garbage"))
+    dataclasses.replace(table, space="nb201").save(tmp_path / "other.parquet")
+    with pytest.raises(WsnasError, match="of the space nb201"):
+        SPACE.import_table(tmp_path / "other.parquet")
+    (tmp_path / "t.txt").write_text("x")
+    for name, reason in (("t.txt", "cannot read"), ("none.csv", "there is no")):
+        with pytest.raises(WsnasError, match=reason):
+            SPACE.import_table(tmp_path / name)

@@ -72,6 +72,10 @@ def test_index_by_hand() -> None:
     assert SPACE.index(one) == 3 * 6 + 5
     two = Architecture((1,) + (0,) * 20)
     assert SPACE.index(two) == 6**5 * 7**15
+    wrong = [(0,) * 20, (0,) * 22, (0,) * 20 + (6,), (SKIP,) + (0,) * 20, (0,) * 20 + (-1,), (0, 7) + (0,) * 19]
+    for blocks in wrong:
+        with pytest.raises(WsnasError, match="is not one of"):
+            SPACE.index(Architecture(blocks))
 
 
 def test_samples_are_uniform() -> None:

@@ -91,14 +91,13 @@ def slope(name: str, f: Tensor) -> Tensor | None:
 
 @dataclass
 class Trace:
-    """What a run of the cell over T steps computed; all but ``out`` and ``g0`` of the last step alone unless kept.
+    """What a run of the cell over T steps computed on the way; all but ``g0`` of the last step alone unless kept.
 
-    ``out``, ``s0`` [T, B, H]; ``states`` [T, B, 8, H]; ``g0`` [T, B, 2, H] gate and candidate of s0; for each
-    group of k siblings ``g`` [T, B, 2, k, H] their gates and candidates. ``inputs`` [T, B, H]: what was
-    multiplied with W0's second half, then with each group's matrix.
+    ``s0`` [T, B, H]; ``states`` [T, B, 8, H]; ``g0`` [T, B, 2, H] gate and candidate of s0; for each group of k
+    siblings ``g`` [T, B, 2, k, H] their gates and candidates. ``inputs`` [T, B, H]: what was multiplied with
+    W0's second half, then with each group's matrix.
     """
 
-    out: Tensor
     s0: Tensor
     states: Tensor
     g0: Tensor
@@ -123,8 +122,10 @@ def gather(nodes: Tensor, arch: Architecture) -> list[Tensor]:
 
 def unroll(
     x: Tensor, hidden: Tensor, w0: Tensor, matrices: list[Tensor], mask: Tensor | None, arch: Architecture, keep: bool
-) -> Trace:
-    """Runs the cell over x [T, B, H] from ``hidden`` [B, H]. No autograd. ``keep``: all that backward needs.
+) -> tuple[Tensor, Trace]:
+    """The cell's outputs [T, B, H] over x [T, B, H] from ``hidden`` [B, H], and their trace. No autograd.
+
+    ``keep``: the trace has all that backward needs.
 
     ``w0`` [2H, 2H]; ``matrices`` from ``gather``; ``mask`` [B, H] multiplies the input of every product with a
     state. Where the matrices are bfloat16, so are the operands of the products; everything else is as x is.
@@ -176,7 +177,7 @@ def unroll(
                 activate_(name, u[step])
             torch.lerp(wide[step], f[step], c[step], out=results[step])
         state = torch.mean(all_states[step], dim=1, out=outs[step])
-    return Trace(out, s0, states, g0.view(t, b, 2, h), g, inputs)
+    return out, Trace(s0, states, g0.view(t, b, 2, h), g, inputs)
 
 
 class Unrolled(torch.autograd.Function):
@@ -198,20 +199,21 @@ class Unrolled(torch.autograd.Function):
         dtype: torch.dtype,
     ) -> Tensor:
         w0, matrices = w0.to(dtype), gather(nodes.to(dtype), arch)
-        trace = unroll(x, hidden, w0, matrices, mask, arch, keep=True)
-        ctx.save_for_backward(x, hidden, w0, mask)
+        out, trace = unroll(x, hidden, w0, matrices, mask, arch, keep=True)
+        # out through autograd alone: as an attribute it would make a cycle with its grad_fn, which keeps every trace
+        ctx.save_for_backward(x, hidden, w0, mask, out)
         ctx.arch, ctx.matrices, ctx.trace = arch, matrices, trace
-        return trace.out
+        return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, hidden, w0, mask = ctx.saved_tensors
+        x, hidden, w0, mask, out = ctx.saved_tensors
         matrices, trace = ctx.matrices, ctx.trace
         t, b, h = x.shape
         lean = w0.dtype != x.dtype
         order, groups = plan(ctx.arch)
-        before = torch.cat([hidden[None], trace.out[:-1]])
+        before = torch.cat([hidden[None], out[:-1]])
         parents = [trace.s0 if group.parent < 0 else trace.states[:, :, group.parent] for group in groups]
 
         def slopes(g: Tensor, parent: Tensor, runs: tuple[tuple[str, int, int], ...]) -> tuple[Tensor, Tensor]:
@@ -319,7 +321,7 @@ class Network(nn.Module):
         arch = path if self.arch is None else self.arch
         assert arch is not None, "a supernet needs the path to take"
         if not torch.is_grad_enabled():
-            return unroll(x, hidden, self.w0, gather(self.nodes, arch), mask, arch, keep=False).out
+            return unroll(x, hidden, self.w0, gather(self.nodes, arch), mask, arch, keep=False)[0]
         dtype = torch.mm(self.w0[:1, :1], self.w0[:1, :1]).dtype  # what autocast, if any, makes of a product
         with torch.autocast(x.device.type, enabled=False):
             out: Tensor = Unrolled.apply(x.float(), hidden, self.w0, self.nodes, mask, arch, dtype)

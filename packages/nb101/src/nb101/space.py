@@ -62,6 +62,11 @@ def assignments() -> tuple[tuple[int, ...], ...]:
 
 
 @cache
+def assignment_indices() -> dict[tuple[int, ...], int]:
+    return {ops: i for i, ops in enumerate(assignments())}
+
+
+@cache
 def architectures() -> tuple[Architecture, ...]:
     """All 95,985 cells in lexicographic order: graph, then operations."""
     return tuple(Architecture(sources, ops) for sources in dags() for ops in assignments())
@@ -69,10 +74,7 @@ def architectures() -> tuple[Architecture, ...]:
 
 def index(arch: Architecture) -> int:
     """Position in ``architectures()``. Raises KeyError for what is not one of them."""
-    place = 0
-    for op in arch.ops:
-        place = len(OPS) * place + op
-    return dag_indices()[arch.sources] * ASSIGNMENTS + place
+    return dag_indices()[arch.sources] * ASSIGNMENTS + assignment_indices()[arch.ops]
 
 
 def arch_at(index: int) -> Architecture:
@@ -141,11 +143,6 @@ def decode(text: str) -> Architecture:
 def sample(rng: np.random.Generator) -> Architecture:
     """Uniform over the 95,985 cells, as the paper samples."""
     return arch_at(int(rng.integers(len(dags()) * ASSIGNMENTS)))
-
-
-def sample_class(rng: np.random.Generator) -> Architecture:
-    """Uniform over the 42,228 distinct cells: the first, in order, of a class of isomorphic ones."""
-    return arch_at(int(rng.choice(classes().firsts)))
 
 
 def fair_paths(rng: np.random.Generator) -> Sequence[Architecture]:

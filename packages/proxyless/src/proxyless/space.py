@@ -43,7 +43,12 @@ def architectures() -> Iterator[Architecture]:
 
 
 def index(arch: Architecture) -> int:
-    """0 to 221,502,229,807,900,607: the choices as digits of base 6 or 7, the first block the most significant."""
+    """0 to 221,502,229,807,900,607: the choices as digits of base 6 or 7, the first block the most significant.
+
+    Raises WsnasError for what is not an architecture.
+    """
+    if len(arch.blocks) != BLOCKS or not all(0 <= choice < r for choice, r in zip(arch.blocks, RADIX, strict=True)):
+        raise WsnasError(f"{arch} is not one of the {SIZE} architectures")
     number = 0
     for choice, radix in zip(arch.blocks, RADIX, strict=True):
         number = number * radix + choice
@@ -114,6 +119,9 @@ def training_key(arch: Architecture) -> str:
 
     All blocks of a stage but the first keep stride and width, so that ``k5e3 skip k3e3 skip`` is, trained on its
     own, the network of ``k5e3 k3e3 skip skip``: the same modules in the same order. As paths of a supernet the
-    two use different weights and score differently. Any other two architectures differ in a kernel or a width.
+    two use different weights and score differently. At the paper's widths any other two differ in a kernel or a
+    width. Not so at micro, where stages 1 and 2 have 8 channels each, 3 and 4 have 16, and none of the four a
+    stride: the first blocks of stages 1, 2 and 4 have a residual there, and a block may stand on either side of the
+    bar (``k3e3 k5e3 skip skip | k7e3 ...`` and ``k3e3 skip skip skip | k5e3 k7e3 ...``). Those are trained apart.
     """
     return canonical(arch)
