@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,14 @@ def test_a_space_and_a_sampler_of_ones_own(depth: Any, tmp_path: Path) -> None:
     )
     assert depth.parameters(archs[0], recipe) == sum(p.numel() for p in network.parameters())
     assert depth.training_key(depth.decode("conv3-skip-conv1-skip-skip-skip")) == "conv3-conv1"
+
+
+def test_the_verdicts_are_those_of_the_results() -> None:
+    """The committed table is what its script makes of the committed results."""
+    results = EXAMPLES.parents[0] / "results"
+    page = runpy.run_path(str(results / "verdicts.py"))["verdicts"]()
+    assert (results / "verdicts.md").read_text() == page, "results changed: python docs/results/verdicts.py"
+    assert page.count("holds") > 10
 
 
 @pytest.mark.parametrize("name", ["depth_space.py", "rarest_paths.py"])
