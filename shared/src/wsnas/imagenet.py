@@ -327,7 +327,7 @@ def jittered(x: Tensor, strength: Tensor, order: Tensor) -> Tensor:
 
 def turned(x: Tensor, turns: Tensor) -> Tensor:
     """The hue of x, [B, 3, H, W] in any range from 0, turned by ``turns`` [B, 1, 1, 1]; value and chroma stay."""
-    red, green, blue = x.split(1, 1)
+    red, green, blue = x[:, :1], x[:, 1:2], x[:, 2:]
     high = x.amax(1, keepdim=True)
     chroma = high - x.amin(1, keepdim=True)
     sixth = 1 / chroma.masked_fill(chroma == 0, 1)
