@@ -21,7 +21,7 @@ from torchvision.transforms.v2 import functional as tv
 from wsnas import imagenet
 from wsnas.datasets import load_splits
 from wsnas.errors import WsnasError
-from wsnas.imagenet import MEAN, STD, Photos, jittered, random_box, stream_splits
+from wsnas.imagenet import MEAN, STD, Photos, jittered, random_box, stream_splits, turned
 from wsnas.space import Recipe, Training
 
 CPU = torch.device("cpu")
@@ -189,6 +189,41 @@ def test_jitter_is_torchvisions_in_each_images_own_order() -> None:
         for step in steps:
             expected = change[step](expected, factors[step])
         torch.testing.assert_close(got, expected * 255, rtol=0, atol=0.5)
+
+
+def test_hue_is_torchvisions_in_each_images_own_order() -> None:
+    """With the other three, in all 24 orders. A third of a turn swaps the primary colours, greys stay."""
+    torch.manual_seed(0)
+    x = torch.rand(120, 3, 9, 11) * 255
+    strength = torch.cat([0.5 + torch.rand(120, 3), torch.rand(120, 1) - 0.5], 1)
+    order = torch.rand(120, 4).argsort(1)
+    change = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)
+    found = jittered(x, strength, order)
+    assert len({tuple(row) for row in order.tolist()}) == 24
+    for image, factors, steps, got in zip(x, strength.tolist(), order.tolist(), found, strict=True):
+        expected = image / 255
+        for step in steps:
+            expected = change[step](expected, factors[step])
+        # their grey has four digits, and a hue is a steep function of nearly grey colours
+        assert ((got - expected * 255).abs() > 0.5).float().mean() < 0.01
+    colours = torch.tensor([[255.0, 0, 0], [0, 255, 0], [0, 0, 255], [100, 100, 100], [0, 0, 0]]).T.view(1, 3, 1, 5)
+    third = turned(colours, torch.full((1, 1, 1, 1), 1 / 3))
+    torch.testing.assert_close(third[..., :3], colours[..., [1, 2, 0]], rtol=0, atol=1e-3)
+    torch.testing.assert_close(third[..., 3:], colours[..., 3:])
+    torch.testing.assert_close(turned(x, torch.zeros(120, 1, 1, 1)), x, rtol=0, atol=1e-3)
+
+
+def test_hue_turns_evenly_both_ways(tmp_path: Path) -> None:
+    """A pure red, by at most a tenth of a turn; without a jitter to be part of, a training with it is refused."""
+    Image.fromarray(np.full((8, 8, 3), (200, 0, 0), np.uint8)).save(tmp_path / "red.png")
+    data = photos([str(tmp_path / "red.png")] * 500, size=8)
+    training = dataclasses.replace(PLAIN, batch=500, colour_jitter=1e-6, hue=0.1)
+    ((x, _),) = data.epoch(training, 0, 0)
+    red, green, blue = pixels(x).mean((2, 3)).T.numpy()
+    turns = np.where(green > blue, green / red, -blue / red) / 6
+    assert stats.kstest(turns, "uniform", (-0.1, 0.2)).pvalue > 1e-4
+    with pytest.raises(WsnasError, match="colour_jitter"):
+        next(data.epoch(dataclasses.replace(training, colour_jitter=0.0), 0, 0))
 
 
 def test_jitter_is_uniform_around_the_image(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def test_standalone_recipe_is_the_spaces_own() -> None:
         "spare_norms": True,
         "label_smoothing": 0.1,
         "colour_jitter": 0.4,
+        "hue": 0.1,  # with it the "strong" of their released configuration
         "flip": True,
     }
     assert PAPER.standalone.epochs == theirs["epochs"]

@@ -42,6 +42,7 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, of
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of a random crop: share of the image's area, width to height
 TRIES = 10  # to draw a crop that fits
 DRAWS = 2 * TRIES + 2 + 1 + 3 + 3  # uniform draws an image: area, ratio, place, flip, strength and order of the jitter
+HUE_DRAWS = 2  # more of them where the hue turns: strength and order again
 ENLARGED = 256 / 224  # evaluation: the shorter side is so many times the centre crop's
 CHUNK = 64  # images
 
@@ -68,7 +69,7 @@ def centre_box(height: int, width: int) -> Box:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some images of a batch. ``draws`` [count, DRAWS] float32: their augmentation; None: the centre, as it is."""
+    """Some images of a batch. ``draws`` [count, DRAWS (+ HUE_DRAWS)]: their augmentation; None: the centre as it is."""
 
     files: Sequence[str]
     labels: Tensor  # [count] int64
@@ -131,13 +132,16 @@ class Photos:
         """
         if training.crop or training.cutout:
             raise WsnasError("a streamed folder has random resized crops: set this training's crop and cutout to 0")
+        if training.hue and not training.colour_jitter:
+            raise WsnasError("the hue turns as a part of the colour jitter: set this training's colour_jitter, too")
         order = torch.randperm(len(self), generator=torch_rng(seed, "images", epoch))
         parts = math.ceil(len(order[: training.batch][rank::world]) / CHUNK)
 
         def chunks() -> Iterator[Chunk]:
             for step in range(start, self.steps(training)):
                 index = order[step * training.batch : (step + 1) * training.batch]
-                draws = torch.rand(len(index), DRAWS, generator=torch_rng(seed, "images", epoch, step))
+                count = DRAWS + (HUE_DRAWS if training.hue else 0)
+                draws = torch.rand(len(index), count, generator=torch_rng(seed, "images", epoch, step))
                 own = index[rank::world].tensor_split(parts), draws[rank::world].tensor_split(parts)
                 for part, drawn in zip(*own, strict=True):
                     yield Chunk([self.files[i] for i in part.tolist()], self.labels[part], drawn)
@@ -169,7 +173,7 @@ class Photos:
                 yield self._normalised(pixels[:batch].float()), labels[:batch]
 
     def score(self, model: nn.Module, path: Any, batch: int, limit: int | None = None) -> tuple[float, float]:
-        """(accuracy in percent, mean cross-entropy in nats) of the first ``limit`` images; fp32, eval mode."""
+        """(accuracy in percent, mean cross-entropy in nats) of the first ``limit`` images: ``wsnas.images.score``."""
         return score(self, model, path, batch, limit)
 
     # decoding: in a thread ---------------------------------------------------------------------------------------
@@ -230,13 +234,17 @@ class Photos:
     def _augmented(self, crops: Crops, training: Training) -> tuple[Tensor, Tensor]:
         pixels, labels = self._resized(crops)
         assert crops.draws is not None
-        flips, factors, keys = crops.draws[:, -7], crops.draws[:, -6:-3], crops.draws[:, -3:]
+        draws, of_hue = crops.draws[:, :DRAWS], crops.draws[:, DRAWS:]
+        flips, factors, keys = draws[:, -7], draws[:, -6:-3], draws[:, -3:]
         if training.flip:
             pixels = torch.where(flips.view(-1, 1, 1, 1) < 0.5, pixels.flip(3), pixels)
         x = pixels.float()
         if training.colour_jitter:
-            strength = 1 + training.colour_jitter * (2 * factors - 1)
-            x = jittered(x.contiguous(), strength.clamp_min(0), keys.argsort(1))
+            strength = (1 + training.colour_jitter * (2 * factors - 1)).clamp_min(0)
+            if training.hue:
+                strength = torch.cat([strength, training.hue * (2 * of_hue[:, :1] - 1)], 1)
+                keys = torch.cat([keys, of_hue[:, 1:]], 1)
+            x = jittered(x.contiguous(), strength, keys.argsort(1))
         return self._normalised(x), labels
 
     def _normalised(self, x: Tensor) -> Tensor:
@@ -300,10 +308,11 @@ def _joined(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
 
 def jittered(x: Tensor, strength: Tensor, order: Tensor) -> Tensor:
-    """Brightness, contrast and saturation of each image changed, as torchvision's ``ColorJitter``.
+    """Brightness, contrast, saturation and perhaps hue of each image changed, as torchvision's ``ColorJitter``.
 
-    x: float32 [B, 3, H, W] in 0..255. ``strength`` [B, 3]: how much of the image is left of the mix with black, its
-    mean grey and its own greys. ``order`` [B, 3]: which of the three comes first, second and third, each image's own.
+    x: float32 [B, 3, H, W] in 0..255. ``strength`` [B, 3 or 4]: how much of the image is left of the mix with black,
+    its mean grey and its own greys, and how far the hue turns, in whole turns. ``order`` [B, 3 or 4]: which of them
+    comes first, second and so on, each image's own.
     """
     weights = torch.tensor([0.299, 0.587, 0.114], device=x.device).view(3, 1, 1)
     for change in order.unbind(1):
@@ -311,8 +320,21 @@ def jittered(x: Tensor, strength: Tensor, order: Tensor) -> Tensor:
         grey = (x * weights).sum(1, keepdim=True)
         change = change.view(-1, 1, 1, 1)
         other = torch.where(change == 1, grey.mean((2, 3), keepdim=True), grey * (change == 2))
-        x = torch.lerp(other.expand_as(x), x, own).clamp_(0, 255)
+        mixed = torch.lerp(other.expand_as(x), x, own).clamp_(0, 255)
+        x = mixed if strength.shape[1] == 3 else torch.where(change == 3, turned(x, own), mixed)
     return x
+
+
+def turned(x: Tensor, turns: Tensor) -> Tensor:
+    """The hue of x, [B, 3, H, W] in any range from 0, turned by ``turns`` [B, 1, 1, 1]; value and chroma stay."""
+    red, green, blue = x[:, :1], x[:, 1:2], x[:, 2:]
+    high = x.amax(1, keepdim=True)
+    chroma = high - x.amin(1, keepdim=True)
+    sixth = 1 / chroma.masked_fill(chroma == 0, 1)
+    hue = torch.where(high == green, 2 + (blue - red) * sixth, 4 + (red - green) * sixth)
+    hue = torch.where(high == red, (green - blue) * sixth, hue) + 6 * turns  # in sixths of a turn
+    place = (hue + torch.tensor([5.0, 3.0, 1.0], device=x.device).view(3, 1, 1)) % 6  # of red, green and blue
+    return high - chroma * torch.minimum(place, 4 - place).clamp_(0, 1)
 
 
 def stream_splits(

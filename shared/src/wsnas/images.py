@@ -49,7 +49,10 @@ class Data(Protocol):
         ...
 
     def score(self, model: nn.Module, path: Any, batch: int, limit: int | None = None) -> tuple[float, float]:
-        """(accuracy in percent or perplexity, mean cross-entropy in nats) of ``model(x, path)`` in eval mode, fp32."""
+        """(accuracy in percent or perplexity, mean cross-entropy in nats) of ``model(x, path)`` in eval mode.
+
+        float32 without autocast, as torch has it: on CUDA its default multiplies in TF32 inside convolutions.
+        """
         ...
 
 
@@ -118,7 +121,7 @@ class Images:
             yield batch, self.labels[index]
 
     def score(self, model: nn.Module, path: Any, batch: int, limit: int | None = None) -> tuple[float, float]:
-        """(accuracy in percent, mean cross-entropy in nats) of the first ``limit`` images; fp32, eval mode."""
+        """(accuracy in percent, mean cross-entropy in nats) of the first ``limit`` images: ``score`` below."""
         return score(self, model, path, batch, limit)
 
     def _with_border(self, border: int) -> Tensor:
@@ -133,7 +136,11 @@ class Images:
 
 @torch.inference_mode()
 def score(data: Data, model: nn.Module, path: Any, batch: int, limit: int | None = None) -> tuple[float, float]:
-    """(accuracy in percent, mean cross-entropy in nats) of the first ``limit`` images of ``data``; fp32, eval mode."""
+    """(accuracy in percent, mean cross-entropy in nats) of the first ``limit`` images of ``data``; eval mode.
+
+    float32 without autocast. On CUDA torch's default lets convolutions multiply in TF32 (10 bits of mantissa), here as
+    in calibration; ``torch.backends.cudnn.allow_tf32 = False`` before makes it float32 throughout.
+    """
     model.eval()
     correct = torch.zeros((), dtype=torch.int64, device=data.device)
     loss = torch.zeros((), dtype=torch.float64, device=data.device)

@@ -56,6 +56,7 @@ class Training:
     crop: int = 0  # pixels of black padding before a random crop back to size; 0 is off
     cutout: int = 0  # side of a square set to the mean colour; 0 is off
     colour_jitter: float = 0.0  # greatest relative change of brightness, contrast and saturation (streamed images)
+    hue: float = 0.0  # greatest turn of the hue either way, in whole turns (streamed images, with colour_jitter)
     label_smoothing: float = 0.0  # probability spread over all classes
     spare_norms: bool = False  # no weight decay on batch norms
     optimizer: Literal["sgd", "rmsprop-tf"] = "sgd"  # RMSProp in TensorFlow's form: eps inside the square root

@@ -10,10 +10,11 @@ first picks one earlier node, then applies one operation to it. Weights belong t
 whichever node a slot reads, it uses the same weights, and its stride is 2 where it reads an input of a reduction cell,
 else 1. So a slot holds four convolutions, and in a reduction cell the factorised reduction that stands in for a skip
 there. DARTS would hold these for each of the 14 (node, input) pairs in place of the 8 (node, slot) ones, and the code
-of ENAS keeps weights by input, too; the paper says that its supernet is smaller than DARTS's, so inputs share here. It
-gives neither the supernet's width nor its depth. Here they are the stand-alone network's (36 channels, 20 cells at
-paper scale: 448 images on 4 GPUs are then about as many a GPU as the 96 of a stand-alone training), and flags change
-both.
+of ENAS keeps weights by input, too; the paper says that its supernet is smaller than DARTS's, so inputs share here.
+That the two slots of a node do not is a choice: A.1 has DARTS's "3 - 4 times larger", here it is 14 / 8 = 1.75 times,
+and with one set of weights a node it would be 14 / 4 = 3.5. The paper gives neither the supernet's width nor its
+depth. Here they are the stand-alone network's (36 channels, 20 cells at paper scale: 448 images on 4 GPUs are then
+about as many a GPU as the 96 of a stand-alone training), and flags change both.
 
 The stand-alone network holds the operations that its architecture names, under the same parameter names, the
 auxiliary head included where the recipe has one: a supernet then holds it as well, and trains it only where its own

@@ -34,7 +34,8 @@ class ProxylessRecipe(Recipe):
 
 # Supernet: Table 2 and Appendix A.1 of the paper, which give neither momentum nor augmentation: 0.9, and crops and
 # flips, are choices. Stand-alone: Cai et al. (2019) and their released configuration, with the paper's batch of 1024
-# and 0.2 for it (from 0.05 for 256). 50,000 of ImageNet's 1,281,167 training images validate.
+# and 0.2 for it (from 0.05 for 256). One thing differs from it: the last linear layer starts normal with deviation
+# 0.01 (network.py), theirs uniform in +-1/sqrt(inputs). 50,000 of ImageNet's 1,281,167 training images validate.
 PAPER = ProxylessRecipe(
     dataset="imagenet",
     supernet=Training(epochs=1000, batch=1024, lr=0.2, weight_decay=5e-4, flip=True),
@@ -49,6 +50,7 @@ PAPER = ProxylessRecipe(
         label_smoothing=0.1,
         flip=True,
         colour_jitter=0.4,
+        hue=0.1,
     ),
     calibration_batch=400,
     calibration_steps=25,
