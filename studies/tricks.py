@@ -1,9 +1,10 @@
 """Table 3 and Figure 7, Appendix C: do training tricks and other settings change how a supernet ranks?
 
-Rows: the baseline, strict fairness, multi-path, another learning rate and weight decay, another seed and, where one is
-named, another training data set. Each with its correlation with the baseline (Corr-BL), with the ground truth
-(Corr-GT) and its top-10, the differences to the baseline, and whether a difference exceeds what a seed changes. A
-second picture has the mutual correlations of all these supernets, the parameter count and the ground truth (Figure 7).
+Rows: the baseline, strict fairness, multi-path, another learning rate and weight decay, another seed and, where there
+is one, another training data set (at the micro scale the same images, named by their weaker digit). Each with its
+correlation with the baseline (Corr-BL), with the ground truth (Corr-GT) and its top-10, the differences to the
+baseline, and whether a difference exceeds what a seed changes. A second picture has the mutual correlations of all
+these supernets, the parameter count and the ground truth (Figure 7).
 
 Every variant has the same epochs, as in the paper: FairNAS and multi-path cost as many times more as they train
 paths a step. At the micro scale that is half of the recipe's epochs, the second longest budget of the study ``epochs``,
@@ -38,6 +39,7 @@ from wsnas.study import (
 )
 
 K = 10  # of the top-k
+OTHER = {"digits": "faint-digits", "cifar100": "cifar10"}  # by data set: the other one that is trained on
 ENOUGH = 500  # architectures with a ground truth, for a space to be looked at without being asked for by name
 
 
@@ -69,9 +71,10 @@ def variants(subject: Subject, seeds: int, scale: str, dataset: str | None) -> l
     ]
     if recipe != subject.recipe:
         found.insert(1, Variant(f"{longest} epochs, not {recipe.supernet.epochs}", subject.recipe, "uniform", numbers))
+    dataset = dataset or OTHER.get(recipe.dataset)
     if dataset is not None:
         other = chosen_recipe(subject.space, scale, dataset=dataset)
-        found.append(Variant(Path(dataset).name, replace(recipe, dataset=other.dataset), "uniform", numbers))
+        found.append(Variant(f"on {Path(dataset).stem}", replace(recipe, dataset=other.dataset), "uniform", numbers))
     return found
 
 
@@ -170,7 +173,10 @@ def verdicts_of(
 
 @click.command(cls=Command)
 @study_options("tricks")
-@click.option("--other-dataset", help="Also train on this data set (same number of classes is not needed).")
+@click.option(
+    "--other-dataset",
+    help="Also train on this data set. Default: faint-digits where the others train on digits, cifar10 for cifar100.",
+)
 def main(asked: Asked, other_dataset: str | None) -> None:
     """Training tricks and settings against the baseline (Table 3)."""
     number, budget = len(asked.seeds), BUDGETS[asked.scale]

@@ -21,7 +21,7 @@ import torchvision
 from scipy import stats
 from toy_space import MICRO
 
-from wsnas.datasets import cifar, folder, imagenet16, load_splits, npz, shape_of
+from wsnas.datasets import cifar, digits, folder, imagenet16, load_splits, npz, shape_of
 from wsnas.errors import WsnasError
 from wsnas.files import safe_pickle
 from wsnas.images import Images, Splits
@@ -318,9 +318,18 @@ def test_cifar_without_network_is_one_sentence(monkeypatch: pytest.MonkeyPatch, 
         cifar(tmp_path, "cifar10")
 
 
+def test_faint_digits_are_the_same_images_with_other_names() -> None:
+    """Two digits are drawn independently: a tenth of the images has two of a kind."""
+    usual, faint = digits(), digits(faint=True)
+    for one, other in ((usual.train, faint.train), (usual.test, faint.test)):
+        np.testing.assert_array_equal(one[0], other[0])
+        assert (one[1] == other[1]).mean() == pytest.approx(0.1, abs=0.015)
+        assert set(other[1].tolist()) == set(range(10))
+
+
 @pytest.mark.parametrize("name", ["nowhere", "nowhere.npz", "mnist", ""])
 def test_an_unknown_data_set_is_refused_with_what_there_is(name: str) -> None:
-    with pytest.raises(WsnasError, match="digits, cifar10"):
+    with pytest.raises(WsnasError, match="digits, faint-digits, cifar10"):
         load_splits(recipe(name or "data.txt"), CPU)
 
 

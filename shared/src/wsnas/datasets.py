@@ -13,6 +13,7 @@ FILE.npz            half / half / its test set   as cifar10
 FOLDER              half / half / val or test    as cifar10; in memory, or streamed (imagenet.py)
 imagenet            1,231,167 / 50,000 / val     streamed from ``$WSNAS_DATA/imagenet``, train/ and val/
 digits              6,000 / 4,000 / 4,000        made here, see ``digits``
+faint-digits        6,000 / 4,000 / 4,000        the same images, named by their weaker digit
 ==================  ===========================  ==============================================
 """
 
@@ -85,6 +86,7 @@ def load_splits(recipe: Recipe, device: torch.device) -> Splits:
 
 KNOWN = {
     "digits": (10, 1, 8),
+    "faint-digits": (10, 1, 8),
     "cifar10": (10, 3, 32),
     "cifar100": (100, 3, 32),
     "imagenet16-120": (120, 3, 16),
@@ -105,14 +107,14 @@ def _shape_of_file(dataset: str) -> tuple[int, int, int]:
 
 def _no_such(dataset: str) -> WsnasError:
     return WsnasError(
-        f"no data set '{dataset}': use digits, cifar10, cifar100, imagenet16-120, or the path of an existing .npz file "
-        "(train_images uint8 [N,H,W,3], train_labels, test_images, test_labels) or image folder (train/ and val/)"
+        f"no data set '{dataset}': use digits, faint-digits, cifar10, cifar100, imagenet16-120, or the path of a "
+        ".npz file (train_images uint8 [N,H,W,3], train_labels, test_images, test_labels) or image folder (train/, val/)"
     )
 
 
 def _source(dataset: str) -> Source:
-    if dataset == "digits":
-        return digits()
+    if dataset in ("digits", "faint-digits"):
+        return digits(faint=dataset == "faint-digits")
     if dataset in ("cifar10", "cifar100"):
         return cifar(data_root(), dataset)
     if dataset == "imagenet16-120":
@@ -162,8 +164,10 @@ def two_parts(
     return np.sort(parts[0]), np.sort(parts[1])
 
 
-def digits() -> Source:
+def digits(faint: bool = False) -> Source:
     """The micro set: two superposed digits, name the stronger. 8x8 grey pixels, 6,000 / 4,000 / 4,000 images.
+
+    ``faint``: name the weaker one instead, another task on the same images, as CIFAR-100 is to CIFAR-10.
 
     scikit-learn's 1,797 handwritten digits are too easy to tell architectures apart. Each image adds two of
     them, shifted by up to a pixel, the second at half the contrast, and a little noise. Training, validation
@@ -184,7 +188,7 @@ def digits() -> Source:
         strong, weak = strokes[chosen[..., None, None], rows[..., :, None], columns[..., None, :]]
         ink = strong + second * weak + noise * rng.standard_normal((count, 8, 8))
         pixels = np.clip((ink + 1.0) * (255 / (3.0 + second)), 0, 255).astype(np.uint8)
-        parts.append((pixels[..., None], names[chosen[0]]))
+        parts.append((pixels[..., None], names[chosen[int(faint)]]))
     return Source(parts[0], parts[2], parts[1])
 
 

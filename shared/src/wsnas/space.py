@@ -72,7 +72,7 @@ class Training:
 class Recipe:
     """Everything that decides a result besides the seed. A space adds its skeleton's sizes."""
 
-    dataset: str  # "digits", "cifar10", "cifar100", "imagenet16-120", "imagenet", or the path of a .npz or folder
+    dataset: str  # one of ``datasets.KNOWN``, e.g. "cifar10", or the path of a .npz or folder
     supernet: Training
     standalone: Training
     calibration_batch: int  # images a calibration step (Table 2)
