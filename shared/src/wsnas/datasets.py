@@ -107,8 +107,8 @@ def _shape_of_file(dataset: str) -> tuple[int, int, int]:
 
 def _no_such(dataset: str) -> WsnasError:
     return WsnasError(
-        f"no data set '{dataset}': use digits, faint-digits, cifar10, cifar100, imagenet16-120, or the path of a "
-        ".npz file (train_images uint8 [N,H,W,3], train_labels, test_images, test_labels) or image folder (train/, val/)"
+        f"no data set '{dataset}': use digits, faint-digits, cifar10, cifar100, imagenet16-120, or the path of a .npz "
+        "file (train_images uint8 [N,H,W,3], train_labels, test_images, test_labels) or image folder (train/, val/)"
     )
 
 
