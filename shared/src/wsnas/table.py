@@ -15,8 +15,8 @@ import os
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -260,6 +260,29 @@ def read_csv(path: Path, space: str) -> Table:
         {"source": path.name},
         single.get("latency"),
     )
+
+
+def read_table(path: Path, space: str, respell: Callable[[str], str]) -> Table:
+    """A table of ours, CSV or Parquet, of a space whose ground truth nobody published in another form.
+
+    ``respell``: an architecture, as somebody wrote it, to the space's own encoding; raises WsnasError for what is none.
+    Raises WsnasError for a file that is missing, foreign, of another space or lists an architecture twice.
+    """
+    if not path.exists():
+        raise WsnasError(f"there is no {path}; give a .csv, .csv.gz or .parquet table")
+    if path.name.lower().endswith(".parquet"):
+        found = Table.load(path)
+    elif path.name.lower().endswith((".csv", ".csv.gz")):
+        found = read_csv(path, space)
+    else:
+        raise WsnasError(f"cannot read {path}: give a .csv, .csv.gz or .parquet table")
+    if found.space != space:
+        raise WsnasError(f"{path} is a table of the space {found.space}; give one of {space}")
+    archs = tuple(respell(arch) for arch in found.archs)
+    arch, times = Counter(archs).most_common(1)[0]
+    if times > 1:
+        raise WsnasError(f"{path} lists {arch} twice; keep one of them")
+    return replace(found, archs=archs)
 
 
 def import_home() -> Path:

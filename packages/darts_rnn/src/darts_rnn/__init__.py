@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from darts_rnn import space as cells
 from darts_rnn.space import Architecture
-from wsnas.errors import WsnasError
 from wsnas.space import Recipe, SearchSpace, Training
 
 if TYPE_CHECKING:
@@ -139,23 +137,9 @@ class DartsRNN:
         The paper's authors published none that is still to be had in another form. An architecture may be written
         in any way that ``decode`` reads, and is there once.
         """
-        from wsnas.table import Table, read_csv
+        from wsnas.table import read_table
 
-        if not path.exists():
-            raise WsnasError(f"there is no {path}; give a .csv, .csv.gz or .parquet table")
-        if path.name.lower().endswith(".parquet"):
-            found = Table.load(path)
-        elif path.name.lower().endswith((".csv", ".csv.gz")):
-            found = read_csv(path, self.name)
-        else:
-            raise WsnasError(f"cannot read {path}: give a .csv, .csv.gz or .parquet table")
-        if found.space != self.name:
-            raise WsnasError(f"{path} is a table of the space {found.space}; give one of {self.name}")
-        archs = tuple(self.encode(self.decode(arch)) for arch in found.archs)
-        arch, times = Counter(archs).most_common(1)[0]
-        if times > 1:
-            raise WsnasError(f"{path} lists {arch} twice; keep one of them")
-        return replace(found, archs=archs)
+        return read_table(path, self.name, lambda text: self.encode(self.decode(text)))
 
 
 SPACE: SearchSpace[Architecture] = DartsRNN()  # mypy checks the contract here

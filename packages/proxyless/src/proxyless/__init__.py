@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from proxyless import space as blocks
 from proxyless.space import OPS, STARTS, Architecture
-from wsnas.errors import WsnasError
 from wsnas.space import Recipe, SearchSpace, Training
 
 if TYPE_CHECKING:
@@ -155,23 +153,9 @@ class Proxyless:
 
     def import_table(self, path: Path) -> Table:
         """A CSV table (``wsnas.table.read_csv``) or one of ours: no ground truth of this space was ever published."""
-        from wsnas.table import Table, read_csv
+        from wsnas.table import read_table
 
-        if not path.exists():
-            raise WsnasError(f"there is no {path}; give a .csv, .csv.gz or .parquet table")
-        if path.name.lower().endswith(".parquet"):
-            found = Table.load(path)
-        elif path.name.lower().endswith((".csv", ".csv.gz")):
-            found = read_csv(path, self.name)
-        else:
-            raise WsnasError(f"cannot read {path}: give a .csv, .csv.gz or .parquet table")
-        if found.space != self.name:
-            raise WsnasError(f"{path} is a table of the space {found.space}; give one of {self.name}")
-        archs = tuple(self.encode(self.decode(arch)) for arch in found.archs)
-        arch, times = Counter(archs).most_common(1)[0]
-        if times > 1:
-            raise WsnasError(f"{path} lists {arch} twice; keep one of them")
-        return replace(found, archs=archs)
+        return read_table(path, self.name, lambda text: self.encode(self.decode(text)))
 
 
 def _streamed(recipe: ProxylessRecipe) -> Path | None:
