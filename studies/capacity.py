@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
-import numpy as np
 
 from wsnas.cli import Command
 from wsnas.errors import WsnasError
 from wsnas.figures import counted, ranking_figure
-from wsnas.metrics import noise_ceiling, pruned_ceiling
+from wsnas.metrics import noise_ceiling, percentiles, pruned_ceiling
 from wsnas.randomness import numpy_rng
 from wsnas.space import best_archs
 from wsnas.study import (
@@ -59,7 +58,7 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
 
     def correlation_change(a: dict[str, Any], b: dict[str, Any]) -> tuple[float, float, str]:
         difference = b["bootstrap"] - a["bootstrap"]
-        low, high = (float(q) for q in np.quantile(difference, [0.025, 0.975]))
+        low, high = percentiles(difference)
         change = b["correlation"] - a["correlation"]
         return low, high, f"{change:+.2f} [{low:+.2f}, {high:+.2f}] from {a['factor']}x to {b['factor']}x"
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from wsnas.cli import Command
 from wsnas.figures import matrix_figure
-from wsnas.metrics import Floats, correlation_matrix, mean_of_judges, rank_bootstrap
+from wsnas.metrics import Floats, correlation_matrix, mean_of_judges, percentiles, rank_bootstrap
 from wsnas.study import (
     Asked,
     Subject,
@@ -43,7 +43,7 @@ def verdicts_of(subject: Subject, judges: Floats) -> list[Verdict]:
             for seed in range(supernets)
         ]
         mutual, truth = mean_of_judges(of_seeds), mean_of_judges(with_truth)
-        low, high = (float(q) for q in np.quantile(mutual - truth, [0.025, 0.975]))
+        low, high = percentiles(mutual - truth)
         verdicts.append(
             Verdict(
                 "supernets agree with each other more than with the ground truth",
@@ -56,8 +56,9 @@ def verdicts_of(subject: Subject, judges: Floats) -> list[Verdict]:
             )
         )
     if len(np.unique(subject.parameters)) > 1:
+        ranked = rank_bootstrap(longest, subject.test)
         by_size = rank_bootstrap(subject.parameters, subject.test)
-        low, high = (float(q) for q in np.quantile(by_size - rank_bootstrap(longest, subject.test), [0.025, 0.975]))
+        low, high = percentiles(by_size - ranked)
         verdicts.append(
             Verdict(
                 "the parameter count ranks better than weight sharing",
@@ -70,7 +71,7 @@ def verdicts_of(subject: Subject, judges: Floats) -> list[Verdict]:
             )
         )
         with_size = rank_bootstrap(longest, subject.parameters)
-        low, high = (float(q) for q in np.quantile(with_size - rank_bootstrap(longest, subject.test), [0.025, 0.975]))
+        low, high = percentiles(with_size - ranked)
         verdicts.append(
             Verdict(
                 "supernets follow model size more than ground truth",

@@ -14,7 +14,7 @@ import numpy as np
 
 from wsnas.cli import Command
 from wsnas.figures import convergence_figure, counted
-from wsnas.metrics import rank_bootstrap, spearman
+from wsnas.metrics import percentiles, rank_bootstrap, spearman
 from wsnas.study import (
     Asked,
     Verdict,
@@ -69,7 +69,7 @@ def main(asked: Asked, count: int | None) -> None:
         lines: list[dict[str, Any]] = []
         for epochs, matrix in of_budgets.items():
             known = np.where(np.isfinite(matrix), matrix, np.nan)
-            low, high = (float(q) for q in np.quantile(rank_bootstrap(finite(matrix), subject.test), [0.025, 0.975]))
+            low, high = percentiles(rank_bootstrap(finite(matrix), subject.test))
             lines.append(
                 {
                     "epochs": epochs,

@@ -15,7 +15,7 @@ import numpy as np
 from wsnas.cli import Command
 from wsnas.errors import WsnasError
 from wsnas.figures import counted, ranking_figure
-from wsnas.metrics import mean_of_judges, noise_ceiling
+from wsnas.metrics import mean_of_judges, noise_ceiling, percentiles
 from wsnas.randomness import numpy_rng
 from wsnas.space import random_archs
 from wsnas.study import (
@@ -43,7 +43,7 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
     if first["factor"] != 1 or first is last:  # nothing to compare with
         return []
     supernets = len(first["correlation_seeds"])
-    low, high = (float(q) for q in np.quantile(last["bootstrap"] - first["bootstrap"], [0.025, 0.975]))
+    low, high = percentiles(last["bootstrap"] - first["bootstrap"])
     change = last["correlation"] - first["correlation"]
     measured = f"{change:+.2f} [{low:+.2f}, {high:+.2f}] from {first['factor']}x to {last['factor']}x"
     return [
@@ -68,7 +68,7 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
 
 
 def hardly(rows: list[dict[str, Any]]) -> Holds:
-    gains = [np.quantile(row["bootstrap"] - rows[0]["bootstrap"], [0.025, 0.975]) for row in rows[1:-1]]
+    gains = [percentiles(row["bootstrap"] - rows[0]["bootstrap"]) for row in rows[1:-1]]
     if not gains:
         return "inconclusive"
     if all(high < HARDLY for _, high in gains):
@@ -115,6 +115,7 @@ def main(asked: Asked, factors: tuple[int, ...]) -> None:
                 parts.append(ranking_within(subject, scored, [one], K, draws=factor))
                 ceilings.append(noise_ceiling(subject.truth.seeds(scored)))
             drawn = mean_of_judges([part["bootstrap"] for part in parts])
+            low, high = percentiles(drawn)
             known = [one.ceiling for one in ceilings if one is not None]
             kept_count = mine[0][0][2]
             lines.append(
@@ -126,8 +127,8 @@ def main(asked: Asked, factors: tuple[int, ...]) -> None:
                     "evaluated": min(part["evaluated"] for part in parts),
                     "not_finite": sum(part["not_finite"] for part in parts),
                     "correlation": float(np.mean([part["correlation"] for part in parts])),
-                    "correlation_low": float(np.quantile(drawn, 0.025)),
-                    "correlation_high": float(np.quantile(drawn, 0.975)),
+                    "correlation_low": low,
+                    "correlation_high": high,
                     "correlation_seeds": [part["correlation"] for part in parts],
                     "top": float(np.mean([part["top"] for part in parts])),
                     "top_seeds": [part["top"] for part in parts],

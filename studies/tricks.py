@@ -23,7 +23,7 @@ import numpy as np
 
 from wsnas.cli import Command, chosen_recipe
 from wsnas.figures import counted, matrix_figure, tricks_figure
-from wsnas.metrics import Floats, correlation_matrix, rank_bootstrap, spearman, top_k
+from wsnas.metrics import Floats, correlation_matrix, percentiles, rank_bootstrap, spearman, top_k
 from wsnas.space import change_recipe
 from wsnas.study import (
     Asked,
@@ -93,7 +93,7 @@ def analyse(subject: Subject, base: Floats, scores: Floats, label: str, noise: f
     difference = rank_bootstrap(scores, subject.test) - rank_bootstrap(base, subject.test)
     corr = float(np.mean([spearman(one, subject.test) for one in scores]))
     change = corr - float(np.mean([spearman(one, subject.test) for one in base]))
-    low, high = (float(q) for q in np.quantile(difference, [0.025, 0.975]))
+    low, high = percentiles(difference)
     tops, base_tops = tops_of(subject, scores), tops_of(subject, base)
     top_change = float(np.mean(tops) - np.mean(base_tops))
     apart = min(tops) > max(base_tops) or max(tops) < min(base_tops)

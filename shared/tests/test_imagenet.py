@@ -175,19 +175,24 @@ def test_half_of_the_images_are_mirrored_and_only_where_the_training_flips(tmp_p
             assert mirrored == 0
 
 
+def changed(image: torch.Tensor, factors: list[float], steps: list[int]) -> torch.Tensor:
+    """By torchvision: brightness, contrast, saturation and hue, in the order of ``steps``."""
+    for step in steps:
+        change = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)[step]
+        image = change(image, factors[step])
+    return image
+
+
 def test_jitter_is_torchvisions_in_each_images_own_order() -> None:
     """All six orders; torchvision's functions one after the other, to half a level (their grey has four digits)."""
     torch.manual_seed(0)
     x = torch.rand(24, 3, 9, 11) * 255
     strength = 0.5 + torch.rand(24, 3)
     order = torch.rand(24, 3).argsort(1)
-    change = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation)
     found = jittered(x, strength, order)
     assert len({tuple(row) for row in order.tolist()}) == 6
     for image, factors, steps, got in zip(x, strength.tolist(), order.tolist(), found, strict=True):
-        expected = image / 255
-        for step in steps:
-            expected = change[step](expected, factors[step])
+        expected = changed(image / 255, factors, steps)
         torch.testing.assert_close(got, expected * 255, rtol=0, atol=0.5)
 
 
@@ -197,13 +202,10 @@ def test_hue_is_torchvisions_in_each_images_own_order() -> None:
     x = torch.rand(120, 3, 9, 11) * 255
     strength = torch.cat([0.5 + torch.rand(120, 3), torch.rand(120, 1) - 0.5], 1)
     order = torch.rand(120, 4).argsort(1)
-    change = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)
     found = jittered(x, strength, order)
     assert len({tuple(row) for row in order.tolist()}) == 24
     for image, factors, steps, got in zip(x, strength.tolist(), order.tolist(), found, strict=True):
-        expected = image / 255
-        for step in steps:
-            expected = change[step](expected, factors[step])
+        expected = changed(image / 255, factors, steps)
         # their grey has four digits, and a hue is a steep function of nearly grey colours
         assert ((got - expected * 255).abs() > 0.5).float().mean() < 0.01
     colours = torch.tensor([[255.0, 0, 0], [0, 255, 0], [0, 0, 255], [100, 100, 100], [0, 0, 0]]).T.view(1, 3, 1, 5)

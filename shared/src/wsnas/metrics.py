@@ -191,6 +191,12 @@ def rank_bootstrap(scores: ArrayLike, truth: ArrayLike, seed: int = 0, resamples
     return mean_of_judges(np.array([_rank_correlation(judge[picks], values[picks]) for judge in judges]), seed)
 
 
+def percentiles(drawn: Floats) -> tuple[float, float]:
+    """The 95 % percentile interval of bootstrap draws."""
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
+
+
 def mean_of_judges(drawn: ArrayLike, seed: int = 0) -> Floats:
     """[judges, resamples] of single judges -> [resamples] of the mean of as many judges, drawn with replacement."""
     values = np.asarray(drawn, dtype=np.float64)

@@ -28,7 +28,17 @@ from wsnas.evaluation import evaluate, recorded_scores
 from wsnas.executor import Executor, run_jobs
 from wsnas.files import atomic_write
 from wsnas.ground_truth import load_ground_truth, splits_once
-from wsnas.metrics import Ceiling, Floats, goodness, noise_ceiling, random_top_k, rank_bootstrap, spearman, top_k
+from wsnas.metrics import (
+    Ceiling,
+    Floats,
+    goodness,
+    noise_ceiling,
+    percentiles,
+    random_top_k,
+    rank_bootstrap,
+    spearman,
+    top_k,
+)
 from wsnas.paths import Sampler
 from wsnas.randomness import numpy_rng
 from wsnas.runs import Run, commit, environment
@@ -260,6 +270,7 @@ def ranking(
     not_finite = int((~np.isfinite(scores)).sum())
     scores = finite(scores)
     drawn = rank_bootstrap(scores, test)
+    low, high = percentiles(drawn)
     correlations = [spearman(score, test) for score in scores]
     tops = [top_k(score, valid, test, k) for score in scores]
     rng = numpy_rng(0, "random top-k", draws)
@@ -268,8 +279,8 @@ def ranking(
         "evaluated": len(test),
         "not_finite": not_finite,
         "correlation": float(np.mean(correlations)),
-        "correlation_low": float(np.quantile(drawn, 0.025)),
-        "correlation_high": float(np.quantile(drawn, 0.975)),
+        "correlation_low": low,
+        "correlation_high": high,
         "correlation_seeds": correlations,
         "parameters_correlation": spearman(parameters, test) if varied and parameters is not None else None,
         "top": float(np.mean(tops)),
