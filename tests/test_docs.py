@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import runpy
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import wsnas
+from wsnas.cli import main
 from wsnas.executor import Executor
 from wsnas.ground_truth import train_many
 from wsnas.space import change_recipe, sample_distinct
@@ -63,6 +67,17 @@ def test_the_verdicts_are_those_of_the_results() -> None:
     page = runpy.run_path(str(results / "verdicts.py"))["verdicts"]()
     assert (results / "verdicts.md").read_text() == page, "results changed: python docs/results/verdicts.py"
     assert page.count("holds") > 10
+
+
+def test_what_the_documentation_looks_up_is_there() -> None:
+    """Every ``wsnas table query`` that a page shows finds its architecture in the shipped tables."""
+    pages = [EXAMPLES.parents[1] / "README.md", *EXAMPLES.parents[0].glob("*.md")]
+    found = [line for page in pages for line in re.findall(r"^wsnas (table query .*)$", page.read_text(), re.MULTILINE)]
+    assert found
+    for line in found:
+        result = CliRunner().invoke(main, shlex.split(line, comments=True))
+        assert result.exit_code == 0, result.output
+        assert "digits" in result.output
 
 
 @pytest.mark.parametrize("name", ["depth_space.py", "rarest_paths.py"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import subprocess
 import time
@@ -118,6 +119,13 @@ def test_known_rows_are_not_trained(
     again = train_many(TOY, SOME, tmp_path / "run", seeds=(0, 1), executor=HERE, known=table)
     for column, values in table.columns.items():
         np.testing.assert_allclose(again.columns[column], values, atol=1e-6)
+    assert again.about["seconds"].startswith("0 in all of 0 trainings")  # its own
+    maker = {name: table.about[name] for name in ("environment", "seconds")}
+    assert json.loads(again.about["taken over"]) == [maker]
+    assert "taken over" not in table.about
+    third = train_many(TOY, SOME, tmp_path / "third", seeds=(0, 1), executor=HERE, known=again)
+    makers = [maker, {name: again.about[name] for name in ("environment", "seconds")}]
+    assert json.loads(third.about["taken over"]) == makers
     other = dataclasses.replace(MICRO, channels=5)
     with pytest.raises(WsnasError, match="another recipe"):
         train_many(TOY, SOME, tmp_path / "other", other, executor=HERE, known=table)

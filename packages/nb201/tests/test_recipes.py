@@ -140,26 +140,35 @@ def test_shipped_table_can_be_trusted(shipped: Table) -> None:
 
 
 def test_shipped_rows_are_what_training_gives(shipped: Table) -> None:
-    """Two rows trained again: within 3 points; to the last image where processor and torch are the table's.
+    """Rows trained again, of each of those who made the table: to the last image where processor and torch are
+    theirs; elsewhere within 3 points, and after one of the two epochs as near as two seeds are (all within 45).
 
-    The table's numbers are float32, and another instruction set or torch rounds differently.
+    The table's numbers are float32, and another instruction set or torch rounds differently: at the highest
+    learning rate that grows to as much as another seed makes, at the end it is gone. Each maker went on in the
+    order of the sample where the one before it had stopped.
     """
     torch.set_num_threads(1)
-    recorded, here = json.loads(shipped.about["environment"]), environment()
-    same = all(here[name] == recorded[name] for name in ("torch", "processor", "cpu"))
+    here = environment()
     splits = SPACE.loaders(MICRO, torch.device("cpu"))
     epochs = MICRO.standalone.epochs
     first: dict[str, int] = {}  # of those that are the same function, the first was trained, for all
     for row, name in enumerate(shipped.archs):
         first.setdefault(SPACE.training_key(SPACE.decode(name)), row)
+    trained_rows = list(first.values())
     assert shipped.parameters is not None
-    by_size = sorted(first.values(), key=lambda row: shipped.parameters[row])
-    for row in (by_size[len(by_size) // 4], by_size[len(by_size) // 2]):
-        trained = train_architecture(SPACE, shipped.archs[row], MICRO, seed=0, device="cpu", splits=splits)
-        for split, budget, value in (
-            ("valid", epochs, trained.valid),
-            ("test", epochs, trained.test),
-            ("valid", epochs // 2, trained.half_valid),
-        ):
-            expected = float(shipped.seeds(MICRO.dataset, split, budget)[row, 0])
-            assert value == pytest.approx(expected, abs=1e-3 if same else 3.0), (shipped.archs[row], split, budget)
+    for maker in [*json.loads(shipped.about.get("taken over", "[]")), shipped.about]:
+        made_in = json.loads(maker["environment"])
+        same = all(here[name] == made_in[name] for name in ("torch", "processor", "cpu"))
+        count = int(maker["seconds"].split(" in all of ")[1].split()[0]) // 3  # of three seeds each
+        rows, trained_rows = trained_rows[:count], trained_rows[count:]
+        rows.sort(key=lambda row: shipped.parameters[row])
+        for row in (rows[len(rows) // 4], rows[len(rows) // 2]):
+            trained = train_architecture(SPACE, shipped.archs[row], MICRO, seed=0, device="cpu", splits=splits)
+            for split, budget, value, near in (
+                ("valid", epochs, trained.valid, 3.0),
+                ("test", epochs, trained.test, 3.0),
+                ("valid", epochs // 2, trained.half_valid, 45.0),
+            ):
+                expected = float(shipped.seeds(MICRO.dataset, split, budget)[row, 0])
+                assert value == pytest.approx(expected, abs=1e-3 if same else near), (shipped.archs[row], split, budget)
+    assert not trained_rows  # all accounted for

@@ -196,9 +196,11 @@ def train_many(
 def _take_over(
     space: SearchSpace[Any], known: Table, run: Run, recipe: Recipe, seeds: Sequence[int], dedupe: bool
 ) -> None:
-    """Copies a table's trainings into the run's records, where they are of its recipe."""
+    """Copies a table's trainings into the run's records, where they are of its recipe, and notes who made them."""
     if known.about.get("recipe") != _recipe_text(recipe):
         raise WsnasError(f"the known table of {space.name} is of another recipe: its rows cannot stand for this one's")
+    maker = {name: known.about.get(name) for name in ("environment", "seconds")}
+    run.record("known", json.dumps(maker), {"makers": [*json.loads(known.about.get("taken over", "[]")), maker]})
     rows, added = run.records("training"), dict[str, dict[str, Any]]()
     names = {field: _column(recipe, field, 0) for field in ("valid", "test", "half_valid")}
     for i, text in enumerate(known.archs):
@@ -240,6 +242,7 @@ def table_of(
     failed = np.array([any(used[f"{name}@{seed}"]["status"] != "ok" for seed in seeds) for name in names])
     statuses = Counter(row["status"] for row in used.values())
     seconds = [row["seconds"] for row in used.values() if row.get("seconds")]
+    makers = [maker for row in run.records("known").values() for maker in row["makers"]]
     return Table(
         space.name,
         tuple(space.encode(arch) for arch in archs),
@@ -256,6 +259,7 @@ def table_of(
             "status": ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())),
             "seconds": f"{sum(seconds):.0f} in all of {len(seconds)} trainings, median {np.median(seconds or [0]):.2f}",
             "environment": json.dumps(environment(), sort_keys=True),
+            **({"taken over": json.dumps(makers)} if makers else {}),  # oldest first: environment, seconds
         },
     )
 

@@ -334,6 +334,7 @@ def all_scores(jobs: Sequence[SupernetJob], asked: Asked) -> list[dict[str, floa
     results = {i: scores for i, scores in enumerate(recorded) if scores is not None}
     position = {id(job): i for i, job in enumerate(jobs)}
     missing = [job for i, job in enumerate(jobs) if i not in results]
+    missing.sort(key=lambda job: -job.recipe.supernet.epochs)  # the long ones first: no worker waits for one at the end
     failed: list[BaseException] = []
     with progress(asked.study) as report:
         for job, result in run_jobs(supernet_scores, missing, asked.executor) if missing else ():
@@ -404,7 +405,7 @@ def scores_of(asked: Asked, wanted: Sequence[tuple[Subject, Variant]]) -> dict[t
     }
 
 
-BUDGETS = {"micro": (100, 5), "paper": (1000, 7)}  # architectures scored, budgets a space
+BUDGETS = {"micro": (100, 4), "paper": (1000, 7)}  # architectures scored, budgets a space
 budgets_option = click.option(
     "--budgets", "count", type=click.IntRange(1), help="How often the recipe's epochs are halved, and one."
 )
