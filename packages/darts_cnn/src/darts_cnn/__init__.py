@@ -60,7 +60,17 @@ PAPER = DartsRecipe(
 # cell ends without batch norm, so that pools and sums of skips reach the linear layer on another scale in each path.
 MICRO = DartsRecipe(
     dataset="digits",
-    supernet=Training(epochs=40, batch=64, lr=0.05, decay="cosine-step", weight_decay=3e-4, clip=5.0),
+    supernet=Training(
+        epochs=20,
+        batch=64,
+        lr=0.05,
+        decay="linear-step",
+        warmup=0.3,
+        average=0.2,
+        nesterov=True,
+        weight_decay=3e-4,
+        clip=1.0,
+    ),
     standalone=Training(
         epochs=2,
         batch=256,

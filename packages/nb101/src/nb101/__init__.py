@@ -55,7 +55,18 @@ PAPER = NB101Recipe(
 # The same space and loops on images that ship with scikit-learn, for a laptop's CPU.
 MICRO = NB101Recipe(
     dataset="digits",
-    supernet=Training(epochs=60, batch=128, lr=0.1, decay="cosine-step", weight_decay=1e-4, clip=5.0),
+    # Warm-up, Nesterov momentum and averaged weights rank better after 40 epochs than plain cosine did after 60.
+    supernet=Training(
+        epochs=40,
+        batch=128,
+        lr=0.2,
+        decay="linear-step",
+        warmup=0.3,
+        average=0.2,
+        nesterov=True,
+        weight_decay=1e-4,
+        clip=1.0,
+    ),
     standalone=Training(
         epochs=2,
         batch=128,

@@ -43,7 +43,18 @@ PAPER = NB201Recipe(
 # The same space and loops on images that ship with scikit-learn, for a laptop's CPU.
 MICRO = NB201Recipe(
     dataset="digits",
-    supernet=Training(epochs=30, batch=128, lr=0.1, decay="cosine-step", weight_decay=5e-4, clip=5.0),
+    # Warm-up, Nesterov momentum and averaged weights: as good after 20 epochs as plain cosine was after 30.
+    supernet=Training(
+        epochs=20,
+        batch=128,
+        lr=0.2,
+        decay="linear-step",
+        warmup=0.3,
+        average=0.2,
+        nesterov=True,
+        weight_decay=5e-4,
+        clip=5.0,
+    ),
     standalone=Training(
         epochs=2,
         batch=128,
