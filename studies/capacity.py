@@ -44,7 +44,7 @@ class Budget:
 
 
 BUDGETS = {
-    "micro": Budget((1, 2, 8, 32), architectures=100),
+    "micro": Budget((1, 8, 32), architectures=100),
     "paper": Budget((1, 2, 4, 8, 16, 32, 64, 128), architectures=1000),
 }
 
@@ -136,7 +136,7 @@ def main(asked: Asked, factors: tuple[int, ...]) -> None:
                 click.echo(f"{subject.name}: left out {factor}x, which would keep {len(kept)} architectures")
                 continue
             order = numpy_rng(0, "capacity", factor).permutation(len(kept))[:architectures]
-            scored = tuple(kept[int(i)] for i in order)
+            scored = subject.archs if factor == 1 else tuple(kept[int(i)] for i in order)
             jobs += [sub_space_job(asked, subject, kept, scored, seed) for seed in asked.seeds]
             ceiling = noise_ceiling(each) if factor == 1 else pruned_ceiling(each, factor)
             slots.append((subject, factor, len(kept), scored, ceiling))

@@ -98,10 +98,10 @@ def shipped() -> Table:
 
 
 def test_shipped_table_is_whole(shipped: Table) -> None:
-    """Of 15,284 architectures at least 8,611, 3 seeds, validation and test, validation at half budget, none missing."""
+    """Every architecture of the space once, 3 seeds, validation and test, validation at half budget, none missing."""
     assert shipped.space == "nb201"
-    assert len(shipped) >= 8611
-    assert len(set(shipped.archs)) == len(shipped)
+    assert sorted(shipped.archs) == sorted(SPACE.encode(arch) for arch in SPACE)
+    assert len(shipped) == 15284
     epochs = MICRO.standalone.epochs
     for split, budget in (("valid", epochs), ("test", epochs), ("valid", epochs // 2)):
         values = shipped.seeds(MICRO.dataset, split, budget)
@@ -120,15 +120,6 @@ def test_shipped_table_is_of_this_recipe(shipped: Table) -> None:
     for row in range(0, len(shipped), 97):
         network = SPACE.network(SPACE.decode(shipped.archs[row]), MICRO)
         assert shipped.parameters[row] == sum(p.numel() for p in network.parameters())
-
-
-def test_shipped_table_is_a_sample_of_the_space(shipped: Table) -> None:
-    """Each operation about as often on each edge as in the whole space: within 5 standard errors."""
-    whole = np.array([one.ops for one in SPACE])
-    drawn = np.array([SPACE.decode(name).ops for name in shipped.archs])
-    for op in range(5):
-        share, found = (whole == op).mean(0), (drawn == op).mean(0)
-        assert (np.abs(found - share) < 5 * np.sqrt(share * (1 - share) / len(drawn))).all()
 
 
 def test_shipped_table_can_be_trusted(shipped: Table) -> None:
