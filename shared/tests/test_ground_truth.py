@@ -126,6 +126,8 @@ def test_known_rows_are_not_trained(
     third = train_many(TOY, SOME, tmp_path / "third", seeds=(0, 1), executor=HERE, known=again)
     makers = [maker, {name: again.about[name] for name in ("environment", "seconds")}]
     assert json.loads(third.about["taken over"]) == makers
+    same = train_many(TOY, SOME, tmp_path / "third", seeds=(0, 1), executor=HERE, known=third)  # needs no row of it
+    assert json.loads(same.about["taken over"]) == makers
     other = dataclasses.replace(MICRO, channels=5)
     with pytest.raises(WsnasError, match="another recipe"):
         train_many(TOY, SOME, tmp_path / "other", other, executor=HERE, known=table)

@@ -199,8 +199,6 @@ def _take_over(
     """Copies a table's trainings into the run's records, where they are of its recipe, and notes who made them."""
     if known.about.get("recipe") != _recipe_text(recipe):
         raise WsnasError(f"the known table of {space.name} is of another recipe: its rows cannot stand for this one's")
-    maker = {name: known.about.get(name) for name in ("environment", "seconds")}
-    run.record("known", json.dumps(maker), {"makers": [*json.loads(known.about.get("taken over", "[]")), maker]})
     rows, added = run.records("training"), dict[str, dict[str, Any]]()
     names = {field: _column(recipe, field, 0) for field in ("valid", "test", "half_valid")}
     for i, text in enumerate(known.archs):
@@ -210,7 +208,10 @@ def _take_over(
             values = {f: None if c is None or np.isnan(c[i]) else round(float(c[i]), 6) for f, c in columns.items()}
             if f"{key}@{seed}" not in rows and values["valid"] is not None and values["test"] is not None:
                 added.setdefault(f"{key}@{seed}", {"arch": text, **values, "seconds": None, "curve": []})
-    run.record_all("training", added)
+    if added:
+        maker = {name: known.about.get(name) for name in ("environment", "seconds")}
+        run.record("known", json.dumps(maker), {"makers": [*json.loads(known.about.get("taken over", "[]")), maker]})
+        run.record_all("training", added)
 
 
 def _column(recipe: Recipe, field: str, seed: int) -> Column:
