@@ -136,6 +136,7 @@ def main(asked: Asked, factors: tuple[int, ...]) -> None:
                 click.echo(f"{subject.name}: left out {factor}x, which would keep {len(kept)} architectures")
                 continue
             order = numpy_rng(0, "capacity", factor).permutation(len(kept))[:architectures]
+            # at 1x the sample that other studies score, too: its rows are shared
             scored = subject.archs if factor == 1 else tuple(kept[int(i)] for i in order)
             jobs += [sub_space_job(asked, subject, kept, scored, seed) for seed in asked.seeds]
             ceiling = noise_ceiling(each) if factor == 1 else pruned_ceiling(each, factor)
