@@ -95,6 +95,14 @@ class Process:
         while text not in self._out.read_text():
             time.sleep(0.002)
 
+    def runs(self) -> bool:
+        """Whether it has not ended yet."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
     def wait(self) -> Finished:
         code = int(self._lines.readline())
         return Finished(code, self._out.read_text(), self._err.read_text())
