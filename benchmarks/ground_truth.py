@@ -164,7 +164,8 @@ def compare(recipe: NB201Recipe, archs: list[Architecture], workers: int | None)
         seconds += time.perf_counter() - started
 
     by_the_book(archs[:half])
-    jobs = [("nb201", recipe, SPACE.encode(arch), 0) for arch in archs]
+    # a seed each, as the textbook's have: one seed moves all architectures together, by 0.8 points of test accuracy
+    jobs = [("nb201", recipe, SPACE.encode(arch), seed) for seed, arch in enumerate(archs)]
     started, ended, found = time.perf_counter(), [], []
     for _, result in run_jobs(train_job, jobs, Executor(workers)):
         if isinstance(result, BaseException):
