@@ -181,8 +181,8 @@ def test_spaces_counts_what_the_paper_prints(forks: Any, tmp_path: Path) -> None
     results, rows = opened(tmp_path / "runs/study-spaces-micro", "spaces")
     row = results["results"]["nb201"]
     assert (row["size"], row["counted"], row["classes"], row["functions"]) == (15_284, 15_284, 6_461, 5_476)
-    recipe = load_space("nb201").recipes["paper"]
-    counts = [load_space("nb201").parameters(arch, recipe) for arch in load_space("nb201")]
+    space = load_space("nb201")
+    counts = [space.parameters(arch, space.recipes["paper"]) for arch in space]
     assert row["parameters"] == [float(q) for q in np.quantile(counts, (0, 0.25, 0.5, 0.75, 1))]
     assert float(rows[0]["parameters_max"]) == max(counts)
     found = {verdict["claim"]: verdict["verdict"] for verdict in results["verdicts"]}
