@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,14 @@ class Process:
 
     def wait_for(self, text: str) -> None:
         """Until it has printed ``text``."""
-        while text not in self._out.read_text():
+        self.wait_until(lambda: text in self._out.read_text())
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Until ``condition`` holds; fails where the process ends before."""
+        running = True
+        while not condition():
+            assert running, self.wait()
+            running = self.runs()
             time.sleep(0.002)
 
     def runs(self) -> bool:

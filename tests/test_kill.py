@@ -86,8 +86,6 @@ def steps(run: Path) -> int:
 
 def rows(run: Path) -> int:
     """Submodels that a run holds scores of, of 120."""
-    if not (run / "records.sqlite").exists():
-        return 0
     held = Run.read(run)
     return sum(len(held.records(kind)) for kind in held.kinds())
 
@@ -104,8 +102,7 @@ def killed_again_and_again(forks: Any, run: Path, what: str, progress: Callable[
         due = 10 * kill + int(rng.integers(0, 10))  # of 120: even the last leaves it twenty to do
         process = forks.start("code", CODE, run, what, cwd=run.parent)
         process.wait_for("started")
-        while process.runs() and progress(run) < due:
-            time.sleep(0.002)
+        process.wait_until(lambda due=due: progress(run) >= due)
         time.sleep(float(rng.uniform(0, 0.05)))
         assert process.runs(), f"it ended before kill {kill + 1}: {process.wait()}"
         os.kill(process.pid, signal.SIGKILL)
@@ -149,8 +146,7 @@ def test_a_killed_writer_leaves_no_lock(forks: Any, tmp_path: Path) -> None:
     """While it runs a second writer is refused; once it is killed, not."""
     run = tmp_path / "net"
     process = forks.start("code", CODE, run, "train", cwd=tmp_path)
-    while not (run / "checkpoint.pt").exists():
-        time.sleep(0.005)
+    process.wait_until((run / "checkpoint.pt").exists)
     os.kill(process.pid, signal.SIGSTOP)  # it holds still, lock in hand
     with pytest.raises(WsnasError, match="being written by another process"), Run.read(run).writing():
         pass
@@ -195,9 +191,7 @@ def test_ctrl_c_while_evaluating(forks: Any, tmp_path: Path) -> None:
     assert forks.wsnas(*training, cwd=tmp_path).code == 0
     arguments = ("evaluate", "net", "--sample", "100", "--device", "cpu")
     process = forks.start("module", "wsnas", *arguments, cwd=tmp_path)
-    while rows(tmp_path / "net") < 3:
-        assert process.runs(), process.wait()
-        time.sleep(0.005)
+    process.wait_until(lambda: rows(tmp_path / "net") >= 3)
     os.kill(process.pid, signal.SIGINT)
     done = process.wait()
     assert done.code == 130, done.err
@@ -220,8 +214,8 @@ def test_a_killed_ground_truth_goes_on(forks: Any, tmp_path: Path) -> None:
     kept: dict[str, Any] = {}
     for kill in range(3):
         process = forks.start("module", "wsnas", *start, "--out", "killed", cwd=tmp_path)
-        while not (tmp_path / "killed/records.sqlite").exists() or len(records(tmp_path / "killed")) < 3 + 5 * kill:
-            time.sleep(0.01)
+        many = 3 + 5 * kill
+        process.wait_until(lambda many=many: len(records(tmp_path / "killed")) >= many)
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait().code == -signal.SIGKILL
         found = records(tmp_path / "killed")
@@ -236,7 +230,7 @@ def test_a_killed_ground_truth_goes_on(forks: Any, tmp_path: Path) -> None:
 
 
 def records(run: Path) -> dict[str, dict[str, Any]]:
-    return Run.read(run).records("training")
+    return Run.read(run).records("training") if (run / "run.json").exists() else {}
 
 
 def test_a_killed_study_goes_on(forks: Any, tmp_path: Path) -> None:
@@ -250,8 +244,7 @@ def test_a_killed_study_goes_on(forks: Any, tmp_path: Path) -> None:
     assert forks.start("script", *command, "--out", "runs/epochs", cwd=undisturbed).wait().code == 0
     process = forks.start("script", *command, "--out", "runs/epochs", cwd=killed)
     nets = killed / "runs/supernets"
-    while not nets.exists() or len(list(nets.iterdir())) < 2:  # the second has begun
-        time.sleep(0.002)
+    process.wait_until(lambda: nets.exists() and len(list(nets.iterdir())) >= 2)  # the second has begun
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait().code == -signal.SIGKILL
     assert not (killed / "runs/epochs").exists()
