@@ -34,13 +34,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nb201 import PAPER, SPACE, NB201Recipe
 from nb201.space import Architecture, sample
-from wsnas.cli import Command
-from wsnas.devices import choose_device, place
-from wsnas.executor import Executor, cores, run_jobs
-from wsnas.images import Images
+from wsnas.data.images import Images
+from wsnas.devices import choose_device, cores, to_device
+from wsnas.environment import environment
+from wsnas.executor import Executor, run_jobs
+from wsnas.options import Command
 from wsnas.randomness import numpy_rng, torch_seeded
-from wsnas.runs import environment
-from wsnas.space import Training
+from wsnas.recipe import Training
 from wsnas.training import train
 
 ARCH = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_1x1~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"  # a large one
@@ -62,7 +62,7 @@ def epoch_ends(
     paths: Any,
     *,
     amp: bool,
-    captured: bool,
+    cuda_graph: bool,
     warm: Callable[[], None] | None = None,
 ) -> list[float]:
     """When each epoch ended, ``time.time()``, all work on the device done. ``warm`` is called after the first."""
@@ -74,7 +74,7 @@ def epoch_ends(
         ends.append(time.time())
 
     epochs = replace(training, epochs=EPOCHS)
-    train(model, images, epochs, paths, seed=0, amp=amp, captured=captured, on_epoch=on_epoch)
+    train(model, images, epochs, paths, seed=0, amp=amp, cuda_graph=cuda_graph, on_epoch=on_epoch)
     return ends
 
 
@@ -116,14 +116,14 @@ def standalone(job: tuple[str, int, NB201Recipe, bool, bool, str, int]) -> list[
     device = choose_device(name)
     arch = SPACE.decode(ARCH)
     with torch_seeded(0, "init"):
-        network = place(SPACE.network(arch, recipe), device)
+        network = to_device(SPACE.network(arch, recipe), device)
     return epoch_ends(
         network,
         bytes_of(count, device),
         recipe.standalone,
         lambda step: [(arch, 1.0)],
         amp=amp,
-        captured=captured,
+        cuda_graph=captured,
         warm=(lambda: meet(folder, together)) if together else None,
     )
 
@@ -131,13 +131,13 @@ def standalone(job: tuple[str, int, NB201Recipe, bool, bool, str, int]) -> list[
 def supernet(device: torch.device, count: int, recipe: NB201Recipe, amp: bool) -> list[float]:
     """``epoch_ends`` of the supernet."""
     with torch_seeded(0, "init"):
-        network = place(SPACE.supernet(recipe), device)
+        network = to_device(SPACE.supernet(recipe), device)
     images = bytes_of(count, device)
 
     def uniform(step: int) -> list[tuple[Architecture, float]]:
         return [(sample(numpy_rng(0, "paths", step)), 1.0)]
 
-    return epoch_ends(network, images, recipe.supernet, uniform, amp=amp, captured=False)
+    return epoch_ends(network, images, recipe.supernet, uniform, amp=amp, cuda_graph=False)
 
 
 def textbook(device: torch.device, count: int, recipe: NB201Recipe, shared: bool, steps: int) -> float:
@@ -270,7 +270,7 @@ def main(device: str | None, dry_run: bool, together: int) -> None:
         for name, amp in (("fp32", False), ("bf16", True))
     }
     nets["textbook"] = textbook(found, images, recipe, True, steps)
-    network = place(SPACE.network(SPACE.decode(ARCH), recipe), found)
+    network = to_device(SPACE.network(SPACE.decode(ARCH), recipe), found)
     on_gpu = found.type == "cuda"
     result: dict[str, Any] = {
         "benchmark": "gpu" + (", dry run: not a measurement" if dry_run else ""),

@@ -35,16 +35,17 @@ from torch.utils.data import DataLoader
 
 from nb201 import MICRO, PAPER, SPACE, NB201Recipe
 from nb201.space import Architecture
-from wsnas.cli import Command
-from wsnas.datasets import load_splits, shape_of
-from wsnas.devices import place
+from wsnas.data.images import Images, Splits
+from wsnas.data.sources import load_splits, shape_of
+from wsnas.devices import cores, to_device
+from wsnas.environment import environment
 from wsnas.errors import WsnasError
-from wsnas.executor import Executor, cores, run_jobs
-from wsnas.ground_truth import train_architecture, train_job
-from wsnas.images import Images, Splits
+from wsnas.executor import Executor, run_jobs
+from wsnas.ground_truth import train_job
+from wsnas.options import Command
 from wsnas.randomness import numpy_rng
-from wsnas.runs import environment
-from wsnas.space import sample_distinct
+from wsnas.sampling import sample_distinct
+from wsnas.standalone import train_architecture
 from wsnas.training import learning_rate
 
 
@@ -86,12 +87,12 @@ def textbook_training(arch: Architecture, recipe: NB201Recipe, splits: Splits) -
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             step += 1
-            if step > total - round(training.average * total):
+            if step > total - round(training.average_last * total):
                 averaged.update_parameters(model)
             loss.item()  # what a progress bar shows
         if epoch + 1 == training.epochs // 2:
             accuracy(model, valid)
-    if training.average:
+    if training.average_last:
         update_bn(train, averaged)
         return {"valid": accuracy(averaged, valid), "test": accuracy(averaged, test)}
     return {"valid": accuracy(model, valid), "test": accuracy(model, test)}
@@ -107,7 +108,7 @@ def recipe_of(size: str, folder: str, steps: int) -> NB201Recipe:
         arrays[f"{name}_labels"] = rng.integers(0, 10, count)
     np.savez(path, **arrays)
     one_epoch = replace(PAPER.standalone, epochs=1)
-    return replace(PAPER, dataset=str(path), train_images=steps * batch, calibration_steps=1, standalone=one_epoch)
+    return replace(PAPER, dataset=str(path), train_size=steps * batch, calibration_steps=1, standalone=one_epoch)
 
 
 def where_time_goes(arch: Architecture, recipe: NB201Recipe, splits: Splits) -> dict[str, float]:
@@ -148,7 +149,7 @@ def enough(given: int | None, default: int, workers: int) -> int:
 def compare(recipe: NB201Recipe, archs: list[Architecture], workers: int | None) -> dict[str, Any]:
     splits = load_splits(recipe, torch.device("cpu"))
     classes, inputs, _ = shape_of(recipe.dataset)
-    ours = place(SPACE.network(archs[0], recipe), torch.device("cpu")).train()
+    ours = to_device(SPACE.network(archs[0], recipe), torch.device("cpu")).train()
     plain = TextbookNetwork(recipe.channels, recipe.cells, classes, inputs, archs[0]).train()
     copy_weights(ours, plain)
     x, _ = next(splits.valid.ordered(16))

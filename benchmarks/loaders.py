@@ -1,8 +1,8 @@
 """Training images per second of both loaders against torchvision's in a DataLoader with 2 workers, in one run.
 
-CIFAR-size images: ``wsnas.images.Images`` (in memory, crop and flip in batches) against PIL transforms. Image
-folders: ``wsnas.imagenet.Photos`` with 2 threads (decode, random resized crop, flip, colour jitter) against PIL
-transforms of the same files. Both give normalised float32 batches on the CPU and nothing is trained. The two take
+CIFAR-size images: ``wsnas.data.images.Images`` (in memory, crop and flip in batches) against PIL transforms. Image
+folders: ``wsnas.data.folders.StreamedImages`` with 2 threads (decode, random resized crop, flip, colour jitter) against
+PIL transforms of the same files. Both give normalised float32 batches on the CPU and nothing is trained. The two take
 turns epoch by epoch, so that a machine whose speed drifts slows both; the first epoch of each, in which the
 workers start, is not counted, and shows that both see the same pixels on average.
 
@@ -30,13 +30,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from wsnas.cli import Command
-from wsnas.datasets import image_files, load_splits
-from wsnas.imagenet import MEAN, STD, Photos
-from wsnas.images import Images
+from wsnas.data.folders import MEAN, STD, StreamedImages
+from wsnas.data.images import Images
+from wsnas.data.sources import image_files, load_splits
+from wsnas.environment import environment
+from wsnas.options import Command
 from wsnas.randomness import numpy_rng
-from wsnas.runs import environment
-from wsnas.space import Recipe, Training
+from wsnas.recipe import Recipe, Training
 
 CPU = torch.device("cpu")
 Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]  # of an epoch
@@ -122,7 +122,7 @@ def in_memory(dataset: str | None, batch: int, epochs: int, synthetic: int) -> d
 def streamed(folder: Path, name: str, size: int, batch: int, epochs: int) -> dict[str, Any]:
     training = Training(epochs=1, batch=batch, lr=0.1, flip=True, colour_jitter=0.4)
     _, (files, labels), _ = image_files(folder)
-    photos = Photos(files, labels, size, CPU, workers=2)
+    photos = StreamedImages(files, labels, size, CPU, workers=2)
     steps = [
         transforms.RandomResizedCrop(size),
         transforms.RandomHorizontalFlip(),

@@ -28,10 +28,10 @@ from darts_rnn import DartsRNN, RNNRecipe
 from darts_rnn.network import Network
 from darts_rnn.space import ACTIVATIONS, Architecture, sample
 from darts_rnn.text import vocabulary_size
-from wsnas.cli import Command
+from wsnas.data.tokens import Tokens
+from wsnas.environment import environment
+from wsnas.options import Command
 from wsnas.randomness import numpy_rng, torch_seeded
-from wsnas.runs import environment
-from wsnas.tokens import Tokens
 from wsnas.training import optimizer_of
 
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -29,13 +29,13 @@ from torch.utils.data import DataLoader
 from nb201.network import Network
 from nb201.space import sample
 from wsnas import load_space
-from wsnas.cli import Command
-from wsnas.datasets import load_splits
-from wsnas.devices import place
-from wsnas.images import Images
+from wsnas.data.images import Images
+from wsnas.data.sources import load_splits
+from wsnas.devices import to_device
+from wsnas.environment import environment
+from wsnas.options import Command
 from wsnas.randomness import numpy_rng, torch_seeded
-from wsnas.runs import environment
-from wsnas.space import change_recipe
+from wsnas.recipe import change_recipe
 
 
 def endless(make: Any) -> Iterator[tuple[Tensor, Tensor]]:
@@ -70,7 +70,7 @@ def main(dataset: str | None, steps: int, block: int, channels: int, cells: int,
 
     def ours() -> Network:
         with torch_seeded(0, "init"):
-            return place(Network(channels, cells, classes), cpu)
+            return to_device(Network(channels, cells, classes), cpu)
 
     plain = TextbookNetwork(channels, cells, classes)
     copy_weights(ours(), plain)

@@ -12,8 +12,8 @@ from torch.utils.data import Dataset
 from torchvision import transforms
 
 from nb201.space import EDGES, INCOMING, OPS, Architecture
-from wsnas.images import Images
-from wsnas.space import Training
+from wsnas.data.images import Images
+from wsnas.recipe import Training
 
 
 class TextbookCell(nn.Module):

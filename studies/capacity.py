@@ -13,23 +13,17 @@ from typing import Any
 
 import click
 
-from wsnas.cli import Command
 from wsnas.errors import WsnasError
-from wsnas.figures import counted, ranking_figure
 from wsnas.metrics import noise_ceiling, percentiles, pruned_ceiling
+from wsnas.options import Command
 from wsnas.randomness import numpy_rng
-from wsnas.space import best_archs
-from wsnas.study import (
-    Asked,
-    Verdict,
-    all_scores,
-    ranking_within,
-    sign_verdict,
-    study_options,
-    sub_space_job,
-    subjects,
-    write_results,
-)
+from wsnas.studies.figures import counted, ranking_figure
+from wsnas.studies.jobs import all_scores, sub_space_job
+from wsnas.studies.options import StudyOptions, study_options
+from wsnas.studies.rankings import ranking_within
+from wsnas.studies.results import settings_of, write_results
+from wsnas.studies.sample import best_archs, space_samples
+from wsnas.studies.verdicts import Verdict, sign_verdict
 
 K = 10  # of the top-k
 ENOUGH = 500  # architectures with a ground truth, for a space to be pruned without being asked for by name
@@ -121,43 +115,43 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
 @click.command(cls=Command)
 @study_options("capacity")
 @click.option("--factor", "factors", type=click.IntRange(1), multiple=True, help="Prune factors; repeatable.")
-def main(asked: Asked, factors: tuple[int, ...]) -> None:
+def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
     """Capacity of weight sharing on spaces pruned to their best architectures (Figure 5)."""
-    budget = BUDGETS[asked.scale]
+    budget = BUDGETS[options.scale]
     factors = tuple(sorted(set(factors))) or budget.factors
-    architectures, seeds = asked.architectures or budget.architectures, len(asked.seeds)
-    found = subjects(asked, architectures, least=1 if asked.spaces else ENOUGH)
+    architectures, seeds = options.architectures or budget.architectures, len(options.seeds)
+    found = space_samples(options, architectures, least=1 if options.spaces else ENOUGH)
     jobs, slots = [], []
-    for subject in found:
-        each = subject.truth.seeds()
+    for sample in found:
+        each = sample.truth.seeds()
         for factor in factors:
-            kept = best_archs(subject.truth.table.archs, subject.truth.valid, factor)
+            kept = best_archs(sample.truth.table.archs, sample.truth.valid, factor)
             if len(kept) <= K:
-                click.echo(f"{subject.name}: left out {factor}x, which would keep {len(kept)} architectures")
+                click.echo(f"{sample.name}: left out {factor}x, which would keep {len(kept)} architectures")
                 continue
             order = numpy_rng(0, "capacity", factor).permutation(len(kept))[:architectures]
             # at 1x the sample that other studies score, too: its rows are shared
-            scored = subject.archs if factor == 1 else tuple(kept[int(i)] for i in order)
-            jobs += [sub_space_job(asked, subject, kept, scored, seed) for seed in asked.seeds]
+            scored = sample.archs if factor == 1 else tuple(kept[int(i)] for i in order)
+            jobs += [sub_space_job(options, sample, kept, scored, seed) for seed in options.seeds]
             ceiling = noise_ceiling(each) if factor == 1 else pruned_ceiling(each, factor)
-            slots.append((subject, factor, len(kept), scored, ceiling))
+            slots.append((sample, factor, len(kept), scored, ceiling))
     if not slots:
         raise WsnasError(
             f"no factor of {', '.join(f'{factor}x' for factor in factors)} keeps more than {K} architectures of the "
             "ground truth; choose smaller ones with --factor"
         )
-    scores = all_scores(jobs, asked)
+    scores = all_scores(jobs, options)
 
     verdicts: list[Verdict] = []
     rows: list[dict[str, Any]] = []
     lines: dict[str, list[dict[str, Any]]] = {}
-    for i, (subject, factor, kept_count, scored, ceiling) in enumerate(slots):
+    for i, (sample, factor, kept_count, scored, ceiling) in enumerate(slots):
         row: dict[str, Any] = {"factor": factor, "x": factor, "tick": f"{factor}x\n{kept_count:,}"}
-        row |= ranking_within(subject, scored, scores[i * seeds : (i + 1) * seeds], K, draws=factor)
-        row |= {"space": subject.name, "architectures": kept_count}
+        row |= ranking_within(sample, scored, scores[i * seeds : (i + 1) * seeds], K, draws=factor)
+        row |= {"space": sample.name, "architectures": kept_count}
         row |= {"ceiling": None if ceiling is None else ceiling.ceiling}
         row |= {"truth_agreement": None if ceiling is None else ceiling.agreement}
-        lines.setdefault(subject.name, []).append(row)
+        lines.setdefault(sample.name, []).append(row)
     for name, mine in lines.items():
         verdicts += verdicts_of(name, mine)
         for row in mine:
@@ -167,20 +161,20 @@ def main(asked: Asked, factors: tuple[int, ...]) -> None:
                 | {name: row[name] for name in ("random_top", "architectures", "evaluated", "ceiling", "best")}
                 for seed, (c, t) in enumerate(zip(row["correlation_seeds"], row["top_seeds"], strict=True))
             ]
-    found = [subject for subject in found if subject.name in lines]
+    found = [sample for sample in found if sample.name in lines]
     write_results(
-        asked,
-        settings=asked.settings(found, factors=factors, architectures=architectures),
+        options,
+        settings=settings_of(options, found, factors=factors, architectures=architectures),
         rows=rows,
         verdicts=verdicts,
         results=lines,
         title="Is weight sharing still effective on a space pruned to its best architectures?",
         source="Figure 5, section 3",
         figure=ranking_figure(
-            [subject.panel(lines[subject.name]) for subject in found],
+            [sample.panel(lines[sample.name]) for sample in found],
             "Is weight sharing still effective on a space pruned to its best architectures?",
             "prune factor (kept: the best by ground truth), architectures left",
-            f"{asked.about}, {counted(seeds, 'supernet')} a factor",
+            f"{options.about}, {counted(seeds, 'supernet')} a factor",
         ),
     )
 

@@ -12,71 +12,66 @@ from itertools import combinations
 import click
 import numpy as np
 
-from wsnas.cli import Command
-from wsnas.figures import matrix_figure
-from wsnas.metrics import Floats, correlation_matrix, mean_of_judges, percentiles, rank_bootstrap
-from wsnas.study import (
-    Asked,
-    Subject,
-    Verdict,
-    budgets_option,
-    finite,
-    scores_by_budget,
-    sign_verdict,
-    study_options,
-    write_results,
-)
+from wsnas.metrics import Floats, correlation_matrix, mean_of_predictors, percentiles, rank_bootstrap
+from wsnas.options import Command
+from wsnas.studies.figures import matrix_figure
+from wsnas.studies.jobs import budgets_option, scores_by_budget
+from wsnas.studies.options import StudyOptions, study_options
+from wsnas.studies.rankings import finite
+from wsnas.studies.results import settings_of, write_results
+from wsnas.studies.sample import SpaceSample
+from wsnas.studies.verdicts import Verdict, sign_verdict
 
 
-def verdicts_of(subject: Subject, judges: Floats) -> list[Verdict]:
-    """Statements about ``judges`` [budgets, seeds, n], the longest budget last."""
-    longest, supernets = judges[-1], judges.shape[1]
-    pairs = list(combinations(range(len(judges)), 2))
+def verdicts_of(sample: SpaceSample, predictors: Floats) -> list[Verdict]:
+    """Statements about ``predictors`` [budgets, seeds, n], the longest budget last."""
+    longest, supernets = predictors[-1], predictors.shape[1]
+    pairs = list(combinations(range(len(predictors)), 2))
     verdicts = []
     if pairs:  # of each seed: its supernets of different budgets among each other, and with the ground truth
         of_seeds = [
-            np.mean([rank_bootstrap(judges[i, seed], judges[j, seed]) for i, j in pairs], axis=0)
+            np.mean([rank_bootstrap(predictors[i, seed], predictors[j, seed]) for i, j in pairs], axis=0)
             for seed in range(supernets)
         ]
         with_truth = [
-            np.mean([rank_bootstrap(judge, subject.test) for judge in judges[:, seed]], axis=0)
+            np.mean([rank_bootstrap(predictor, sample.test) for predictor in predictors[:, seed]], axis=0)
             for seed in range(supernets)
         ]
-        mutual, truth = mean_of_judges(of_seeds), mean_of_judges(with_truth)
+        mutual, truth = mean_of_predictors(of_seeds), mean_of_predictors(with_truth)
         low, high = percentiles(mutual - truth)
         verdicts.append(
             Verdict(
                 "supernets agree with each other more than with the ground truth",
                 "section 2, Figure 3",
-                subject.name,
+                sample.name,
                 "holds where the 95 % bootstrap interval of (mean correlation of two supernets of different budgets "
                 "- mean correlation with the ground truth) is above 0",
                 f"{mutual.mean():.2f} against {truth.mean():.2f}: difference [{low:+.2f}, {high:+.2f}]",
                 sign_verdict(low, high, supernets),
             )
         )
-    if len(np.unique(subject.parameters)) > 1:
-        ranked = rank_bootstrap(longest, subject.test)
-        by_size = rank_bootstrap(subject.parameters, subject.test)
+    if len(np.unique(sample.parameters)) > 1:
+        ranked = rank_bootstrap(longest, sample.test)
+        by_size = rank_bootstrap(sample.parameters, sample.test)
         low, high = percentiles(by_size - ranked)
         verdicts.append(
             Verdict(
                 "the parameter count ranks better than weight sharing",
                 "section 2 (NAS-Bench-101: 0.67, above every supernet)",
-                subject.name,
+                sample.name,
                 "holds where the 95 % bootstrap interval of (correlation of the parameter count with the ground "
                 "truth - that of the longest-trained supernets) is above 0",
                 f"{by_size.mean():.2f}, difference [{low:+.2f}, {high:+.2f}]",
                 sign_verdict(low, high, supernets),
             )
         )
-        with_size = rank_bootstrap(longest, subject.parameters)
+        with_size = rank_bootstrap(longest, sample.parameters)
         low, high = percentiles(with_size - ranked)
         verdicts.append(
             Verdict(
                 "supernets follow model size more than ground truth",
                 "section 2",
-                subject.name,
+                sample.name,
                 "holds where the 95 % bootstrap interval of (the longest-trained supernets' correlation with the "
                 "parameter count - that with the ground truth) is above 0",
                 f"{with_size.mean():.2f} with size, difference [{low:+.2f}, {high:+.2f}]",
@@ -89,33 +84,33 @@ def verdicts_of(subject: Subject, judges: Floats) -> list[Verdict]:
 @click.command(cls=Command)
 @study_options("consistency")
 @budgets_option
-def main(asked: Asked, count: int | None) -> None:
+def main(options: StudyOptions, count: int | None) -> None:
     """Mutual correlations of supernets, parameter count and ground truth (Figure 3)."""
-    found = scores_by_budget(asked, count)
+    found = scores_by_budget(options, count)
     panels, verdicts, rows, results = [], [], [], {}
-    for subject, of_budgets in found:
+    for sample, of_budgets in found:
         ranked = {epochs: finite(scores) for epochs, scores in of_budgets.items()}
-        judges = np.array([scores[0] for scores in ranked.values()])  # the first seed of each budget
+        predictors = np.array([scores[0] for scores in ranked.values()])  # the first seed of each budget
         names = [str(epochs) for epochs in ranked]
         others = ranked[max(ranked)][1:]
-        stacked = [*judges, *others]
-        names += [f"seed {seed}" for seed in asked.seeds[1:]]
-        if len(np.unique(subject.parameters)) > 1:
-            stacked.append(subject.parameters)
+        stacked = [*predictors, *others]
+        names += [f"seed {seed}" for seed in options.seeds[1:]]
+        if len(np.unique(sample.parameters)) > 1:
+            stacked.append(sample.parameters)
             names.append("P")
-        stacked.append(subject.test)
+        stacked.append(sample.test)
         names.append("GT")
         matrix = correlation_matrix(stacked)
-        panels.append({**subject.panel([]), "names": names, "matrix": matrix})
-        verdicts += verdicts_of(subject, np.array(list(ranked.values())))
-        results[subject.name] = {"names": names, "matrix": matrix.tolist()}
+        panels.append({**sample.panel([]), "names": names, "matrix": matrix})
+        verdicts += verdicts_of(sample, np.array(list(ranked.values())))
+        results[sample.name] = {"names": names, "matrix": matrix.tolist()}
         rows += [
-            {"space": subject.name, "a": names[i], "b": names[j], "correlation": matrix[i, j]}
+            {"space": sample.name, "a": names[i], "b": names[j], "correlation": matrix[i, j]}
             for i, j in combinations(range(len(names)), 2)
         ]
     write_results(
-        asked,
-        settings=asked.settings([subject for subject, _ in found]),
+        options,
+        settings=settings_of(options, [sample for sample, _ in found]),
         rows=rows,
         verdicts=verdicts,
         results=results,
@@ -125,7 +120,7 @@ def main(asked: Asked, count: int | None) -> None:
             panels,
             "Do supernets agree with each other more than with the ground truth? Spearman correlations of supernets "
             "(by epochs, one seed each; then the other seeds of the longest), parameter count (P) and ground truth "
-            f"(GT). {asked.about}.",
+            f"(GT). {options.about}.",
         ),
     )
 

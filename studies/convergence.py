@@ -6,25 +6,32 @@ submodels against the mean ground truth of the same architectures trained on the
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import click
+import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
-from wsnas.cli import Command
-from wsnas.figures import convergence_figure, counted
 from wsnas.metrics import percentiles, rank_bootstrap, spearman
-from wsnas.study import (
-    Asked,
-    Verdict,
-    budgets_option,
-    finite,
-    scores_by_budget,
-    sign_verdict,
-    study_options,
-    write_results,
+from wsnas.options import Command
+from wsnas.studies.figures import (
+    BLACK,
+    BLUE,
+    GREEN,
+    STYLE,
+    axes_grid,
+    caption,
+    counted,
+    head,
 )
+from wsnas.studies.jobs import budgets_option, scores_by_budget
+from wsnas.studies.options import StudyOptions, study_options
+from wsnas.studies.rankings import finite
+from wsnas.studies.results import settings_of, write_results
+from wsnas.studies.verdicts import Verdict, sign_verdict
 
 
 def verdicts_of(space: str, rows: list[dict[str, Any]], truth: float) -> list[Verdict]:
@@ -57,43 +64,85 @@ def verdicts_of(space: str, rows: list[dict[str, Any]], truth: float) -> list[Ve
     ]
 
 
+def convergence_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
+    """Figure 8: mean supernet score over epochs, and the mean ground truth; correlation on the right axis."""
+    with plt.rc_context(STYLE):
+        figure, places = axes_grid(len(panels), 4.4, 3.6)
+        for axes, panel in zip(places, panels, strict=True):
+            rows, metric = panel["rows"], panel["space"].metric
+            sign = -1.0 if metric == "perplexity" else 1.0
+            x = [row["epochs"] for row in rows]
+            means = sign * np.array([row["mean_seeds"] for row in rows])
+            axes.plot(x, means.mean(1), color=BLUE, marker="o", ms=4)
+            axes.vlines(x, means.min(1), means.max(1), color=BLUE, lw=1.6)
+            truth = sign * panel["mean_truth"]
+            axes.axhline(truth, color=GREEN, ls=":")
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(x, [str(one) for one in x])
+            axes.minorticks_off()
+            axes.set_xlabel("supernet epochs")
+            axes.set_ylabel(f"mean supernet {metric}", color=BLUE)
+            if metric == "perplexity":
+                axes.set_yscale("log")
+                axes.yaxis.set_major_formatter("{x:g}")
+                axes.yaxis.set_minor_formatter("{x:g}")
+                axes.invert_yaxis()
+            other = axes.twinx()
+            other.grid(visible=False)
+            low, high = ([row[f"correlation_{end}"] for row in rows] for end in ("low", "high"))
+            other.fill_between(x, low, high, color=BLACK, alpha=0.08, lw=0)
+            other.plot(x, [row["correlation"] for row in rows], color=BLACK, ls="--", marker="s", ms=3)
+            other.set_ylim(min(-0.5, min(low) - 0.05), 1)
+            other.set_ylabel("correlation with ground truth (dashed)")
+            unit = " %" if metric == "accuracy" else ""
+            head(axes, panel, f"dotted: mean ground truth, {truth:.1f}{unit}", GREEN)
+        caption(
+            figure,
+            f"Does a supernet converge? {note} Blue: mean over submodels and supernets, bars from the lowest supernet "
+            "to the highest. Dashed: Spearman correlation, with its 95 % bootstrap band over architectures and "
+            "supernets.",
+        )
+        plt.close(figure)
+        return figure
+
+
 @click.command(cls=Command)
 @study_options("convergence")
 @budgets_option
-def main(asked: Asked, count: int | None) -> None:
+def main(options: StudyOptions, count: int | None) -> None:
     """Mean supernet performance by epochs against mean ground truth (Figure 8)."""
-    found = scores_by_budget(asked, count)
+    found = scores_by_budget(options, count)
     panels: list[dict[str, Any]] = []
     verdicts, rows = [], []
-    for subject, of_budgets in found:
+    for sample, of_budgets in found:
         lines: list[dict[str, Any]] = []
         for epochs, matrix in of_budgets.items():
             known = np.where(np.isfinite(matrix), matrix, np.nan)
-            low, high = percentiles(rank_bootstrap(finite(matrix), subject.test))
+            low, high = percentiles(rank_bootstrap(finite(matrix), sample.test))
             lines.append(
                 {
                     "epochs": epochs,
                     "mean": float(np.nanmean(known)),
                     "mean_seeds": [float(np.nanmean(one)) for one in known],
                     "not_finite": int((~np.isfinite(matrix)).sum()),
-                    "correlation": float(np.mean([spearman(one, subject.test) for one in finite(matrix)])),
+                    "correlation": float(np.mean([spearman(one, sample.test) for one in finite(matrix)])),
                     "correlation_low": low,
                     "correlation_high": high,
                 }
             )
-        mean_truth = float(subject.valid.mean())
-        verdicts += verdicts_of(subject.name, lines, mean_truth)
-        panels.append({**subject.panel(lines), "mean_truth": mean_truth})
-        rows += [{"space": subject.name, **{k: v for k, v in line.items() if k != "mean_seeds"}} for line in lines]
+        mean_truth = float(sample.valid.mean())
+        verdicts += verdicts_of(sample.name, lines, mean_truth)
+        panels.append({**sample.panel(lines), "mean_truth": mean_truth})
+        rows += [{"space": sample.name, **{k: v for k, v in line.items() if k != "mean_seeds"}} for line in lines]
     write_results(
-        asked,
-        settings=asked.settings([subject for subject, _ in found]),
+        options,
+        settings=settings_of(options, [sample for sample, _ in found]),
         rows=rows,
         verdicts=verdicts,
         results={p["space"].name: {"rows": p["rows"], "mean_truth": p["mean_truth"]} for p in panels},
         title="How far do supernets converge?",
         source="Figure 8, Appendix D",
-        figure=convergence_figure(panels, f"{asked.about}, {counted(len(asked.seeds), 'supernet')} a budget."),
+        figure=convergence_figure(panels, f"{options.about}, {counted(len(options.seeds), 'supernet')} a budget."),
     )
 
 

@@ -12,24 +12,17 @@ from typing import Any
 import click
 import numpy as np
 
-from wsnas.cli import Command
 from wsnas.errors import WsnasError
-from wsnas.figures import counted, ranking_figure
-from wsnas.metrics import mean_of_judges, noise_ceiling, percentiles
+from wsnas.metrics import mean_of_predictors, noise_ceiling, percentiles
+from wsnas.options import Command
 from wsnas.randomness import numpy_rng
-from wsnas.space import random_archs
-from wsnas.study import (
-    Asked,
-    Holds,
-    Verdict,
-    all_scores,
-    ranking_within,
-    sign_verdict,
-    study_options,
-    sub_space_job,
-    subjects,
-    write_results,
-)
+from wsnas.studies.figures import counted, ranking_figure
+from wsnas.studies.jobs import all_scores, sub_space_job
+from wsnas.studies.options import StudyOptions, study_options
+from wsnas.studies.rankings import ranking_within
+from wsnas.studies.results import settings_of, write_results
+from wsnas.studies.sample import random_archs, space_samples
+from wsnas.studies.verdicts import Holds, Verdict, sign_verdict
 
 K = 10  # of the top-k
 ENOUGH = 500  # architectures with a ground truth
@@ -79,42 +72,42 @@ def hardly(rows: list[dict[str, Any]]) -> Holds:
 @click.command(cls=Command)
 @study_options("density")
 @click.option("--factor", "factors", type=click.IntRange(1), multiple=True, help="Downscaling factors; repeatable.")
-def main(asked: Asked, factors: tuple[int, ...]) -> None:
+def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
     """Weight sharing on randomly downscaled spaces (Figure 2)."""
-    factors = tuple(sorted(set(factors))) or BUDGETS[asked.scale][0]
-    count, number = asked.architectures or BUDGETS[asked.scale][1], len(asked.seeds)
-    found = subjects(asked, count, least=K + 1 if asked.spaces else ENOUGH)
+    factors = tuple(sorted(set(factors))) or BUDGETS[options.scale][0]
+    count, number = options.architectures or BUDGETS[options.scale][1], len(options.seeds)
+    found = space_samples(options, count, least=K + 1 if options.spaces else ENOUGH)
     jobs, slots = [], []
-    for subject in found:
-        archs = subject.truth.table.archs
+    for sample in found:
+        archs = sample.truth.table.archs
         for factor in factors:
             if len(archs) / factor <= K:
-                click.echo(f"{subject.name}: left out {factor}x, which would keep {len(archs) // factor} architectures")
+                click.echo(f"{sample.name}: left out {factor}x, which would keep {len(archs) // factor} architectures")
                 continue
-            for seed in asked.seeds:  # another sub-space for each supernet
+            for seed in options.seeds:  # another sub-space for each supernet
                 kept = random_archs(archs, factor, numpy_rng(seed, "density", factor))
                 order = numpy_rng(seed, "density sample", factor).permutation(len(kept))[:count]
-                scored = subject.archs if factor == 1 else tuple(kept[int(i)] for i in order)
-                jobs.append(sub_space_job(asked, subject, kept, scored, seed))
-                slots.append((subject, factor, len(kept), scored))
+                scored = sample.archs if factor == 1 else tuple(kept[int(i)] for i in order)
+                jobs.append(sub_space_job(options, sample, kept, scored, seed))
+                slots.append((sample, factor, len(kept), scored))
     if not jobs:
         raise WsnasError("no factor leaves enough architectures of the ground truth; choose smaller ones with --factor")
-    scores = all_scores(jobs, asked)
+    scores = all_scores(jobs, options)
     panels: list[dict[str, Any]] = []
     verdicts, rows = [], []
-    for subject in found:
+    for sample in found:
         lines = []
         for factor in factors:
             mine = [
-                (slot, one) for slot, one in zip(slots, scores, strict=True) if slot[0] is subject and slot[1] == factor
+                (slot, one) for slot, one in zip(slots, scores, strict=True) if slot[0] is sample and slot[1] == factor
             ]
             if not mine:
                 continue
             parts, ceilings = [], []
             for (_, _, _, scored), one in mine:
-                parts.append(ranking_within(subject, scored, [one], K, draws=factor))
-                ceilings.append(noise_ceiling(subject.truth.seeds(scored)))
-            drawn = mean_of_judges([part["bootstrap"] for part in parts])
+                parts.append(ranking_within(sample, scored, [one], K, draws=factor))
+                ceilings.append(noise_ceiling(sample.truth.seeds(scored)))
+            drawn = mean_of_predictors([part["bootstrap"] for part in parts])
             low, high = percentiles(drawn)
             known = [one.ceiling for one in ceilings if one is not None]
             kept_count = mine[0][0][2]
@@ -142,18 +135,18 @@ def main(asked: Asked, factors: tuple[int, ...]) -> None:
             )
         if not lines:
             continue
-        verdicts += verdicts_of(subject.name, lines)
+        verdicts += verdicts_of(sample.name, lines)
         for line in lines:
             line.pop("bootstrap")
             rows += [
-                {"space": subject.name, "factor": line["factor"], "seed": seed, "correlation": c, "top10": top}
+                {"space": sample.name, "factor": line["factor"], "seed": seed, "correlation": c, "top10": top}
                 | {name: line[name] for name in ("random_top", "architectures", "evaluated", "ceiling", "best")}
                 for seed, (c, top) in enumerate(zip(line["correlation_seeds"], line["top_seeds"], strict=True))
             ]
-        panels.append(subject.panel(lines))
+        panels.append(sample.panel(lines))
     write_results(
-        asked,
-        settings=asked.settings([s for s in found if any(slot[0] is s for slot in slots)], factors=factors),
+        options,
+        settings=settings_of(options, [s for s in found if any(slot[0] is s for slot in slots)], factors=factors),
         rows=rows,
         verdicts=verdicts,
         results={panel["space"].name: panel["rows"] for panel in panels},
@@ -163,7 +156,7 @@ def main(asked: Asked, factors: tuple[int, ...]) -> None:
             panels,
             "Does weight sharing rank better when fewer architectures share the weights?",
             "downscaling factor (kept at random), architectures left",
-            f"{asked.about}, {counted(number, 'supernet')} a factor, each of a sub-space of its own",
+            f"{options.about}, {counted(number, 'supernet')} a factor, each of a sub-space of its own",
         ),
     )
 

@@ -11,10 +11,14 @@ from typing import Any
 import click
 import numpy as np
 
-from wsnas.cli import Command
-from wsnas.figures import counted, ranking_figure
 from wsnas.metrics import Floats, top_k
-from wsnas.study import Asked, Verdict, budgets_option, finite, ranking, scores_by_budget, study_options, write_results
+from wsnas.options import Command
+from wsnas.studies.figures import counted, ranking_figure
+from wsnas.studies.jobs import budgets_option, scores_by_budget
+from wsnas.studies.options import StudyOptions, study_options
+from wsnas.studies.rankings import finite, ranking
+from wsnas.studies.results import settings_of, write_results
+from wsnas.studies.verdicts import Verdict
 
 K = 10  # of the top-k
 
@@ -63,39 +67,39 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
     return verdicts
 
 
-def analyse(scores: Floats, subject: Any, epochs: int) -> dict[str, Any]:
+def analyse(scores: Floats, sample: Any, epochs: int) -> dict[str, Any]:
     row = {"epochs": epochs, "x": epochs, "tick": str(epochs)}
-    row |= ranking(scores, subject.valid, subject.test, K, subject.parameters, draws=epochs)
-    row["top1"] = float(np.mean([top_k(one, subject.valid, subject.test, 1) for one in finite(scores)]))
+    row |= ranking(scores, sample.valid, sample.test, K, sample.parameters, draws=epochs)
+    row["top1"] = float(np.mean([top_k(one, sample.valid, sample.test, 1) for one in finite(scores)]))
     return row
 
 
 @click.command(cls=Command)
 @study_options("epochs")
 @budgets_option
-def main(asked: Asked, count: int | None) -> None:
+def main(options: StudyOptions, count: int | None) -> None:
     """Ranking ability as the supernet's epochs double (Figure 1)."""
-    found = scores_by_budget(asked, count)
+    found = scores_by_budget(options, count)
     panels: list[dict[str, Any]] = []
     verdicts, rows = [], []
-    for subject, of_budgets in found:
-        ceiling = subject.ceiling()
+    for sample, of_budgets in found:
+        ceiling = sample.ceiling()
         lines = []
         for epochs, scores in of_budgets.items():
-            row = analyse(scores, subject, epochs)
+            row = analyse(scores, sample, epochs)
             lines.append({**row, "ceiling": None if ceiling is None else ceiling.ceiling})
-        verdicts += verdicts_of(subject.name, lines)
+        verdicts += verdicts_of(sample.name, lines)
         for line in lines:
             line.pop("bootstrap")
             rows += [
-                {"space": subject.name, "epochs": line["epochs"], "seed": seed, "correlation": c, "top10": top}
+                {"space": sample.name, "epochs": line["epochs"], "seed": seed, "correlation": c, "top10": top}
                 | {name: line[name] for name in ("top1", "random_top", "best", "ceiling", "evaluated")}
-                for seed, c, top in zip(asked.seeds, line["correlation_seeds"], line["top_seeds"], strict=True)
+                for seed, c, top in zip(options.seeds, line["correlation_seeds"], line["top_seeds"], strict=True)
             ]
-        panels.append(subject.panel(lines))
+        panels.append(sample.panel(lines))
     write_results(
-        asked,
-        settings=asked.settings([subject for subject, _ in found]),
+        options,
+        settings=settings_of(options, [sample for sample, _ in found]),
         rows=rows,
         verdicts=verdicts,
         results={panel["space"].name: panel["rows"] for panel in panels},
@@ -105,7 +109,7 @@ def main(asked: Asked, count: int | None) -> None:
             panels,
             "Does a longer training of the supernet rank better?",
             "supernet epochs, one training for each budget",
-            f"{asked.about}, {counted(len(asked.seeds), 'supernet')} a budget",
+            f"{options.about}, {counted(len(options.seeds), 'supernet')} a budget",
             [("top1", "top-1 by supernet")],
         ),
     )

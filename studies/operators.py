@@ -8,29 +8,45 @@ architectures are written down one by one, too: ``wsnas report`` makes a page of
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
+import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from scipy import stats
 
-from wsnas.cli import Command
 from wsnas.errors import WsnasError
-from wsnas.figures import counted, operators_figure
-from wsnas.metrics import Floats, goodness
-from wsnas.study import Asked, Subject, Variant, Verdict, finite, scores_of, study_options, subjects, write_results
+from wsnas.metrics import Floats, higher_is_better
+from wsnas.options import Command
+from wsnas.studies.figures import (
+    GREY,
+    RED,
+    STYLE,
+    axes_grid,
+    caption,
+    counted,
+    head,
+)
+from wsnas.studies.jobs import Variant, scores_of
+from wsnas.studies.options import StudyOptions, study_options
+from wsnas.studies.rankings import finite
+from wsnas.studies.results import settings_of, write_results
+from wsnas.studies.sample import SpaceSample, space_samples
+from wsnas.studies.verdicts import Verdict
 
 ARCHITECTURES = {"micro": 200, "paper": 1000}
 LEAST = 8  # architectures on either side of a choice
 PERMUTATIONS = 20_000  # a smallest p of 5e-5, so that 200 choices corrected for each other still leave 0.01
 
 
-def effects(subject: Subject, scores: Floats) -> list[dict[str, Any]]:
+def effects(sample: SpaceSample, scores: Floats) -> list[dict[str, Any]]:
     """One row a choice that enough architectures made and did not make, strongest first. scores [n]."""
     n = len(scores)
-    by_supernet, by_truth = stats.rankdata(scores) / n, stats.rankdata(subject.test) / n
+    by_supernet, by_truth = stats.rankdata(scores) / n, stats.rankdata(sample.test) / n
     gap = by_supernet - by_truth  # above 0: ranked too high by the supernet
-    made = [subject.space.decisions(subject.space.decode(arch)) for arch in subject.archs]
+    made = [sample.space.decisions(sample.space.decode(arch)) for arch in sample.archs]
     shuffled = np.random.default_rng(0).permuted(np.tile(gap, (PERMUTATIONS, 1)), axis=1)
     found: list[dict[str, Any]] = []
     for decision in made[0]:
@@ -64,12 +80,14 @@ def effects(subject: Subject, scores: Floats) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: (row["p_corrected"] >= 0.05, -abs(row["effect"])))
 
 
-def points(subject: Subject, scores: Floats) -> list[dict[str, Any]]:
+def points(sample: SpaceSample, scores: Floats) -> list[dict[str, Any]]:
     """Each scored architecture: what was measured, and how it looks. scores [supernets, n], higher is better."""
-    space = subject.space
-    seeds, valid, test = (goodness(one, space.metric) for one in (scores, subject.valid, subject.test))  # as measured
+    space = sample.space
+    seeds, valid, test = (
+        higher_is_better(one, space.metric) for one in (scores, sample.valid, sample.test)
+    )  # as measured
     found = []
-    for i, text in enumerate(subject.archs):
+    for i, text in enumerate(sample.archs):
         arch = space.decode(text)
         found.append(
             {
@@ -78,15 +96,15 @@ def points(subject: Subject, scores: Floats) -> list[dict[str, Any]]:
                 "supernet_seeds": seeds[:, i],
                 "valid": valid[i],
                 "test": test[i],
-                "parameters": int(subject.parameters[i]),
+                "parameters": int(sample.parameters[i]),
                 "decisions": space.decisions(arch),
-                "drawing": space.drawing(arch),
+                "drawing": space.cell_graph(arch),
             }
         )
     return found
 
 
-def verdicts_of(subject: Subject, rows: list[dict[str, Any]]) -> list[Verdict]:
+def verdicts_of(sample: SpaceSample, rows: list[dict[str, Any]]) -> list[Verdict]:
     worst, biased = rows[0], [row for row in rows if row["p_corrected"] < 0.05]
     misled = [
         row for row in biased if row["effect"] > 0 and row["better_when_trained"] < 0 < row["preferred_by_supernet"]
@@ -95,7 +113,7 @@ def verdicts_of(subject: Subject, rows: list[dict[str, Any]]) -> list[Verdict]:
         Verdict(
             "weight sharing is biased towards certain operators or connections",
             "section 2, Figure 4",
-            subject.name,
+            sample.name,
             "holds where at least one choice's effect has a permutation p below 0.05 after Holm's correction over "
             "all choices; "
             "inconclusive otherwise (no bias found is not none)",
@@ -106,7 +124,7 @@ def verdicts_of(subject: Subject, rows: list[dict[str, Any]]) -> list[Verdict]:
         Verdict(
             "supernets prefer a choice that is worse when trained",
             "section 2, Figure 4 (conv3x3 from input to output on NAS-Bench-201, tanh on PTB)",
-            subject.name,
+            sample.name,
             "holds where a biased choice is ranked above the others by the supernets and below them by the ground "
             "truth; "
             "inconclusive otherwise",
@@ -116,55 +134,99 @@ def verdicts_of(subject: Subject, rows: list[dict[str, Any]]) -> list[Verdict]:
     ]
 
 
+def operators_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
+    """Figure 4: supernet score against ground truth, a panel a space, the most biased choice highlighted."""
+    with plt.rc_context(STYLE):
+        figure, places = axes_grid(len(panels), 4.5, 4.5)
+        markers = "osD^vPX<>*hp"
+        for axes, panel in zip(places, panels, strict=True):
+            sample, worst = panel["sample"], panel["worst"]
+            sign = -1.0 if sample.space.metric == "perplexity" else 1.0
+            choices = sorted(set(panel["choices"]))
+            for choice, marker in zip(choices, markers * (1 + len(choices) // len(markers)), strict=False):
+                mine = np.array([one == choice for one in panel["choices"]])
+                highlighted = choice == worst["choice"]
+                axes.plot(
+                    sign * panel["scores"][mine],
+                    sign * sample.test[mine],
+                    marker,
+                    ms=5 if highlighted else 4,
+                    color=RED if highlighted else GREY,
+                    alpha=0.9 if highlighted else 0.45,
+                    zorder=3 if highlighted else 2,
+                    label=f"{choice} ({int(mine.sum())})",
+                    ls="none",
+                )
+            if sign < 0:
+                axes.invert_xaxis()
+                axes.invert_yaxis()
+            legend = axes.legend(title=worst["decision"], title_fontsize=8, fontsize=8, loc="best", framealpha=0.8)
+            legend.get_frame().set_edgecolor("none")
+            axes.set_xlabel(f"supernet {sample.space.metric} (mean over supernets)")
+            axes.set_ylabel(f"ground truth {sample.space.metric}")
+            head(
+                axes,
+                panel,
+                f"{worst['choice']} too {'high' if worst['effect'] > 0 else 'low'}: {worst['effect']:+.2f} "
+                f"[{worst['low']:+.2f}, {worst['high']:+.2f}], p = {worst['p_corrected']:.2g}",
+            )
+        caption(
+            figure,
+            "Which choice do supernets rank too high (or too low)? Upper right is better. Effect: mean of (rank by "
+            "supernet minus rank by ground truth), as a fraction of the sample, against all other choices of that "
+            f"decision, with its 95 % interval; p after Holm's correction. {note}",
+        )
+        plt.close(figure)
+        return figure
+
+
 @click.command(cls=Command)
 @study_options("operators")
 @click.option("--decision", help="Draw this decision instead of the most biased, e.g. 'edge 0-3'.")
-def main(asked: Asked, decision: str | None) -> None:
+def main(options: StudyOptions, decision: str | None) -> None:
     """Choices that supernets rank too high or too low (Figure 4)."""
-    found = subjects(asked, ARCHITECTURES[asked.scale], least=3 * LEAST, fewest=3 * LEAST)
+    found = space_samples(options, ARCHITECTURES[options.scale], least=3 * LEAST, fewest=3 * LEAST)
     if decision is not None:
-        for subject in found:
-            there = subject.space.decisions(subject.space.decode(subject.archs[0]))
+        for sample in found:
+            there = sample.space.decisions(sample.space.decode(sample.archs[0]))
             if decision not in there:
-                raise WsnasError(f"--decision '{decision}': {subject.name} has {', '.join(there)}; choose with --space")
-    wanted = [(s, Variant(f"{s.recipe.supernet.epochs} epochs", s.recipe, "uniform", asked.seeds)) for s in found]
-    scores = scores_of(asked, wanted)
+                raise WsnasError(f"--decision '{decision}': {sample.name} has {', '.join(there)}; choose with --space")
+    wanted = [(s, Variant(f"{s.recipe.supernet.epochs} epochs", s.recipe, "uniform", options.seeds)) for s in found]
+    scores = scores_of(options, wanted)
     panels, verdicts, rows, results = [], [], [], {}
-    for subject, variant in wanted:
-        matrix = scores[subject.name, variant.label]
+    for sample, variant in wanted:
+        matrix = scores[sample.name, variant.label]
         ranks = np.mean([stats.rankdata(one) for one in finite(matrix)], axis=0)
-        lines = effects(subject, ranks)
+        lines = effects(sample, ranks)
         if not lines:
-            click.echo(f"{subject.name}: left out: no choice was made by at least {LEAST} of {len(subject.archs)}")
+            click.echo(f"{sample.name}: left out: no choice was made by at least {LEAST} of {len(sample.archs)}")
             continue
         drawn = next((line for line in lines if line["decision"] == decision), None if decision else lines[0])
         if drawn is None:
             raise WsnasError(
-                f"{subject.name}: no choice at '{decision}' was made by at least {LEAST} of {len(subject.archs)} "
+                f"{sample.name}: no choice at '{decision}' was made by at least {LEAST} of {len(sample.archs)} "
                 "architectures; score more with --architectures"
             )
-        made = [subject.space.decisions(subject.space.decode(arch))[drawn["decision"]] for arch in subject.archs]
-        panels.append(
-            {**subject.panel([]), "subject": subject, "scores": matrix.mean(0), "choices": made, "worst": drawn}
-        )
-        verdicts += verdicts_of(subject, lines)
-        results[subject.name] = {
-            "metric": subject.space.metric,
+        made = [sample.space.decisions(sample.space.decode(arch))[drawn["decision"]] for arch in sample.archs]
+        panels.append({**sample.panel([]), "sample": sample, "scores": matrix.mean(0), "choices": made, "worst": drawn})
+        verdicts += verdicts_of(sample, lines)
+        results[sample.name] = {
+            "metric": sample.space.metric,
             "choices": lines,
-            "architectures": points(subject, matrix),
+            "architectures": points(sample, matrix),
         }
-        rows += [{"space": subject.name, **line} for line in lines]
+        rows += [{"space": sample.name, **line} for line in lines]
     if not panels:
         raise WsnasError("no space is left to look at; score more with --architectures: the supernets are kept")
     write_results(
-        asked,
-        settings=asked.settings([panel["subject"] for panel in panels]),
+        options,
+        settings=settings_of(options, [panel["sample"] for panel in panels]),
         rows=rows,
         verdicts=verdicts,
         results=results,
         title="Towards which choices is weight sharing biased?",
         source="Figure 4, section 2",
-        figure=operators_figure(panels, f"{asked.about}, mean of {counted(len(asked.seeds), 'supernet')}."),
+        figure=operators_figure(panels, f"{options.about}, mean of {counted(len(options.seeds), 'supernet')}."),
     )
 
 

@@ -7,16 +7,23 @@ parameters and multiply-adds come from a uniform sample.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from math import log
 from typing import Any
 
 import click
+import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
-from wsnas.cli import Command, progress
-from wsnas.figures import spaces_figure
+from wsnas.options import Command, progress
 from wsnas.randomness import numpy_rng
-from wsnas.space import sample_distinct
-from wsnas.study import Asked, Verdict, chosen_spaces, study_options, write_results
+from wsnas.sampling import sample_distinct
+from wsnas.studies.figures import BLACK, BLUE, GREEN, GREY, ORANGE, STYLE, caption
+from wsnas.studies.options import StudyOptions, study_options
+from wsnas.studies.results import write_results
+from wsnas.studies.sample import chosen_spaces
+from wsnas.studies.verdicts import Verdict
 
 # What the paper prints: size (Table 1), distinct cells (A.1), parameters in millions (section 2).
 PAPER: dict[str, dict[str, Any]] = {
@@ -82,13 +89,89 @@ def verdicts_of(row: dict[str, Any]) -> list[Verdict]:
     return found
 
 
+def spaces_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Table 1 drawn: size, duplicates, and the spread of parameters and multiply-adds of each space."""
+    with plt.rc_context(STYLE):
+        figure: Figure
+        figure, grid = plt.subplots(1, 3, figsize=(12, 2 + 0.7 * len(rows)), layout="constrained")
+        names = [row["space"] + ("" if row["counted"] else f"\n(ranges: {row['looked_at']:,} sampled)") for row in rows]
+        low, high = min(row["size"] for row in rows) / 20, max(row["size"] for row in rows) * 3
+        y = np.arange(len(rows))[::-1]
+        for (name, text, colour), shift in zip(
+            (
+                ("size", "valid", BLUE),
+                ("classes", "official classes", ORANGE),
+                ("functions", "distinct functions", GREEN),
+            ),
+            (0.25, 0.0, -0.25),
+            strict=True,
+        ):
+            for position, row in zip(y, rows, strict=True):
+                if row[name] is not None:
+                    grid[0].barh(position + shift, float(row[name]), height=0.22, color=colour)  # beyond 64 bits
+                    label = f" {row[name]:,} {text} " if row[name] < 1e7 else f" {row[name]:.3g} {text} "
+                    inside = log(row[name] / low) > 0.5 * log(high / low)  # no room beside the bar
+                    grid[0].text(
+                        float(row[name]),
+                        position + shift,
+                        label,
+                        va="center",
+                        ha="right" if inside else "left",
+                        fontsize=8,
+                        color="white" if inside else BLACK,
+                    )
+        grid[0].set_xscale("log")
+        grid[0].set_xlim(float(low), float(high))
+        grid[0].set_xlabel("architectures")
+        for axes, name, unit in (
+            (grid[1], "parameters", "parameters, millions"),
+            (grid[2], "macs", "multiply-adds, millions"),
+        ):
+            for position, row in zip(y, rows, strict=True):
+                values = np.array(row[name]) / 1e6
+                dash = "-" if row["counted"] else (0, (2, 2))
+                axes.plot([values[0], values[-1]], [position, position], color=GREY, lw=1.2, ls=dash)
+                axes.plot([values[1], values[3]], [position, position], color=BLUE, lw=5, solid_capstyle="butt")
+                axes.plot(values[2], position, "|", color="white", ms=9, mew=2)
+                ends = [(values[0], -5, "right"), (values[-1], 5, "left")] if values[-1] > values[0] else []
+                for value, offset, side in ends or [(values[2], 6, "left")]:
+                    axes.annotate(
+                        f"{value:.3g}" if value < 1000 else f"{value:,.0f}",
+                        (value, position),
+                        xytext=(offset, 0),
+                        textcoords="offset points",
+                        ha=side,
+                        va="center",
+                        fontsize=8,
+                    )
+                if not ends:
+                    axes.plot(values[2], position, "o", color=BLUE, ms=4)
+            axes.set_xscale("log")
+            axes.margins(x=0.25)
+            axes.set_xlabel(unit)
+            axes.set_ylim(-0.6, len(rows) - 0.4)
+        grid[0].set_ylim(-0.6, len(rows) - 0.4)
+        for axes in grid:
+            axes.set_yticks(y, names if axes is grid[0] else [""] * len(rows))
+            axes.grid(axis="y", visible=False)
+        caption(
+            figure,
+            "How large are the spaces, and how far apart their networks? Left: architectures, counted. Middle and "
+            "right: a network's parameters and multiply-adds at the paper's size: lowest, quartiles (blue; white: "
+            "median), highest. Solid: of all architectures; dashed: of a uniform sample, so that the space's own "
+            "extremes lie further out.",
+        )
+        plt.close(figure)
+        return figure
+
+
 @click.command(cls=Command)
 @study_options("spaces")
 @click.option("--sample", type=click.IntRange(10), default=1000, show_default=True, help="Of spaces too large.")
-def main(asked: Asked, sample: int) -> None:
+def main(options: StudyOptions, sample: int) -> None:
     """Sizes, duplicates, parameter and multiply-add ranges of the installed spaces at the paper's size (Table 1)."""
     rows = []
-    spaces = chosen_spaces(asked.spaces)
+    spaces = chosen_spaces(options.spaces)
     with progress("spaces") as report:
         for done, space in enumerate(spaces, start=1):
             rows.append(summary(space, sample))
@@ -111,8 +194,8 @@ def main(asked: Asked, sample: int) -> None:
             f"{least:.3f} M to {most:.3f} M parameters"
         )
     write_results(
-        asked,
-        settings={"scale": asked.scale, "sample": sample},
+        options,
+        settings={"scale": options.scale, "sample": sample},
         rows=flat,
         verdicts=[verdict for row in rows for verdict in verdicts_of(row)],
         results={row["space"]: row for row in rows},

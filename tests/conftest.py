@@ -24,7 +24,7 @@ import io, json, os, resource, runpy, sys, traceback
 import torch
 torch.set_num_threads(1)
 import sklearn.datasets, scipy.stats, pyarrow.parquet, rich.progress, rich.table
-import wsnas.evaluation, wsnas.ground_truth, wsnas.study, wsnas.figures
+import wsnas.evaluation, wsnas.studies.results, wsnas.studies.jobs, wsnas.studies.figures
 try:
     import torch.utils.tensorboard
 except ImportError:

@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from wsnas import evaluate, installed_spaces, load_space, load_supernet, train_supernet
-from wsnas.images import Images, Splits
-from wsnas.space import change_recipe
+from wsnas.data.images import Images, Splits
+from wsnas.recipe import change_recipe
 
 if "nb201" not in installed_spaces():
     pytest.skip("needs the space nb201", allow_module_level=True)
 
-SMALL = ("--epochs", "2", "--channels", "2", "--train-images", "640", "--batch", "128", "--valid-images", "200")
+SMALL = ("--epochs", "2", "--channels", "2", "--train-size", "640", "--batch", "128", "--valid-size", "200")
 TRAIN = ("train-supernet", "nb201", *SMALL, "--device", "cpu", "--out", "net")
 STEPS = 2 * 640 // 128
 ARCH = "|skip_connect~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"
@@ -29,7 +29,7 @@ INVALID = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
 
 
 def recipe() -> Any:
-    small = {"epochs": 2, "channels": 2, "train_images": 640, "batch": 128, "valid_images": 200}
+    small = {"epochs": 2, "channels": 2, "train_size": 640, "batch": 128, "valid_size": 200}
     return change_recipe(load_space("nb201").recipes["micro"], **small)
 
 
@@ -67,12 +67,12 @@ def copy(folder: Path, target: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Every file and its digest; without the log of sittings, which grows, and SQLite's bookkeeping."""
+    """Every file and its digest; without the log of sessions, which grows, and SQLite's bookkeeping."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
         if path.is_file()
-        and path.name not in ("sittings.jsonl", "lock")
+        and path.name not in ("sessions.jsonl", "lock")
         and "-wal" not in path.name
         and "-shm" not in path.name
         and "tensorboard" not in path.parts
@@ -107,7 +107,7 @@ UNUSABLE = [
     (("train-supernet", "nb201", *SMALL, "--paths", "multi:0"), ["at least 1 path"]),
     (("train-supernet", "nb201", *SMALL, "--dataset", "missing.npz"), ["'missing.npz'", "cifar10", ".npz"]),
     (("train-supernet", "nb201", *SMALL, "--dataset", "cifar11"), ["'cifar11'"]),
-    (("train-supernet", "nb201", "--train-images", "1000000"), ["1000000", "training images"]),
+    (("train-supernet", "nb201", "--train-size", "1000000"), ["1000000", "training images"]),
     (("evaluate", "nowhere"), ["nowhere", "run.json"]),
     (("correlate", "nowhere"), ["nowhere", "run.json"]),
     (("table", "import", "nb201", "missing.csv"), ["missing.csv"]),
@@ -282,7 +282,7 @@ def test_a_checkpoint_of_another_recipe(forks: Any, begun: Path, trained: Path, 
 
 
 def test_a_run_of_another_kind(forks: Any, tmp_path: Path) -> None:
-    command = ("train", "nb201", ARCH, "--epochs", "1", "--channels", "2", "--train-images", "640", "--out", "alone")
+    command = ("train", "nb201", ARCH, "--epochs", "1", "--channels", "2", "--train-size", "640", "--out", "alone")
     assert forks.wsnas(*command, cwd=tmp_path).code == 0
     refused(forks.wsnas("evaluate", "alone", cwd=tmp_path), "alone", "stand-alone", "not a supernet")
     refused(forks.wsnas("correlate", "alone", "--table", good_table(tmp_path / "t.csv"), cwd=tmp_path), "evaluate")
@@ -412,7 +412,7 @@ def test_a_loss_that_is_not_finite(forks: Any, tmp_path: Path) -> None:
     done = forks.wsnas(*TRAIN, "--lr", "1e38", cwd=tmp_path)
     refused(done, "not finite", "lower the learning rate", "1e+38")
     assert not (tmp_path / "net/checkpoint.pt").exists()
-    alone = ("train", "nb201", ARCH.replace("none~2", "nor_conv_3x3~2"), "--channels", "2", "--train-images", "640")
+    alone = ("train", "nb201", ARCH.replace("none~2", "nor_conv_3x3~2"), "--channels", "2", "--train-size", "640")
     refused(forks.wsnas(*alone, "--lr", "1e38", cwd=tmp_path), "not finite", "lower the learning rate")
 
 
@@ -422,7 +422,7 @@ def test_a_loss_that_stops_being_finite_keeps_the_checkpoint(tmp_path: Path) -> 
 
     torch.set_num_threads(1)
     space = load_space("nb201")
-    good = space.loaders(recipe(), torch.device("cpu"))
+    good = space.load_data(recipe(), torch.device("cpu"))
 
     class Turning(Images):
         def epoch(self, *args: Any, **options: Any) -> Any:

@@ -62,7 +62,7 @@ def test_ground_truth_compares_equal_networks(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     module = runpy.run_path(str(BENCHMARKS / "ground_truth.py"))
     small = replace(
-        module["MICRO"], train_images=256, channels=2, standalone=replace(module["MICRO"].standalone, epochs=2)
+        module["MICRO"], train_size=256, channels=2, standalone=replace(module["MICRO"].standalone, epochs=2)
     )
     archs = module["sample_distinct"](module["SPACE"], 2, module["numpy_rng"](0, "ground truth"))
     report = module["compare"](small, archs, workers=0)

@@ -18,14 +18,14 @@ import torch
 from scipy import stats
 
 from wsnas import installed_spaces, load_space, train_architecture
-from wsnas.space import change_recipe
+from wsnas.recipe import change_recipe
 from wsnas.table import Table
 
 if "nb201" not in installed_spaces():
     pytest.skip("needs the space nb201", allow_module_level=True)
 
 IMAGES = 640
-SMALL = ("--epochs", "1", "--channels", "2", "--train-images", str(IMAGES), "--valid-images", "500")
+SMALL = ("--epochs", "1", "--channels", "2", "--train-size", str(IMAGES), "--valid-size", "500")
 ARCH = "|nor_conv_1x1~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|avg_pool_3x3~2|"
 OTHER = "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"
 
@@ -157,11 +157,11 @@ def test_train_one_architecture(forks: Any, tmp_path: Path) -> None:
     """The options reach the stand-alone training: the library gives the printed numbers from the same recipe."""
     torch.set_num_threads(1)
     command = ("train", "nb201", ARCH, "--epochs", "2", "--batch", "100", "--lr", "0.05", "--channels", "2")
-    command += ("--train-images", str(IMAGES))
+    command += ("--train-size", str(IMAGES))
     done = forks.wsnas(*command, "--seed", "3", cwd=tmp_path)
     assert done.code == 0, done.err
     space = load_space("nb201")
-    recipe = change_recipe(space.recipes["micro"], channels=2, train_images=IMAGES)
+    recipe = change_recipe(space.recipes["micro"], channels=2, train_size=IMAGES)
     recipe = dataclasses.replace(
         recipe, standalone=dataclasses.replace(recipe.standalone, epochs=2, batch=100, lr=0.05)
     )
@@ -179,7 +179,7 @@ def test_train_one_architecture(forks: Any, tmp_path: Path) -> None:
 def test_ground_truth(forks: Any, tmp_path: Path) -> None:
     """Four architectures, two seeds, the asked-for epochs; a larger sample trains only the difference."""
     command = ("ground-truth", "nb201", "--seeds", "2", "--epochs", "3", "--channels", "2", "--workers", "0")
-    command += ("--train-images", str(IMAGES))
+    command += ("--train-size", str(IMAGES))
     done = forks.wsnas(*command, "--sample", "4", "--out", "truth", cwd=tmp_path)
     assert done.code == 0, done.err
     assert done.out.startswith("4 architectures, 2 seeds, 0 with a failed or missing training")
@@ -209,7 +209,7 @@ def test_ground_truth(forks: Any, tmp_path: Path) -> None:
 def test_ground_truth_of_one_epoch_and_one_architecture(forks: Any, tmp_path: Path) -> None:
     """Half of one epoch is nothing and one architecture has no ranking: not available, rather than an error."""
     command = ("ground-truth", "nb201", "--seeds", "2", "--epochs", "1", "--channels", "2", "--workers", "0")
-    command += ("--train-images", str(IMAGES))
+    command += ("--train-size", str(IMAGES))
     done = forks.wsnas(*command, "--sample", "1", "--out", "truth", cwd=tmp_path)
     assert done.code == 0, done.err
     assert done.out.startswith("1 architectures, 2 seeds")

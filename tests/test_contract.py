@@ -19,9 +19,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from wsnas import WsnasError, installed_spaces, load_space
-from wsnas.images import Splits
+from wsnas.data.images import Splits
 from wsnas.paths import fair, multi_path, uniform
-from wsnas.space import recipe_from_json, sample_distinct
+from wsnas.recipe import recipe_from_json
+from wsnas.sampling import sample_distinct
 from wsnas.supernet import submodel
 from wsnas.table import Table
 
@@ -37,7 +38,7 @@ def space(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(scope="module")
 def splits(space: Any) -> Splits:
-    found: Splits = space.loaders(space.recipes["micro"], torch.device("cpu"))
+    found: Splits = space.load_data(space.recipes["micro"], torch.device("cpu"))
     return found
 
 
@@ -139,7 +140,7 @@ def test_drawings(space: Any, archs: list[Any]) -> None:
 
     A choice that is a word is an operation (a number is a vertex that is taken); ``none`` draws nothing.
     """
-    found = [space.drawing(one) for one in archs]
+    found = [space.cell_graph(one) for one in archs]
     assert len({str(one) for one in found}) == len(archs)
     assert json.loads(json.dumps(found)) == [{name: [*map(list, cell)] for name, cell in one.items()} for one in found]
     for one, drawing in zip(archs, found, strict=True):
@@ -239,7 +240,7 @@ def test_micro_images_are_disjoint(space: Any, splits: Splits) -> None:
     if space.metric != "accuracy":
         pytest.skip("no images")
     seen = []
-    again = space.loaders(space.recipes["micro"], torch.device("cpu"))
+    again = space.load_data(space.recipes["micro"], torch.device("cpu"))
     for part, same in zip(
         (splits.train, splits.valid, splits.test), (again.train, again.valid, again.test), strict=True
     ):

@@ -17,7 +17,8 @@ import wsnas
 from wsnas.cli import main
 from wsnas.executor import Executor
 from wsnas.ground_truth import train_many
-from wsnas.space import change_recipe, sample_distinct
+from wsnas.recipe import change_recipe
+from wsnas.sampling import sample_distinct
 from wsnas.supernet import submodel
 
 EXAMPLES = Path(__file__).parents[1] / "docs/examples"
@@ -45,7 +46,7 @@ def test_a_space_and_a_sampler_of_ones_own(depth: Any, tmp_path: Path) -> None:
     from rarest_paths import rarest_of_four
 
     assert "depth" in wsnas.installed_spaces()
-    recipe = change_recipe(depth.recipes["micro"], epochs=1, train_images=640, valid_images=200)
+    recipe = change_recipe(depth.recipes["micro"], epochs=1, train_size=640, valid_size=200)
     supernet = wsnas.train_supernet(depth, recipe, paths=rarest_of_four, out=tmp_path / "run")
     assert supernet.run.identity["paths"] == "rarest_of_four"
     archs = sample_distinct(depth, 6, np.random.default_rng(0))

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from wsnas import WsnasError, installed_spaces, load_space
-from wsnas.explorer import write_explorer
-from wsnas.space import sample_distinct
+from wsnas.sampling import sample_distinct
+from wsnas.studies.explorer import write_explorer
 from wsnas.table import Column, Table
 
 if "nb201" not in installed_spaces():
     pytest.skip("needs the space nb201", allow_module_level=True)
 
 STUDY = Path(__file__).resolve().parents[1] / "studies/operators.py"
-TINY = ("--channels", "2", "--train-images", "640", "--epochs", "1", "--valid-images", "200", "--workers", "0")
+TINY = ("--channels", "2", "--train-size", "640", "--epochs", "1", "--valid-size", "200", "--workers", "0")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 MADE_UP = [name for name in installed_spaces() if name != "nb201"]  # spaces with results that nobody measured
 
@@ -34,7 +34,7 @@ def made_up(name: str) -> dict[str, Any]:
         supernet, valid, test = rng.uniform(30, 80, 3).tolist()
         row = {"arch": space.encode(arch), "supernet": supernet, "supernet_seeds": [supernet], "valid": valid}
         rows.append(row | {"test": test, "parameters": 1000, "decisions": space.decisions(arch)})
-        rows[-1]["drawing"] = space.drawing(arch)
+        rows[-1]["drawing"] = space.cell_graph(arch)
     rows[0] |= {"supernet": None, "supernet_seeds": [None]}
     decision = next(iter(rows[0]["decisions"]))
     choice = {"decision": decision, "choice": rows[0]["decisions"][decision], "architectures": 9}

@@ -29,12 +29,13 @@ CODE = """
 import sys, torch
 from pathlib import Path
 from wsnas import evaluate, load_space, train_supernet
-from wsnas.images import Images, Splits
+from wsnas.data.images import Images, Splits
 from wsnas.randomness import numpy_rng
-from wsnas.space import change_recipe, sample_distinct
+from wsnas.recipe import change_recipe
+from wsnas.sampling import sample_distinct
 
 space = load_space("nb201")
-options = {"epochs": 12, "channels": 2, "train_images": 640, "batch": 64, "valid_images": 100, "calibration_batch": 100}
+options = {"epochs": 12, "channels": 2, "train_size": 640, "batch": 64, "valid_size": 100, "calibration_batch": 100}
 recipe = change_recipe(space.recipes["micro"], **options)
 rng = numpy_rng(0, "noise")  # made here rather than loaded: a kill shall meet the run, not its beginning
 cpu = torch.device("cpu")
@@ -124,7 +125,7 @@ def test_training_survives_ten_kills(forks: Any, undisturbed: Path, tmp_path: Pa
     assert metrics == (undisturbed / "metrics.jsonl").read_bytes()
     assert len(metrics.splitlines()) == 12
     assert {path.name for path in run.iterdir()} <= {
-        *("run.json", "checkpoint.pt", "metrics.jsonl", "sittings.jsonl", "lock", "tensorboard")
+        *("run.json", "checkpoint.pt", "metrics.jsonl", "sessions.jsonl", "lock", "tensorboard")
     }
 
 
@@ -157,7 +158,7 @@ def test_a_killed_writer_leaves_no_lock(forks: Any, tmp_path: Path) -> None:
 
 
 def command(out: Path) -> list[str]:
-    options = ["--epochs", "20", "--channels", "2", "--train-images", "640", "--batch", "64", "--device", "cpu"]
+    options = ["--epochs", "20", "--channels", "2", "--train-size", "640", "--batch", "64", "--device", "cpu"]
     return ["train-supernet", "nb201", *options, "--out", str(out)]
 
 
@@ -186,7 +187,7 @@ def test_ctrl_c(forks: Any, tmp_path: Path) -> None:
 
 def test_ctrl_c_while_evaluating(forks: Any, tmp_path: Path) -> None:
     """Rows that were made stay, and the same command adds the others."""
-    training = [*command(tmp_path / "net"), "--valid-images", "200"]
+    training = [*command(tmp_path / "net"), "--valid-size", "200"]
     training[training.index("--epochs") + 1] = "1"
     assert forks.wsnas(*training, cwd=tmp_path).code == 0
     arguments = ("evaluate", "net", "--sample", "100", "--device", "cpu")
@@ -208,7 +209,7 @@ def test_ctrl_c_while_evaluating(forks: Any, tmp_path: Path) -> None:
 
 def test_a_killed_ground_truth_goes_on(forks: Any, tmp_path: Path) -> None:
     """Killed three times: every row is the undisturbed one's, and what was committed is not trained again."""
-    options = ("--sample", "12", "--seeds", "2", "--epochs", "1", "--channels", "2", "--train-images", "640")
+    options = ("--sample", "12", "--seeds", "2", "--epochs", "1", "--channels", "2", "--train-size", "640")
     start = ("ground-truth", "nb201", *options, "--workers", "0", "--no-latency")
     assert forks.wsnas(*start, "--out", "undisturbed", cwd=tmp_path).code == 0
     kept: dict[str, Any] = {}
@@ -236,7 +237,7 @@ def records(run: Path) -> dict[str, dict[str, Any]]:
 def test_a_killed_study_goes_on(forks: Any, tmp_path: Path) -> None:
     """Killed once a supernet is done: that one is not trained again, and all numbers are the undisturbed study's."""
     study = Path(__file__).resolve().parents[1] / "studies/epochs.py"
-    size = ("--channels", "2", "--train-images", "640", "--valid-images", "200", "--epochs", "8", "--budgets", "3")
+    size = ("--channels", "2", "--train-size", "640", "--valid-size", "200", "--epochs", "8", "--budgets", "3")
     command = (study, "--space", "nb201", *size, "--seeds", "1", "--architectures", "12", "--workers", "0")
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     undisturbed.mkdir()

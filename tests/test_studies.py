@@ -21,19 +21,22 @@ from scipy import stats
 from wsnas import installed_spaces, load_space
 from wsnas.executor import Executor
 from wsnas.metrics import noise_ceiling
-from wsnas.report import write_report
+from wsnas.recipe import change_recipe
 from wsnas.runs import Run
-from wsnas.space import change_recipe, sample_distinct
-from wsnas.study import Asked, Subject, ground_truth, plain
+from wsnas.sampling import sample_distinct
+from wsnas.studies.options import StudyOptions
+from wsnas.studies.report import write_report
+from wsnas.studies.results import to_jsonable
+from wsnas.studies.sample import SpaceSample, ground_truth_of
 from wsnas.table import Column, Table
 
 if "nb201" not in installed_spaces():
     pytest.skip("needs the space nb201", allow_module_level=True)
 
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
-SMALL = ("--channels", "2", "--train-images", "640", "--workers", "0")
+SMALL = ("--channels", "2", "--train-size", "640", "--workers", "0")
 TABLE = ("--seeds", "2", "--architectures", "12", "--table", "TRUTH")
-TINY = (*SMALL, "--epochs", "1", "--valid-images", "200")
+TINY = (*SMALL, "--epochs", "1", "--valid-size", "200")
 
 
 def study(forks: Any, name: str, *options: str | Path, cwd: Path) -> Any:
@@ -105,7 +108,7 @@ def test_every_study_is_tested_here() -> None:
 
 
 OPTIONS: dict[str, tuple[str, ...]] = {
-    "benchmark": (*SMALL, "--epochs", "2", "--seeds", "2", "--architectures", "4"),
+    "standalone": (*SMALL, "--epochs", "2", "--seeds", "2", "--architectures", "4"),
     "consistency": (*TINY, "--epochs", "4", *TABLE, "--budgets", "2"),
     "convergence": (*TINY, "--epochs", "4", *TABLE, "--budgets", "2"),
     "density": (*TINY, *TABLE, "--architectures", "44", "--factor", "1", "--factor", "2"),
@@ -205,11 +208,11 @@ def test_capacity_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
     scores: dict[tuple[int, int], dict[str, float]] = {}
     for net in nets:
         run = Run.read(net)
-        within = json.loads((net / "run.json").read_text())["identity"]["within"]
+        candidates = json.loads((net / "run.json").read_text())["identity"]["candidates"]
         (kind,) = run.kinds()
         found = {arch: record["accuracy"] for arch, record in run.records(kind).items()}
-        assert within is not None  # the table has 44 of the architectures, so both factors are sub-spaces
-        factor = {44: 1, 22: 2}[int(within.split()[0])]
+        assert candidates is not None  # the table has 44 of the architectures, so both factors are sub-spaces
+        factor = {44: 1, 22: 2}[int(candidates.split()[0])]
         scores[factor, run.identity["seed"]] = found
     best = {table.archs[i] for i in np.argsort(-valid)[:22]}
     assert set(scores[2, 0]) <= best
@@ -283,7 +286,7 @@ def test_operators_architectures(forks: Any, truth: Path, tmp_path: Path) -> Non
         network = space.network(arch, change_recipe(space.recipes["micro"], channels=2))
         assert one["parameters"] == sum(p.numel() for p in network.parameters())
         assert list(one["decisions"].items()) == list(space.decisions(arch).items())
-        assert one["drawing"] == {name: [*map(list, edges)] for name, edges in space.drawing(arch).items()}
+        assert one["drawing"] == {name: [*map(list, edges)] for name, edges in space.cell_graph(arch).items()}
     for row in found["choices"]:
         made = [one for one in found["architectures"] if one["decisions"][row["decision"]] == row["choice"]]
         assert row["architectures"] == len(made) >= 8
@@ -297,11 +300,11 @@ def test_perplexities_are_written_as_measured() -> None:
     archs = tuple(space.encode(space.sample(np.random.default_rng(seed))) for seed in range(2))
     truth: Any = None
     low, high = np.array([-41.0, -42.0]), np.array([-39.0, -38.0])
-    subject = Subject(space, space.recipes["micro"], truth, archs, low, high, np.array([7.0, 7.0]))
+    sample = SpaceSample(space, space.recipes["micro"], truth, archs, low, high, np.array([7.0, 7.0]))
     points = runpy.run_path(str(STUDIES / "operators.py"))["points"](
-        subject, np.array([[-60.0, -80.0], [-70.0, -np.inf]])
+        sample, np.array([[-60.0, -80.0], [-70.0, -np.inf]])
     )
-    first, second = json.loads(json.dumps(plain(points)))
+    first, second = json.loads(json.dumps(to_jsonable(points)))
     assert (first["supernet"], first["valid"], first["test"], first["parameters"]) == (65.0, 41.0, 39.0, 7)
     assert first["supernet_seeds"] == [60.0, 70.0]
     assert (second["supernet"], second["supernet_seeds"]) == (None, [80.0, None])  # overflowed
@@ -353,11 +356,11 @@ def test_validation_and_test_are_of_one_training_length(truth: Path, tmp_path: P
     longer = {Column(table.datasets[0], "test", 200, None): np.zeros(len(table))}
     dataclasses.replace(table, columns={**table.columns, **longer}).save(tmp_path / "longer.parquet")
     space = load_space("nb201")
-    asked = [
-        Asked("epochs", "micro", (), (0,), None, str(path), None, True, Executor(), tmp_path, {})
+    options = [
+        StudyOptions("epochs", "micro", (), (0,), None, str(path), None, True, Executor(), tmp_path, {})
         for path in (truth, tmp_path / "longer.parquet")
     ]
-    one, other = (ground_truth(space, each, space.recipes["micro"]) for each in asked)
+    one, other = (ground_truth_of(space, each, space.recipes["micro"]) for each in options)
     assert (one.epochs, other.epochs) == (8, 8)
     np.testing.assert_array_equal(one.test, other.test)
     np.testing.assert_array_equal(one.seeds(), other.seeds())
@@ -398,11 +401,11 @@ def test_the_report_gathers_what_studies_left(forks: Any, truth: Path, tmp_path:
 
 def test_the_report_sets_data_sets_side_by_side(tmp_path: Path) -> None:
     """A claim is one row: its verdicts on each space and data set, empty where none was asked; one section a study."""
-    asked = {"a claim": {"digits": "holds", "cifar10": "does not hold"}, "another": {"cifar10": "inconclusive"}}
+    wanted = {"a claim": {"digits": "holds", "cifar10": "does not hold"}, "another": {"cifar10": "inconclusive"}}
     for data in ("digits", "cifar10"):
         verdicts = [
             {"claim": claim, "source": "", "space": "nb201", "rule": "r", "measured": "m", "verdict": of[data]}
-            for claim, of in asked.items()
+            for claim, of in wanted.items()
             if data in of
         ]
         settings = {"scale": "micro", "nb201": {"dataset": f"folder/{data}.npz"}}
@@ -444,9 +447,9 @@ def test_the_report_counts_failed_trainings(tmp_path: Path) -> None:
     for space, status in (("nb101", "24 ok"), ("nb201", "1 crash, 23 ok")):
         folder = tmp_path / space
         folder.mkdir()
-        (folder / "benchmark.png").write_bytes(b"")
+        (folder / "standalone.png").write_bytes(b"")
         results = {space: {"status": status, "without_result": 1 if "crash" in status else 0}}
-        written = {"study": "benchmark", "settings": {space: {"dataset": "cifar10.npz"}}, "environment": {}}
+        written = {"study": "standalone", "settings": {space: {"dataset": "cifar10.npz"}}, "environment": {}}
         (folder / "results.json").write_text(json.dumps({**written, "results": results, "verdicts": []}))
     write_report([tmp_path], tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text()

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from wsnas import WsnasError
-from wsnas.datasets import load_splits, shape_of
-from wsnas.space import Recipe, Training
+from wsnas.data.sources import load_splits, shape_of
+from wsnas.recipe import Recipe, Training
 from wsnas.table import read_csv
 
 BLOCKS, KERNELS, WIDTH = 6, {"conv3": 3, "conv1": 1, "skip": 0}, 12
@@ -78,7 +78,7 @@ class DepthSpace:
     def decisions(self, arch):
         return {f"block {i}": op for i, op in enumerate(arch.blocks)}
 
-    def drawing(self, arch):
+    def cell_graph(self, arch):
         return {"blocks": [(str(i), str(i + 1), op) for i, op in enumerate(arch.blocks)]}
 
     def fair_paths(self, rng):  # each block takes each of its three operations once
@@ -92,7 +92,7 @@ class DepthSpace:
     def network(self, arch, recipe):
         return Net(recipe.dataset, arch)
 
-    def loaders(self, recipe, device):
+    def load_data(self, recipe, device):
         return load_splits(recipe, device)
 
     def parameters(self, arch, recipe):

@@ -16,13 +16,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from wsnas import load_space
-from wsnas.cli import Command
+from wsnas.agreement import load_ground_truth
+from wsnas.environment import environment
 from wsnas.evaluation import latest_scores
-from wsnas.figures import BLUE, GREY, STYLE
-from wsnas.ground_truth import load_ground_truth
-from wsnas.metrics import correlation, goodness, noise_ceiling, random_top_k, spearman, top_k
-from wsnas.runs import Run, environment
-from wsnas.study import plain
+from wsnas.metrics import correlation, higher_is_better, noise_ceiling, random_top_k, spearman, top_k
+from wsnas.options import Command
+from wsnas.runs import Run
+from wsnas.studies.figures import BLUE, GREY, STYLE
+from wsnas.studies.results import to_jsonable
 
 
 @click.command(cls=Command)
@@ -37,9 +38,9 @@ def main(run: Path, table: str | None, dataset: str, scale: str, out: Path) -> N
     space = load_space(found.identity["space"])
     scores = latest_scores(found)
     truth = load_ground_truth(space, dataset, table).select(scores)
-    test = goodness(truth.mean(dataset, "test"), space.metric)
-    valid = goodness(truth.mean(dataset, "valid" if truth.has(dataset, "valid") else "test"), space.metric)
-    score = goodness([scores[arch] for arch in truth.archs], space.metric)
+    test = higher_is_better(truth.mean(dataset, "test"), space.metric)
+    valid = higher_is_better(truth.mean(dataset, "valid" if truth.has(dataset, "valid") else "test"), space.metric)
+    score = higher_is_better([scores[arch] for arch in truth.archs], space.metric)
     recipe = space.recipes[scale]
     counts = np.array([space.parameters(space.decode(arch), recipe) for arch in truth.archs])
     by_score, by_count = correlation(score, test), correlation(counts, test)
@@ -81,7 +82,7 @@ def main(run: Path, table: str | None, dataset: str, scale: str, out: Path) -> N
     }
     out.mkdir(parents=True, exist_ok=True)
     described = {"settings": settings, "environment": environment(), "results": results}
-    (out / "results.json").write_text(json.dumps(plain(described), indent=1) + "\n")
+    (out / "results.json").write_text(json.dumps(to_jsonable(described), indent=1) + "\n")
     with open(out / "rank.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wsnas.report import ORDER, claims_table, read_study, study_folders
+from wsnas.studies.report import ORDER, claims_table, read_study, study_folders
 
 HERE = Path(__file__).parent
 SIGNS = {"holds": "holds", "does not hold": "**no**", "inconclusive": "?"}

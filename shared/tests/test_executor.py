@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from wsnas.errors import Lost, WsnasError
-from wsnas.executor import Executor, cores, run_jobs
+from wsnas.devices import cores
+from wsnas.errors import WorkerLost, WsnasError
+from wsnas.executor import Executor, run_jobs
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -47,7 +48,7 @@ def test_no_jobs_start_no_processes() -> None:
 
 
 def test_a_worker_that_dies_takes_nothing_along(tmp_path: Path) -> None:
-    """Its job is tried again in a new worker; one that kills every worker is Lost, the others have results."""
+    """Its job is tried again in a new worker; one that kills every worker is WorkerLost, the others have results."""
     note = tmp_path / "died once"
     once = f"__import__('pathlib').Path({str(note)!r}).exists() or "
     once += f"(__import__('pathlib').Path({str(note)!r}).touch(), __import__('os')._exit(9))"
@@ -58,7 +59,7 @@ def test_a_worker_that_dies_takes_nothing_along(tmp_path: Path) -> None:
     assert found[jobs[0]] == 1  # a worker has one thread
     assert found[once] is True
     lost = found[always]
-    assert isinstance(lost, Lost)
+    assert isinstance(lost, WorkerLost)
     assert "exit code 3" in str(lost)
     assert [found[f"{i} + 1"] for i in range(6)] == [1, 2, 3, 4, 5, 6]
 

@@ -17,12 +17,13 @@ from click.testing import CliRunner
 from toy_space import ALL, MICRO, TOY
 
 from wsnas import load_ground_truth
-from wsnas.benchmark import load_curves, publish
 from wsnas.cli import main
 from wsnas.errors import WsnasError
 from wsnas.executor import Executor
-from wsnas.ground_truth import measure_latencies, train_architecture, train_many
+from wsnas.ground_truth import measure_latencies, train_many
+from wsnas.publish import load_curves, publish
 from wsnas.runs import Run
+from wsnas.standalone import train_architecture
 from wsnas.table import Table, read_csv
 
 HERE = Executor(workers=0)

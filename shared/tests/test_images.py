@@ -21,11 +21,12 @@ import torchvision
 from scipy import stats
 from toy_space import MICRO
 
-from wsnas.datasets import cifar, digits, folder, imagenet16, load_splits, npz, shape_of
+from wsnas.data.digits import digits
+from wsnas.data.images import Images, Splits
+from wsnas.data.sources import cifar, folder, imagenet16, load_splits, npz, shape_of
 from wsnas.errors import WsnasError
 from wsnas.files import safe_pickle
-from wsnas.images import Images, Splits
-from wsnas.space import Training
+from wsnas.recipe import Training
 
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding")  # torchvision says so each call
 CPU = torch.device("cpu")
@@ -229,11 +230,11 @@ def recipe(dataset: str, **changes: Any) -> Any:
     return dataclasses.replace(MICRO, dataset=dataset, **changes)
 
 
-@pytest.mark.parametrize(("train_images", "sizes"), [(None, (25_000, 25_000)), (40_000, (40_000, 10_000))])
+@pytest.mark.parametrize(("train_size", "sizes"), [(None, (25_000, 25_000)), (40_000, (40_000, 10_000))])
 def test_cifar10s_training_images_are_split_disjointly_and_wholly(
-    fake_cifar: None, train_images: int | None, sizes: tuple[int, int]
+    fake_cifar: None, train_size: int | None, sizes: tuple[int, int]
 ) -> None:
-    parts = load_splits(recipe("cifar10", train_images=train_images), CPU)
+    parts = load_splits(recipe("cifar10", train_size=train_size), CPU)
     train, valid = numbers(parts.train), numbers(parts.valid)
     assert (len(train), len(valid), len(parts.test)) == (*sizes, 10_000)
     assert sorted(train + valid) == list(range(50_000))
@@ -241,7 +242,7 @@ def test_cifar10s_training_images_are_split_disjointly_and_wholly(
     assert parts.classes == 10
     assert parts.train.labels.tolist() == [i * 7 % 10 for i in train]
     assert 0.4 < np.mean(np.array(train) < 25_000) < 0.6  # not simply the first half
-    again = load_splits(recipe("cifar10", train_images=train_images), CPU)
+    again = load_splits(recipe("cifar10", train_size=train_size), CPU)
     assert numbers(again.train) == train
 
 
@@ -255,10 +256,10 @@ def test_cifar100_trains_on_all_and_halves_the_test_set(fake_cifar: None) -> Non
     assert parts.classes == 100
 
 
-@pytest.mark.parametrize("train_images", [0, -5, 50_000, 60_000])
-def test_a_split_that_leaves_no_part_is_refused(fake_cifar: None, train_images: int) -> None:
+@pytest.mark.parametrize("train_size", [0, -5, 50_000, 60_000])
+def test_a_split_that_leaves_no_part_is_refused(fake_cifar: None, train_size: int) -> None:
     with pytest.raises(WsnasError, match="50000 training images"):
-        load_splits(recipe("cifar10", train_images=train_images), CPU)
+        load_splits(recipe("cifar10", train_size=train_size), CPU)
 
 
 def test_the_authors_split_file_is_used(fake_cifar: None, tmp_path: Path) -> None:
@@ -546,7 +547,7 @@ def test_imagenet16s_validation_set_is_halved(tmp_path: Path, monkeypatch: pytes
     root.mkdir()
     md5, _ = imagenet_files(root)
     monkeypatch.setenv("WSNAS_DATA", str(tmp_path))
-    monkeypatch.setattr("wsnas.datasets.imagenet16", lambda where: imagenet16(where, md5, classes=4))
+    monkeypatch.setattr("wsnas.data.sources.imagenet16", lambda where: imagenet16(where, md5, classes=4))
     parts: Splits = load_splits(recipe("imagenet16-120"), CPU)
     assert (len(parts.train), len(parts.valid), len(parts.test)) == (32, 8, 8)
 

@@ -16,7 +16,7 @@ from wsnas.errors import WsnasError
 from wsnas.metrics import (
     correlation,
     correlation_matrix,
-    mean_of_judges,
+    mean_of_predictors,
     noise_ceiling,
     pruned_ceiling,
     random_top_k,
@@ -226,7 +226,7 @@ def test_bootstrap_of_several_judges_draws_the_same_architectures_for_each() -> 
 
 
 def test_bootstrap_of_several_judges_draws_them_too() -> None:
-    """Of two opposite judges: twice the one, twice the other, or one each, a quarter, a quarter and a half."""
+    """Of two opposite predictors: twice the one, twice the other, or one each, a quarter, a quarter and a half."""
     score, truth = gaussian_pair(np.random.default_rng(12), 60, 0.5)
     one = rank_bootstrap(score, truth, resamples=4000)
     both = rank_bootstrap([score, -score], truth, resamples=4000)
@@ -240,7 +240,7 @@ def test_bootstrap_of_several_judges_draws_them_too() -> None:
 def test_mean_of_judges_spreads_as_the_mean_of_a_sample() -> None:
     """The variance of a mean of m drawn with replacement is the variance among the m, over m."""
     values = np.array([0.1, 0.4, 0.9])
-    drawn = mean_of_judges(np.repeat(values[:, None], 20_000, axis=1))
+    drawn = mean_of_predictors(np.repeat(values[:, None], 20_000, axis=1))
     assert drawn.mean() == pytest.approx(values.mean(), abs=0.005)
     assert drawn.var() == pytest.approx(values.var() / 3, rel=0.05)
 

@@ -63,7 +63,7 @@ def test_a_run_is_continued_by_the_same_identity_and_read_without_one(run: Run) 
         ({"paths": "fair"}, "paths is 'uniform'"),
         ({"recipe": {**RECIPE, "supernet": {"lr": 0.2, "batch": 16}}}, "recipe.supernet.lr is 0.1"),
         ({"recipe": {"dataset": "toy"}}, "recipe.supernet"),
-        ({"within": "4 architectures"}, "within is the default"),
+        ({"candidates": "4 architectures"}, "candidates is the default"),
     ],
 )
 def test_another_identity_is_refused_with_the_field_that_differs(run: Run, change: dict[str, Any], named: str) -> None:
@@ -357,9 +357,9 @@ def test_a_damaged_database_is_one_sentence(run: Run, content: bytes) -> None:
 
 
 def test_a_sitting_is_noted_however_it_ends(run: Run) -> None:
-    with run.sitting(CPU) as notes:
+    with run.session(CPU) as notes:
         notes["steps"] = 7
-    with pytest.raises(ZeroDivisionError), run.sitting(CPU):
+    with pytest.raises(ZeroDivisionError), run.session(CPU):
         raise ZeroDivisionError
-    first, second = (json.loads(line) for line in (run.path / "sittings.jsonl").read_text().splitlines())
+    first, second = (json.loads(line) for line in (run.path / "sessions.jsonl").read_text().splitlines())
     assert (first["ended"], first["steps"], second["ended"]) == ("finished", 7, "ZeroDivisionError")

@@ -14,18 +14,10 @@ from scipy import stats
 from toy_space import ALL, MICRO, TOY, Arch, ToyRecipe
 
 from wsnas.errors import WsnasError
-from wsnas.space import (
-    Recipe,
-    SubSpace,
-    best_archs,
-    change_recipe,
-    digest,
-    installed_spaces,
-    load_space,
-    random_archs,
-    recipe_from_json,
-    sample_distinct,
-)
+from wsnas.recipe import Recipe, change_recipe, digest, recipe_from_json
+from wsnas.sampling import sample_distinct
+from wsnas.space import SubSpace, installed_spaces, load_space
+from wsnas.studies.sample import best_archs, random_archs
 
 
 def test_a_sub_space_holds_its_architectures_once_in_order() -> None:
@@ -88,7 +80,7 @@ def test_a_distinct_sample_that_cannot_be_is_refused(count: int) -> None:
 
 
 def test_change_recipe_changes_a_copy() -> None:
-    changed = change_recipe(MICRO, dataset="cifar10", channels=9, epochs=7, lr=None, train_images=None)
+    changed = change_recipe(MICRO, dataset="cifar10", channels=9, epochs=7, lr=None, train_size=None)
     assert changed == dataclasses.replace(
         MICRO, dataset="cifar10", channels=9, supernet=dataclasses.replace(MICRO.supernet, epochs=7)
     )

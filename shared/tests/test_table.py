@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
+from wsnas.agreement import correlate
 from wsnas.errors import WsnasError
-from wsnas.ground_truth import correlate
 from wsnas.table import Column, Table, read_csv
 
 NAN = np.nan

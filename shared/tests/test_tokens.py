@@ -12,9 +12,9 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from wsnas.data.tokens import LONGEST, Tokens
 from wsnas.errors import WsnasError
-from wsnas.space import Training
-from wsnas.tokens import LONGEST, Tokens
+from wsnas.recipe import Training
 
 CPU = torch.device("cpu")
 TRAINING = Training(epochs=1, batch=4, lr=1.0, bptt=35)

@@ -22,12 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from toy_space import ALL, MICRO, TOY, Arch, Net, images, splits
 
+from wsnas.data.images import Images
 from wsnas.errors import Diverged
-from wsnas.images import Images
 from wsnas.paths import fair, multi_path, uniform
 from wsnas.randomness import numpy_rng
+from wsnas.recipe import Training
 from wsnas.runs import Run
-from wsnas.space import Training
 from wsnas.supernet import load_supernet, train_supernet
 from wsnas.training import learning_rate, train
 
@@ -197,11 +197,17 @@ def test_the_final_weights_are_the_mean_over_the_last_steps_also_after_a_stop(tm
 
     with pytest.raises(KeyboardInterrupt) if stop else nullcontext():
         train(
-            averaged, data(48), dataclasses.replace(plain, average=1 / 3), uniform_paths, seed=0, run=run, report=press
+            averaged,
+            data(48),
+            dataclasses.replace(plain, average_last=1 / 3),
+            uniform_paths,
+            seed=0,
+            run=run,
+            report=press,
         )
     if stop:
         averaged = net(1)
-        train(averaged, data(48), dataclasses.replace(plain, average=1 / 3), uniform_paths, seed=0, run=run)
+        train(averaged, data(48), dataclasses.replace(plain, average_last=1 / 3), uniform_paths, seed=0, run=run)
     for name, parameter in averaged.named_parameters():
         expected = torch.stack([step[name].double() for step in steps[6:]]).mean(0).float()
         torch.testing.assert_close(parameter.detach(), expected, rtol=1e-5, atol=1e-7, msg=name)
@@ -327,7 +333,7 @@ def test_ctrl_c_saves_and_the_same_call_goes_on_bit_for_bit(
         assert signal.getsignal(signal.SIGINT) is handler
     train_supernet(TOY, out=tmp_path / "run", splits=splits())
     assert_same_outcome(tmp_path / "run", undisturbed)
-    ended = [json.loads(line)["ended"] for line in (tmp_path / "run" / "sittings.jsonl").read_text().splitlines()]
+    ended = [json.loads(line)["ended"] for line in (tmp_path / "run" / "sessions.jsonl").read_text().splitlines()]
     assert ended == ["KeyboardInterrupt"] * len(stops) + ["finished"]
 
 
@@ -359,7 +365,7 @@ try:
     import torch.utils.tensorboard
 except ImportError:
     pass
-while True:  # each sitting is a child that is killed a random while after a random number of its steps
+while True:  # each session is a child that is killed a random while after a random number of its steps
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -443,12 +449,12 @@ def test_two_processes_train_what_one_does_on_the_mean_of_two_half_batches(tmp_p
 def test_a_captured_step_is_the_eager_step() -> None:
     """The same weights and running statistics after two epochs in float32, to rounding."""
     found = []
-    for captured in (False, True):
+    for cuda_graph in (False, True):
         data = splits().train
         images = Images(data.pixels.numpy(), data.labels.numpy(), data.mean, data.std, torch.device("cuda"))
         torch.manual_seed(0)
         network = TOY.network(ALL[0], MICRO).to("cuda", memory_format=torch.channels_last)
-        train(network, images, MICRO.standalone, lambda step: [(ALL[0], 1.0)], seed=0, amp=False, captured=captured)
+        train(network, images, MICRO.standalone, lambda step: [(ALL[0], 1.0)], seed=0, amp=False, cuda_graph=cuda_graph)
         found.append(network.state_dict())
     for name, value in found[0].items():
         torch.testing.assert_close(found[1][name], value, rtol=1e-4, atol=1e-5, msg=name)

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wsnas.datasets import load_splits
+from wsnas.data.images import Images, Splits
+from wsnas.data.sources import load_splits
 from wsnas.errors import WsnasError
-from wsnas.images import Images, Splits
-from wsnas.space import Recipe, Training
+from wsnas.recipe import Recipe, Training
 from wsnas.table import Table, read_csv
 
 OPS = ("conv3", "conv1", "pool")
@@ -130,7 +130,7 @@ class Toy:
     def decisions(self, arch: Arch) -> Mapping[str, str]:
         return {f"layer {i}": OPS[op] for i, op in enumerate(arch.ops)}
 
-    def drawing(self, arch: Arch) -> Mapping[str, Sequence[tuple[str, str, str]]]:
+    def cell_graph(self, arch: Arch) -> Mapping[str, Sequence[tuple[str, str, str]]]:
         return {"layers": [(str(i), str(i + 1), OPS[op]) for i, op in enumerate(arch.ops)]}
 
     def fair_paths(self, rng: np.random.Generator) -> Sequence[Arch]:
@@ -143,7 +143,7 @@ class Toy:
     def network(self, arch: Arch, recipe: ToyRecipe) -> Net:
         return Net(recipe.channels, arch)
 
-    def loaders(self, recipe: ToyRecipe, device: torch.device) -> Splits:
+    def load_data(self, recipe: ToyRecipe, device: torch.device) -> Splits:
         return splits() if recipe.dataset == "toy" else load_splits(recipe, device)
 
     def parameters(self, arch: Arch, recipe: ToyRecipe) -> int:

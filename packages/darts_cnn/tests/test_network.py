@@ -18,7 +18,7 @@ from darts_cnn.network import Network, depthwise, drop_paths, macs, parameters
 from darts_cnn.space import AVG_POOL, DIL3, DIL5, MAX_POOL, SEP3, SEP5, SKIP, Architecture, decode, training_key
 from wsnas import WsnasError
 from wsnas.calibration import calibrate
-from wsnas.space import Training
+from wsnas.recipe import Training
 from wsnas.supernet import submodel
 
 DARTS_V2 = decode(

@@ -12,12 +12,14 @@ import torch
 
 from darts_cnn import MICRO, PAPER, SPACE
 from darts_cnn.space import OPS, decode
-from wsnas.datasets import shape_of
-from wsnas.ground_truth import load_ground_truth, standalone_part, train_architecture
+from wsnas.agreement import load_ground_truth
+from wsnas.data.sources import shape_of
+from wsnas.environment import environment
 from wsnas.metrics import noise_ceiling
 from wsnas.randomness import numpy_rng
-from wsnas.runs import environment
-from wsnas.space import Training, sample_distinct
+from wsnas.recipe import Training
+from wsnas.sampling import sample_distinct
+from wsnas.standalone import standalone_part, train_architecture
 from wsnas.supernet import train_supernet
 from wsnas.table import Table
 
@@ -66,8 +68,8 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path: Path) -> N
     """Drop-path and auxiliary loss draw from (seed, step): a supernet stopped at step 7 of 12 ends as if it was not."""
     torch.set_num_threads(1)
     training = dataclasses.replace(MICRO.supernet, epochs=3, batch=128, drop_path=0.5, auxiliary=0.4)
-    recipe = dataclasses.replace(MICRO, channels=2, train_images=512, auxiliary_head=True, supernet=training)
-    splits = SPACE.loaders(recipe, torch.device("cpu"))
+    recipe = dataclasses.replace(MICRO, channels=2, train_size=512, auxiliary_head=True, supernet=training)
+    splits = SPACE.load_data(recipe, torch.device("cpu"))
 
     def stop(done: int, total: int, note: str) -> None:
         assert total == 12
@@ -139,7 +141,7 @@ def test_a_shipped_row_is_what_training_gives(shipped: Table) -> None:
     torch.set_num_threads(1)
     recorded, here = json.loads(shipped.about["environment"]), environment()
     same = all(here[name] == recorded[name] for name in ("torch", "processor", "cpu"))
-    splits = SPACE.loaders(MICRO, torch.device("cpu"))
+    splits = SPACE.load_data(MICRO, torch.device("cpu"))
     epochs = MICRO.standalone.epochs
     row = int(np.argsort(shipped.mean(MICRO.dataset, "test"))[len(shipped) // 2])
     trained = train_architecture(SPACE, shipped.archs[row], MICRO, seed=0, device="cpu", splits=splits)

@@ -320,7 +320,7 @@ def test_decisions_are_the_architecture() -> None:
 
 def test_drawing_by_hand() -> None:
     """The second-order cells of DARTS, as the paper's Figures 4 and 5 draw them."""
-    drawn = SPACE.drawing(decode(DARTS_V2))
+    drawn = SPACE.cell_graph(decode(DARTS_V2))
     assert list(drawn) == ["normal", "reduce"]
     outputs = [(node, "output", "") for node in "2345"]
     assert sorted(drawn["normal"]) == sorted(

@@ -18,14 +18,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from darts_rnn import MICRO, PAPER, SPACE, RNNRecipe
 from darts_rnn.network import Network, Trace, Unrolled, plan, unroll
 from darts_rnn.space import ACTIVATIONS, NODES, Architecture, decode, sample
-from wsnas.ground_truth import train_architecture
-from wsnas.images import Splits
+from wsnas.data.images import Splits
+from wsnas.data.tokens import Tokens
 from wsnas.paths import fair, uniform
 from wsnas.randomness import numpy_rng, torch_seeded
+from wsnas.recipe import Training
 from wsnas.runs import Run
-from wsnas.space import Training
+from wsnas.standalone import train_architecture
 from wsnas.supernet import load_supernet, submodel, train_supernet
-from wsnas.tokens import Tokens
 from wsnas.training import train
 
 CPU = torch.device("cpu")

@@ -13,10 +13,11 @@ import torch
 
 from darts_rnn import SPACE
 from darts_rnn.space import ACTIVATIONS, NODES
+from wsnas.agreement import load_ground_truth
+from wsnas.environment import environment
 from wsnas.errors import WsnasError
-from wsnas.ground_truth import load_ground_truth, standalone_part, train_architecture
 from wsnas.metrics import noise_ceiling
-from wsnas.runs import environment
+from wsnas.standalone import standalone_part, train_architecture
 from wsnas.table import Table
 
 PAPER, MICRO = SPACE.recipes["paper"], SPACE.recipes["micro"]
@@ -46,12 +47,12 @@ def test_stand_alone_recipe_is_darts() -> None:
     }
     found = dataclasses.asdict(PAPER.standalone)
     assert found.items() >= expected.items()
-    assert not PAPER.standalone.average
+    assert not PAPER.standalone.average_last
     drops = (PAPER.dropout, PAPER.dropout_hidden, PAPER.dropout_input, PAPER.dropout_embedding, PAPER.dropout_words)
     assert drops == (0.75, 0.25, 0.75, 0.2, 0.1)
     assert (PAPER.units, PAPER.slowness) == (850, 1e-3)
     assert (PAPER.valid_streams, PAPER.test_streams) == (10, 1)
-    assert (PAPER.train_images, PAPER.vocabulary, PAPER.valid_images) == (None, None, None)
+    assert (PAPER.train_size, PAPER.vocabulary, PAPER.valid_size) == (None, None, None)
 
 
 def test_the_cell_has_most_of_the_micro_networks_work() -> None:

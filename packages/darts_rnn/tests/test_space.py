@@ -151,7 +151,7 @@ def test_decisions_name_activation_and_input() -> None:
 
 
 def test_drawing_by_hand() -> None:
-    assert SPACE.drawing(decode(DARTS)) == {
+    assert SPACE.cell_graph(decode(DARTS)) == {
         "cell": [
             ("input 0", "1", "relu"),
             ("1", "2", "relu"),

@@ -82,13 +82,13 @@ def test_vocabulary_size_needs_no_files_where_it_is_known(tmp_path: Path) -> Non
     assert vocabulary_size(dataclasses.replace(PAPER, vocabulary=700)) == 700
     assert vocabulary_size(MICRO) == MICRO.vocabulary == 500
     recipe = dataclasses.replace(MICRO, dataset=str(three(tmp_path / "t")), vocabulary=10_000)
-    assert vocabulary_size(recipe) == 807 == SPACE.loaders(dataclasses.replace(recipe, train_images=None), CPU).classes
+    assert vocabulary_size(recipe) == 807 == SPACE.load_data(dataclasses.replace(recipe, train_size=None), CPU).classes
 
 
 def test_micro_text_is_the_one_the_ground_truth_was_trained_on() -> None:
     assert hashlib.md5(gzip.decompress(TRAGEDIES.read_bytes())).hexdigest() == "c454b1c389b80df4190214fda5edaa53"
-    splits = SPACE.loaders(MICRO, CPU)
-    assert len(splits.train) == MICRO.train_images
+    splits = SPACE.load_data(MICRO, CPU)
+    assert len(splits.train) == MICRO.train_size
     assert min(len(splits.valid), len(splits.test)) > 16_000
     text = load_text(MICRO.dataset, MICRO.vocabulary)
     share = {word: (text.train == i).mean() for i, word in enumerate(text.words)}
@@ -97,10 +97,10 @@ def test_micro_text_is_the_one_the_ground_truth_was_trained_on() -> None:
 
 
 def test_training_tokens_can_be_fewer(tmp_path: Path) -> None:
-    recipe = dataclasses.replace(MICRO, dataset=str(three(tmp_path / "t")), train_images=500)
-    assert len(SPACE.loaders(recipe, CPU).train) == 500
+    recipe = dataclasses.replace(MICRO, dataset=str(three(tmp_path / "t")), train_size=500)
+    assert len(SPACE.load_data(recipe, CPU).train) == 500
     with pytest.raises(WsnasError, match="6400 training tokens, not 6401"):
-        SPACE.loaders(dataclasses.replace(recipe, train_images=6401), CPU)
+        SPACE.load_data(dataclasses.replace(recipe, train_size=6401), CPU)
 
 
 @pytest.mark.skipif(PTB is None, reason="needs shared/data/ptb.zip")
@@ -111,7 +111,7 @@ def test_penn_treebank_has_its_known_numbers(monkeypatch: pytest.MonkeyPatch) ->
     assert (len(text.train), len(text.valid), len(text.test)) == (929_589, 73_760, 82_430)
     assert len(text.words) == 10_000
     assert text.words[:3] == ("the", "<unk>", "<eos>")
-    splits = SPACE.loaders(PAPER, CPU)
+    splits = SPACE.load_data(PAPER, CPU)
     assert splits.classes == 10_000
     assert next(splits.valid.ordered(1000))[0].shape == (100, 10)
     assert next(splits.test.ordered(1000))[0].shape == (1000, 1)

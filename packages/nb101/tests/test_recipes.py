@@ -14,10 +14,11 @@ from torch import nn
 
 from nb101 import SPACE
 from nb101.space import dags, index
-from wsnas.datasets import shape_of
-from wsnas.ground_truth import load_ground_truth, standalone_part, train_architecture
+from wsnas.agreement import load_ground_truth
+from wsnas.data.sources import shape_of
+from wsnas.environment import environment
 from wsnas.metrics import noise_ceiling, spearman
-from wsnas.runs import environment
+from wsnas.standalone import standalone_part, train_architecture
 from wsnas.table import Table
 from wsnas.training import learning_rate, optimizer_of
 
@@ -38,7 +39,7 @@ def test_supernet_recipe_is_table_2() -> None:
     assert {name: getattr(PAPER.supernet, name) for name in table_2} == table_2
     assert PAPER.supernet.momentum == 0.9
     assert (PAPER.calibration_batch, PAPER.calibration_steps) == (400, 25)  # "400 / 25"
-    assert (PAPER.dataset, PAPER.train_images) == ("cifar10", 40_000)  # A.1: 40k for training, 10k for validation
+    assert (PAPER.dataset, PAPER.train_size) == ("cifar10", 40_000)  # A.1: 40k for training, 10k for validation
     assert (PAPER.channels, PAPER.cells) == (128, 3)
 
 
@@ -61,7 +62,7 @@ def test_standalone_recipe_is_the_benchmarks() -> None:
     }
     assert dataclasses.asdict(PAPER.standalone).items() >= published.items()
     assert set(PAPER.identity()["standalone"]) <= set(published)  # nothing else is done
-    assert not PAPER.standalone.spare_norms
+    assert not PAPER.standalone.no_decay_on_norms
     assert PAPER.bn_momentum == pytest.approx(1 - 0.997)
 
 
@@ -184,7 +185,7 @@ def test_shipped_rows_are_what_training_gives(shipped: Table) -> None:
     torch.set_num_threads(1)
     recorded, here = json.loads(shipped.about["environment"]), environment()
     same = all(here[name] == recorded[name] for name in ("torch", "processor", "cpu"))
-    splits = SPACE.loaders(MICRO, torch.device("cpu"))
+    splits = SPACE.load_data(MICRO, torch.device("cpu"))
     epochs = MICRO.standalone.epochs
     by_size = np.argsort(shipped.parameters if shipped.parameters is not None else np.zeros(len(shipped)))
     for row in (int(by_size[len(by_size) // 4]), int(by_size[len(by_size) // 2])):

@@ -377,7 +377,7 @@ def test_decisions_name_every_choice() -> None:
 
 
 def test_drawing_by_hand() -> None:
-    assert SPACE.drawing(decode(TEXT)) == {
+    assert SPACE.cell_graph(decode(TEXT)) == {
         "cell": [
             ("input 0", "1 conv3x3", ""),
             ("1 conv3x3", "2 conv1x1", ""),

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from nb201 import SPACE
-from wsnas.datasets import shape_of
+from wsnas.agreement import load_ground_truth
+from wsnas.data.sources import shape_of
+from wsnas.environment import environment
 from wsnas.errors import WsnasError
-from wsnas.ground_truth import load_ground_truth, standalone_part, train_architecture
 from wsnas.metrics import noise_ceiling
-from wsnas.runs import environment
+from wsnas.standalone import standalone_part, train_architecture
 from wsnas.table import Table
 
 PAPER = SPACE.recipes["paper"]
@@ -72,7 +73,7 @@ def test_the_class_count_follows_the_data_set(dataset: str, classes: int, inputs
 
 def test_micro_images_are_what_the_networks_are_told() -> None:
     """``shape_of`` is a table; the images themselves must agree with it."""
-    splits = SPACE.loaders(MICRO, torch.device("cpu"))
+    splits = SPACE.load_data(MICRO, torch.device("cpu"))
     classes, inputs, side = shape_of(MICRO.dataset)
     for part in (splits.train, splits.valid, splits.test):
         x, y = next(iter(part.ordered(7)))
@@ -140,7 +141,7 @@ def test_shipped_rows_are_what_training_gives(shipped: Table) -> None:
     """
     torch.set_num_threads(1)
     here = environment()
-    splits = SPACE.loaders(MICRO, torch.device("cpu"))
+    splits = SPACE.load_data(MICRO, torch.device("cpu"))
     epochs = MICRO.standalone.epochs
     first: dict[str, int] = {}  # of those that are the same function, the first was trained, for all
     for row, name in enumerate(shipped.archs):

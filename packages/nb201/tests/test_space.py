@@ -323,7 +323,7 @@ def test_decisions_name_every_edge() -> None:
         "edge 1-3": "skip_connect",
         "edge 2-3": "none",
     }
-    assert SPACE.drawing(one) == {
+    assert SPACE.cell_graph(one) == {
         "cell": [
             ("input 0", "1", "avg_pool_3x3"),
             ("input 0", "2", "nor_conv_1x1"),

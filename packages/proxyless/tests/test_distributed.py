@@ -17,10 +17,10 @@ from torch import nn
 from proxyless import MICRO, SPACE
 from wsnas import WsnasError, train_supernet
 from wsnas.randomness import numpy_rng, torch_seeded
-from wsnas.space import change_recipe
+from wsnas.recipe import change_recipe
 from wsnas.supernet import load_supernet
 
-RECIPE = change_recipe(MICRO, epochs=2, batch=32, train_images=64)  # two steps an epoch
+RECIPE = change_recipe(MICRO, epochs=2, batch=32, train_size=64)  # two steps an epoch
 
 
 def test_torchrun_trains_what_one_process_does_on_half_batches(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_torchrun_trains_what_one_process_does_on_half_batches(tmp_path: Path) -
         "2",
         "--batch",
         "32",
-        "--train-images",
+        "--train-size",
         "64",
         "--device",
         "cpu",
@@ -50,7 +50,7 @@ def test_torchrun_trains_what_one_process_does_on_half_batches(tmp_path: Path) -
     found = load_supernet(tmp_path / "run", "cpu")
     assert found.recipe == RECIPE
 
-    data = SPACE.loaders(RECIPE, torch.device("cpu")).train
+    data = SPACE.load_data(RECIPE, torch.device("cpu")).train
     training = RECIPE.supernet
     with torch_seeded(0, "init"):
         model = SPACE.supernet(RECIPE).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -15,14 +15,15 @@ import torch
 
 from proxyless import MICRO, PAPER, SPACE
 from wsnas import WsnasError, train_supernet
-from wsnas.datasets import shape_of
+from wsnas.agreement import load_ground_truth
+from wsnas.data.folders import StreamedImages
+from wsnas.data.images import Images
+from wsnas.data.sources import shape_of
+from wsnas.environment import environment
 from wsnas.evaluation import evaluate_submodel
-from wsnas.ground_truth import load_ground_truth, standalone_part, train_architecture
-from wsnas.imagenet import Photos
-from wsnas.images import Images
 from wsnas.metrics import noise_ceiling
-from wsnas.runs import environment
-from wsnas.space import change_recipe
+from wsnas.recipe import change_recipe
+from wsnas.standalone import standalone_part, train_architecture
 from wsnas.supernet import supernet_identity
 from wsnas.table import Table
 
@@ -58,7 +59,7 @@ def test_standalone_recipe_is_the_spaces_own() -> None:
         "momentum": 0.9,
         "nesterov": True,
         "weight_decay": 4e-5,
-        "spare_norms": True,
+        "no_decay_on_norms": True,
         "label_smoothing": 0.1,
         "colour_jitter": 0.4,
         "hue": 0.1,  # with it the "strong" of their released configuration
@@ -83,7 +84,7 @@ def test_what_does_not_decide_the_weights_is_not_in_an_identity() -> None:
 
 
 def test_micro_images_are_what_the_networks_are_told() -> None:
-    splits = SPACE.loaders(MICRO, CPU)
+    splits = SPACE.load_data(MICRO, CPU)
     classes, inputs, side = shape_of(MICRO.dataset)
     assert isinstance(splits.train, Images)  # digits are no folder: in memory
     for part in (splits.train, splits.valid, splits.test):
@@ -128,26 +129,26 @@ def tiny_recipe(tiny: Path, **changes: object) -> object:
         dataset=str(tiny),
         size=16,
         strides="2212121",
-        train_images=400,
+        train_size=400,
         batch=50,
         epochs=1,
         calibration_batch=50,
         calibration_steps=2,
-        valid_images=100,
+        valid_size=100,
         **changes,
     )
 
 
 def test_a_folder_is_streamed_where_the_recipe_says_at_which_size(tiny: Path) -> None:
-    recipe = dataclasses.replace(MICRO, dataset=str(tiny), size=48, train_images=None)
-    splits = SPACE.loaders(recipe, CPU)
-    assert isinstance(splits.train, Photos)
+    recipe = dataclasses.replace(MICRO, dataset=str(tiny), size=48, train_size=None)
+    splits = SPACE.load_data(recipe, CPU)
+    assert isinstance(splits.train, StreamedImages)
     assert (len(splits.train), len(splits.valid), len(splits.test), splits.classes) == (600, 600, 300, 6)
     assert next(splits.test.ordered(5))[0].shape == (5, 3, 48, 48)
     network = SPACE.network(SPACE.arch(0), recipe)
     assert network.classifier.out_features == 6
     assert SPACE.macs(SPACE.arch(0), recipe) > SPACE.macs(SPACE.arch(0), dataclasses.replace(recipe, size=32))
-    whole = SPACE.loaders(dataclasses.replace(recipe, size=0), CPU)
+    whole = SPACE.load_data(dataclasses.replace(recipe, size=0), CPU)
     assert isinstance(whole.train, Images)  # no size: into memory, 64x64 as they are
     assert whole.train.pixels.shape == (600, 64, 64, 3)
 
@@ -182,18 +183,18 @@ def test_a_corrupt_image_ends_the_training_or_is_left_out(tiny: Path, tmp_path: 
     content = bad.read_bytes()
     bad.unlink()
     bad.write_bytes(content[:500])
-    recipe = dataclasses.replace(MICRO, dataset=str(tmp_path / "set"), size=16, train_images=1199)
+    recipe = dataclasses.replace(MICRO, dataset=str(tmp_path / "set"), size=16, train_size=1199)
     with pytest.raises(WsnasError, match=bad.name):
-        list(SPACE.loaders(recipe, CPU).train.ordered(100))
+        list(SPACE.load_data(recipe, CPU).train.ordered(100))
     with pytest.warns(UserWarning, match=bad.name):
-        found = list(SPACE.loaders(dataclasses.replace(recipe, skip_corrupt=True), CPU).train.ordered(100))
+        found = list(SPACE.load_data(dataclasses.replace(recipe, skip_corrupt=True), CPU).train.ordered(100))
     assert sum(len(y) for _, y in found) == 1198
 
 
 def test_imagenet_is_asked_for_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WSNAS_DATA", str(tmp_path))
     with pytest.raises(WsnasError, match="imagenet"):
-        SPACE.loaders(PAPER, CPU)
+        SPACE.load_data(PAPER, CPU)
 
 
 # tables ----------------------------------------------------------------------------------------------------------

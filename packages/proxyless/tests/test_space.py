@@ -29,7 +29,7 @@ from proxyless.space import (
     training_key,
 )
 from wsnas import WsnasError
-from wsnas.space import sample_candidates, sample_distinct, sample_within
+from wsnas.sampling import sample_candidates, sample_distinct, sample_within_limit
 
 # Proxyless-GPU as Cai et al. publish it, read from its blocks: a stage between bars.
 GPU = (
@@ -101,7 +101,7 @@ def test_notation_by_hand() -> None:
     assert SPACE.decisions(one)["stage 4 block 4"] == "skip"
     assert SPACE.decisions(one)["stage 6 block 1"] == "k7e6"
     assert len(SPACE.decisions(one)) == 21
-    drawn = SPACE.drawing(one)
+    drawn = SPACE.cell_graph(one)
     assert list(drawn) == [f"stage {stage}" for stage in range(1, 7)]
     assert drawn["stage 1"] == [
         ("input", "1", "k5e3"),
@@ -216,7 +216,7 @@ def test_a_fifth_of_the_space_fits_a_mobile_setting() -> None:
     assert np.mean(macs <= 6e8) == pytest.approx(0.2, abs=0.02)
     assert np.median(macs) == pytest.approx(655e6, rel=0.01)
     kept = [one for one, count in zip(every, macs, strict=True) if count <= 6e8]
-    drawn = [sample_within(SPACE, PAPER, rng) for _ in range(800)]
+    drawn = [sample_within_limit(SPACE, PAPER, rng) for _ in range(800)]
     assert max(SPACE.macs(one, PAPER) for one in drawn) <= 6e8
     for block, choices in enumerate(RADIX):
         counts = [np.bincount([one.blocks[block] for one in part], minlength=choices) for part in (kept, drawn)]

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from wsnas.errors import WsnasError
 
 if TYPE_CHECKING:
+    from wsnas.agreement import correlate, load_ground_truth
     from wsnas.evaluation import evaluate
-    from wsnas.ground_truth import correlate, load_ground_truth, train_architecture
     from wsnas.space import installed_spaces, load_space
+    from wsnas.standalone import train_architecture
     from wsnas.supernet import load_supernet, train_supernet
 
 __version__ = "0.1.0"
@@ -26,13 +27,13 @@ __all__ = [
 ]
 
 _HOME = {
-    "correlate": "ground_truth",
+    "correlate": "agreement",
     "evaluate": "evaluation",
     "installed_spaces": "space",
-    "load_ground_truth": "ground_truth",
+    "load_ground_truth": "agreement",
     "load_space": "space",
     "load_supernet": "supernet",
-    "train_architecture": "ground_truth",
+    "train_architecture": "standalone",
     "train_supernet": "supernet",
 }
 

@@ -16,6 +16,11 @@ from wsnas.errors import WsnasError
 M = TypeVar("M", bound=nn.Module)
 
 
+def cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def choose_device(name: str | None = None) -> torch.device:
     """``cpu``, ``cuda`` or ``cuda:N``; by default the GPU when there is one, and of several the rank's or worker's own.
 
@@ -42,7 +47,7 @@ def choose_device(name: str | None = None) -> torch.device:
     return device
 
 
-def place(model: M, device: torch.device) -> M:
+def to_device(model: M, device: torch.device) -> M:
     """The model on the device, convolution weights in ``channels_last``, which both want."""
     return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
 

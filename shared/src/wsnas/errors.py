@@ -13,5 +13,5 @@ class Diverged(WsnasError):
     """Training produced a loss that is not finite."""
 
 
-class Lost(WsnasError):
+class WorkerLost(WsnasError):
     """A job's worker died every time it was tried."""

@@ -15,10 +15,11 @@ import torch
 from torch import nn
 
 from wsnas.calibration import calibrate
+from wsnas.data.images import Splits
 from wsnas.errors import WsnasError
-from wsnas.images import Splits
+from wsnas.recipe import Recipe
 from wsnas.runs import Run
-from wsnas.space import Recipe, SearchSpace, load_space
+from wsnas.space import SearchSpace, load_space
 from wsnas.supernet import Supernet
 from wsnas.training import Report, stop_between_steps
 
@@ -32,7 +33,7 @@ def evaluate_submodel(model: nn.Module, path: Any, splits: Splits, recipe: Recip
     if images:
         batches: Iterator[torch.Tensor] = (x for x, _ in splits.train.ordered(recipe.calibration_batch, images))
         calibrate(model, path, batches)
-    return splits.valid.score(model, path, recipe.evaluation_batch, recipe.valid_images)
+    return splits.valid.score(model, path, recipe.evaluation_batch, recipe.valid_size)
 
 
 def evaluate(
@@ -64,7 +65,7 @@ def evaluate(
 
 def _kind(recipe: Recipe, step: int) -> str:
     """What rows of submodels are called: all that a score depends on besides the submodel and the supernet's run."""
-    images = "all" if recipe.valid_images is None else f"{recipe.valid_images:08d}"
+    images = "all" if recipe.valid_size is None else f"{recipe.valid_size:08d}"
     calibration = f"{recipe.calibration_batch}x{recipe.calibration_steps}"
     return f"evaluation step={step:08d} images={images} calibration={calibration}"
 

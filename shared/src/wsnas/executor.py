@@ -23,7 +23,8 @@ from typing import Any, TypeVar
 import torch
 from pebble import ProcessExpired, ProcessPool
 
-from wsnas.errors import Lost, WsnasError
+from wsnas.devices import cores
+from wsnas.errors import WorkerLost, WsnasError
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -46,18 +47,13 @@ class Executor:
     retries: int = 1
 
 
-def cores() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run_jobs(
     function: Callable[[J], R], jobs: Iterable[J], executor: Executor | None = None
 ) -> Iterator[tuple[J, R | BaseException]]:
     """``function(job)`` of every job, as they finish, each with its result or the exception it raised.
 
     ``function`` must be importable (module level) and jobs and results picklable. A job that takes too long
-    ends in TimeoutError; one whose worker died every time it was tried, in Lost. Ctrl-C ends the local
+    ends in TimeoutError; one whose worker died every time it was tried, in WorkerLost. Ctrl-C ends the local
     workers' jobs at their next safe point and is raised here; what was yielded before is the caller's to keep.
     """
     pending, executor = list(jobs), executor or Executor()
@@ -167,8 +163,8 @@ def _in_processes(
         pool.join()
 
 
-def _lost(why: str) -> Lost:
-    return Lost(f"{why}; run the same command again, with fewer --workers if memory is short")
+def _lost(why: str) -> WorkerLost:
+    return WorkerLost(f"{why}; run the same command again, with fewer --workers if memory is short")
 
 
 def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> Iterator[tuple[J, R | BaseException]]:

@@ -10,126 +10,33 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from wsnas.calibration import calibrate
-from wsnas.devices import choose_device, place
-from wsnas.errors import Diverged, Lost, WsnasError
+from wsnas.data.images import Splits
+from wsnas.devices import choose_device, to_device
+from wsnas.environment import environment
+from wsnas.errors import Diverged, WorkerLost, WsnasError
 from wsnas.executor import Executor, run_jobs
-from wsnas.images import Splits
-from wsnas.metrics import Interval, correlation
 from wsnas.randomness import torch_seeded
-from wsnas.runs import Run, environment
-from wsnas.space import Recipe, SearchSpace, load_space
-from wsnas.table import Column, Table, import_home
-from wsnas.training import Report, stop_between_steps, train
-
-
-def standalone_part(recipe: Recipe) -> dict[str, Any]:
-    """What of a recipe decides a stand-alone training: the identity of such a run."""
-    other = {"supernet", "evaluation_batch", "valid_images", "max_macs"}
-    return {name: value for name, value in recipe.identity().items() if name not in other}
-
-
-@dataclass(frozen=True)
-class Trained:
-    """One stand-alone training. Accuracies in percent, or perplexities; ``half_valid`` after half of the epochs."""
-
-    valid: float
-    test: float
-    half_valid: float
-    seconds: float
-    curve: tuple[float, ...] = ()  # mean training loss of each epoch, nats
-    status: str = "ok"  # or "diverged", "timeout", "crash"
-
-
-def train_architecture(
-    space: SearchSpace[Any],
-    arch: Any,
-    recipe: Recipe | None = None,
-    *,
-    seed: int = 0,
-    out: Path | str | None = None,
-    device: str | None = None,
-    splits: Splits | None = None,
-    report: Report | None = None,
-) -> Trained:
-    """Trains one architecture from scratch and scores it on all validation and test images.
-
-    ``arch``: the architecture or its encoding. With ``out`` the training is a run directory: it
-    checkpoints and resumes. ``splits``: the recipe's data, when it is already on the device. Raises
-    Diverged where the loss is not finite.
-    """
-    arch = space.decode(arch) if isinstance(arch, str) else arch
-    recipe = space.recipes["micro"] if recipe is None else recipe
-    chosen = choose_device(device)
-    splits = space.loaders(recipe, chosen) if splits is None else splits
-    with torch_seeded(seed, "init"):
-        network = place(space.network(arch, recipe), chosen)
-    training = recipe.standalone
-    images = recipe.calibration_batch * recipe.calibration_steps
-    if training.average and not images and any(isinstance(module, _BatchNorm) for module in network.modules()):
-        raise WsnasError("averaged weights need batch statistics of their own: give --calibration-steps above 0")
-    started = time.perf_counter()
-    half = math.nan
-    curve: list[float] = []
-
-    def on_epoch(line: Mapping[str, float]) -> None:
-        nonlocal half
-        curve.append(line["loss"])
-        if line["epoch"] == training.epochs // 2:
-            half, _ = splits.valid.score(network, arch, recipe.evaluation_batch)
-            if run is not None:
-                run.record("half", "valid", {"accuracy": half})
-
-    run = None
-    if out is not None:
-        identity = {"kind": "stand-alone", "space": space.name, "arch": space.encode(arch)}
-        run = Run.open(Path(out), {**identity, "recipe": standalone_part(recipe), "seed": seed}, recipe.to_json())
-        half = run.records("half").get("valid", {}).get("accuracy", math.nan)
-
-    def work() -> None:
-        train(
-            network,
-            splits.train,
-            training,
-            lambda step: [(arch, 1.0)],
-            seed=seed,
-            run=run,
-            captured=chosen.type == "cuda",
-            validate=lambda: splits.valid.score(network, arch, recipe.evaluation_batch)[1],
-            on_epoch=on_epoch,
-            report=report,
-        )
-
-    if run is None:
-        work()
-    else:
-        with run.writing(), run.sitting(chosen):
-            work()
-    if training.average:  # the running statistics are those of the weights before they were averaged
-        calibrate(network, arch, (x for x, _ in splits.train.ordered(recipe.calibration_batch, images)))
-    valid, test = (part.score(network, arch, recipe.evaluation_batch)[0] for part in (splits.valid, splits.test))
-    if run is not None:
-        curve = [line["loss"] for line in run.metrics()]  # those of earlier sittings, too
-    trained = Trained(valid, test, half, time.perf_counter() - started, tuple(curve))
-    if run is not None:
-        run.record("training", space.encode(arch), asdict(trained))
-    return trained
+from wsnas.recipe import Recipe
+from wsnas.runs import Run
+from wsnas.space import SearchSpace, load_space
+from wsnas.standalone import Trained, standalone_part, train_architecture
+from wsnas.table import Column, Table
+from wsnas.training import Report, stop_between_steps
 
 
 @lru_cache(maxsize=1)
 def splits_once(space: str, recipe: Recipe, device: torch.device) -> Splits:
     """The recipe's data; a worker, which trains many networks on the same images, loads them once."""
-    return load_space(space).loaders(recipe, device)
+    return load_space(space).load_data(recipe, device)
 
 
 def train_job(job: tuple[str, Recipe, str, int]) -> Trained:
@@ -177,7 +84,7 @@ def train_many(
         jobs = [(space.name, recipe, *job) for job, name in wanted.items() if name not in have]
         done, failed = len(wanted) - len(jobs), 0
         for (_, _, arch, seed), result in run_jobs(train_job, jobs, executor):
-            if isinstance(result, WsnasError) and not isinstance(result, Lost):
+            if isinstance(result, WsnasError) and not isinstance(result, WorkerLost):
                 raise result
             row: dict[str, Any] = {"arch": arch}
             if isinstance(result, BaseException):
@@ -292,7 +199,7 @@ def measure_latencies(
             for done, name in enumerate(table.archs, start=1):
                 if name not in found:
                     with torch_seeded(0, "init"):
-                        network = place(space.network(space.decode(name), recipe), chosen)
+                        network = to_device(space.network(space.decode(name), recipe), chosen)
                     found[name] = _milliseconds(network.eval(), x)
                     run.record(kind, name, {"milliseconds": found[name]})
                 if report is not None:
@@ -315,41 +222,3 @@ def _milliseconds(network: torch.nn.Module, x: torch.Tensor) -> float:
             torch.cuda.synchronize(x.device)
         times.append(1e3 * (time.perf_counter() - started))
     return min(times)  # what else runs here can only add to it
-
-
-def load_ground_truth(space: SearchSpace[Any], dataset: str | None = None, table: Path | str | None = None) -> Table:
-    """The space's ground truth: the file ``table``, or the shipped micro table, or an imported official one.
-
-    ``dataset`` chooses between the last two; by default the micro recipe's. Raises WsnasError, naming the
-    command that helps, where there is none.
-    """
-    if table is not None:
-        path = Path(table)
-        if path.is_dir() and (path / "table.parquet").exists():
-            path = path / "table.parquet"  # a published benchmark
-        found = Table.load(path) if path.suffix == ".parquet" else space.import_table(path)
-        if found.space != space.name:
-            raise WsnasError(f"{path} is a table of {found.space}, not of {space.name}")
-        return found
-    if dataset is None or dataset == space.recipes["micro"].dataset:
-        return Table.load(space.micro_table)
-    imported = import_home() / f"{space.name}.parquet"
-    if not imported.exists():
-        raise WsnasError(
-            f"there is no ground truth of {space.name} on {dataset}: import the official file with "
-            f"'wsnas table import {space.name} FILE', or name one with --table"
-        )
-    return Table.load(imported)
-
-
-def correlate(scores: dict[str, float], truth: Table, dataset: str | None = None, split: str = "test") -> Interval:
-    """Spearman of supernet scores against ground truth over the architectures that have both."""
-    dataset = truth.datasets[0] if dataset is None else dataset
-    shared = [arch for arch in scores if arch in truth.row]
-    values = truth.select(shared).mean(dataset, split)
-    known = ~np.isnan(values)
-    if known.sum() < 2:
-        raise WsnasError(
-            f"only {int(known.sum())} of the {len(scores)} scored architectures have a {dataset} ground truth"
-        )
-    return correlation(np.array([scores[arch] for arch in shared])[known], values[known])

@@ -31,7 +31,7 @@ class Interval:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def goodness(values: ArrayLike, metric: str) -> Floats:
+def higher_is_better(values: ArrayLike, metric: str) -> Floats:
     """Accuracies as they are, perplexities with their sign flipped: higher is better. The one place of the flip."""
     found = np.asarray(values, dtype=np.float64)
     return -found if metric == "perplexity" else found
@@ -85,7 +85,7 @@ def correlation(x: ArrayLike, y: ArrayLike, seed: int = 0, resamples: int = 2000
 
 
 def correlation_matrix(rows: ArrayLike) -> Floats:
-    """[m, n] scores of n architectures by m judges -> [m, m] mutual Spearman correlations (Figure 3)."""
+    """[m, n] scores of n architectures by m predictors -> [m, m] mutual Spearman correlations (Figure 3)."""
     values = np.asarray(rows, dtype=np.float64)
     return np.array([[spearman(x, y) for y in values] for x in values])
 
@@ -180,15 +180,17 @@ def _ceiling(agreement: float, seeds: int) -> Ceiling:
 
 
 def rank_bootstrap(scores: ArrayLike, truth: ArrayLike, seed: int = 0, resamples: int = 2000) -> Floats:
-    """[resamples] bootstrap draws of the mean Spearman of several judges (supernets) with one truth.
+    """[resamples] bootstrap draws of the mean Spearman of several predictors (supernets) with one truth.
 
-    scores [judges, n], truth [n]: architectures and judges are both resampled, so that the spread is that of
-    another sample of architectures and of other supernets. The draws of two calls with as many judges and
+    scores [predictors, n], truth [n]: architectures and predictors are both resampled, so that the spread is that of
+    another sample of architectures and of other supernets. The draws of two calls with as many predictors and
     architectures take the same ones: their difference is paired.
     """
-    judges, values = np.atleast_2d(np.asarray(scores, dtype=np.float64)), np.asarray(truth, dtype=np.float64)
+    predictors, values = np.atleast_2d(np.asarray(scores, dtype=np.float64)), np.asarray(truth, dtype=np.float64)
     picks = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
-    return mean_of_judges(np.array([_rank_correlation(judge[picks], values[picks]) for judge in judges]), seed)
+    return mean_of_predictors(
+        np.array([_rank_correlation(predictor[picks], values[picks]) for predictor in predictors]), seed
+    )
 
 
 def percentiles(drawn: Floats) -> tuple[float, float]:
@@ -197,9 +199,9 @@ def percentiles(drawn: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def mean_of_judges(drawn: ArrayLike, seed: int = 0) -> Floats:
-    """[judges, resamples] of single judges -> [resamples] of the mean of as many judges, drawn with replacement."""
+def mean_of_predictors(drawn: ArrayLike, seed: int = 0) -> Floats:
+    """[predictors, resamples] of single ones -> [resamples] of the mean of as many, drawn with replacement."""
     values = np.asarray(drawn, dtype=np.float64)
-    judges, resamples = values.shape
-    picks = np.random.default_rng([seed, judges]).integers(judges, size=(judges, resamples))
+    predictors, resamples = values.shape
+    picks = np.random.default_rng([seed, predictors]).integers(predictors, size=(predictors, resamples))
     return np.asarray(np.take_along_axis(values, picks, axis=0).mean(0))

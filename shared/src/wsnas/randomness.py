@@ -14,27 +14,27 @@ import numpy as np
 import torch
 
 
-def _entropy(seed: int, place: tuple[str | int, ...]) -> int:
-    text = repr((seed, *place)).encode()
+def _entropy(seed: int, key: tuple[str | int, ...]) -> int:
+    text = repr((seed, *key)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
-def numpy_rng(seed: int, *place: str | int) -> np.random.Generator:
-    """A NumPy generator for this seed and place, e.g. ``numpy_rng(0, "paths", step)``."""
-    return np.random.Generator(np.random.PCG64(_entropy(seed, place)))
+def numpy_rng(seed: int, *key: str | int) -> np.random.Generator:
+    """A NumPy generator for this seed and key, e.g. ``numpy_rng(0, "paths", step)``."""
+    return np.random.Generator(np.random.PCG64(_entropy(seed, key)))
 
 
-def torch_rng(seed: int, *place: str | int) -> torch.Generator:
-    """A CPU torch generator for this seed and place: the same draws whatever the device."""
-    return torch.Generator().manual_seed(_entropy(seed, place) >> 1)
+def torch_rng(seed: int, *key: str | int) -> torch.Generator:
+    """A CPU torch generator for this seed and key: the same draws whatever the device."""
+    return torch.Generator().manual_seed(_entropy(seed, key) >> 1)
 
 
 @contextmanager
-def torch_seeded(seed: int, *place: str | int, device: torch.device | None = None) -> Iterator[None]:
+def torch_seeded(seed: int, *key: str | int, device: torch.device | None = None) -> Iterator[None]:
     """Torch's own generators, the CPU's and the device's, seeded inside the block and restored after it."""
     on_gpu = device is not None and device.type == "cuda"
     with torch.random.fork_rng(devices=[device] if on_gpu else []):
-        torch.default_generator.manual_seed(_entropy(seed, place) >> 1)
+        torch.default_generator.manual_seed(_entropy(seed, key) >> 1)
         if on_gpu:
-            torch.cuda.manual_seed(_entropy(seed, place) >> 1)
+            torch.cuda.manual_seed(_entropy(seed, key) >> 1)
         yield

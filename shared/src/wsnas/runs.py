@@ -4,7 +4,7 @@
     checkpoint.pt     weights, optimizer and step: replaced whole, never written in place
     metrics.jsonl     one line an epoch, deterministic; cut back to the checkpoint on resume
     records.sqlite    one row an evaluation or training, committed as it is made (WAL)
-    sittings.jsonl    when, where and how long each sitting ran
+    sessions.jsonl    when, where and how long each session ran
     lock              held by the one process that writes
 
 The identity decides whether a directory may be continued: a checkpoint of another recipe is refused.
@@ -15,11 +15,8 @@ from __future__ import annotations
 import io
 import json
 import os
-import platform
 import shutil
 import sqlite3
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -31,8 +28,10 @@ from typing import Any
 import filelock
 import torch
 
+from wsnas.environment import command_line, environment
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write, cannot_write
+from wsnas.recipe import with_new_names
 
 FORMAT = 1
 
@@ -76,7 +75,7 @@ class Run:
             described = json.loads((path / "run.json").read_text())
             if described["format"] != FORMAT:
                 raise WsnasError(f"{path} was written by another version of wsnas (format {described['format']})")
-            return Run(path, described["identity"], described["recipe"])
+            return Run(path, with_new_names(described["identity"]), with_new_names(described["recipe"]))
         except FileNotFoundError as error:
             raise WsnasError(f"{path} is not a run directory (it has no run.json)") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -125,7 +124,7 @@ class Run:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch's, of a foreign pickle's protocol: what follows says more
                 state = dict(torch.load(path, map_location=device, weights_only=True))
-            recorded, here = dict(json.loads(state["identity"])), json.loads(json.dumps(self.identity))
+            recorded, here = with_new_names(json.loads(state["identity"])), json.loads(json.dumps(self.identity))
         except Exception as error:  # a malformed pickle can raise nearly anything
             reason = (str(error).strip().splitlines() or ["it ends too early"])[0][:120]
             raise WsnasError(
@@ -216,8 +215,8 @@ class Run:
             return [kind for (kind,) in database.execute("SELECT DISTINCT kind FROM records ORDER BY kind")]
 
     @contextmanager
-    def sitting(self, device: torch.device) -> Iterator[dict[str, Any]]:
-        """Notes one sitting when it ends, however it ends; the block may add to the yielded notes."""
+    def session(self, device: torch.device) -> Iterator[dict[str, Any]]:
+        """Notes one session when it ends, however it ends; the block may add to the yielded notes."""
         started = time.time()
         notes: dict[str, Any] = {
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
@@ -231,7 +230,7 @@ class Run:
             raise
         finally:
             notes["seconds"] = round(time.time() - started, 1)
-            self.append("sittings.jsonl", {**notes, **environment()})
+            self.append("sessions.jsonl", {**notes, **environment()})
 
 
 class _Default:
@@ -252,48 +251,3 @@ def _first_difference(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = 
         elif x != y:
             return f"{prefix}{name}", x, y
     return None
-
-
-def _processor() -> str:
-    """The processor's name and model, where the system tells: kernels, and so the last bits, depend on it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
-    except OSError:
-        return platform.processor()
-    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    known = (fields.get(name, "") for name in ("model name", "cpu family", "model"))
-    return " ".join(part for part in known if part) or platform.processor()
-
-
-def command_line() -> str:
-    """The command that runs, without its folder."""
-    name = Path(sys.argv[0]).name
-    return " ".join(["wsnas" if name == "__main__.py" else name, *sys.argv[1:]])
-
-
-def commit() -> str | None:
-    """The commit of the checkout that holds the script that runs; None where that cannot be told."""
-    where = Path(sys.argv[0]).resolve().parent
-    try:
-        said = subprocess.run(
-            ["git", "-C", str(where), "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return said.stdout.strip()
-
-
-def environment() -> dict[str, str]:
-    """What a result may depend on besides its recipe and seed."""
-    import numpy
-
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "machine": platform.machine(),
-        "processor": _processor(),
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-        "threads": str(torch.get_num_threads()),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
-    }

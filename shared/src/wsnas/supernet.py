@@ -12,12 +12,13 @@ import torch.distributed as dist
 from torch import nn
 
 from wsnas import paths as path_samplers
-from wsnas.devices import choose_device, place, process_group
+from wsnas.data.images import Splits
+from wsnas.devices import choose_device, process_group, to_device
 from wsnas.errors import WsnasError
-from wsnas.images import Splits
 from wsnas.randomness import numpy_rng, torch_seeded
+from wsnas.recipe import Recipe, digest, recipe_from_json
 from wsnas.runs import Run
-from wsnas.space import Recipe, SearchSpace, SubSpace, digest, load_space, recipe_from_json
+from wsnas.space import SearchSpace, SubSpace, load_space
 from wsnas.training import Report, first_steps, train
 
 
@@ -39,7 +40,7 @@ def train_supernet(
     *,
     seed: int = 0,
     paths: path_samplers.Sampler = path_samplers.uniform,
-    within: Sequence[Any] | None = None,
+    candidates: Sequence[Any] | None = None,
     out: Path | str | None = None,
     device: str | None = None,
     amp: bool | None = None,
@@ -50,15 +51,15 @@ def train_supernet(
 ) -> Supernet:
     """Trains a supernet of ``space`` and returns it; continues, or just loads, one that is there already.
 
-    ``recipe``: by default the micro one. ``within``: the architectures of a sub-space to draw paths from.
+    ``recipe``: by default the micro one. ``candidates``: the architectures of a sub-space to draw paths from.
     ``out``: the run directory, by default ``runs/<space>-<digest of everything that decides the result>``.
     Same seed and device: same weights, also through a kill and a resume. ``splits``: the recipe's data,
     when it is already on the device. ``checkpoint_seconds``: how much work a kill may cost. ``sync_bn``: under
     ``torchrun`` on GPUs batch norm takes its statistics from all ranks' images instead of each from its own.
     """
     recipe = space.recipes["micro"] if recipe is None else recipe
-    source = space if within is None else SubSpace(space, within)
-    identity = supernet_identity(space, recipe, seed, paths, within, sync_bn, amp)
+    source = space if candidates is None else SubSpace(space, candidates)
+    identity = supernet_identity(space, recipe, seed, paths, candidates, sync_bn, amp)
     where = Path("runs") / f"{space.name}-{digest(identity)}" if out is None else Path(out)
     chosen = choose_device(device)
     if sync_bn and chosen.type != "cuda":
@@ -70,9 +71,9 @@ def train_supernet(
         run = Run.open(where, identity, recipe.to_json()) if rank == 0 else Run(where, identity, recipe.to_json())
         if dist.is_initialized():
             dist.barrier()  # nobody looks for a checkpoint before the directory is known to be this run's
-        splits = space.loaders(recipe, chosen) if splits is None else splits
+        splits = space.load_data(recipe, chosen) if splits is None else splits
         with torch_seeded(seed, "init"):
-            model = place(space.supernet(recipe), chosen)
+            model = to_device(space.supernet(recipe), chosen)
         if sync_bn:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call, unused-ignore]
 
@@ -93,7 +94,7 @@ def train_supernet(
             )
 
         if rank == 0:
-            with run.writing(), run.sitting(chosen):
+            with run.writing(), run.session(chosen):
                 work()
         else:
             work()
@@ -106,7 +107,7 @@ NOT_OF_THE_SUPERNET = {
     "calibration_batch",
     "calibration_steps",
     "evaluation_batch",
-    "valid_images",
+    "valid_size",
     "max_macs",
 }
 
@@ -116,7 +117,7 @@ def supernet_identity(
     recipe: Recipe,
     seed: int,
     paths: path_samplers.Sampler = path_samplers.uniform,
-    within: Sequence[Any] | None = None,
+    candidates: Sequence[Any] | None = None,
     sync_bn: bool = False,
     amp: bool | None = None,
 ) -> dict[str, Any]:
@@ -127,7 +128,9 @@ def supernet_identity(
         "recipe": {name: value for name, value in recipe.identity().items() if name not in NOT_OF_THE_SUPERNET},
         "seed": seed,
         "paths": path_samplers.name_of(paths),
-        "within": None if within is None else f"{len(within)} architectures {SubSpace(space, within).fingerprint()}",
+        "candidates": None
+        if candidates is None
+        else f"{len(candidates)} architectures {SubSpace(space, candidates).fingerprint()}",
         **({"sync_bn": True} if sync_bn else {}),
         **({} if amp is None else {"amp": amp}),  # None: the device decides
     }
@@ -144,9 +147,9 @@ def load_supernet(path: Path | str, device: str | None = None) -> Supernet:
     state = run.load_checkpoint(chosen)
     if state is None:
         raise WsnasError(f"{path} has no checkpoint yet: train it first with 'wsnas train-supernet ... --out {path}'")
-    model = place(space.supernet(recipe), chosen)
+    model = to_device(space.supernet(recipe), chosen)
     model.load_state_dict(state["model"])
-    return Supernet(space, recipe, model, space.loaders(recipe, chosen), run, state["step"])
+    return Supernet(space, recipe, model, space.load_data(recipe, chosen), run, state["step"])
 
 
 def submodel(supernet: nn.Module, network: nn.Module) -> nn.Module:

@@ -24,12 +24,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from wsnas.data.images import Data
 from wsnas.errors import Diverged, WsnasError
-from wsnas.images import Data
 from wsnas.paths import Step
 from wsnas.randomness import torch_seeded
+from wsnas.recipe import Training
 from wsnas.runs import Run
-from wsnas.space import Training
 
 Report = Callable[[int, int, str], None]  # (steps done, steps in all, what to say)
 
@@ -57,8 +57,8 @@ def optimizer_of(model: nn.Module, training: Training) -> torch.optim.Optimizer:
     """The training's optimizer over all parameters of ``model``; it leaves alone those without a gradient."""
     norms = {id(p) for m in model.modules() if isinstance(m, _BatchNorm) for p in m.parameters(recurse=False)}
     trainable = [p for p in model.parameters() if p.requires_grad]
-    spared = [p for p in trainable if training.spare_norms and id(p) in norms]
-    decayed = [p for p in trainable if not (training.spare_norms and id(p) in norms)]
+    spared = [p for p in trainable if training.no_decay_on_norms and id(p) in norms]
+    decayed = [p for p in trainable if not (training.no_decay_on_norms and id(p) in norms)]
     groups: list[dict[str, Any]] = [{"params": decayed}]
     if spared:
         groups.append({"params": spared, "weight_decay": 0.0})
@@ -83,7 +83,7 @@ def train(
     seed: int,
     run: Run | None = None,
     amp: bool | None = None,
-    captured: bool = False,
+    cuda_graph: bool = False,
     checkpoint_seconds: float = 30.0,
     validate: Callable[[], float] | None = None,
     on_epoch: Callable[[Mapping[str, float]], None] | None = None,
@@ -97,7 +97,7 @@ def train(
     a model carries from step to step belongs into its ``get_extra_state``; ``start_epoch()``, where it has that,
     is called before an epoch's first step. ``paths(step)``: what the step
     trains. ``amp``: bfloat16 autocast, by default on CUDA only: a CPU with bfloat16 instructions gains, too
-    (benchmarks/supernet_step.py), but its results would then depend on the processor. ``captured``: forward
+    (benchmarks/supernet_step.py), but its results would then depend on the processor. ``cuda_graph``: forward
     and backward as one CUDA graph; only where every step trains the same single path. ``validate()``: the
     cross-entropy that ``Training.patience`` watches; the best weights by it are the result. ``on_epoch(line
     of metrics)`` may look at the model between epochs; both may leave it in eval mode.
@@ -118,7 +118,7 @@ def train(
     first = first_steps(data, training, seed)
     total = first[-1]
     per_epoch = total / training.epochs
-    average_from = total if training.patience else total - round(training.average * total)
+    average_from = total if training.patience else total - round(training.average_last * total)
     average: list[Tensor] = []  # of the weights after step average_from
     best: list[Tensor] = []  # by validation, with patience
     validations: list[float] = []
@@ -158,21 +158,21 @@ def train(
                 }
             )
 
-    own = getattr(model, "training_loss", None)
+    custom_loss = getattr(model, "training_loss", None)
     start_epoch = getattr(model, "start_epoch", None)
 
     def backward(x: Tensor, y: Tensor, path: Any, weight: float) -> Tensor:
         """Adds the path's gradient to the parameters'; returns its loss."""
-        with torch.autocast(device.type, torch.bfloat16, enabled=amp, cache_enabled=not captured):
-            if own is not None:
-                loss: Tensor = own(x, y, path, training, step / total) * weight
+        with torch.autocast(device.type, torch.bfloat16, enabled=amp, cache_enabled=not cuda_graph):
+            if custom_loss is not None:
+                loss: Tensor = custom_loss(x, y, path, training, step / total) * weight
             else:
                 loss = F.cross_entropy(model(x, path), y, label_smoothing=training.label_smoothing) * weight
         loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
         return loss.detach()
 
     replay = None
-    if captured and own is None and device.type == "cuda" and step < total:
+    if cuda_graph and custom_loss is None and device.type == "cuda" and step < total:
         ((path, weight),) = paths(step)
         replay = capture(lambda x, y: backward(x, y, path, weight), model, *next(data.epoch(training, seed, 0)))
 
@@ -203,7 +203,9 @@ def train(
                     loss_sum += replay(x, y)
                 else:
                     optimizer.zero_grad(set_to_none=True)
-                    with nullcontext() if own is None else torch_seeded(seed, "step", step, rank, device=device):
+                    with (
+                        nullcontext() if custom_loss is None else torch_seeded(seed, "step", step, rank, device=device)
+                    ):
                         for path, weight in paths(step):
                             loss_sum += backward(x, y, path, weight)
                 if world > 1:

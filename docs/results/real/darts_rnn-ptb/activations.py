@@ -19,12 +19,12 @@ import matplotlib
 import numpy as np
 
 from darts_rnn.space import ACTIVATIONS
+from wsnas.environment import environment
 from wsnas.evaluation import evaluate
 from wsnas.files import atomic_write
-from wsnas.metrics import correlation, goodness
+from wsnas.metrics import correlation, higher_is_better
 from wsnas.randomness import numpy_rng
-from wsnas.runs import environment
-from wsnas.space import sample_distinct
+from wsnas.sampling import sample_distinct
 from wsnas.supernet import load_supernet
 from wsnas.table import Table
 
@@ -44,9 +44,9 @@ def main(run: Path, table: Path, out: Path) -> None:
     more = [space.encode(arch) for arch in sample_distinct(space, 200, numpy_rng(0, "more cells"))]
     scores = evaluate(supernet, [*truth.archs, *(name for name in more if name not in truth.row)])
     test, valid = truth.mean(dataset, "test"), truth.mean(dataset, "valid")
-    trained = goodness(test, space.metric)
-    shared = goodness([scores[arch] for arch in truth.archs], space.metric)
-    every = goodness(list(scores.values()), space.metric)
+    trained = higher_is_better(test, space.metric)
+    shared = higher_is_better([scores[arch] for arch in truth.archs], space.metric)
+    every = higher_is_better(list(scores.values()), space.metric)
 
     def counts(archs: Any) -> np.ndarray:
         return np.array([np.bincount([a for a, _ in space.decode(name).nodes], minlength=4) for name in archs])
@@ -75,7 +75,7 @@ def main(run: Path, table: Path, out: Path) -> None:
             "supernet validation": [float(q) for q in np.quantile(-every, (0, 0.5, 1))],
         },
         "spearman": vars(correlation(shared, trained)),
-        "spearman, validation": vars(correlation(shared, goodness(valid, space.metric))),
+        "spearman, validation": vars(correlation(shared, higher_is_better(valid, space.metric))),
         "activations": by_activation,
     }
     atomic_write(out / "results.json", (json.dumps(result, indent=1) + "\n").encode())
@@ -100,7 +100,7 @@ def main(run: Path, table: Path, out: Path) -> None:
         right.errorbar(np.arange(4) + offset, middle, bars, fmt="o", capsize=3, label=side)
     right.axhline(0, color="grey", lw=0.8)
     right.set_xticks(range(4), ACTIVATIONS)
-    right.set(ylabel="Spearman: nodes with it, goodness")
+    right.set(ylabel="Spearman: nodes with it, higher_is_better")
     right.set_title("Preferred (above 0) by ...; bars: 95 % bootstrap", fontsize=10)
     right.legend()
     for kind in ("png", "svg"):

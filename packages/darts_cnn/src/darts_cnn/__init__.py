@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Literal
 
 from darts_cnn import space as cells
 from darts_cnn.space import Architecture
-from wsnas.space import Recipe, SearchSpace, Training
+from wsnas.recipe import Recipe, Training
+from wsnas.space import SearchSpace
 
 if TYPE_CHECKING:
     import torch
 
     from darts_cnn.network import Network
-    from wsnas.images import Splits
+    from wsnas.data.images import Splits
     from wsnas.table import Table
 
 
@@ -49,7 +50,7 @@ PAPER = DartsRecipe(
     ),
     calibration_batch=200,
     calibration_steps=100,
-    train_images=40_000,
+    train_size=40_000,
     channels=36,
     cells=20,
     auxiliary_head=True,
@@ -66,7 +67,7 @@ MICRO = DartsRecipe(
         lr=0.05,
         decay="linear-step",
         warmup=0.3,
-        average=0.2,
+        average_last=0.2,
         nesterov=True,
         weight_decay=3e-4,
         clip=1.0,
@@ -77,7 +78,7 @@ MICRO = DartsRecipe(
         lr=0.2,
         decay="linear-step",
         warmup=0.4,
-        average=0.3,
+        average_last=0.3,
         nesterov=True,
         weight_decay=3e-4,
         clip=5.0,  # without it, cells of many pools diverge
@@ -85,7 +86,7 @@ MICRO = DartsRecipe(
     calibration_batch=250,
     calibration_steps=8,
     evaluation_batch=500,
-    valid_images=2000,  # of the 4,000: scoring submodels is most of a study's time
+    valid_size=2000,  # of the 4,000: scoring submodels is most of a study's time
     channels=8,
     cells=3,
 )
@@ -108,7 +109,7 @@ class DartsCNN:
     canonical = staticmethod(cells.canonical)
     training_key = staticmethod(cells.training_key)
     decisions = staticmethod(cells.decisions)
-    drawing = staticmethod(cells.drawing)
+    cell_graph = staticmethod(cells.cell_graph)
     fair_paths = staticmethod(cells.fair_paths)
 
     def __iter__(self) -> Iterator[Architecture]:
@@ -123,26 +124,26 @@ class DartsCNN:
 
     def _network(self, recipe: DartsRecipe, arch: Architecture | None) -> Network:
         from darts_cnn.network import Network
-        from wsnas.datasets import shape_of
+        from wsnas.data.sources import shape_of
 
         classes, inputs, _ = shape_of(recipe.dataset)
         return Network(recipe.channels, recipe.cells, classes, inputs, recipe.auxiliary_head, arch)
 
-    def loaders(self, recipe: DartsRecipe, device: torch.device) -> Splits:
-        from wsnas.datasets import load_splits
+    def load_data(self, recipe: DartsRecipe, device: torch.device) -> Splits:
+        from wsnas.data.sources import load_splits
 
         return load_splits(recipe, device)
 
     def parameters(self, arch: Architecture, recipe: DartsRecipe) -> int:
         from darts_cnn.network import parameters
-        from wsnas.datasets import shape_of
+        from wsnas.data.sources import shape_of
 
         classes, inputs, _ = shape_of(recipe.dataset)
         return parameters(arch, recipe.channels, recipe.cells, classes, inputs, recipe.auxiliary_head)
 
     def macs(self, arch: Architecture, recipe: DartsRecipe) -> int:
         from darts_cnn.network import macs
-        from wsnas.datasets import shape_of
+        from wsnas.data.sources import shape_of
 
         return macs(arch, recipe.channels, recipe.cells, *shape_of(recipe.dataset))
 

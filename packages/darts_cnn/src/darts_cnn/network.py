@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from darts_cnn.space import AVG_POOL, DIL3, DIL5, MAX_POOL, NODES, OPS, SEP3, SEP5, SKIP, Architecture
 from darts_cnn.space import Cell as Genes
 from wsnas import WsnasError
-from wsnas.space import Training
+from wsnas.recipe import Training
 
 KERNEL = {SEP3: 3, SEP5: 5, DIL3: 3, DIL5: 5}
 STEM_MULTIPLIER = 3

@@ -136,7 +136,7 @@ def decisions(arch: Architecture) -> dict[str, str]:
     return found
 
 
-def drawing(arch: Architecture) -> dict[str, list[tuple[str, str, str]]]:
+def cell_graph(arch: Architecture) -> dict[str, list[tuple[str, str, str]]]:
     """The two cells; in each, every node leads to the output, which concatenates them."""
     nodes = ["input 0", "input 1", *map(str, range(2, 2 + NODES))]
     found = {}

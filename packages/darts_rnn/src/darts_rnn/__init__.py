@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Literal
 
 from darts_rnn import space as cells
 from darts_rnn.space import Architecture
-from wsnas.space import Recipe, SearchSpace, Training
+from wsnas.recipe import Recipe, Training
+from wsnas.space import SearchSpace
 
 if TYPE_CHECKING:
     import torch
 
     from darts_rnn.network import Network
-    from wsnas.images import Splits
+    from wsnas.data.images import Splits
     from wsnas.table import Table
 
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 class RNNRecipe(Recipe):
     """A recipe with the network's width, its regularisation, and how text is read.
 
-    ``train_images`` and ``valid_images`` count tokens. Supernet and stand-alone network share all of it.
+    ``train_size`` and ``valid_size`` count tokens. Supernet and stand-alone network share all of it.
     """
 
     units: int = 850  # of the embedding and of every state
@@ -64,7 +65,7 @@ MICRO = RNNRecipe(
     calibration_batch=0,
     calibration_steps=0,
     evaluation_batch=1600,
-    train_images=64_000,
+    train_size=64_000,
     units=32,
     vocabulary=500,
     dropout=0.0,  # two epochs do not overfit
@@ -96,7 +97,7 @@ class DartsRNN:
     training_key = staticmethod(cells.shape)
     fair_paths = staticmethod(cells.fair_paths)
     decisions = staticmethod(cells.decisions)
-    drawing = staticmethod(cells.drawing)
+    cell_graph = staticmethod(cells.cell_graph)
 
     def __iter__(self) -> Iterator[Architecture]:
         return cells.architectures()
@@ -113,7 +114,7 @@ class DartsRNN:
 
         return Network(recipe, vocabulary_size(recipe), arch)
 
-    def loaders(self, recipe: RNNRecipe, device: torch.device) -> Splits:
+    def load_data(self, recipe: RNNRecipe, device: torch.device) -> Splits:
         from darts_rnn.text import load_splits
 
         return load_splits(recipe, device)

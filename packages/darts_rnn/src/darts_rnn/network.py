@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_rnn.space import ACTIVATIONS, NODES, Architecture
-from wsnas.space import Training
+from wsnas.recipe import Training
 
 if TYPE_CHECKING:
     from darts_rnn import RNNRecipe

@@ -171,7 +171,7 @@ def decisions(arch: Architecture) -> dict[str, str]:
     return found
 
 
-def drawing(arch: Architecture) -> dict[str, list[tuple[str, str, str]]]:
+def cell_graph(arch: Architecture) -> dict[str, list[tuple[str, str, str]]]:
     """The cell; every node leads to the output, which averages them."""
     nodes = ["input 0", *map(str, range(1, NODES + 1))]
     inside = enumerate(arch.nodes, start=1)

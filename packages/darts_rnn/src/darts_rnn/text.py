@@ -36,10 +36,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wsnas.datasets import data_root
+from wsnas.data.images import Splits
+from wsnas.data.sources import data_root
+from wsnas.data.tokens import Tokens
 from wsnas.errors import WsnasError
-from wsnas.images import Splits
-from wsnas.tokens import Tokens
 
 if TYPE_CHECKING:
     from darts_rnn import RNNRecipe
@@ -70,10 +70,10 @@ def load_splits(recipe: RNNRecipe, device: torch.device) -> Splits:
     """The recipe's text on the device. Raises WsnasError where it is missing, malformed or too short."""
     text = load_text(recipe.dataset, recipe.vocabulary)
     train, valid, test = text.train, text.valid, text.test
-    if recipe.train_images is not None:
-        if recipe.train_images > len(train):
-            raise WsnasError(f"{recipe.dataset} has {len(train)} training tokens, not {recipe.train_images}")
-        train = train[: recipe.train_images]
+    if recipe.train_size is not None:
+        if recipe.train_size > len(train):
+            raise WsnasError(f"{recipe.dataset} has {len(train)} training tokens, not {recipe.train_size}")
+        train = train[: recipe.train_size]
     return Splits(
         Tokens(train, device, recipe.valid_streams),
         Tokens(valid, device, recipe.valid_streams),

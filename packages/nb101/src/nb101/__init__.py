@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Literal
 from nb101 import space as cells
 from nb101.space import INTERMEDIATES, OPS, Architecture
 from wsnas.errors import WsnasError
-from wsnas.space import Recipe, SearchSpace, Training
+from wsnas.recipe import Recipe, Training
+from wsnas.space import SearchSpace
 
 if TYPE_CHECKING:
     import torch
 
     from nb101.network import Network
-    from wsnas.images import Splits
+    from wsnas.data.images import Splits
     from wsnas.table import Table
 
 
@@ -49,7 +50,7 @@ PAPER = NB101Recipe(
     ),
     calibration_batch=400,
     calibration_steps=25,
-    train_images=40_000,  # Appendix A.1: the other 10,000 validate
+    train_size=40_000,  # Appendix A.1: the other 10,000 validate
 )
 
 # The same space and loops on images that ship with scikit-learn, for a laptop's CPU.
@@ -62,7 +63,7 @@ MICRO = NB101Recipe(
         lr=0.2,
         decay="linear-step",
         warmup=0.3,
-        average=0.2,
+        average_last=0.2,
         nesterov=True,
         weight_decay=1e-4,
         clip=1.0,
@@ -73,15 +74,15 @@ MICRO = NB101Recipe(
         lr=0.1,
         decay="linear-step",
         warmup=0.4,
-        average=0.3,  # two seeds agree better on averaged weights
+        average_last=0.3,  # two seeds agree better on averaged weights
         nesterov=True,
         weight_decay=5e-4,
     ),
     calibration_batch=250,
     calibration_steps=8,
     evaluation_batch=500,  # quicker than 1,000 on a CPU
-    valid_images=2000,  # of the 4,000: scoring submodels is most of a study's time
-    train_images=3000,  # of the 6,000: seeds agree as well after half the time
+    valid_size=2000,  # of the 4,000: scoring submodels is most of a study's time
+    train_size=3000,  # of the 6,000: seeds agree as well after half the time
     channels=16,
     cells=1,
     bn_momentum=0.1,  # 0.997 remembers more steps than there are
@@ -126,7 +127,7 @@ class NB101:
             found["output takes" if v == cells.OUTPUT else f"vertex {v} takes"] = ", ".join(map(str, taken))
         return found
 
-    def drawing(self, arch: Architecture) -> Mapping[str, Sequence[tuple[str, str, str]]]:
+    def cell_graph(self, arch: Architecture) -> Mapping[str, Sequence[tuple[str, str, str]]]:
         """The cell; its operations belong to vertices."""
         inside = (f"{v} {OPS[op]}" for v, op in zip(INTERMEDIATES, arch.ops, strict=True))
         vertices = ("input 0", *inside, f"output {cells.OUTPUT}")
@@ -141,26 +142,26 @@ class NB101:
 
     def _network(self, recipe: NB101Recipe, arch: Architecture | None) -> Network:
         from nb101.network import Network
-        from wsnas.datasets import shape_of
+        from wsnas.data.sources import shape_of
 
         classes, inputs, _ = shape_of(recipe.dataset)
         return Network(recipe.channels, recipe.cells, classes, inputs, arch, recipe.bn_momentum)
 
-    def loaders(self, recipe: NB101Recipe, device: torch.device) -> Splits:
-        from wsnas.datasets import load_splits
+    def load_data(self, recipe: NB101Recipe, device: torch.device) -> Splits:
+        from wsnas.data.sources import load_splits
 
         return load_splits(recipe, device)
 
     def parameters(self, arch: Architecture, recipe: NB101Recipe) -> int:
         from nb101.network import parameters
-        from wsnas.datasets import shape_of
+        from wsnas.data.sources import shape_of
 
         classes, inputs, _ = shape_of(recipe.dataset)
         return parameters(arch, recipe.channels, recipe.cells, classes, inputs)
 
     def macs(self, arch: Architecture, recipe: NB101Recipe) -> int:
         from nb101.network import macs
-        from wsnas.datasets import shape_of
+        from wsnas.data.sources import shape_of
 
         return macs(arch, recipe.channels, recipe.cells, *shape_of(recipe.dataset))
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Literal
 from nb201 import space as cells
 from nb201.space import EDGES, OPS, Architecture
 from wsnas.errors import WsnasError
-from wsnas.space import Recipe, SearchSpace, Training
+from wsnas.recipe import Recipe, Training
+from wsnas.space import SearchSpace
 
 if TYPE_CHECKING:
     import torch
 
     from nb201.network import Network
-    from wsnas.images import Splits
+    from wsnas.data.images import Splits
     from wsnas.table import Table
 
 
@@ -50,7 +51,7 @@ MICRO = NB201Recipe(
         lr=0.2,
         decay="linear-step",
         warmup=0.3,
-        average=0.2,
+        average_last=0.2,
         nesterov=True,
         weight_decay=5e-4,
         clip=5.0,
@@ -61,14 +62,14 @@ MICRO = NB201Recipe(
         lr=0.1,
         decay="linear-step",
         warmup=0.4,
-        average=0.3,  # two seeds agree better on averaged weights
+        average_last=0.3,  # two seeds agree better on averaged weights
         nesterov=True,
         weight_decay=5e-4,
     ),
     calibration_batch=250,
     calibration_steps=8,
     evaluation_batch=500,  # quicker than 1,000 on a CPU
-    valid_images=2000,  # of the 4,000: scoring submodels is most of a study's time
+    valid_size=2000,  # of the 4,000: scoring submodels is most of a study's time
     channels=8,
     cells=1,
 )
@@ -108,7 +109,7 @@ class NB201:
     def decisions(self, arch: Architecture) -> Mapping[str, str]:
         return {f"edge {s}-{t}": OPS[op] for (s, t), op in zip(EDGES, arch.ops, strict=True)}
 
-    def drawing(self, arch: Architecture) -> Mapping[str, Sequence[tuple[str, str, str]]]:
+    def cell_graph(self, arch: Architecture) -> Mapping[str, Sequence[tuple[str, str, str]]]:
         """The cell, without edges that are ``none``."""
         nodes = ("input 0", "1", "2", "output 3")
         ops = zip(EDGES, arch.ops, strict=True)
@@ -122,26 +123,26 @@ class NB201:
 
     def _network(self, recipe: NB201Recipe, arch: Architecture | None) -> Network:
         from nb201.network import Network
-        from wsnas.datasets import shape_of
+        from wsnas.data.sources import shape_of
 
         classes, inputs, _ = shape_of(recipe.dataset)
         return Network(recipe.channels, recipe.cells, classes, inputs, arch)
 
-    def loaders(self, recipe: NB201Recipe, device: torch.device) -> Splits:
-        from wsnas.datasets import load_splits
+    def load_data(self, recipe: NB201Recipe, device: torch.device) -> Splits:
+        from wsnas.data.sources import load_splits
 
         return load_splits(recipe, device)
 
     def parameters(self, arch: Architecture, recipe: NB201Recipe) -> int:
         from nb201.network import parameters
-        from wsnas.datasets import shape_of
+        from wsnas.data.sources import shape_of
 
         classes, inputs, _ = shape_of(recipe.dataset)
         return parameters(arch, recipe.channels, recipe.cells, classes, inputs)
 
     def macs(self, arch: Architecture, recipe: NB201Recipe) -> int:
         from nb201.network import macs
-        from wsnas.datasets import shape_of
+        from wsnas.data.sources import shape_of
 
         return macs(arch, recipe.channels, recipe.cells, *shape_of(recipe.dataset))
 

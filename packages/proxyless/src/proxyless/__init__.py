@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Literal
 
 from proxyless import space as blocks
 from proxyless.space import OPS, STARTS, Architecture
-from wsnas.space import Recipe, SearchSpace, Training
+from wsnas.recipe import Recipe, Training
+from wsnas.space import SearchSpace
 
 if TYPE_CHECKING:
     import torch
 
     from proxyless.network import Network, Skeleton
-    from wsnas.images import Splits
+    from wsnas.data.images import Splits
     from wsnas.table import Table
 
 
@@ -44,7 +45,7 @@ PAPER = ProxylessRecipe(
         decay="cosine-step",
         nesterov=True,
         weight_decay=4e-5,
-        spare_norms=True,
+        no_decay_on_norms=True,
         label_smoothing=0.1,
         flip=True,
         colour_jitter=0.4,
@@ -53,7 +54,7 @@ PAPER = ProxylessRecipe(
     calibration_batch=400,
     calibration_steps=25,
     evaluation_batch=250,
-    train_images=1_231_167,
+    train_size=1_231_167,
     max_macs=600_000_000,  # A.1: only what fits in a mobile setting is evaluated
     width=1.35,
     size=224,
@@ -70,15 +71,15 @@ MICRO = ProxylessRecipe(
         lr=0.1,
         decay="linear-step",
         warmup=0.4,
-        average=0.3,  # two seeds agree better on averaged weights
+        average_last=0.3,  # two seeds agree better on averaged weights
         nesterov=True,
         weight_decay=5e-4,
     ),
     calibration_batch=250,
     calibration_steps=8,
     evaluation_batch=500,
-    train_images=4000,  # of the 6,000: 2.5 to 5 seconds a stand-alone training
-    valid_images=2000,  # of the 4,000: scoring submodels is most of a study's time
+    train_size=4000,  # of the 6,000: 2.5 to 5 seconds a stand-alone training
+    valid_size=2000,  # of the 4,000: scoring submodels is most of a study's time
     width=0.125,
     strides="2111121",
     identity_start=True,
@@ -113,7 +114,7 @@ class Proxyless:
             found[f"stage {stage} block {block - STARTS[stage - 1] + 1}"] = OPS[choice]
         return found
 
-    def drawing(self, arch: Architecture) -> Mapping[str, Sequence[tuple[str, str, str]]]:
+    def cell_graph(self, arch: Architecture) -> Mapping[str, Sequence[tuple[str, str, str]]]:
         """Each stage, a chain of blocks: kernel and expansion."""
         found = {}
         for stage, choices in enumerate(blocks.stages(arch), start=1):
@@ -131,10 +132,10 @@ class Proxyless:
 
         return Network(_skeleton(recipe), arch)
 
-    def loaders(self, recipe: ProxylessRecipe, device: torch.device) -> Splits:
+    def load_data(self, recipe: ProxylessRecipe, device: torch.device) -> Splits:
         """An image folder is streamed where the recipe says at which ``size``; all else is held in memory."""
-        from wsnas.datasets import load_splits
-        from wsnas.imagenet import stream_splits
+        from wsnas.data.folders import stream_splits
+        from wsnas.data.sources import load_splits
 
         folder = _streamed(recipe)
         if folder is None:
@@ -160,7 +161,7 @@ class Proxyless:
 
 def _streamed(recipe: ProxylessRecipe) -> Path | None:
     """The image folder that the recipe streams, if it does."""
-    from wsnas.datasets import data_root
+    from wsnas.data.sources import data_root
 
     if not recipe.size:
         return None
@@ -171,7 +172,7 @@ def _streamed(recipe: ProxylessRecipe) -> Path | None:
 
 def _shape(recipe: ProxylessRecipe) -> tuple[int, int, int]:
     """(classes, channels, side in pixels) of the recipe's images."""
-    from wsnas.datasets import class_folders, shape_of
+    from wsnas.data.sources import class_folders, shape_of
 
     folder = _streamed(recipe)
     if folder is None:

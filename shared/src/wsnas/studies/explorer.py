@@ -16,7 +16,7 @@ import jinja2
 
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write
-from wsnas.report import study_folders
+from wsnas.studies.report import study_folders
 
 
 def read_panels(folder: Path) -> list[dict[str, Any]]:
@@ -59,6 +59,6 @@ def write_explorer(folders: Sequence[Path], out: Path, report: str) -> Path | No
         raise WsnasError("it needs plotly; install it with pip install './shared[explorer]'") from None
     environment = jinja2.Environment(autoescape=True, trim_blocks=True)
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # decisions keep their order
-    template = environment.from_string(files("wsnas").joinpath("explorer.html").read_text())
+    template = environment.from_string(files("wsnas.studies").joinpath("explorer.html").read_text())
     atomic_write(out, template.render(panels=panels, report=report, plotly=get_plotlyjs()).encode())
     return out

@@ -15,7 +15,7 @@ import jinja2
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write
 
-ORDER = ("spaces", "epochs", "density", "consistency", "operators", "capacity", "benchmark", "tricks", "convergence")
+ORDER = ("spaces", "epochs", "density", "consistency", "operators", "capacity", "standalone", "tricks", "convergence")
 OTHER = "other"  # results of single commands, which belong to no study
 MARKS = {"holds": ("holds", "✓"), "does not hold": ("not", "✗"), "inconclusive": ("open", "?")}  # class, sign
 
@@ -168,7 +168,7 @@ def write_report(folders: Sequence[Path], out: Path, explorer: Path | None = Non
     """Writes the page of every study in ``study_folders(folders)`` and returns the studies' names.
 
     One section a study, with every result of it: at the micro scale, on real data; last what no study wrote.
-    ``explorer``: the page beside it to link to (``wsnas.explorer``).
+    ``explorer``: the page beside it to link to (``wsnas.studies.explorer``).
     """
     studies = [read_study(folder) for folder in study_folders(folders)]
     studies.sort(
@@ -185,7 +185,7 @@ def write_report(folders: Sequence[Path], out: Path, explorer: Path | None = Non
             study["heading"] = study["about"] + (f" ({study['folder'].name})" if often[study["about"]] > 1 else "")
     columns, claims = claims_table(studies)
     template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(
-        files("wsnas").joinpath("report.html").read_text()
+        files("wsnas.studies").joinpath("report.html").read_text()
     )
     page = template.render(
         sections=sections, other=OTHER, columns=columns, claims=claims, marks=MARKS, explorer=explorer and explorer.name

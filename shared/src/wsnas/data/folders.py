@@ -28,12 +28,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from wsnas.datasets import image_files, two_parts
+from wsnas.data.images import Labels, Splits, score
+from wsnas.data.sources import image_files, two_parts
+from wsnas.devices import cores
 from wsnas.errors import WsnasError
-from wsnas.executor import cores
-from wsnas.images import Labels, Splits, score
 from wsnas.randomness import numpy_rng, torch_rng
-from wsnas.space import Recipe, Training
+from wsnas.recipe import Recipe, Training
 
 R = TypeVar("R")
 Box = tuple[int, int, int, int]  # top, left, height, width
@@ -86,8 +86,8 @@ class Crops:
     draws: Tensor | None
 
 
-class Photos:
-    """One split of an image folder, ``size`` x ``size`` pixels on ``device``; a ``wsnas.images.Data``.
+class StreamedImages:
+    """One split of an image folder, ``size`` x ``size`` pixels on ``device``; a ``wsnas.data.images.Data``.
 
     ``labels`` [N] int64. A file that cannot be decoded is a WsnasError with its path, or, with ``skip_corrupt``, a
     warning with its path, and left out; in a training batch, which keeps its size, the image before it stands in.
@@ -173,7 +173,7 @@ class Photos:
                 yield self._normalised(pixels[:batch].float()), labels[:batch]
 
     def score(self, model: nn.Module, path: Any, batch: int, limit: int | None = None) -> tuple[float, float]:
-        """(accuracy in percent, mean cross-entropy in nats) of the first ``limit`` images: ``wsnas.images.score``."""
+        """(accuracy in percent, mean cross-entropy in nats) of the first ``limit`` images: ``images.score``."""
         return score(self, model, path, batch, limit)
 
     # decoding: in a thread ---------------------------------------------------------------------------------------
@@ -342,20 +342,20 @@ def stream_splits(
 ) -> Splits:
     """A folder's ``train/CLASS/*`` in two parts, and ``val/`` or ``test/CLASS/*``, streamed at ``size`` pixels.
 
-    The training files are split as ``wsnas.datasets.load_splits`` splits images in memory: half and half, or as the
-    recipe's ``train_images`` or ``split_file`` says. Raises WsnasError where the folder has another form.
+    The training files are split as ``wsnas.data.sources.load_splits`` splits images in memory: half and half, or as the
+    recipe's ``train_size`` or ``split_file`` says. Raises WsnasError where the folder has another form.
     """
     classes, (files, labels), (test_files, test_labels) = image_files(folder)
-    keep = len(files) // 2 if recipe.train_images is None else recipe.train_images
+    keep = len(files) // 2 if recipe.train_size is None else recipe.train_size
     if not 0 < keep < len(files):
         raise WsnasError(
-            f"{folder} has {len(files)} training images to split; train_images={keep} leaves no part: set it"
+            f"{folder} has {len(files)} training images to split; train_size={keep} leaves no part: set it"
         )
     order = numpy_rng(0, "folder").permutation(len(files))  # the first images must not be all of one class
     parts = [order[part] for part in two_parts(len(files), keep, recipe.split_file, ("train", "valid"))]
     shuffled = numpy_rng(0, "folder", "test").permutation(len(test_files))
     train, valid, test = (
-        Photos([names[i] for i in part], own[part], size, device, skip_corrupt=skip_corrupt)
+        StreamedImages([names[i] for i in part], own[part], size, device, skip_corrupt=skip_corrupt)
         for names, own, part in (
             (files, labels, parts[0]),
             (files, labels, parts[1]),

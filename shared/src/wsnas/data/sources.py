@@ -6,11 +6,11 @@ Splits (fixed; seed 0 of this file's own stream, or ``Recipe.split_file``):
 data set            train / valid / test         source
 ==================  ===========================  ==============================================
 cifar10             25,000 / 25,000 / 10,000     NAS-Bench-201, section 2.2; 40,000 / 10,000 with
-                                                 ``train_images=40000`` (NAS-Bench-101)
+                                                 ``train_size=40000`` (NAS-Bench-101)
 cifar100            50,000 / 5,000 / 5,000       NAS-Bench-201: valid and test halve the test set
 imagenet16-120      151,700 / 3,000 / 3,000      NAS-Bench-201, likewise
 FILE.npz            half / half / its test set   as cifar10
-FOLDER              half / half / val or test    as cifar10; in memory, or streamed (imagenet.py)
+FOLDER              half / half / val or test    as cifar10; in memory, or streamed (folders.py)
 imagenet            1,231,167 / 50,000 / val     streamed from ``$WSNAS_DATA/imagenet``, train/ and val/
 digits              6,000 / 4,000 / 4,000        made here, see ``digits``
 faint-digits        6,000 / 4,000 / 4,000        the same images, named by their weaker digit
@@ -24,7 +24,6 @@ import json
 import os
 import zipfile
 import zlib
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,21 +33,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wsnas.data.digits import digits
+from wsnas.data.images import Images, Labels, Pixels, Source, Splits
 from wsnas.errors import WsnasError
 from wsnas.files import safe_pickle
-from wsnas.images import Images, Labels, Pixels, Splits
 from wsnas.randomness import numpy_rng
-from wsnas.space import Recipe
-
-
-@dataclass(frozen=True)
-class Source:
-    """A data set in memory: pixels [N, H, W, C] uint8, labels [N] int64; ``valid`` when it is fixed."""
-
-    train: tuple[Pixels, Labels]
-    test: tuple[Pixels, Labels]
-    valid: tuple[Pixels, Labels] | None = None
-    halve_test: bool = False  # validation and test are the two halves of the published test set
+from wsnas.recipe import Recipe
 
 
 def data_root() -> Path:
@@ -63,18 +53,18 @@ def load_splits(recipe: Recipe, device: torch.device) -> Splits:
     train, test = source.train, source.test
     if source.valid is not None:
         valid = source.valid
-        if recipe.train_images is not None:
-            train = _first(train, recipe.train_images, recipe.dataset)
+        if recipe.train_size is not None:
+            train = _first(train, recipe.train_size, recipe.dataset)
     elif source.halve_test:
         first, second = two_parts(len(test[1]), len(test[1]) // 2, recipe.split_file, ("xvalid", "xtest"))
         valid, test = _take(test, first), _take(test, second)
-        if recipe.train_images is not None:
-            train = _first(train, recipe.train_images, recipe.dataset)
+        if recipe.train_size is not None:
+            train = _first(train, recipe.train_size, recipe.dataset)
     else:
         n = len(train[1])
-        keep = n // 2 if recipe.train_images is None else recipe.train_images
+        keep = n // 2 if recipe.train_size is None else recipe.train_size
         if not 0 < keep < n:
-            raise WsnasError(f"{recipe.dataset} has {n} training images to split; train_images={keep} leaves no part")
+            raise WsnasError(f"{recipe.dataset} has {n} training images to split; train_size={keep} leaves no part")
         first, second = two_parts(n, keep, recipe.split_file, ("train", "valid"))
         train, valid = _take(train, first), _take(train, second)
     pixels = torch.from_numpy(train[0]).reshape(-1, train[0].shape[-1])
@@ -90,7 +80,7 @@ KNOWN = {
     "cifar10": (10, 3, 32),
     "cifar100": (100, 3, 32),
     "imagenet16-120": (120, 3, 16),
-    "imagenet": (1000, 3, 224),  # as it is streamed (imagenet.py)
+    "imagenet": (1000, 3, 224),  # as it is streamed (folders.py)
 }
 
 
@@ -120,9 +110,7 @@ def _source(dataset: str) -> Source:
     if dataset == "imagenet16-120":
         return imagenet16(data_root() / "ImageNet16")
     if dataset == "imagenet":
-        raise WsnasError(
-            "imagenet does not fit into memory: train a space that streams image folders (proxyless), with --size"
-        )
+        raise WsnasError("imagenet does not fit into memory: choose a space that streams image folders, and --size")
     path = Path(dataset)
     if path.is_dir():
         return folder(path)
@@ -137,7 +125,7 @@ def _take(part: tuple[Pixels, Labels], index: NDArray[np.int64]) -> tuple[Pixels
 
 def _first(part: tuple[Pixels, Labels], count: int, dataset: str) -> tuple[Pixels, Labels]:
     if not 0 < count <= len(part[1]):
-        raise WsnasError(f"{dataset} has {len(part[1])} training images; train_images={count} is not among them")
+        raise WsnasError(f"{dataset} has {len(part[1])} training images; train_size={count} is not among them")
     return part[0][:count], part[1][:count]
 
 
@@ -162,34 +150,6 @@ def two_parts(
     if len(np.unique(together)) != len(together) or together.min() < 0 or together.max() >= n:
         raise WsnasError(f"the split file {split_file} does not name {n} images once each at most")
     return np.sort(parts[0]), np.sort(parts[1])
-
-
-def digits(faint: bool = False) -> Source:
-    """The micro set: two superposed digits, name the stronger. 8x8 grey pixels, 6,000 / 4,000 / 4,000 images.
-
-    ``faint``: name the weaker one instead, another task on the same images, as CIFAR-100 is to CIFAR-10.
-
-    scikit-learn's 1,797 handwritten digits are too easy to tell architectures apart. Each image adds two of
-    them, shifted by up to a pixel, the second at half the contrast, and a little noise. Training, validation
-    and test images are made from different digits (1,000 / 400 / 397). Always the same images: the
-    generator is this function's own.
-    """
-    from sklearn.datasets import load_digits
-
-    stored = load_digits()
-    strokes = np.pad(stored.images / 16.0, ((0, 0), (1, 1), (1, 1)))  # [n, 10, 10], ink from 0 to 1
-    names = stored.target.astype(np.int64)
-    rng = numpy_rng(0, "digits")
-    parts = []
-    second, noise = 0.5, 0.1  # contrast of the weaker digit; standard deviation of the noise
-    for pool, count in zip(np.split(rng.permutation(len(names)), [1000, 1400]), (6000, 4000, 4000), strict=True):
-        chosen = pool[rng.integers(len(pool), size=(2, count))]
-        rows, columns = (shift[..., None] + np.arange(8) for shift in rng.integers(3, size=(2, 2, count)))
-        strong, weak = strokes[chosen[..., None, None], rows[..., :, None], columns[..., None, :]]
-        ink = strong + second * weak + noise * rng.standard_normal((count, 8, 8))
-        pixels = np.clip((ink + 1.0) * (255 / (3.0 + second)), 0, 255).astype(np.uint8)
-        parts.append((pixels[..., None], names[chosen[int(faint)]]))
-    return Source(parts[0], parts[2], parts[1])
 
 
 def cifar(root: Path, name: str) -> Source:
@@ -310,7 +270,7 @@ def image_files(path: Path) -> tuple[list[str], tuple[list[str], Labels], tuple[
 def folder(path: Path) -> Source:
     """A small image folder, ``train/CLASS/*`` and ``val/`` or ``test/CLASS/*``, decoded whole into memory.
 
-    All images must have the size of the first; larger data sets stream instead (imagenet.py).
+    All images must have the size of the first; larger data sets stream instead (folders.py).
     """
     from PIL import Image
 

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from wsnas import imagenet
-from wsnas.datasets import load_splits
+from wsnas.data import folders
+from wsnas.data.folders import MEAN, STD, StreamedImages, jittered, random_box, stream_splits, turned
+from wsnas.data.sources import load_splits
 from wsnas.errors import WsnasError
-from wsnas.imagenet import MEAN, STD, Photos, jittered, random_box, stream_splits, turned
-from wsnas.space import Recipe, Training
+from wsnas.recipe import Recipe, Training
 
 CPU = torch.device("cpu")
 PLAIN = Training(epochs=1, batch=8, lr=0.1)
@@ -48,9 +48,9 @@ def files(tmp_path: Path) -> list[str]:
     return found
 
 
-def photos(files: list[str], size: int = 16, **options: Any) -> Photos:
+def streamed(files: list[str], size: int = 16, **options: Any) -> StreamedImages:
     """Labels are the files' own numbers."""
-    return Photos(files, np.arange(len(files)), size, CPU, **options)
+    return StreamedImages(files, np.arange(len(files)), size, CPU, **options)
 
 
 def pixels(x: Tensor) -> Tensor:
@@ -71,20 +71,20 @@ def assert_same(a: list[tuple[Tensor, Tensor]], b: list[tuple[Tensor, Tensor]]) 
 def test_batches_do_not_depend_on_threads_chunks_or_where_an_epoch_goes_on(
     files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = list(photos(files, workers=1).epoch(FULL, 3, 1))
+    whole = list(streamed(files, workers=1).epoch(FULL, 3, 1))
     assert [(tuple(x.shape), x.dtype, len(y)) for x, y in whole] == [((8, 3, 16, 16), torch.float32, 8)] * 4
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x, _ in whole)
-    assert_same(list(photos(files, workers=3).epoch(FULL, 3, 1)), whole)
-    assert_same(list(photos(files, workers=2).epoch(FULL, 3, 1, start=3)), whole[3:])
-    monkeypatch.setattr(imagenet, "CHUNK", 3)
-    assert_same(list(photos(files, workers=2).epoch(FULL, 3, 1)), whole)
-    abandoned = photos(files, workers=2)
+    assert_same(list(streamed(files, workers=3).epoch(FULL, 3, 1)), whole)
+    assert_same(list(streamed(files, workers=2).epoch(FULL, 3, 1, start=3)), whole[3:])
+    monkeypatch.setattr(folders, "CHUNK", 3)
+    assert_same(list(streamed(files, workers=2).epoch(FULL, 3, 1)), whole)
+    abandoned = streamed(files, workers=2)
     first = next(abandoned.epoch(FULL, 3, 1))  # and left there
     assert_same([first, *abandoned.epoch(FULL, 3, 1, start=1)], whole)
 
 
 def test_seed_and_epoch_decide_and_no_image_comes_twice(files: list[str]) -> None:
-    data = photos(files, workers=1)
+    data = streamed(files, workers=1)
     drawn = {(seed, epoch): list(data.epoch(FULL, seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}
     labels = {key: torch.cat([y for _, y in batches]).tolist() for key, batches in drawn.items()}
     assert all(len(set(found)) == len(found) == 32 for found in labels.values())
@@ -94,8 +94,8 @@ def test_seed_and_epoch_decide_and_no_image_comes_twice(files: list[str]) -> Non
 
 @pytest.mark.parametrize("world", [2, 4])
 def test_the_ranks_shares_make_up_the_batch_of_one_process(files: list[str], world: int) -> None:
-    whole = list(photos(files, workers=1).epoch(FULL, 1, 0))
-    shares = [list(photos(files, workers=1).epoch(FULL, 1, 0, rank=rank, world=world)) for rank in range(world)]
+    whole = list(streamed(files, workers=1).epoch(FULL, 1, 0))
+    shares = [list(streamed(files, workers=1).epoch(FULL, 1, 0, rank=rank, world=world)) for rank in range(world)]
     for step, (x, y) in enumerate(whole):
         for rank in range(world):
             assert torch.equal(shares[rank][step][0], x[rank::world])
@@ -103,7 +103,7 @@ def test_the_ranks_shares_make_up_the_batch_of_one_process(files: list[str], wor
 
 
 def test_a_set_smaller_than_a_batch_is_one_step(files: list[str]) -> None:
-    ((x, y),) = photos(files[:5], workers=1).epoch(FULL, 0, 0)
+    ((x, y),) = streamed(files[:5], workers=1).epoch(FULL, 0, 0)
     assert len(x) == 5
     assert sorted(y.tolist()) == [0, 1, 2, 3, 4]
 
@@ -111,7 +111,7 @@ def test_a_set_smaller_than_a_batch_is_one_step(files: list[str]) -> None:
 def test_padded_crops_and_holes_are_refused(files: list[str]) -> None:
     for wrong in ({"crop": 4}, {"cutout": 8}):
         with pytest.raises(WsnasError, match="crop and cutout"):
-            next(photos(files).epoch(dataclasses.replace(PLAIN, **wrong), 0, 0))
+            next(streamed(files).epoch(dataclasses.replace(PLAIN, **wrong), 0, 0))
 
 
 # augmentation ----------------------------------------------------------------------------------------------------
@@ -147,8 +147,8 @@ def test_a_crop_is_resized_as_pillow_does(tmp_path: Path) -> None:
         names.append(str(tmp_path / f"{i}.png"))
         Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(names[-1])
     training = dataclasses.replace(PLAIN, batch=4)
-    ((x, y),) = photos(names, size=24).epoch(training, 0, 0)
-    draws = torch.rand(4, imagenet.DRAWS, generator=imagenet.torch_rng(0, "images", 0, 0)).tolist()
+    ((x, y),) = streamed(names, size=24).epoch(training, 0, 0)
+    draws = torch.rand(4, folders.DRAWS, generator=folders.torch_rng(0, "images", 0, 0)).tolist()
     for image, label, drawn in zip(pixels(x), y.tolist(), draws, strict=True):
         with Image.open(names[label]) as source:
             top, left, height, width = random_box(source.size[1], source.size[0], drawn)
@@ -163,7 +163,7 @@ def test_half_of_the_images_are_mirrored_and_only_where_the_training_flips(tmp_p
     image[:, 16:] = 200
     Image.fromarray(image).save(tmp_path / "half.png")
     training = dataclasses.replace(PLAIN, batch=400, flip=True)
-    data = photos([str(tmp_path / "half.png")] * 400, size=8)
+    data = streamed([str(tmp_path / "half.png")] * 400, size=8)
     for flip in (True, False):
         ((x, _),) = data.epoch(dataclasses.replace(training, flip=flip), 0, 0)
         left, right = pixels(x)[..., 0].mean((1, 2)), pixels(x)[..., -1].mean((1, 2))
@@ -218,7 +218,7 @@ def test_hue_is_torchvisions_in_each_images_own_order() -> None:
 def test_hue_turns_evenly_both_ways(tmp_path: Path) -> None:
     """A pure red, by at most a tenth of a turn; without a jitter to be part of, a training with it is refused."""
     Image.fromarray(np.full((8, 8, 3), (200, 0, 0), np.uint8)).save(tmp_path / "red.png")
-    data = photos([str(tmp_path / "red.png")] * 500, size=8)
+    data = streamed([str(tmp_path / "red.png")] * 500, size=8)
     training = dataclasses.replace(PLAIN, batch=500, colour_jitter=1e-6, hue=0.1)
     ((x, _),) = data.epoch(training, 0, 0)
     red, green, blue = pixels(x).mean((2, 3)).T.numpy()
@@ -231,7 +231,7 @@ def test_hue_turns_evenly_both_ways(tmp_path: Path) -> None:
 def test_jitter_is_uniform_around_the_image(tmp_path: Path) -> None:
     """A grey of 100: contrast and saturation leave it, brightness is 100 times a uniform number in 0.6 .. 1.4."""
     Image.fromarray(np.full((8, 8, 3), 100, np.uint8)).save(tmp_path / "grey.png")
-    data = photos([str(tmp_path / "grey.png")] * 500, size=8)
+    data = streamed([str(tmp_path / "grey.png")] * 500, size=8)
     ((x, _),) = data.epoch(dataclasses.replace(PLAIN, batch=500, colour_jitter=0.4), 0, 0)
     levels = pixels(x).mean((1, 2, 3)).numpy() / 100
     assert stats.kstest(levels, "uniform", (0.6, 0.8)).pvalue > 1e-4
@@ -244,12 +244,12 @@ def test_evaluation_resizes_the_shorter_side_and_crops_the_centre(files: list[st
     """As torchvision's Resize to 8/7 and CenterCrop: equal where neither rounds; the images in order."""
     for size, width, height, tolerance in ((56, 64, 64, 1.01), (42, 128, 96, 6)):
         source = picture(0, width, height)
-        ((x, _),) = photos([_saved(source, tmp_path / "plain.png")], size=size).ordered(1)
+        ((x, _),) = streamed([_saved(source, tmp_path / "plain.png")], size=size).ordered(1)
         expected = tv.center_crop(tv.resize(source, size * 8 // 7), [size, size])
         difference = pixels(x)[0] - torch.from_numpy(np.asarray(expected).copy()).permute(2, 0, 1)
         assert difference.abs().max() < tolerance
         assert difference.abs().mean() < 0.5
-    data = photos(files, size=28, workers=2)
+    data = streamed(files, size=28, workers=2)
     found = list(data.ordered(10))
     assert [len(y) for _, y in found] == [10, 10, 10, 7]
     assert torch.cat([y for _, y in found]).tolist() == list(range(37))
@@ -257,10 +257,10 @@ def test_evaluation_resizes_the_shorter_side_and_crops_the_centre(files: list[st
 
 def test_a_limit_and_what_is_kept(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """What was decoded once is not read again, as far as there is room for it; it does not change what comes."""
-    monkeypatch.setattr(imagenet, "CHUNK", 8)
-    whole = next(photos(files).ordered(37))
+    monkeypatch.setattr(folders, "CHUNK", 8)
+    whole = next(streamed(files).ordered(37))
     image = 3 * 16 * 16
-    data = photos(files, keep=20 * image)  # two chunks of 8 fit, a third does not
+    data = streamed(files, keep=20 * image)  # two chunks of 8 fit, a third does not
     for limit in (5, 20, None, 37, 1000):
         for batch in (1, 7, 100):
             found = list(data.ordered(batch, limit))
@@ -268,7 +268,7 @@ def test_a_limit_and_what_is_kept(files: list[str], monkeypatch: pytest.MonkeyPa
             assert [len(y) for _, y in found] == [batch] * (count // batch) + [count % batch] * (count % batch > 0)
             assert torch.equal(torch.cat([x for x, _ in found]), whole[0][:count])
             assert torch.equal(torch.cat([y for _, y in found]), whole[1][:count])
-    remembers = photos(files)
+    remembers = streamed(files)
     list(remembers.ordered(8))
     Path(files[-1]).unlink()
     assert torch.equal(next(remembers.ordered(37))[0], whole[0])
@@ -281,7 +281,7 @@ def test_a_large_jpeg_is_decoded_smaller(tmp_path: Path) -> None:
     path = str(tmp_path / "large.jpg")
     picture(0, 1600, 1200).save(path, quality=95)
     picture(0, 1600, 1200).save(tmp_path / "large.png")
-    small, large = (photos([name], size=64) for name in (path, str(tmp_path / "large.png")))
+    small, large = (streamed([name], size=64) for name in (path, str(tmp_path / "large.png")))
     assert max(small._crop(path, None).shape[:2]) < 300 < 1000 < large._crop(large.files[0], None).shape[0]
     for training in (None, dataclasses.replace(PLAIN, batch=1)):
         for epoch in range(5):
@@ -295,7 +295,7 @@ def test_score_counts_and_averages(files: list[str]) -> None:
         def forward(self, x: Tensor, path: Any) -> Tensor:
             return torch.nn.functional.one_hot(torch.full((len(x),), path), 37).float() * 9
 
-    accuracy, loss = photos(files).score(Guess(), 3, batch=8, limit=20)
+    accuracy, loss = streamed(files).score(Guess(), 3, batch=8, limit=20)
     assert accuracy == pytest.approx(5)
     log_sum = np.log(np.exp(9) + 36)
     assert loss == pytest.approx(log_sum - 9 / 20)
@@ -320,16 +320,16 @@ def spoiled(kind: str, path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["truncated", "empty", "text", "missing", "broken header"])
 def test_a_corrupt_image_is_named_and_fatal_or_left_out(files: list[str], kind: str) -> None:
-    whole = dict(zip(range(4), photos(files).epoch(FULL, 0, 0), strict=False))
+    whole = dict(zip(range(4), streamed(files).epoch(FULL, 0, 0), strict=False))
     order = torch.cat([y for _, y in whole.values()]).tolist()
     bad = order[11]  # the fourth image of the second batch
     spoiled(kind, Path(files[bad]))
     with pytest.raises(WsnasError, match=f"{bad:02d}.jpg"):
-        list(photos(files).epoch(FULL, 0, 0))
+        list(streamed(files).epoch(FULL, 0, 0))
     with pytest.raises(WsnasError, match=f"{bad:02d}.jpg"):
-        list(photos(files).ordered(8))
+        list(streamed(files).ordered(8))
     with pytest.warns(UserWarning, match=f"{bad:02d}.jpg"):
-        found = list(photos(files, skip_corrupt=True).epoch(FULL, 0, 0))
+        found = list(streamed(files, skip_corrupt=True).epoch(FULL, 0, 0))
     assert [len(y) for _, y in found] == [8] * 4  # a step keeps its size: the image before stands in
     assert torch.cat([y for _, y in found]).tolist() == [*order[:11], order[10], *order[12:]]
     for step in (0, 2, 3):
@@ -337,13 +337,13 @@ def test_a_corrupt_image_is_named_and_fatal_or_left_out(files: list[str], kind: 
     others = torch.arange(8) != 3
     assert torch.equal(found[1][0][others], whole[1][0][others])
     with pytest.warns(UserWarning, match=f"{bad:02d}.jpg"):
-        ordered = list(photos(files, skip_corrupt=True).ordered(8))
+        ordered = list(streamed(files, skip_corrupt=True).ordered(8))
     assert torch.cat([y for _, y in ordered]).tolist() == [i for i in range(37) if i != bad]
 
 
 def test_nothing_but_corrupt_images_is_an_error_even_where_they_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"")
-    data = photos([str(tmp_path / "a.jpg")] * 3, skip_corrupt=True)
+    data = streamed([str(tmp_path / "a.jpg")] * 3, skip_corrupt=True)
     with pytest.warns(UserWarning, match="left out"), pytest.raises(WsnasError, match="none of 3"):
         list(data.epoch(PLAIN, 0, 0))
     with pytest.warns(UserWarning, match="left out"), pytest.raises(WsnasError, match="no image"):
@@ -363,13 +363,13 @@ def test_every_kind_of_image_comes_out_in_three_colours(tmp_path: Path, mode: st
         image = source.convert(mode)
     path = tmp_path / ("image.jpg" if mode in ("L", "CMYK") else "image.png")
     image.save(path)
-    ((x, _),) = photos([str(path)], size=12).ordered(1)
+    ((x, _),) = streamed([str(path)], size=12).ordered(1)
     assert x.shape == (1, 3, 12, 12)
     colours = pixels(x)[0]
     if grey:
         torch.testing.assert_close(colours[0], colours[1], rtol=0, atol=1e-3)
     elif mode in ("CMYK", "RGBA"):
-        ((expected, _),) = photos([_saved(source, tmp_path / "plain.png")], size=12).ordered(1)
+        ((expected, _),) = streamed([_saved(source, tmp_path / "plain.png")], size=12).ordered(1)
         assert (colours - pixels(expected)[0]).abs().mean() < 12
 
 
@@ -414,7 +414,7 @@ def test_a_folder_is_split_shuffled_and_labelled(folder: Path, tmp_path: Path) -
     in_memory = load_splits(dataclasses.replace(RECIPE, dataset=str(folder)), CPU)
     assert Counter(in_memory.train.labels.tolist()) == Counter(label for _, label in train)  # type: ignore[attr-defined]
 
-    more = stream_splits(folder, 16, dataclasses.replace(RECIPE, train_images=30), CPU)
+    more = stream_splits(folder, 16, dataclasses.replace(RECIPE, train_size=30), CPU)
     assert (len(more.train), len(more.valid)) == (30, 6)
     authors = {"train": ["int", [str(i) for i in range(4)]], "valid": ["int", ["7", "9"]]}
     (tmp_path / "split.json").write_text(json.dumps(authors))
@@ -440,13 +440,13 @@ def test_a_malformed_folder_is_refused(folder: Path, kind: str) -> None:
 @pytest.mark.parametrize("count", [0, 36, 1000])
 def test_a_split_without_a_part_is_refused(folder: Path, count: int) -> None:
     with pytest.raises(WsnasError, match="36 training images"):
-        stream_splits(folder, 16, dataclasses.replace(RECIPE, train_images=count), CPU)
+        stream_splits(folder, 16, dataclasses.replace(RECIPE, train_size=count), CPU)
 
 
 def test_the_networks_input_is_in_memory_once(files: list[str]) -> None:
     """An epoch that is never finished holds a few chunks, not the data set: two a thread, and the one in hand."""
     opened: list[str] = []
-    data = photos(files * 200, workers=2)
+    data = streamed(files * 200, workers=2)
     read = data._crop
     data._crop = lambda file, draws: (opened.append(file), read(file, draws))[1]  # type: ignore[method-assign, assignment]
     batches = data.epoch(PLAIN, 0, 0)
@@ -459,12 +459,12 @@ def test_the_networks_input_is_in_memory_once(files: list[str]) -> None:
 @pytest.mark.cuda
 def test_a_gpu_sees_what_the_cpu_sees(files: list[str]) -> None:
     """Pinned copies on a stream of their own: every batch within a level of the CPU's (bytes there, floats here)."""
-    gpu = Photos(files, np.arange(len(files)), 16, torch.device("cuda"), workers=3)
+    gpu = StreamedImages(files, np.arange(len(files)), 16, torch.device("cuda"), workers=3)
     for epoch in range(3):
-        pairs = zip(photos(files).epoch(FULL, 0, epoch), gpu.epoch(FULL, 0, epoch), strict=True)
+        pairs = zip(streamed(files).epoch(FULL, 0, epoch), gpu.epoch(FULL, 0, epoch), strict=True)
         for (x, y), (u, v) in pairs:
             assert torch.equal(y, v.cpu())
             assert (pixels(x) - pixels(u.cpu())).abs().max() < 3
-    for (x, y), (u, v) in zip(photos(files).ordered(8), gpu.ordered(8), strict=True):
+    for (x, y), (u, v) in zip(streamed(files).ordered(8), gpu.ordered(8), strict=True):
         assert torch.equal(y, v.cpu())
         assert (pixels(x) - pixels(u.cpu())).abs().max() < 1.01

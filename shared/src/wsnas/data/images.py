@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from wsnas.errors import WsnasError
 from wsnas.randomness import torch_rng
-from wsnas.space import Training
+from wsnas.recipe import Training
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -163,3 +163,13 @@ class Splits:
     valid: Data
     test: Data
     classes: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set in memory: pixels [N, H, W, C] uint8, labels [N] int64; ``valid`` when it is fixed."""
+
+    train: tuple[Pixels, Labels]
+    test: tuple[Pixels, Labels]
+    valid: tuple[Pixels, Labels] | None = None
+    halve_test: bool = False  # validation and test are the two halves of the published test set

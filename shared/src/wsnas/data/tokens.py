@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from wsnas.errors import WsnasError
 from wsnas.randomness import numpy_rng
-from wsnas.space import Training
+from wsnas.recipe import Training
 
 LONGEST = 20  # rows a sequence may exceed ``Training.bptt`` by
 

@@ -1,4 +1,4 @@
-"""Publishes a run's trainings as a benchmark: tables, training curves, and a card that says what they are."""
+"""Publishes a run's trainings as ground truth: tables, training curves, and a card that says what they are."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from wsnas.environment import command_line
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write
 from wsnas.metrics import noise_ceiling
-from wsnas.runs import Run, command_line
+from wsnas.runs import Run
 from wsnas.space import SearchSpace
 from wsnas.table import Table
 

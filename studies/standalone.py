@@ -8,21 +8,37 @@ architectures are looked up in it: a training that is run again must give what i
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
+import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
-from wsnas.benchmark import publish
-from wsnas.cli import Command, progress, standalone_recipe
+from wsnas.agreement import load_ground_truth
 from wsnas.errors import WsnasError
-from wsnas.figures import benchmark_figure, counted
-from wsnas.ground_truth import load_ground_truth, measure_latencies, train_many
-from wsnas.metrics import correlation, goodness, noise_ceiling
+from wsnas.ground_truth import measure_latencies, train_many
+from wsnas.metrics import correlation, higher_is_better, noise_ceiling
+from wsnas.options import Command, progress, standalone_recipe
+from wsnas.publish import publish
 from wsnas.randomness import numpy_rng
+from wsnas.recipe import digest
 from wsnas.runs import Run
-from wsnas.space import SearchSpace, digest, sample_candidates
-from wsnas.study import Asked, Verdict, chosen_spaces, sign_verdict, study_options, write_results
+from wsnas.sampling import sample_candidates
+from wsnas.space import SearchSpace
+from wsnas.studies.figures import (
+    BLUE,
+    GREY,
+    STYLE,
+    caption,
+    counted,
+    head,
+)
+from wsnas.studies.options import StudyOptions, study_options
+from wsnas.studies.results import write_results
+from wsnas.studies.sample import chosen_spaces
+from wsnas.studies.verdicts import Verdict, sign_verdict
 from wsnas.table import Table
 
 ARCHITECTURES = {"micro": 6, "paper": 100}  # trained a space; the paper: 377, 36 and 137
@@ -57,7 +73,7 @@ def same_training(table: Table, shipped: Table | None, dataset: str) -> dict[str
 def analyse(table: Table, shipped: Table | None, space: SearchSpace[Any], dataset: str) -> dict[str, Any]:
     """The benchmark's numbers: spread, agreement of seeds, and what predicts the test result."""
     values = table.seeds(dataset, "test")
-    valid, test = (goodness(table.mean(dataset, split), space.metric) for split in ("valid", "test"))
+    valid, test = (higher_is_better(table.mean(dataset, split), space.metric) for split in ("valid", "test"))
     known = np.isfinite(valid) & np.isfinite(test)
     if not known.any():
         raise WsnasError(
@@ -94,22 +110,84 @@ def verdicts_of(space: SearchSpace[Any], results: dict[str, Any]) -> list[Verdic
     return [Verdict(claim, source, space.name, rule, str(found[name]), sign_verdict(found[name].low, found[name].high))]
 
 
+def standalone_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
+    """Figure 6: a row a space; test result against parameters, multiply-adds and latency, or against validation."""
+    with plt.rc_context(STYLE):
+        figure: Figure
+        figure, grid = plt.subplots(
+            len(panels), 3, figsize=(11, 0.9 + 3.3 * len(panels)), squeeze=False, layout="constrained"
+        )
+        for row, panel in zip(grid, panels, strict=True):
+            space, table, recipe = panel["space"], panel["table"], panel["recipe"]
+            values = table.seeds(recipe.dataset, "test")
+            test = table.mean(recipe.dataset, "test")
+            unit = "test accuracy, %" if space.metric == "accuracy" else "test perplexity"
+            predictors = [
+                ("parameters", table.parameters / 1e3, "parameters, thousands"),
+                ("flops", table.flops, "operations an item, millions"),
+                ("latency", table.latency, "latency, ms a batch of 32"),
+            ]
+            if len(set(table.parameters)) == 1:  # every architecture has the same size
+                measured = table.mean(recipe.dataset, "valid")
+                predictors = [("validation", measured, f"validation {space.metric}"), predictors[2]]
+            shipped = panel["shipped"]
+            for axes, (name, x, label) in zip(row, predictors, strict=False):
+                known = None
+                if shipped is not None:
+                    known = {"parameters": shipped.parameters, "flops": shipped.flops}.get(name)
+                    known = shipped.mean(recipe.dataset, "valid") if name == "validation" else known
+                if known is not None:
+                    scale_of = 1e3 if name == "parameters" else 1.0
+                    published = shipped.mean(recipe.dataset, "test")
+                    axes.plot(
+                        known / scale_of, published, ".", color=GREY, ms=4, alpha=0.4, mew=0, zorder=1, rasterized=True
+                    )
+                axes.vlines(x, values.min(1), values.max(1), color=GREY, lw=0.8, alpha=0.7)
+                axes.plot(x, test, "o", color=BLUE, ms=4, mec="white", mew=0.5)
+                axes.set_xlabel(label)
+                found = panel["results"]["correlation_with_test"].get(name)
+                head(axes, panel if axes is row[0] else None, "" if found is None else f"Spearman {found}", BLUE)
+                if space.metric == "perplexity":  # up, and right, is better everywhere
+                    axes.set_yscale("log")
+                    axes.invert_yaxis()
+                    if name == "validation":
+                        axes.set_xscale("log")
+                        axes.invert_xaxis()
+                    for axis in (axes.yaxis, axes.xaxis)[: 1 + (name == "validation")]:
+                        axis.set_major_formatter("{x:g}")
+                        axis.set_minor_formatter("{x:g}")
+            for axes in row[len(predictors) :]:
+                axes.set_visible(False)
+            row[0].set_ylabel(unit)
+        caption(
+            figure,
+            f"What do architectures reach when they are trained from scratch? {note}: the mean over seeds, bars from "
+            "the lowest to the highest. Up is better. Above each: the Spearman correlation of these with the test "
+            "result, higher being better in it, and its 95 % bootstrap interval. Grey dots, from no training of this "
+            "run and not in its results.json: the whole ground truth that ships with the package.",
+        )
+        plt.close(figure)
+        return figure
+
+
 @click.command(cls=Command)
-@study_options("benchmark")
-def main(asked: Asked) -> None:
+@study_options("standalone")
+def main(options: StudyOptions) -> None:
     """Train a sample of each space from scratch and publish it as a benchmark (Figure 6)."""
-    if asked.table is not None:
+    if options.table is not None:
         raise WsnasError("this study trains its own table; to look at yours: wsnas table show SPACE --table FILE")
-    count, scale = asked.architectures or ARCHITECTURES[asked.scale], asked.scale
+    count, scale = options.architectures or ARCHITECTURES[options.scale], options.scale
     panels, rows, verdicts, results = [], [], [], {}
-    for space in chosen_spaces(asked.spaces):
-        chosen = standalone_recipe(space, scale, **asked.recipe)
+    for space in chosen_spaces(options.spaces):
+        chosen = standalone_recipe(space, scale, **options.recipe)
         archs = sample_candidates(space, chosen, min(count, space.size), numpy_rng(0, "ground truth"))
-        run = asked.out.parent / "ground-truth" / f"{space.name}-{digest(chosen.identity())}"
-        if not asked.resume:
+        run = options.out.parent / "ground-truth" / f"{space.name}-{digest(chosen.identity())}"
+        if not options.resume:
             Run.remove(run)
         with progress(f"{space.name} ground truth") as report:
-            trained = train_many(space, archs, run, chosen, seeds=asked.seeds, executor=asked.executor, report=report)
+            trained = train_many(
+                space, archs, run, chosen, seeds=options.seeds, executor=options.executor, report=report
+            )
         trained = measure_latencies(space, trained, run, chosen)
         for line in publish(space, trained, run):
             click.echo(f"{space.name}: {line}")
@@ -123,19 +201,19 @@ def main(asked: Asked) -> None:
             {"space": space.name, "arch": arch, "seed": seed, "test": values[i, seed]}
             | {name: getattr(trained, name)[i] for name in ("parameters", "flops", "latency")}
             for i, arch in enumerate(trained.archs)
-            for seed in asked.seeds
+            for seed in options.seeds
         ]
-    settings = {"scale": scale, "architectures": count, "seeds": len(asked.seeds)}
+    settings = {"scale": scale, "architectures": count, "seeds": len(options.seeds)}
     settings |= {panel["space"].name: panel["recipe"].to_json() for panel in panels}
     write_results(
-        asked,
+        options,
         settings=settings,
         rows=rows,
         verdicts=verdicts,
         results=results,
         title="What do architectures reach when they are trained from scratch?",
         source="Figure 6, Appendix B",
-        figure=benchmark_figure(panels, f"{asked.about}, {counted(len(asked.seeds), 'seed')}"),
+        figure=standalone_figure(panels, f"{options.about}, {counted(len(options.seeds), 'seed')}"),
     )
 
 

@@ -1,0 +1,51 @@
+"""How well supernet scores agree with ground truth: load it, correlate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wsnas.errors import WsnasError
+from wsnas.metrics import Interval, correlation
+from wsnas.space import SearchSpace
+from wsnas.table import Table, import_home
+
+
+def load_ground_truth(space: SearchSpace[Any], dataset: str | None = None, table: Path | str | None = None) -> Table:
+    """The space's ground truth: the file ``table``, or the shipped micro table, or an imported official one.
+
+    ``dataset`` chooses between the last two; by default the micro recipe's. Raises WsnasError, naming the
+    command that helps, where there is none.
+    """
+    if table is not None:
+        path = Path(table)
+        if path.is_dir() and (path / "table.parquet").exists():
+            path = path / "table.parquet"  # a published benchmark
+        found = Table.load(path) if path.suffix == ".parquet" else space.import_table(path)
+        if found.space != space.name:
+            raise WsnasError(f"{path} is a table of {found.space}, not of {space.name}")
+        return found
+    if dataset is None or dataset == space.recipes["micro"].dataset:
+        return Table.load(space.micro_table)
+    imported = import_home() / f"{space.name}.parquet"
+    if not imported.exists():
+        raise WsnasError(
+            f"there is no ground truth of {space.name} on {dataset}: import the official file with "
+            f"'wsnas table import {space.name} FILE', or name one with --table"
+        )
+    return Table.load(imported)
+
+
+def correlate(scores: dict[str, float], truth: Table, dataset: str | None = None, split: str = "test") -> Interval:
+    """Spearman of supernet scores against ground truth over the architectures that have both."""
+    dataset = truth.datasets[0] if dataset is None else dataset
+    shared = [arch for arch in scores if arch in truth.row]
+    values = truth.select(shared).mean(dataset, split)
+    known = ~np.isnan(values)
+    if known.sum() < 2:
+        raise WsnasError(
+            f"only {int(known.sum())} of the {len(scores)} scored architectures have a {dataset} ground truth"
+        )
+    return correlation(np.array([scores[arch] for arch in shared])[known], values[known])

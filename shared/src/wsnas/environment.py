@@ -1,0 +1,55 @@
+"""What a result may depend on besides its recipe and seed, and the command and commit that made it."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+
+def _processor() -> str:
+    """The processor's name and model, where the system tells: kernels, and so the last bits, depend on it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return platform.processor()
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    known = (fields.get(name, "") for name in ("model name", "cpu family", "model"))
+    return " ".join(part for part in known if part) or platform.processor()
+
+
+def command_line() -> str:
+    """The command that runs, without its folder."""
+    name = Path(sys.argv[0]).name
+    return " ".join(["wsnas" if name == "__main__.py" else name, *sys.argv[1:]])
+
+
+def commit() -> str | None:
+    """The commit of the checkout that holds the script that runs; None where that cannot be told."""
+    where = Path(sys.argv[0]).resolve().parent
+    try:
+        said = subprocess.run(
+            ["git", "-C", str(where), "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return said.stdout.strip()
+
+
+def environment() -> dict[str, str]:
+    """What a result may depend on besides its recipe and seed."""
+    import numpy
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "threads": str(torch.get_num_threads()),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+    }

@@ -1,0 +1,166 @@
+"""What every command shares, ``wsnas`` and studies alike: errors in one sentence, progress, and common options."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from wsnas.errors import WsnasError
+
+if TYPE_CHECKING:
+    from wsnas.recipe import Recipe
+    from wsnas.space import SearchSpace
+    from wsnas.training import Report
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Refused(click.ClickException):
+    exit_code = 2
+
+
+class Stopped(click.ClickException):
+    exit_code = 130
+
+    def show(self, file: Any = None) -> None:
+        click.echo(self.message, err=True)
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turns what the tool refuses into one sentence and exit code 2, and Ctrl-C into exit code 130."""
+    try:
+        yield
+    except WsnasError as error:
+        raise Refused(str(error)) from error
+    except KeyboardInterrupt as error:
+        raise Stopped("stopped; everything finished is saved: run the same command again to go on") from error
+
+
+class Command(click.Command):
+    """A command that ends in one clear sentence; studies use it, too."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with one_sentence():
+            return super().invoke(ctx)
+
+
+class Group(click.Group):
+    command_class = Command
+
+
+def is_leader() -> bool:
+    """Whether this process speaks: under torchrun only rank 0 does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Report]:
+    """Yields a function ``(done, total, note)`` that moves a bar; silent where the output is not a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    quiet = not console.is_terminal or not is_leader()
+    with Progress(*columns, console=console, disable=quiet) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total, note: bar.update(task, completed=done, total=total, description=note)
+
+
+RECIPE_OPTIONS = (
+    click.option("--scale", type=click.Choice(["micro", "paper"]), default="micro", show_default=True),
+    click.option("--dataset", help="One the space knows by name, or the path of a data set's file or folder."),
+    click.option("--channels", type=click.IntRange(1), help="Width of the skeleton."),
+    click.option("--cells", type=click.IntRange(1), help="Cells: of a stage, or in all, as the space counts them."),
+    click.option("--width", type=click.FloatRange(0, min_open=True), help="Factor on all widths."),
+    click.option("--size", type=click.IntRange(1), help="Side in pixels at which an image folder streams."),
+    click.option("--skip-corrupt", is_flag=True, default=None, help="Leave out images that cannot be decoded."),
+    click.option(
+        "--max-macs", type=click.IntRange(1), help="Draw only architectures of so many multiply-adds at most."
+    ),
+    click.option("--units", type=click.IntRange(1), help="Width of a recurrent network."),
+    click.option("--vocabulary", type=click.IntRange(3), help="Words of a text that are kept, the most frequent."),
+    click.option("--epochs", type=click.IntRange(1)),
+    click.option("--batch", type=click.IntRange(1), help="Images (text: sequences) a step."),
+    click.option("--lr", type=click.FloatRange(0, min_open=True), help="Initial learning rate."),
+    click.option("--train-size", type=click.IntRange(1), help="Training images (text: tokens)."),
+    click.option(
+        "--valid-size", type=click.IntRange(1), help="Validation images (text: tokens) that score a submodel."
+    ),
+    click.option("--calibration-steps", type=click.IntRange(0), help="Batch-norm calibration batches a submodel."),
+    click.option("--split-file", type=click.Path(), help="The benchmark authors' split, in place of the seeded one."),
+)
+
+
+def measured(space: SearchSpace[Any], value: float) -> str:
+    """A score as it is printed, e.g. ``93.51 %`` or ``perplexity 55.68``."""
+    return f"{value:.2f} %" if space.metric == "accuracy" else f"{space.metric} {value:.2f}"
+
+
+def recipe_options(command: F) -> F:
+    """Adds the options that choose a recipe: a scale, and changes on top of it."""
+    for option in reversed(RECIPE_OPTIONS):
+        command = option(command)
+    return command
+
+
+def chosen_recipe(space: SearchSpace[Any], scale: str, **changes: Any) -> Recipe:
+    from wsnas.data.sources import KNOWN
+    from wsnas.recipe import change_recipe
+
+    names = {None, *KNOWN, *(recipe.dataset for recipe in space.recipes.values())}
+    if changes.get("dataset") not in names and Path(changes["dataset"]).exists():
+        changes["dataset"] = str(Path(changes["dataset"]).resolve())
+    return change_recipe(space.recipes[scale], **changes)
+
+
+def standalone_recipe(space: SearchSpace[Any], scale: str, **changes: Any) -> Recipe:
+    """As ``chosen_recipe``; ``epochs``, ``batch`` and ``lr`` are those of the stand-alone training."""
+    import dataclasses
+
+    own = {name: changes.pop(name) for name in ("epochs", "batch", "lr") if changes.get(name) is not None}
+    chosen = chosen_recipe(space, scale, **changes)
+    return dataclasses.replace(chosen, standalone=dataclasses.replace(chosen.standalone, **own))
+
+
+EXECUTOR_OPTIONS = (
+    click.option("--workers", type=click.IntRange(0), help="Processes; by default one a GPU or CPU core; 0: this one."),
+    click.option("--ray", help="Run on a Ray cluster: its address, auto, or local. Needs wsnas[ray]."),
+    click.option("--gpus-a-job", "gpus", type=click.FloatRange(0), help="GPUs a job on Ray; 0.25: four share one."),
+    click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds a job may take."),
+)
+
+
+def executor_options(command: F) -> F:
+    """Adds the options that choose where jobs run; the command gets them as one ``executor``."""
+
+    @functools.wraps(command)
+    def with_executor(
+        *args: Any, workers: int | None, ray: str | None, gpus: float | None, timeout: float | None, **kwargs: Any
+    ) -> Any:
+        from wsnas.executor import Executor
+
+        if ray is not None and workers is not None:
+            raise WsnasError("--workers are processes of this machine, --ray a cluster's: choose one of them")
+        if gpus is not None and ray is None:
+            raise WsnasError("--gpus-a-job divides a Ray cluster's cards; here choose --workers (several share a GPU)")
+        return command(*args, executor=Executor(workers, ray, gpus, timeout), **kwargs)
+
+    wrapped: Any = with_executor
+    for option in reversed(EXECUTOR_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[no-any-return]

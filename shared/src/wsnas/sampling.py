@@ -1,0 +1,54 @@
+"""Architectures drawn uniformly from a space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from wsnas.errors import WsnasError
+
+if TYPE_CHECKING:
+    pass
+
+from wsnas.recipe import Recipe
+from wsnas.space import Paths, SearchSpace
+
+A = TypeVar("A", bound=Hashable)
+
+
+def sample_within_limit(space: SearchSpace[A], recipe: Recipe, rng: np.random.Generator) -> A:
+    """One architecture, uniform over those with at most ``recipe.max_macs`` multiply-adds: by rejection."""
+    for _ in range(10_000):
+        arch = space.sample(rng)
+        if recipe.max_macs is None or space.macs(arch, recipe) <= recipe.max_macs:
+            return arch
+    raise WsnasError(
+        f"none of 10,000 random architectures of {space.name} has at most {recipe.max_macs:,} multiply-adds; "
+        f"raise the limit (one of them has {space.macs(arch, recipe):,})"
+    )
+
+
+def sample_distinct(space: Paths[A], count: int, rng: np.random.Generator) -> list[A]:
+    """``count`` different architectures, uniform; a longer sample of the same generator begins with a shorter one."""
+    size = getattr(space, "size", count)
+    if not 1 <= count <= size:
+        raise WsnasError(f"cannot draw {count} different architectures: the space has {size}")
+    return _distinct(space.sample, count, rng)
+
+
+def sample_candidates(space: SearchSpace[A], recipe: Recipe, count: int, rng: np.random.Generator) -> list[A]:
+    """As ``sample_distinct``, of the architectures that ``recipe.max_macs`` lets evaluation and ground truth draw."""
+    if recipe.max_macs is None:
+        return sample_distinct(space, count, rng)
+    return _distinct(lambda rng: sample_within_limit(space, recipe, rng), count, rng)
+
+
+def _distinct(draw: Callable[[np.random.Generator], A], count: int, rng: np.random.Generator) -> list[A]:
+    drawn: dict[A, None] = {}
+    for _ in range(100 * count + 1_000_000):
+        drawn.setdefault(draw(rng))
+        if len(drawn) == count:
+            return list(drawn)
+    raise WsnasError(f"cannot draw {count} different architectures: there seem to be only {len(drawn)}")

@@ -1,0 +1,119 @@
+"""One stand-alone training: what an architecture reaches when it is trained on its own.
+
+The loop, the images and the checkpoints are the supernet's (training.py); only the network and its
+``Recipe.standalone`` training differ.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from wsnas.calibration import calibrate
+from wsnas.data.images import Splits
+from wsnas.devices import choose_device, to_device
+from wsnas.errors import WsnasError
+from wsnas.randomness import torch_seeded
+from wsnas.recipe import Recipe
+from wsnas.runs import Run
+from wsnas.space import SearchSpace
+from wsnas.training import Report, train
+
+
+def standalone_part(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe decides a stand-alone training: the identity of such a run."""
+    other = {"supernet", "evaluation_batch", "valid_size", "max_macs"}
+    return {name: value for name, value in recipe.identity().items() if name not in other}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One stand-alone training. Accuracies in percent, or perplexities; ``half_valid`` after half of the epochs."""
+
+    valid: float
+    test: float
+    half_valid: float
+    seconds: float
+    curve: tuple[float, ...] = ()  # mean training loss of each epoch, nats
+    status: str = "ok"  # or "diverged", "timeout", "crash"
+
+
+def train_architecture(
+    space: SearchSpace[Any],
+    arch: Any,
+    recipe: Recipe | None = None,
+    *,
+    seed: int = 0,
+    out: Path | str | None = None,
+    device: str | None = None,
+    splits: Splits | None = None,
+    report: Report | None = None,
+) -> Trained:
+    """Trains one architecture from scratch and scores it on all validation and test images.
+
+    ``arch``: the architecture or its encoding. With ``out`` the training is a run directory: it
+    checkpoints and resumes. ``splits``: the recipe's data, when it is already on the device. Raises
+    Diverged where the loss is not finite.
+    """
+    arch = space.decode(arch) if isinstance(arch, str) else arch
+    recipe = space.recipes["micro"] if recipe is None else recipe
+    chosen = choose_device(device)
+    splits = space.load_data(recipe, chosen) if splits is None else splits
+    with torch_seeded(seed, "init"):
+        network = to_device(space.network(arch, recipe), chosen)
+    training = recipe.standalone
+    images = recipe.calibration_batch * recipe.calibration_steps
+    if training.average_last and not images and any(isinstance(module, _BatchNorm) for module in network.modules()):
+        raise WsnasError("averaged weights need batch statistics of their own: give --calibration-steps above 0")
+    started = time.perf_counter()
+    half = math.nan
+    curve: list[float] = []
+
+    def on_epoch(line: Mapping[str, float]) -> None:
+        nonlocal half
+        curve.append(line["loss"])
+        if line["epoch"] == training.epochs // 2:
+            half, _ = splits.valid.score(network, arch, recipe.evaluation_batch)
+            if run is not None:
+                run.record("half", "valid", {"accuracy": half})
+
+    run = None
+    if out is not None:
+        identity = {"kind": "stand-alone", "space": space.name, "arch": space.encode(arch)}
+        run = Run.open(Path(out), {**identity, "recipe": standalone_part(recipe), "seed": seed}, recipe.to_json())
+        half = run.records("half").get("valid", {}).get("accuracy", math.nan)
+
+    def work() -> None:
+        train(
+            network,
+            splits.train,
+            training,
+            lambda step: [(arch, 1.0)],
+            seed=seed,
+            run=run,
+            cuda_graph=chosen.type == "cuda",
+            validate=lambda: splits.valid.score(network, arch, recipe.evaluation_batch)[1],
+            on_epoch=on_epoch,
+            report=report,
+        )
+
+    if run is None:
+        work()
+    else:
+        with run.writing(), run.session(chosen):
+            work()
+    if training.average_last:  # the running statistics are those of the weights before they were averaged
+        calibrate(network, arch, (x for x, _ in splits.train.ordered(recipe.calibration_batch, images)))
+    valid, test = (part.score(network, arch, recipe.evaluation_batch)[0] for part in (splits.valid, splits.test))
+    if run is not None:
+        curve = [line["loss"] for line in run.metrics()]  # those of earlier sessions, too
+    trained = Trained(valid, test, half, time.perf_counter() - started, tuple(curve))
+    if run is not None:
+        run.record("training", space.encode(arch), asdict(trained))
+    return trained

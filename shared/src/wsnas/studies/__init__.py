@@ -1,0 +1,1 @@
+"""What the studies share. The instrument below knows nothing of it."""

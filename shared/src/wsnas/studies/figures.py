@@ -1,0 +1,243 @@
+"""The paper's figures, with intervals. Colours are Okabe & Ito's: told apart by colour-blind readers, and in
+grey by marker and dash.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")  # studies run without a display
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+BLUE, RED, GREEN, ORANGE, BLACK, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#000000", "#767676"
+STYLE = {
+    "font.size": 9,
+    "legend.fontsize": 8,
+    "figure.constrained_layout.h_pad": 0.08,  # inches, so that a title is nobody else's
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "axes.axisbelow": True,
+    "svg.hashsalt": "wsnas",  # the same figure is the same file
+    "svg.fonttype": "none",
+}
+
+
+WIDEST = 13.6  # inches: beyond that a page of the report shrinks the letters
+
+
+def counted(number: int, what: str) -> str:
+    """So many, in words: 1 supernet, 3 supernets."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def caption(figure: Figure, text: str) -> None:
+    """What the figure shows, above it, in lines that fit its width."""
+    width = int(16 * figure.get_figwidth())
+    lines = [line for part in text.split("\n") for line in textwrap.wrap(part, width)]
+    figure.suptitle("\n".join(lines), fontsize=8, color=GREY, x=0.01, ha="left")
+
+
+def head(axes: Axes, panel: Mapping[str, Any] | None, said: str = "", colour: str = GREY) -> None:
+    """Above the axes the panel's space and data sets (see ``SpaceSample.panel``), and below that a small line."""
+    name = ""
+    if panel is not None:
+        data, truth = (Path(of).stem for of in (panel["recipe"].dataset, panel.get("dataset", panel["recipe"].dataset)))
+        name = f"{panel['space'].name} on {data}" + (f", ground truth on {truth}" if truth != data else "")
+    axes.set_title(name, loc="left", fontweight="bold", fontsize=10, pad=18 if said else 6)
+    if said:
+        axes.annotate(
+            said, (0, 1), xytext=(0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=8, color=colour
+        )
+
+
+def axes_grid(panels: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of axes, three a row at most and as many as fit, each of so many inches."""
+    columns = max(1, min(panels, 3, int(WIDEST / width)))
+    rows = -(-panels // columns)
+    figure: Figure
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(width * columns, height * rows + 0.6), squeeze=False, layout="constrained"
+    )
+    for spare in grid.flat[panels:]:
+        spare.set_visible(False)
+    return figure, list(grid.flat[:panels])
+
+
+def _end_label(axes: Axes, x: float, y: float, text: str, colour: str, offset: float = 0.0) -> None:
+    axes.annotate(
+        text,
+        (x, y),
+        xytext=(7, offset),
+        textcoords="offset points",
+        color=colour,
+        va="center",
+        fontsize=8,
+        clip_on=False,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+    )
+
+
+def _spread(labels: list[tuple[float, str, str]], axes: Axes, x: float, gap: float = 11.0) -> None:
+    """Labels at the right end of lines, moved apart to ``gap`` points where they would overlap."""
+    axes.figure.canvas.draw()
+    points = [axes.transData.transform((x, y))[1] * 72 / axes.figure.dpi for y, _, _ in labels]
+    order = np.argsort(points)
+    placed = np.array(points, dtype=float)
+    for _ in range(50):
+        for low, high in pairwise(order):
+            overlap = gap - (placed[high] - placed[low])
+            if overlap > 0:
+                placed[low] -= overlap / 2
+                placed[high] += overlap / 2
+    for (y, text, colour), where, point in zip(labels, placed, points, strict=True):
+        _end_label(axes, x, y, text, colour, where - point)
+
+
+def ranking_figure(
+    panels: Sequence[Mapping[str, Any]], title: str, x_label: str, note: str, tops: Sequence[tuple[str, str]] = ()
+) -> Figure:
+    """Figures 1, 2 and 5: a column a space, three side by side; correlation above, top-k below, over ``x``.
+
+    A panel has its sample's space, recipe and dataset, and rows of ``rankings.ranking`` with ``x`` and ``tick``.
+    ``tops``: more lines of a row's fields below, with their names.
+    """
+    with plt.rc_context(STYLE):
+        columns = min(len(panels), 3)
+        bands = -(-len(panels) // columns)
+        figure: Figure
+        figure, grid = plt.subplots(
+            2 * bands, columns, figsize=(1 + 4.2 * columns, 0.6 + 6 * bands), squeeze=False, layout="constrained"
+        )
+        pairs = grid.reshape(bands, 2, columns).transpose(0, 2, 1).reshape(-1, 2)
+        for axes in pairs[len(panels) :].flat:
+            axes.set_visible(False)
+        for (upper, lower), panel in zip(pairs, panels, strict=False):
+            upper.sharex(lower)
+            upper.tick_params(labelbottom=False)
+            rows, metric = panel["rows"], panel["space"].metric
+            sign = (
+                -1.0 if metric == "perplexity" else 1.0
+            )  # rows are "higher is better"; the axis shows what was measured
+            x = np.array([row["x"] for row in rows], dtype=float)
+
+            def line(name: str, rows: Any = rows) -> np.ndarray:
+                return np.array([np.nan if row.get(name) is None else row[name] for row in rows], dtype=float)
+
+            along = x if len(x) > 1 else np.array([x[0] / 1.1, x[0] * 1.1])  # one point: bands and lines need a width
+
+            def level(values: np.ndarray, along: Any = along) -> np.ndarray:
+                return values if len(values) > 1 else np.repeat(values, len(along))
+
+            low, high = level(line("correlation_low")), level(line("correlation_high"))
+            upper.fill_between(along, low, high, color=BLACK, alpha=0.12, lw=0)
+            upper.plot(x, line("correlation"), color=BLACK, marker="o", ms=4)
+            spread = np.array([[min(row["correlation_seeds"]), max(row["correlation_seeds"])] for row in rows])
+            upper.vlines(x, spread[:, 0], spread[:, 1], color=BLACK, lw=1.6)
+            upper.axhline(0, color=GREY, lw=0.8)
+            labels = [(line("correlation")[-1], "supernet", BLACK)]
+            for name, text, colour, dash in (
+                ("ceiling", "noise ceiling", GREEN, "--"),
+                ("parameters_correlation", "parameter count", ORANGE, ":"),
+            ):
+                values = line(name)
+                if np.isfinite(values).any():
+                    upper.plot(along, level(values), color=colour, ls=dash, marker="s" if dash == "--" else "^", ms=3)
+                    labels.append((values[np.isfinite(values)][-1], text, colour))
+            if not np.isfinite(line("ceiling")).any():
+                upper.text(
+                    0.02,
+                    0.02,
+                    "noise ceiling not available: ground truth has no seeds",
+                    transform=upper.transAxes,
+                    color=GREEN,
+                    fontsize=8,
+                )
+            upper.set_ylim(min(-0.25, float(np.nanmin(line("correlation_low"))) - 0.05), 1.03)
+            upper.set_ylabel("Spearman correlation with ground truth")
+            evaluated = max(row["evaluated"] for row in rows)
+            head(upper, panel, f"{'up to ' if len(rows) > 1 else ''}{evaluated:,} architectures")
+
+            best_of = sign * np.array([row["top_seeds"] for row in rows])
+            lower.errorbar(
+                x,
+                best_of.mean(1),
+                yerr=[best_of.mean(1) - best_of.min(1), best_of.max(1) - best_of.mean(1)],
+                color=BLUE,
+                marker="o",
+                ms=4,
+                capsize=2,
+            )
+            draws = sign * np.array([row["random_top_draws"] for row in rows])
+            lower.fill_between(along, level(draws.min(1)), level(draws.max(1)), color=RED, alpha=0.15, lw=0)
+            lower.plot(along, level(sign * line("random_top")), color=RED, ls="--", marker="D", ms=3)
+            lower.plot(along, level(sign * line("best")), color=GREEN, ls="-.", lw=1)
+            ends = [
+                (best_of.mean(1)[-1], "top-10 by supernet", BLUE),
+                (sign * line("random_top")[-1], "random top-10", RED),
+                (sign * line("best")[-1], "best evaluated", GREEN),
+            ]
+            for name, text in tops:
+                lower.plot(x, sign * line(name), color=BLACK, ls=":", marker="v", ms=3)
+                ends.append((sign * line(name)[-1], text, BLACK))
+            if metric == "perplexity":
+                lower.invert_yaxis()  # up is better everywhere
+            lower.set_xscale("log", base=2)
+            if len(x) == 1:
+                lower.set_xlim(x[0] / 1.5, x[0] * 1.5)
+            _spread(labels, upper, along[-1])
+            _spread(ends, lower, along[-1])
+            lower.set_xticks(x, [row["tick"] for row in rows])
+            lower.minorticks_off()
+            lower.set_xlabel(x_label)
+            lower.set_ylabel("test accuracy, %" if metric == "accuracy" else "test perplexity")
+        caption(
+            figure,
+            f"{title} {note}.\nBars: min-max over supernets. Grey band: 95 % bootstrap over architectures and "
+            "supernets. Red band: min-max of 3 random draws.",
+        )
+        plt.close(figure)
+        return figure
+
+
+def matrix_figure(panels: Sequence[Mapping[str, Any]], title: str, cell: float = 0.45) -> Figure:
+    """Figures 3 and 7: mutual Spearman correlations of predictors, a panel a space: ``names`` and ``matrix``.
+
+    A panel is its sample's, too: space, recipe and data set. ``cell``: inches a predictor.
+    """
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        side = max(3.2, cell * max(len(panel["names"]) for panel in panels))
+        figure, places = axes_grid(len(panels), side, 0.95 * side)
+        for axes, panel in zip(places, panels, strict=True):
+            matrix, names = np.array(panel["matrix"]), panel["names"]
+            shown = axes.imshow(matrix, vmin=-1, vmax=1, cmap="cividis")  # in grey, too: light is high
+            for i, j in np.ndindex(*matrix.shape):
+                value = round(float(matrix[i, j]), 2) + 0.0  # no -0
+                ground = shown.to_rgba(np.array([value]))[0]
+                text = f"{value:.2f}".replace("0.", ".", 1).replace("1.00", "1")
+                ink = "white" if _luminance(ground) < 0.179 else "black"  # whichever contrasts more
+                axes.text(j, i, text, ha="center", va="center", fontsize=min(8.0, 20 * cell), color=ink)
+            axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+            axes.set_yticks(range(len(names)), names, fontsize=8)
+            head(axes, panel)
+        figure.colorbar(shown, ax=places, shrink=0.5, label="Spearman correlation")
+        caption(figure, title)
+        plt.close(figure)
+        return figure
+
+
+def _luminance(colour: Sequence[float] | np.ndarray) -> float:
+    """Relative luminance of red, green, blue in 0 to 1, as WCAG 2 defines it."""
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))

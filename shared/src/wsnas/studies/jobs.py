@@ -1,0 +1,158 @@
+"""Supernets trained once and shared by studies, and the scores of their submodels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wsnas import paths as path_samplers
+from wsnas.devices import choose_device
+from wsnas.errors import WsnasError
+from wsnas.evaluation import evaluate, recorded_scores
+from wsnas.executor import run_jobs
+from wsnas.ground_truth import splits_once
+from wsnas.metrics import (
+    Floats,
+    higher_is_better,
+)
+from wsnas.options import progress
+from wsnas.paths import Sampler
+from wsnas.recipe import Recipe, change_recipe, digest
+from wsnas.runs import Run
+from wsnas.space import load_space
+from wsnas.studies.options import StudyOptions
+from wsnas.studies.sample import SpaceSample, space_samples
+from wsnas.supernet import supernet_identity, train_supernet
+
+
+@dataclass(frozen=True)
+class SupernetJob:
+    """Train one supernet and score some of its submodels; found again by its content."""
+
+    space: str
+    recipe: Recipe
+    seed: int
+    candidates: tuple[str, ...] | None  # encoded architectures of the sub-space; None: the whole space
+    evaluate: tuple[str, ...]  # encoded architectures to score
+    runs: str  # the folder that holds content-addressed runs
+    paths: str = "uniform"  # or "fair", "multi:N"
+
+    def resolve(self) -> tuple[list[Any] | None, Sampler, Path]:
+        """Architectures to draw paths from (None: all), how, and the directory of its run."""
+        space, paths = load_space(self.space), path_samplers.parse(self.paths)
+        candidates = None if self.candidates is None else [space.decode(arch) for arch in self.candidates]
+        identity = supernet_identity(space, self.recipe, self.seed, paths, candidates)
+        return candidates, paths, Path(self.runs) / f"{self.space}-{digest(identity)}"
+
+    def recorded(self) -> dict[str, float] | None:
+        """What an earlier study left, where that is all."""
+        return recorded_scores(self.resolve()[2], load_space(self.space), self.recipe, self.evaluate)
+
+
+def supernet_scores(job: SupernetJob) -> dict[str, float]:
+    """Accuracy in percent or perplexity of each architecture of the job; trains the supernet where needed."""
+    space = load_space(job.space)
+    candidates, paths, out = job.resolve()
+    splits = splits_once(job.space, job.recipe, choose_device())
+    supernet = train_supernet(
+        space, job.recipe, seed=job.seed, paths=paths, candidates=candidates, out=out, splits=splits
+    )
+    return evaluate(supernet, job.evaluate)
+
+
+def all_scores(jobs: Sequence[SupernetJob], options: StudyOptions) -> list[dict[str, float]]:
+    """The scores of every job, in the jobs' order. A job that fails raises once the others are done."""
+    for job in jobs:
+        if not options.resume:
+            Run.remove(job.resolve()[2])
+    recorded = [job.recorded() for job in jobs]
+    results = {i: scores for i, scores in enumerate(recorded) if scores is not None}
+    position = {id(job): i for i, job in enumerate(jobs)}
+    missing = [job for i, job in enumerate(jobs) if i not in results]
+    missing.sort(key=lambda job: -job.recipe.supernet.epochs)  # the long ones first: no worker waits for one at the end
+    failed: list[BaseException] = []
+    with progress(options.study) as report:
+        for job, result in run_jobs(supernet_scores, missing, options.executor) if missing else ():
+            if isinstance(result, BaseException):
+                failed.append(result)
+            else:
+                results[position[id(job)]] = result
+            report(len(results) + len(failed), len(jobs), "supernets")
+    if failed:
+        known = isinstance(failed[0], WsnasError)
+        raise WsnasError(
+            f"{len(failed)} of {len(jobs)} supernets failed, the others are kept; the first said: "
+            f"{failed[0] if known else repr(failed[0])}"
+        ) from failed[0]
+    return [results[i] for i in range(len(jobs))]
+
+
+def sub_space_job(
+    options: StudyOptions, sample: SpaceSample, kept: Sequence[str], scored: Sequence[str], seed: int
+) -> SupernetJob:
+    """A supernet of the architectures ``kept``, some of which are ``scored``."""
+    candidates = None if len(kept) == sample.space.size else tuple(sorted(kept))
+    return SupernetJob(sample.name, sample.recipe, seed, candidates, tuple(scored), options.supernets)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train a supernet of a whole space, with several seeds."""
+
+    label: str
+    recipe: Recipe
+    paths: str = "uniform"
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+def scores_of(options: StudyOptions, wanted: Sequence[tuple[SpaceSample, Variant]]) -> dict[tuple[str, str], Floats]:
+    """(space, label) -> [seeds, architectures of the sample], higher is better.
+
+    The supernets lie beside the study's results, in folders named by what decides their weights: studies share them.
+    """
+    jobs = {
+        (sample.name, variant.label, seed): SupernetJob(
+            sample.name, variant.recipe, seed, None, sample.archs, options.supernets, variant.paths
+        )
+        for sample, variant in wanted
+        for seed in variant.seeds
+    }
+    unique = list(dict.fromkeys(jobs.values()))  # two variants can be one supernet
+    found = dict(zip(unique, all_scores(unique, options), strict=True))
+    return {
+        (sample.name, variant.label): higher_is_better(
+            [[found[jobs[sample.name, variant.label, seed]][arch] for arch in sample.archs] for seed in variant.seeds],
+            sample.space.metric,
+        )
+        for sample, variant in wanted
+    }
+
+
+BUDGETS = {"micro": (100, 4), "paper": (1000, 7)}  # architectures scored, budgets a space
+budgets_option = click.option(
+    "--budgets", "count", type=click.IntRange(1), help="How often the recipe's epochs are halved, and one."
+)
+
+
+def scores_by_budget(options: StudyOptions, count: int | None) -> list[tuple[SpaceSample, dict[int, Floats]]]:
+    """Of each space, by epochs, [seeds, architectures]: 1/2^(count - 1) ... 1/4, 1/2 and all of the recipe's epochs.
+
+    Each budget is a training of its own, as in Figure 1; the studies that look at budgets share the supernets.
+    """
+    architectures, usual = BUDGETS[options.scale]
+    wanted = []
+    for sample in space_samples(options, architectures):
+        longest = sample.recipe.supernet.epochs
+        for epochs in sorted({max(1, round(longest / 2**halvings)) for halvings in range(count or usual)}):
+            recipe = change_recipe(sample.recipe, epochs=epochs)
+            wanted.append((sample, Variant(f"{epochs} epochs", recipe, "uniform", options.seeds)))
+    scores = scores_of(options, wanted)
+    found: dict[str, tuple[SpaceSample, dict[int, Floats]]] = {}
+    for sample, variant in wanted:
+        _, of_budgets = found.setdefault(sample.name, (sample, {}))
+        of_budgets[variant.recipe.supernet.epochs] = scores[sample.name, variant.label]
+    return list(found.values())

@@ -1,0 +1,95 @@
+"""The options every study takes."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from wsnas.executor import Executor
+from wsnas.options import executor_options, recipe_options
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """What a study was asked for on its command line."""
+
+    study: str
+    scale: str
+    spaces: tuple[str, ...]  # none: every installed one
+    seeds: tuple[int, ...]  # of the supernets (or trainings) of each setting
+    architectures: int | None  # to score or train; None: as the study has it for the scale
+    table: str | None
+    truth: str | None  # data set of the ground truth; None: the supernet's
+    resume: bool
+    executor: Executor
+    out: Path
+    recipe: Mapping[str, Any]  # changes on top of the scale's
+
+    @property
+    def supernets(self) -> str:
+        """The folder of the runs that studies share, beside their results; absolute, as a worker may be elsewhere."""
+        return str((self.out.parent / "supernets").resolve())
+
+    @property
+    def about(self) -> str:
+        """The recipe, for a figure, which names the data itself: a scale as it is, or one that options changed."""
+        changed = any(value is not None for value in self.recipe.values())
+        return f"{self.scale.capitalize()} {'recipe, changed by options' if changed else 'scale'}"
+
+
+def study_options(study: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options every study takes, the recipe's included; the command gets them as its first argument ``options``."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        extra = {name for name in inspect.signature(command).parameters if name != "options"}
+
+        @functools.wraps(command)
+        def with_options(
+            spaces: tuple[str, ...],
+            scale: str,
+            seeds: int | None,
+            architectures: int | None,
+            table: str | None,
+            truth: str | None,
+            resume: bool,
+            executor: Executor,
+            out: Path | None,
+            **others: Any,
+        ) -> Any:
+            mine = {name: others.pop(name) for name in extra}
+            where = out or Path("runs") / f"study-{study}-{scale}"
+            number = tuple(range(seeds or 3))
+            options = StudyOptions(
+                study, scale, spaces, number, architectures, table, truth, resume, executor, where, others
+            )
+            return command(options, **mine)
+
+        return _with_options(with_options)
+
+    return decorate
+
+
+def _with_options(command: F) -> F:
+    options = (
+        click.option(
+            "--space", "spaces", multiple=True, help="Search space; repeatable. Default: every installed one."
+        ),
+        click.option("--seeds", type=click.IntRange(1), help="Supernets a setting. Default: 3."),
+        click.option("--architectures", type=click.IntRange(4), help="How many are scored, or trained, a space."),
+        click.option("--table", type=click.Path(), help="Ground truth, in place of the shipped or imported table."),
+        click.option("--truth", help="Data set of the ground truth. Default: the supernet's."),
+        click.option("--resume/--fresh", default=True, show_default=True, help="Use what earlier runs left, or not."),
+        click.option("--out", type=click.Path(path_type=Path), help="Default: runs/study-NAME-SCALE."),
+    )
+    command = recipe_options(executor_options(command))
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -1,0 +1,91 @@
+"""The files a study leaves: results.json (every number with its interval, and the verdicts), a tidy CSV, and its
+figures as PNG and SVG.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from wsnas.environment import commit, environment
+from wsnas.files import atomic_write
+from wsnas.studies.options import StudyOptions
+from wsnas.studies.sample import SpaceSample
+from wsnas.studies.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def to_jsonable(value: Any) -> Any:
+    """Numbers, strings and containers that JSON can hold; NaN becomes null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return to_jsonable(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): to_jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [to_jsonable(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def settings_of(options: StudyOptions, samples: Sequence[SpaceSample], **more: Any) -> dict[str, Any]:
+    """What ``results.json`` says of the study's settings."""
+    return {"scale": options.scale, "seeds": len(options.seeds), **more, **{s.name: s.settings() for s in samples}}
+
+
+def write_results(
+    options: StudyOptions,
+    *,
+    settings: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    verdicts: Sequence[Verdict],
+    results: Mapping[str, Any],
+    figure: Figure,
+    title: str,
+    source: str,
+    more: Mapping[str, Figure] | None = None,
+) -> None:
+    """Writes results.json, STUDY.csv, STUDY.png and STUDY.svg into ``options.out`` and says so.
+
+    ``more``: further figures, which become STUDY-NAME.png and .svg; the report shows them, too.
+    """
+    out, study = options.out, options.study
+    described = {
+        "study": study,
+        "title": title,
+        "source": source,
+        "command": " ".join(["python", f"studies/{study}.py", *sys.argv[1:]]),
+        "settings": settings,
+        "environment": {**environment(), "commit": commit()},
+        "results": results,
+        "verdicts": verdicts,
+    }
+    atomic_write(out / "results.json", (json.dumps(to_jsonable(described), indent=1) + "\n").encode())
+    text = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write(out / f"{study}.csv", text.getvalue().encode())
+    figures = {study: figure, **{f"{study}-{name}": other for name, other in (more or {}).items()}}
+    for name, drawn in figures.items():
+        for kind in ("png", "svg"):
+            buffer = io.BytesIO()
+            drawn.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+            atomic_write(out / f"{name}.{kind}", buffer.getvalue())
+    for verdict in verdicts:
+        click.echo(f"{verdict.space}: {verdict.claim}: {verdict.verdict} ({verdict.measured})")
+    click.echo(", ".join([f"{out / 'results.json'}, {study}.csv", *(f"{name}.png, {name}.svg" for name in figures)]))

@@ -1,0 +1,158 @@
+"""What a study looks at in one space: a uniform sample of architectures with a ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+import numpy as np
+
+from wsnas.agreement import load_ground_truth
+from wsnas.errors import WsnasError
+from wsnas.metrics import (
+    Ceiling,
+    Floats,
+    higher_is_better,
+    noise_ceiling,
+)
+from wsnas.options import chosen_recipe
+from wsnas.randomness import numpy_rng
+from wsnas.recipe import Recipe
+from wsnas.space import SearchSpace, installed_spaces, load_space
+from wsnas.studies.options import StudyOptions
+from wsnas.table import Table
+
+A = TypeVar("A", bound=Hashable)
+
+
+def chosen_spaces(names: Sequence[str]) -> list[Any]:
+    """The named spaces, or all installed ones. Raises WsnasError where there are none."""
+    found = names or installed_spaces()
+    if not found:
+        raise WsnasError("no search space is installed; install one, e.g. pip install ./packages/nb201")
+    return [load_space(name) for name in found]
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """The ground truth a study ranks by: architectures with validation and test results, higher is better."""
+
+    table: Table
+    dataset: str
+    epochs: int  # of the trainings
+    valid: Floats
+    test: Floats
+    left_out: int  # architectures of the table that failed or were not measured
+
+    def seeds(self, archs: Sequence[str] | None = None) -> Floats:
+        """[architectures, seeds]: test results of every seed, of all architectures or of these."""
+        table = self.table if archs is None else self.table.select(archs)
+        return table.seeds(self.dataset, "test", self.epochs)
+
+
+def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Recipe) -> GroundTruth:
+    """The ground truth of the data set asked for; else of the recipe's, or of the table's first without that.
+
+    Validation and test results are those of one training length: the longest that has both.
+    """
+    dataset = options.truth or recipe.dataset
+    found = load_ground_truth(space, dataset, options.table)
+    if options.truth is not None and dataset not in found.datasets:
+        raise WsnasError(
+            f"--truth {dataset}: the table of {space.name} has no such data set, but {', '.join(found.datasets)}"
+        )
+    dataset = dataset if dataset in found.datasets else found.datasets[0]
+    lengths = {split: found.epochs(dataset, split) for split in ("valid", "test")}
+    both, longest = lengths["valid"] & lengths["test"], max(lengths["valid"] | lengths["test"])
+    if not both:
+        raise WsnasError(
+            f"the table of {space.name} has validation and test results of {dataset} for no common number of epochs"
+        )
+    epochs = max(both)
+    if epochs < longest:
+        click.echo(
+            f"{space.name}: the {longest}-epoch results of {dataset} are not used: only those of {epochs} epochs are "
+            "there for validation and test"
+        )
+    valid, test = (found.mean(dataset, split, epochs) for split in ("valid", "test"))
+    known = ~(np.isnan(valid) | np.isnan(test))
+    left_out = int((~known).sum())
+    if left_out:
+        click.echo(f"{space.name}: {left_out} of {len(found)} architectures have no result (failed or not trained)")
+    kept = found.select([arch for arch, ok in zip(found.archs, known, strict=True) if ok])
+    valid, test = (higher_is_better(values[known], space.metric) for values in (valid, test))
+    return GroundTruth(kept, dataset, epochs, valid, test, left_out)
+
+
+@dataclass(frozen=True)
+class SpaceSample:
+    """What a study looks at in one space: its recipe, and a uniform sample of architectures with a ground truth."""
+
+    space: SearchSpace[Any]
+    recipe: Recipe
+    truth: GroundTruth
+    archs: tuple[str, ...]  # the sample, encoded
+    valid: Floats  # of the sample, as ``test``: ground truth, higher is better
+    test: Floats
+    parameters: Floats
+
+    @property
+    def name(self) -> str:
+        return self.space.name
+
+    def settings(self) -> dict[str, Any]:
+        """What ``results.json`` says of it."""
+        about = {"truth": self.truth.dataset, "truth_epochs": self.truth.epochs, "evaluated": len(self.archs)}
+        about["truth_trainings"] = self.truth.table.about.get("status")  # how many went well; None: not recorded
+        return {**self.recipe.to_json(), **about, "without_ground_truth": self.truth.left_out}
+
+    def panel(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Its column of a ``ranking_figure``."""
+        return {"space": self.space, "recipe": self.recipe, "dataset": self.truth.dataset, "rows": rows}
+
+    def ceiling(self) -> Ceiling | None:
+        return noise_ceiling(self.truth.seeds(self.archs))
+
+
+def space_samples(options: StudyOptions, count: int, least: int = 12, fewest: int = 12) -> list[SpaceSample]:
+    """The spaces that can serve a study which scores ``count`` architectures, unless it was asked for another number.
+
+    Says which spaces are left out, and why: no ground truth, or of fewer than ``least`` architectures. Raises
+    WsnasError where fewer than ``fewest`` are to be scored, before anything is trained.
+    """
+    if (options.architectures or count) < fewest:
+        raise WsnasError(f"--architectures {options.architectures} is too few for this study: give at least {fewest}")
+    found = []
+    for space in chosen_spaces(options.spaces):
+        chosen = chosen_recipe(space, options.scale, **options.recipe)
+        try:
+            ground = ground_truth_of(space, options, chosen)
+        except WsnasError as error:
+            if options.spaces:
+                raise
+            click.echo(f"{space.name}: left out: {error}")
+            continue
+        if len(ground.table) < least:
+            click.echo(f"{space.name}: left out: {len(ground.table)} architectures with a ground truth are too few")
+            continue
+        order = numpy_rng(0, "sample").permutation(len(ground.table))[: options.architectures or count]
+        archs = tuple(ground.table.archs[int(i)] for i in order)
+        sizes = np.array([space.parameters(space.decode(arch), chosen) for arch in archs], dtype=np.float64)
+        found.append(SpaceSample(space, chosen, ground, archs, ground.valid[order], ground.test[order], sizes))
+    if not found:
+        raise WsnasError("no installed space has a ground truth for this study; see 'wsnas ground-truth' and --table")
+    return found
+
+
+def random_archs(archs: Sequence[A], factor: float, rng: np.random.Generator) -> list[A]:
+    """``len(archs) / factor`` of them, uniform, without replacement (Figure 2)."""
+    keep = max(1, round(len(archs) / factor))
+    return [archs[int(i)] for i in rng.choice(len(archs), keep, replace=False)]
+
+
+def best_archs(archs: Sequence[A], truth: np.ndarray, factor: float) -> list[A]:
+    """The best ``len(archs) / factor`` by ground truth, higher is better (Figure 5)."""
+    keep = max(1, round(len(archs) / factor))
+    return [archs[int(i)] for i in np.argsort(-np.asarray(truth), kind="stable")[:keep]]

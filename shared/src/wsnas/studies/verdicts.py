@@ -1,0 +1,27 @@
+"""Claims of the paper, and what a rule written beforehand says of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Holds = Literal["holds", "does not hold", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim of the paper, what was measured, and what a rule written beforehand says of it."""
+
+    claim: str
+    source: str  # where the paper says so
+    space: str
+    rule: str
+    measured: str
+    verdict: Holds
+
+
+def sign_verdict(low: float, high: float, supernets: int = 2) -> Holds:
+    """For a claim "this number is above zero": by the interval [low, high]. One supernet has no spread: it decides
+    nothing.
+    """
+    return "inconclusive" if supernets < 2 or low <= 0 <= high else "holds" if low > 0 else "does not hold"
