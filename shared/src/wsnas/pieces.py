@@ -143,7 +143,7 @@ class Pieces:
         self.nodes[LOSS] = Node(self.total)
         torch.nn.init.ones_(self.nodes[LOSS].gradient)  # type: ignore[arg-type]
         if x.is_cuda:
-            self.stream = torch.cuda.Stream(x.device)
+            self.stream = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call, unused-ignore]
 
     def _of(self, path: Any) -> list[Recorded]:
         """The path's pieces, those recorded that were not before."""
