@@ -5,6 +5,7 @@ Nothing here knows a space by name: a package that is installed is tested, alone
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import json
@@ -273,3 +274,24 @@ def test_a_foreign_table_is_refused(space: Any, tmp_path: Path, name: str) -> No
         space.import_table(tmp_path / name)
     with pytest.raises(WsnasError):
         space.import_table(tmp_path / f"missing-{name}")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_computes_what_the_cpu_does(
+    space: Any, batch: Tensor, archs: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logits and the head's gradient of some submodels, in eval mode and float32."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    torch.manual_seed(0)
+    here = space.supernet(space.recipes["micro"]).eval()
+    there = copy.deepcopy(here).to("cuda", memory_format=torch.channels_last)
+    for arch in archs[:8]:
+        found = []
+        for model, x in ((here, batch), (there, batch.to("cuda"))):
+            model.zero_grad(set_to_none=True)
+            logits = model(x, arch)
+            logits.square().mean().backward()
+            norms = torch.stack([p.grad.norm().cpu() for p in model.parameters() if p.grad is not None])
+            found.append((logits.detach().cpu(), norms))
+        torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-4)

@@ -16,6 +16,7 @@ if str(HERE) not in sys.path:
     sys.path.append(str(HERE))  # so that tests, and the processes they start, find toy_space
 
 torch.set_num_threads(1)
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it deterministic matrix products are refused
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,9 +17,13 @@ from torch import Tensor, nn
 
 from wsnas.data.images import Images, Splits
 from wsnas.data.sources import load_splits
+from wsnas.devices import choose_device, to_device
 from wsnas.errors import WsnasError
+from wsnas.pieces import INPUT, LOGITS, Piece
+from wsnas.randomness import torch_seeded
 from wsnas.recipe import Recipe, Training
 from wsnas.table import Table, read_csv
+from wsnas.training import train
 
 OPS = ("conv3", "conv1", "pool")
 LAYERS = 3
@@ -64,7 +68,21 @@ class Net(nn.Module):
         x = self.stem(x)
         for layer, op in zip(self.layers, chosen.ops, strict=True):
             x = x + layer[OPS[op]](x)
+        return self._classify(x)
+
+    def _classify(self, x: Tensor) -> Tensor:
         return self.head(x.mean((2, 3)))
+
+    def pieces(self, arch: Arch) -> Iterator[Piece]:
+        yield Piece("stem", None, INPUT, 0, self.stem)
+        for i, op in enumerate(arch.ops):
+            yield Piece((i, "skip"), None, i, i + 1, same)
+            yield Piece(i, op, i, i + 1, self.layers[i][OPS[op]])
+        yield Piece("head", None, LAYERS, LOGITS, self._classify)
+
+
+def same(x: Tensor) -> Tensor:
+    return x
 
 
 def images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -78,9 +96,9 @@ def images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return pixels.astype(np.uint8), labels.astype(np.int64)
 
 
-def splits(train: int = 96) -> Splits:
+def splits(train: int = 96, device: str | torch.device = "cpu") -> Splits:
     mean, std = torch.full((3,), 70.0), torch.full((3,), 45.0)
-    parts = [Images(*images(n, i), mean, std, torch.device("cpu")) for i, n in enumerate((train, 64, 64))]
+    parts = [Images(*images(n, i), mean, std, torch.device(device)) for i, n in enumerate((train, 64, 64))]
     return Splits(parts[0], parts[1], parts[2], 4)
 
 
@@ -144,7 +162,7 @@ class Toy:
         return Net(recipe.channels, arch)
 
     def load_data(self, recipe: ToyRecipe, device: torch.device) -> Splits:
-        return splits() if recipe.dataset == "toy" else load_splits(recipe, device)
+        return splits(device=device) if recipe.dataset == "toy" else load_splits(recipe, device)
 
     def parameters(self, arch: Arch, recipe: ToyRecipe) -> int:
         return sum(p.numel() for p in self.network(arch, recipe).parameters())
@@ -158,6 +176,24 @@ class Toy:
 
 
 TOY = Toy()
+
+
+def trained_alone(job: tuple[str, int]) -> list[float]:
+    """(device, architecture) -> the weights of the head after a stand-alone training in float32; a job for workers."""
+    device, index = choose_device(job[0]), job[1]
+    torch.backends.cudnn.allow_tf32 = False
+    with torch_seeded(0, "init"):
+        network = to_device(TOY.network(ALL[index], MICRO), device)
+    train(
+        network,
+        splits(device=device).train,
+        MICRO.standalone,
+        lambda step: [(ALL[index], 1.0)],
+        seed=0,
+        amp=False,
+        cuda_graph=device.type == "cuda",
+    )
+    return network.head.weight.detach().flatten().tolist()
 
 
 def register(site: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
 import gzip
@@ -20,6 +21,7 @@ from nb201 import SPACE
 from nb201.network import Cell, ConvBN, Network, Reduction, average_pool, macs, parameters
 from nb201.space import CONV1, CONV3, EDGES, NONE, OPS, POOL, SKIP, Architecture, decode
 from wsnas.calibration import calibrate
+from wsnas.pieces import Pieces
 from wsnas.supernet import submodel
 
 KERNEL = {CONV1: 1, CONV3: 3}
@@ -338,3 +340,49 @@ def test_multiply_adds_are_counted_exactly(
     for one in SPECIAL + some_architectures(20):
         network = Network(channels, cells, 10, inputs, one)
         assert counted(network, inputs, side) == macs(one, channels, cells, 10, inputs, side)
+
+
+# the step from pieces ----------------------------------------------------------------------------------------
+
+
+EVERY_KIND = [
+    arch(e03=SKIP),
+    arch(e03=POOL, e01=CONV3),  # a dead edge
+    arch(e13=CONV3, e03=SKIP),  # a convolution of nothing
+    arch(e12=CONV1, e23=POOL, e13=CONV1, e03=CONV3),  # one that feeds a pool
+    arch(e12=SKIP, e23=SKIP, e03=CONV1),  # skips of nothing
+    decode("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_1x1~1|+|skip_connect~0|nor_conv_3x3~1|avg_pool_3x3~2|"),
+]
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")],
+        ),
+    ],
+)
+def test_a_step_from_pieces_is_the_step_by_autograd(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loss, every gradient (or none) and running statistics; cells of every kind, five paths in one step at last."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    one = Network(4, 2, 10).to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    other = copy.deepcopy(one)
+    pieces = Pieces(other, F.cross_entropy, amp=False)
+    steps = [[(path, 1.0)] for path in EVERY_KIND + some_architectures(20)]
+    steps.append([(path, 0.5) for path in SPACE.fair_paths(np.random.default_rng(0))])
+    for step in steps:
+        x = torch.randn(8, 3, 16, 16).to(device, memory_format=torch.channels_last)
+        y = torch.randint(0, 10, (8,)).to(device)
+        one.zero_grad(set_to_none=True)
+        for path, weight in step:
+            (F.cross_entropy(one(x, path), y) * weight).backward()
+        pieces(x, y, step)
+        for (name, p), q in zip(one.named_parameters(), other.parameters(), strict=True):
+            assert (p.grad is None) == (q.grad is None), name
+            if p.grad is not None and q.grad is not None:
+                assert (p.grad - q.grad).norm() <= 1e-4 * p.grad.norm() + 1e-5, name
+        for (name, b), c in zip(one.named_buffers(), other.buffers(), strict=True):
+            torch.testing.assert_close(c, b, rtol=1e-4, atol=1e-5, msg=name)

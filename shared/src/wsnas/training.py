@@ -27,6 +27,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from wsnas.data.images import Data
 from wsnas.errors import Diverged, WsnasError
 from wsnas.paths import Step
+from wsnas.pieces import Pieces, buffers_kept
 from wsnas.randomness import torch_seeded
 from wsnas.recipe import Training
 from wsnas.runs import Run
@@ -84,6 +85,7 @@ def train(
     run: Run | None = None,
     amp: bool | None = None,
     cuda_graph: bool = False,
+    pieces: bool | None = None,
     checkpoint_seconds: float = 30.0,
     validate: Callable[[], float] | None = None,
     on_epoch: Callable[[Mapping[str, float]], None] | None = None,
@@ -98,7 +100,9 @@ def train(
     is called before an epoch's first step. ``paths(step)``: what the step
     trains. ``amp``: bfloat16 autocast, by default on CUDA only: a CPU with bfloat16 instructions gains, too
     (benchmarks/supernet_step.py), but its results would then depend on the processor. ``cuda_graph``: forward
-    and backward as one CUDA graph; only where every step trains the same single path. ``validate()``: the
+    and backward as one CUDA graph; only where every step trains the same single path. ``pieces``: the step as the
+    schedule of ``wsnas.pieces``; by default on CUDA where the model describes its pieces, nothing is captured whole,
+    and one process trains. ``validate()``: the
     cross-entropy that ``Training.patience`` watches; the best weights by it are the result. ``on_epoch(line
     of metrics)`` may look at the model between epochs; both may leave it in eval mode.
     Under ``torchrun`` every rank takes its share of the batch and of the same paths; gradients are averaged.
@@ -176,6 +180,18 @@ def train(
         ((path, weight),) = paths(step)
         replay = capture(lambda x, y: backward(x, y, path, weight), model, *next(data.epoch(training, seed, 0)))
 
+    by_pieces = None
+    if pieces is None:
+        pieces = (
+            device.type == "cuda" and not cuda_graph and custom_loss is None and world == 1 and hasattr(model, "pieces")
+        )
+    if pieces:
+
+        def loss_of(logits: Tensor, y: Tensor) -> Tensor:
+            return F.cross_entropy(logits, y, label_smoothing=training.label_smoothing)
+
+        by_pieces = Pieces(model, loss_of, amp)
+
     def validation_loss() -> float:
         """Validation of the averaged weights, where averaging has begun; keeps the best."""
         assert validate is not None
@@ -201,6 +217,8 @@ def train(
                     group["lr"] = lr
                 if replay is not None:
                     loss_sum += replay(x, y)
+                elif by_pieces is not None:
+                    loss_sum += by_pieces(x, y, paths(step))
                 else:
                     optimizer.zero_grad(set_to_none=True)
                     with (
@@ -255,22 +273,19 @@ def capture(
     a capture needs leaves no trace: buffers (running statistics) are put back, gradients dropped.
     """
     x, y = x.clone(), y.clone()
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     model.train()
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            model.zero_grad(set_to_none=True)
-            backward(x, y)
-    torch.cuda.current_stream().wait_stream(side)
-    model.zero_grad(set_to_none=True)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        loss = backward(x, y)
-    with torch.no_grad():
-        for name, buffer in model.named_buffers():
-            buffer.copy_(buffers[name])
+    with buffers_kept(model):
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                model.zero_grad(set_to_none=True)
+                backward(x, y)
+        torch.cuda.current_stream().wait_stream(side)
+        model.zero_grad(set_to_none=True)
+        with torch.cuda.graph(graph):
+            loss = backward(x, y)
 
     def replay(new_x: Tensor, new_y: Tensor) -> Tensor:
         x.copy_(new_x)

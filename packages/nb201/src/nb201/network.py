@@ -11,7 +11,7 @@ The stand-alone network holds the convolutions its architecture names, under the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import pairwise
 
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nb201.space import CONV1, CONV3, EDGES, INCOMING, NONE, OPS, POOL, Architecture
+from wsnas.pieces import INPUT, LOGITS, Piece
 
 CONVOLUTIONS = {CONV1: 1, CONV3: 3}  # operation -> kernel size
 
@@ -34,6 +35,13 @@ class ConvBN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.bn(self.conv(x))  # type: ignore[no-any-return]
+
+    def of_rectified(self, x: Tensor) -> Tensor:
+        return self(F.relu(x))  # type: ignore[no-any-return]
+
+    def of_nothing(self, x: Tensor) -> Tensor:
+        """Of zeros shaped like ``x``: a constant, the batch norm's shift."""
+        return self(torch.zeros_like(x))  # type: ignore[no-any-return]
 
 
 def average_pool(x: Tensor) -> Tensor:
@@ -102,6 +110,30 @@ class Cell(nn.Module):
         assert output is not None, "a valid architecture connects the input to the output"
         return output
 
+    def pieces(self, arch: Architecture, block: int) -> Iterator[Piece]:
+        """``forward`` in pieces, as block number ``block``: node (block, n) is the cell's node n; the output is the
+        next block's input.
+        """
+        filled = {0}  # nodes that are the sum of at least one edge
+        for target, used in plan(arch):
+            to = (block + 1, 0) if target == 3 else (block, target)
+            for source, e, op in used:
+                if op in CONVOLUTIONS:
+                    convolution = self.edges[e][OPS[op]]  # type: ignore[index]
+                    if source in filled:
+                        yield Piece((block, e), op, (block, source), to, convolution.of_rectified)
+                    else:
+                        yield Piece((block, e), (op, NONE), (block, 0), to, convolution.of_nothing)
+                elif source in filled:
+                    yield Piece((block, e), op, (block, source), to, average_pool if op == POOL else identity)
+                else:
+                    continue
+                filled.add(target)
+
+
+def identity(x: Tensor) -> Tensor:
+    return x
+
 
 class Reduction(nn.Module):
     """Residual block of stride 2: [N, C, H, W] -> [N, 2C, H/2, W/2]."""
@@ -145,8 +177,20 @@ class Network(nn.Module):
         x = self.stem(x)
         for block in self.body:
             x = block(x, arch) if isinstance(block, Cell) else block(x)
-        x = F.relu(self.last(x)).mean((2, 3))
-        return self.classifier(x)  # type: ignore[no-any-return]
+        return self._head(x)
+
+    def _head(self, x: Tensor) -> Tensor:
+        return self.classifier(F.relu(self.last(x)).mean((2, 3)))  # type: ignore[no-any-return]
+
+    def pieces(self, path: Architecture) -> Iterator[Piece]:
+        """The supernet's forward pass along ``path`` for ``wsnas.pieces``: an edge's operation is a piece."""
+        yield Piece("stem", None, INPUT, (0, 0), self.stem)
+        for number, block in enumerate(self.body):
+            if isinstance(block, Cell):
+                yield from block.pieces(path, number)
+            else:
+                yield Piece(number, None, (number, 0), (number + 1, 0), block)
+        yield Piece("head", None, (len(self.body), 0), LOGITS, self._head)
 
 
 def parameters(arch: Architecture, channels: int, cells: int, classes: int, inputs: int = 3) -> int:
