@@ -15,6 +15,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -24,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from wsnas.averaging import Averages
 from wsnas.data.images import Data
 from wsnas.errors import Diverged, WsnasError
 from wsnas.paths import Step
@@ -33,6 +35,153 @@ from wsnas.recipe import Training
 from wsnas.runs import Run
 
 Report = Callable[[int, int, str], None]  # (steps done, steps in all, what to say)
+Gradients = Callable[[Tensor, Tensor, Step, float], list[Tensor]]  # (x, y, paths, progress) -> the losses
+
+
+@dataclass
+class State:
+    """Where a training stands: a checkpoint holds all of it."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    averages: Averages
+    loss_sum: Tensor  # float64, over the steps of this epoch
+    step: int = 0  # steps done
+    metrics_size: int = 0  # bytes of metrics.jsonl
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            **self.averages.state_dict(),
+            "step": self.step,
+            "loss_sum": self.loss_sum,
+            "metrics_size": self.metrics_size,
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.averages.load_state_dict(saved)
+        self.loss_sum = saved["loss_sum"].to(self.loss_sum.device)
+        self.step, self.metrics_size = saved["step"], saved["metrics_size"]
+
+
+def train(
+    model: nn.Module,
+    data: Data,
+    training: Training,
+    paths: Callable[[int], Step],
+    *,
+    seed: int,
+    run: Run | None = None,
+    amp: bool | None = None,
+    cuda_graph: bool = False,
+    pieces: bool | None = None,
+    checkpoint_seconds: float = 30.0,
+    validate: Callable[[], float] | None = None,
+    on_epoch: Callable[[Mapping[str, float]], None] | None = None,
+    report: Report | None = None,
+) -> None:
+    """Trains ``model`` in place, from the run's checkpoint on when it has one.
+
+    ``model(x, path)``: x as ``data`` has it (images: float32 [B, C, H, W]) -> logits [B, classes]. A model
+    with a loss of its own (auxiliary head, dropout) has ``training_loss(x, y, path, training, progress)``:
+    progress is the fraction of the steps done; inside it torch's generator is seeded from (seed, step). State that
+    a model carries from step to step belongs in its ``get_extra_state``; ``start_epoch()``, if the model has it, is
+    called before the first step of each epoch.
+
+    ``paths(step)``: the paths that the step trains. ``amp``: bfloat16 autocast, by default on CUDA only: a CPU with
+    bfloat16 instructions is faster with it, too (benchmarks/supernet_step.py), but results would then depend on the
+    processor. ``cuda_graph``: forward and backward as one CUDA graph, if every step trains the same single path.
+    ``pieces``: the step as the schedule of ``wsnas.pieces``, by default on CUDA if the model describes its pieces,
+    there is no whole graph, and one process trains. ``validate()``: the cross-entropy that ``Training.patience``
+    watches; the weights with the lowest are kept. ``on_epoch(metrics)`` may use the model between epochs; both may
+    leave it in eval mode. Under ``torchrun`` the ranks share each batch and train the same paths; gradients are
+    averaged.
+
+    Raises Diverged if the loss or a weight is not finite (the last checkpoint is from before), and KeyboardInterrupt
+    after saving a checkpoint. If the weights were averaged, batch norm must be calibrated afterwards.
+    """
+    device = data.device
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    amp = device.type == "cuda" if amp is None else amp
+    if training.batch % world:
+        raise WsnasError(f"a batch of {training.batch} does not divide among {world} processes; choose another")
+    if training.patience and validate is None:
+        raise WsnasError("a training with patience needs validation, which a supernet's does not have: set it to 0")
+    first = first_steps(data, training, seed)
+    total = first[-1]
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = optimizer_of(model, training)
+    averages = Averages(parameters, training, total)
+    state = State(model, optimizer, averages, loss_sum=torch.zeros((), dtype=torch.float64, device=device))
+    saved = None if run is None else run.load_checkpoint(device)
+    if saved is not None:
+        state.load_state_dict(saved)
+    custom_loss, start_epoch = hasattr(model, "training_loss"), getattr(model, "start_epoch", None)
+    own_run = run if rank == 0 else None  # the one rank that writes
+    if own_run is not None:
+        own_run.cut_back("metrics.jsonl", state.metrics_size)
+    gradients = gradients_of(model, training, device, world, amp, cuda_graph, pieces)
+
+    def step(x: Tensor, y: Tensor, lr: float) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        with torch_seeded(seed, "step", state.step, rank, device=device) if custom_loss else nullcontext():
+            for loss in gradients(x, y, paths(state.step), state.step / total):
+                state.loss_sum += loss
+        if world > 1:
+            average_gradients(parameters, world)
+        if training.clip:
+            nn.utils.clip_grad_norm_(parameters, training.clip, foreach=True)
+        optimizer.step()
+        state.step += 1
+        averages.add(state.step)
+
+    def require_finite(*tensors: Tensor) -> None:
+        if not torch.stack([tensor.detach().isfinite().all() for tensor in tensors]).all():
+            raise Diverged(
+                f"the training is not finite by step {state.step} of {total}: lower the learning rate "
+                f"({training.lr:g}) or clip the gradient (now {training.clip:g}; 0 is off); what was saved before is "
+                "intact"
+            )
+
+    model.train()
+    saved_at = time.monotonic()
+    with stop_between_steps() as stopping, tensorboard(own_run) as board:
+        while state.step < total:
+            epoch = bisect_right(first, state.step) - 1
+            if start_epoch is not None and state.step == first[epoch]:
+                start_epoch()
+            for x, y in data.epoch(training, seed, epoch, state.step - first[epoch], rank, world):
+                lr = learning_rate(training, state.step, total / training.epochs)
+                lr *= len(x) / training.bptt if training.bptt else 1.0
+                step(x, y, lr)
+                if report is not None and rank == 0:
+                    report(state.step, total, f"epoch {epoch + 1} of {training.epochs}")
+                if state.step == first[epoch + 1]:  # an epoch is done: one line of metrics
+                    require_finite(state.loss_sum)
+                    loss = state.loss_sum.item() / (state.step - first[epoch])
+                    line = {"step": state.step, "epoch": epoch + 1, "loss": loss, "lr": lr}
+                    state.loss_sum.zero_()
+                    if validate is not None and training.patience:
+                        line["valid_loss"] = averages.validate(validate, state.step)
+                    if own_run is not None:
+                        state.metrics_size = own_run.append("metrics.jsonl", line)
+                        board(line)
+                    if state.step == total:
+                        averages.become_the_weights()
+                    if on_epoch is not None:
+                        on_epoch(line)
+                    model.train()
+                if stopping() or state.step == total or time.monotonic() - saved_at > checkpoint_seconds:
+                    require_finite(state.loss_sum, *parameters)  # a last update can overflow though its loss did not
+                    if own_run is not None:
+                        own_run.save_checkpoint(state.state_dict())
+                    saved_at = time.monotonic()
+                if stopping():
+                    raise KeyboardInterrupt
 
 
 def learning_rate(training: Training, step: int, steps_per_epoch: float) -> float:
@@ -69,199 +218,61 @@ def optimizer_of(model: nn.Module, training: Training) -> torch.optim.Optimizer:
             from timm.optim import RMSpropTF
         except ImportError as error:
             raise WsnasError("this recipe trains with timm's RMSpropTF: pip install timm") from error
-        found: torch.optim.Optimizer = RMSpropTF(groups, alpha=training.rms_alpha, eps=training.rms_eps, **common)
-        return found
+        rmsprop: torch.optim.Optimizer = RMSpropTF(groups, alpha=training.rms_alpha, eps=training.rms_eps, **common)
+        return rmsprop
     # not fused: that fails where some parameters have no gradient
     return torch.optim.SGD(groups, nesterov=training.nesterov, foreach=True, **common)
 
 
-def train(
+def gradients_of(
     model: nn.Module,
-    data: Data,
     training: Training,
-    paths: Callable[[int], Step],
-    *,
-    seed: int,
-    run: Run | None = None,
-    amp: bool | None = None,
-    cuda_graph: bool = False,
-    pieces: bool | None = None,
-    checkpoint_seconds: float = 30.0,
-    validate: Callable[[], float] | None = None,
-    on_epoch: Callable[[Mapping[str, float]], None] | None = None,
-    report: Report | None = None,
-) -> None:
-    """Trains ``model`` in place, from the run's checkpoint on when it has one.
-
-    ``model(x, path)``: x as ``data`` has it (images: float32 [B, C, H, W]) -> logits [B, classes]. A model
-    with a loss of its own (auxiliary head, dropout) has ``training_loss(x, y, path, training, progress)``:
-    progress is the fraction of the steps done; inside it torch's generator is seeded from (seed, step). What
-    a model carries from step to step belongs into its ``get_extra_state``; ``start_epoch()``, where it has that,
-    is called before an epoch's first step. ``paths(step)``: what the step
-    trains. ``amp``: bfloat16 autocast, by default on CUDA only: a CPU with bfloat16 instructions gains, too
-    (benchmarks/supernet_step.py), but its results would then depend on the processor. ``cuda_graph``: forward
-    and backward as one CUDA graph; only where every step trains the same single path. ``pieces``: the step as the
-    schedule of ``wsnas.pieces``; by default on CUDA where the model describes its pieces, nothing is captured whole,
-    and one process trains. ``validate()``: the
-    cross-entropy that ``Training.patience`` watches; the best weights by it are the result. ``on_epoch(line
-    of metrics)`` may look at the model between epochs; both may leave it in eval mode.
-    Under ``torchrun`` every rank takes its share of the batch and of the same paths; gradients are averaged.
-    Raises Diverged on a loss or weights that are not finite (the last checkpoint is from before), KeyboardInterrupt
-    after saving a checkpoint. Where the weights were averaged, batch norm must be calibrated afterwards.
-    """
-    device = data.device
-    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    amp = device.type == "cuda" if amp is None else amp
-    if training.batch % world:
-        raise WsnasError(f"a batch of {training.batch} does not divide among {world} processes; choose another")
-    if training.patience and validate is None:
-        raise WsnasError("a training with patience needs validation, which a supernet's does not have: set it to 0")
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    values = [p.detach() for p in parameters]
-    optimizer = optimizer_of(model, training)
-    first = first_steps(data, training, seed)
-    total = first[-1]
-    per_epoch = total / training.epochs
-    average_from = total if training.patience else total - round(training.average_last * total)
-    average: list[Tensor] = []  # of the weights after step average_from
-    best: list[Tensor] = []  # by validation, with patience
-    validations: list[float] = []
-    step, loss_sum, metrics_size = 0, torch.zeros((), dtype=torch.float64, device=device), 0
-
-    state = run.load_checkpoint(device) if run is not None else None
-    if run is not None and state is not None:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        average, average_from = state["average"], state["average_from"]
-        best, validations = state["best"], state["validations"]
-        step, loss_sum, metrics_size = state["step"], state["loss_sum"].to(device), state["metrics_size"]
-    if run is not None and rank == 0:
-        run.cut_back("metrics.jsonl", metrics_size)
-
-    def require_finite(*tensors: Tensor) -> None:
-        if not torch.stack([tensor.detach().isfinite().all() for tensor in tensors]).all():
-            raise Diverged(
-                f"the training is not finite by step {step} of {total}: lower the learning rate ({training.lr:g}) "
-                f"or clip the gradient (now {training.clip:g}; 0 is off); what was saved before is intact"
-            )
-
-    def save() -> None:
-        require_finite(loss_sum, *parameters)  # a last update can overflow although the loss before it did not
-        if run is not None and rank == 0:
-            run.save_checkpoint(
-                {
-                    "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "average": average,
-                    "average_from": average_from,
-                    "best": best,
-                    "validations": validations,
-                    "step": step,
-                    "loss_sum": loss_sum,
-                    "metrics_size": metrics_size,
-                }
-            )
-
+    device: torch.device,
+    world: int,
+    amp: bool,
+    cuda_graph: bool,
+    pieces: bool | None,
+) -> Gradients:
+    """A function that leaves a step's gradients in ``p.grad`` and returns the weighted losses of its paths."""
     custom_loss = getattr(model, "training_loss", None)
-    start_epoch = getattr(model, "start_epoch", None)
+    on_gpu = device.type == "cuda" and custom_loss is None
+    if pieces is None:
+        pieces = on_gpu and world == 1 and not cuda_graph and hasattr(model, "pieces")
 
-    def backward(x: Tensor, y: Tensor, path: Any, weight: float) -> Tensor:
+    def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(logits, y, label_smoothing=training.label_smoothing)
+
+    def backward(x: Tensor, y: Tensor, path: Any, weight: float, progress: float) -> Tensor:
         """Adds the path's gradient to the parameters'; returns its loss."""
         with torch.autocast(device.type, torch.bfloat16, enabled=amp, cache_enabled=not cuda_graph):
             if custom_loss is not None:
-                loss: Tensor = custom_loss(x, y, path, training, step / total) * weight
+                loss: Tensor = custom_loss(x, y, path, training, progress) * weight
             else:
-                loss = F.cross_entropy(model(x, path), y, label_smoothing=training.label_smoothing) * weight
+                loss = cross_entropy(model(x, path), y) * weight
         loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
         return loss.detach()
 
-    replay = None
-    if cuda_graph and custom_loss is None and device.type == "cuda" and step < total:
-        ((path, weight),) = paths(step)
-        replay = capture(lambda x, y: backward(x, y, path, weight), model, *next(data.epoch(training, seed, 0)))
-
-    by_pieces = None
-    if pieces is None:
-        pieces = (
-            device.type == "cuda" and not cuda_graph and custom_loss is None and world == 1 and hasattr(model, "pieces")
-        )
     if pieces:
+        by_pieces = Pieces(model, cross_entropy, amp)
+        return lambda x, y, paths, progress: [by_pieces(x, y, paths)]
 
-        def loss_of(logits: Tensor, y: Tensor) -> Tensor:
-            return F.cross_entropy(logits, y, label_smoothing=training.label_smoothing)
+    if cuda_graph and on_gpu:
+        replay: Callable[[Tensor, Tensor], Tensor] | None = None
 
-        by_pieces = Pieces(model, loss_of, amp)
+        def by_graph(x: Tensor, y: Tensor, paths: Step, progress: float) -> list[Tensor]:
+            nonlocal replay
+            if replay is None:  # the path of this step is that of every step
+                ((path, weight),) = paths
+                replay = capture(lambda x, y: backward(x, y, path, weight, 0.0), model, x, y)
+            return [replay(x, y)]
 
-    def validation_loss() -> float:
-        """Validation of the averaged weights, where averaging has begun; keeps the best."""
-        assert validate is not None
-        current = [value.clone() for value in values]
-        if average:
-            torch._foreach_copy_(values, average)
-        loss = validate()
-        if loss < min(validations, default=math.inf):
-            best[:] = [value.clone() for value in values]
-        torch._foreach_copy_(values, current)
-        return loss
+        return by_graph
 
-    model.train()
-    saved_at = time.monotonic()
-    with stop_between_steps() as stopping, tensorboard(run if rank == 0 else None) as board:
-        while step < total:
-            epoch = bisect_right(first, step) - 1
-            if start_epoch is not None and step == first[epoch]:
-                start_epoch()
-            for x, y in data.epoch(training, seed, epoch, step - first[epoch], rank, world):
-                lr = learning_rate(training, step, per_epoch) * (len(x) / training.bptt if training.bptt else 1.0)
-                for group in optimizer.param_groups:
-                    group["lr"] = lr
-                if replay is not None:
-                    loss_sum += replay(x, y)
-                elif by_pieces is not None:
-                    loss_sum += by_pieces(x, y, paths(step))
-                else:
-                    optimizer.zero_grad(set_to_none=True)
-                    with (
-                        nullcontext() if custom_loss is None else torch_seeded(seed, "step", step, rank, device=device)
-                    ):
-                        for path, weight in paths(step):
-                            loss_sum += backward(x, y, path, weight)
-                if world > 1:
-                    average_gradients(parameters, world)
-                if training.clip:
-                    nn.utils.clip_grad_norm_(parameters, training.clip, foreach=True)
-                optimizer.step()
-                step += 1
-                if step > average_from:
-                    if not average:
-                        average = [value.clone() for value in values]
-                    else:  # the running mean of as many weights as steps since average_from
-                        torch._foreach_lerp_(average, values, 1 / (step - average_from))
-                if report is not None and rank == 0:
-                    report(step, total, f"epoch {epoch + 1} of {training.epochs}")
-                if step == first[epoch + 1]:  # an epoch is done: one line of metrics
-                    require_finite(loss_sum)
-                    line = {"step": step, "epoch": epoch + 1, "loss": loss_sum.item() / (step - first[epoch]), "lr": lr}
-                    loss_sum.zero_()
-                    if training.patience:
-                        line["valid_loss"] = validation_loss()
-                        earlier = validations[: -training.patience]
-                        if earlier and line["valid_loss"] > min(earlier) and step <= average_from:
-                            average_from = step  # non-monotone trigger (Merity et al., 2018, algorithm 1)
-                        validations.append(line["valid_loss"])
-                    if run is not None and rank == 0:
-                        metrics_size = run.append("metrics.jsonl", line)
-                        board(line)
-                    if step == total and (average or best):
-                        torch._foreach_copy_(values, best or average)
-                    if on_epoch is not None:
-                        on_epoch(line)
-                    model.train()
-                if stopping() or step == total or time.monotonic() - saved_at > checkpoint_seconds:
-                    save()
-                    saved_at = time.monotonic()
-                if stopping():
-                    raise KeyboardInterrupt
+    def by_autograd(x: Tensor, y: Tensor, paths: Step, progress: float) -> list[Tensor]:
+        model.zero_grad(set_to_none=True)
+        return [backward(x, y, path, weight, progress) for path, weight in paths]
+
+    return by_autograd
 
 
 def capture(
