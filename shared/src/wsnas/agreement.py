@@ -27,10 +27,16 @@ def load_ground_truth(space: SearchSpace[Any], dataset: str | None = None, table
         if found.space != space.name:
             raise WsnasError(f"{path} is a table of {found.space}, not of {space.name}")
         return found
-    if dataset is None or dataset == space.recipes["micro"].dataset:
+    micro = dataset is None or dataset == space.recipes["micro"].dataset
+    if micro and space.micro_table is not None:
         return Table.load(space.micro_table)
     imported = import_home() / f"{space.name}.parquet"
     if not imported.exists():
+        if micro:
+            raise WsnasError(
+                f"{space.name} ships no ground truth: train one with 'wsnas ground-truth {space.name}', or name one "
+                "with --table"
+            )
         raise WsnasError(
             f"there is no ground truth of {space.name} on {dataset}: import the official file with "
             f"'wsnas table import {space.name} FILE', or name one with --table"

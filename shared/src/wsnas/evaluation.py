@@ -17,7 +17,7 @@ from torch import nn
 from wsnas.calibration import calibrate
 from wsnas.data.images import Splits
 from wsnas.errors import WsnasError
-from wsnas.recipe import Recipe
+from wsnas.recipe import Decides, Recipe, recipe_fields
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
 from wsnas.supernet import Supernet
@@ -67,7 +67,9 @@ def _kind(recipe: Recipe, step: int) -> str:
     """What rows of submodels are called: all that a score depends on besides the submodel and the supernet's run."""
     images = "all" if recipe.valid_size is None else f"{recipe.valid_size:08d}"
     calibration = f"{recipe.calibration_batch}x{recipe.calibration_steps}"
-    return f"evaluation step={step:08d} images={images} calibration={calibration}"
+    own = [f for f in recipe_fields(recipe).values() if f.decides is Decides.SCORES and "calibration" not in f.name]
+    more = "".join(f" {f.name}={f.value}" for f in own)  # that a space adds
+    return f"evaluation step={step:08d} images={images} calibration={calibration}{more}"
 
 
 def recorded_scores(

@@ -28,7 +28,7 @@ from wsnas.randomness import torch_seeded
 from wsnas.recipe import Recipe
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
-from wsnas.standalone import Trained, standalone_part, train_architecture
+from wsnas.standalone import Trained, train_architecture
 from wsnas.table import Column, Table
 from wsnas.training import Report, stop_between_steps
 
@@ -70,7 +70,7 @@ def train_many(
     """
     recipe = space.recipes["micro"] if recipe is None else recipe
     seeds = tuple(seeds)
-    identity = {"kind": "ground truth", "space": space.name, "recipe": standalone_part(recipe)}
+    identity = {"kind": "ground truth", "space": space.name, "recipe": recipe.standalone_identity()}
     run = Run.open(out, identity, recipe.to_json())
     first: dict[str, str] = {}  # training key -> the architecture that is trained for it
     for arch in archs:
@@ -127,7 +127,7 @@ def _column(recipe: Recipe, field: str, seed: int) -> Column:
 
 
 def _recipe_text(recipe: Recipe) -> str:
-    return json.dumps(standalone_part(recipe), sort_keys=True)
+    return json.dumps(recipe.standalone_identity(), sort_keys=True)
 
 
 def table_of(

@@ -31,9 +31,8 @@ import torch
 from wsnas.environment import command_line, environment
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write, cannot_write
-from wsnas.recipe import with_new_names
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,11 @@ class Run:
         try:
             described = json.loads((path / "run.json").read_text())
             if described["format"] != FORMAT:
-                raise WsnasError(f"{path} was written by another version of wsnas (format {described['format']})")
-            return Run(path, with_new_names(described["identity"]), with_new_names(described["recipe"]))
+                raise WsnasError(
+                    f"{path} was written by another version of wsnas (format {described['format']}, here {FORMAT}): train it "
+                    "again, or use the version that wrote it"
+                )
+            return Run(path, described["identity"], described["recipe"])
         except FileNotFoundError as error:
             raise WsnasError(f"{path} is not a run directory (it has no run.json)") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -124,7 +126,7 @@ class Run:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch's, of a foreign pickle's protocol: what follows says more
                 state = dict(torch.load(path, map_location=device, weights_only=True))
-            recorded, here = with_new_names(json.loads(state["identity"])), json.loads(json.dumps(self.identity))
+            recorded, here = json.loads(state["identity"]), json.loads(json.dumps(self.identity))
         except Exception as error:  # a malformed pickle can raise nearly anything
             reason = (str(error).strip().splitlines() or ["it ends too early"])[0][:120]
             raise WsnasError(

@@ -1,7 +1,7 @@
 """The contract between a search space and everything else.
 
 A search space says which architectures exist, how they are written down, and which
-modules and images they are trained with. The core trains, calibrates, evaluates and
+modules and data they are trained with. The core trains, calibrates, evaluates and
 correlates; it knows no space by name. A package makes its space known with an entry
 point in the group ``wsnas.spaces``.
 """
@@ -9,17 +9,17 @@ point in the group ``wsnas.spaces``.
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
-import numpy as np
-
 from wsnas.errors import WsnasError
-from wsnas.recipe import Recipe
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import nn
 
@@ -32,79 +32,121 @@ A_co = TypeVar("A_co", bound=Hashable, covariant=True)
 ENTRY_POINTS = "wsnas.spaces"
 
 
-class SearchSpace(Protocol[A]):
-    """What a space package provides. ``A``: its architectures, frozen, hashable, ordered."""
+class SearchSpace(ABC, Generic[A]):
+    """What a space package provides. ``A``: its architectures, frozen, hashable, ordered.
+
+    Five things have to be written: iteration, ``encode``, ``decisions``, ``build`` and the attributes. All else has a
+    default, which a space replaces where it knows better.
+    """
 
     name: str
     size: int  # exact number of valid architectures (the paper's Table 1)
-    metric: Literal["accuracy", "perplexity"]
-    micro_table: Path  # trained ground truth of the micro recipe, shipped with the package
+    recipes: Mapping[str, Any]  # scale -> Recipe; "micro" and "paper" at least
+    metric: Literal["accuracy", "perplexity"] = "accuracy"
+    micro_table: Path | None = None  # ground truth of the micro recipe, shipped with the package
 
-    @property
-    def recipes(self) -> Mapping[str, Recipe]: ...  # "paper" and "micro"
-
-    def sample(self, rng: np.random.Generator) -> A:
-        """One architecture, uniform over the valid ones."""
-        ...
-
+    @abstractmethod
     def __iter__(self) -> Iterator[A]: ...
 
-    def index(self, arch: A) -> int: ...
-
-    def arch(self, index: int) -> A: ...
-
+    @abstractmethod
     def encode(self, arch: A) -> str:
         """The field's own notation; ``decode(encode(a)) == a``."""
-        ...
 
-    def decode(self, text: str) -> A:
-        """Raises WsnasError, saying why, for what is not a valid architecture."""
-        ...
-
-    def canonical(self, arch: A) -> str:
-        """The benchmark's own isomorphism class."""
-        ...
-
-    def training_key(self, arch: A) -> str:
-        """Equal only for architectures whose trained function is the same."""
-        ...
-
+    @abstractmethod
     def decisions(self, arch: A) -> Mapping[str, str]:
         """Each choice by name, e.g. ``{"edge 0-3": "skip_connect", ...}``."""
-        ...
+
+    @abstractmethod
+    def build(self, recipe: Any, arch: A | None = None) -> nn.Module:
+        """The network of ``arch``, ``forward(x) -> logits``; without one the supernet, ``forward(x, arch) -> logits``.
+
+        A network's parameter names are a subset of the supernet's. Initial weights come from torch's generator.
+        """
+
+    # defaults ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, A]:
+        return {self.encode(arch): arch for arch in self}
+
+    @cached_property
+    def _every(self) -> Sequence[A]:
+        return tuple(self)
+
+    def sample(self, rng: np.random.Generator) -> A:
+        """One architecture, uniform over the valid ones. Default: of the list of all."""
+        return self._every[int(rng.integers(len(self._every)))]
+
+    def decode(self, text: str) -> A:
+        """Raises WsnasError, saying why, for text that is not a valid architecture. Default: looked up among all."""
+        if text not in self._by_name:
+            raise WsnasError(f"'{text[:200]}' is no architecture of {self.name}; one is {next(iter(self._by_name))}")
+        return self._by_name[text]
+
+    def canonical(self, arch: A) -> str:
+        """The benchmark's own isomorphism class. Default: every architecture is its own."""
+        return self.encode(arch)
+
+    def training_key(self, arch: A) -> str:
+        """Equal only for architectures whose trained function is the same. Default: no two are."""
+        return self.encode(arch)
 
     def cell_graph(self, arch: A) -> Mapping[str, Sequence[tuple[str, str, str]]]:
         """Each cell by name, to be drawn: its edges as (from, to, operation), "" where an edge has no operation.
 
-        What is an operation on a vertex ends the vertex's name, after a space: ``"1 conv3x3"``.
+        What is an operation on a vertex ends the vertex's name, after a space: ``"1 conv3x3"``. Default: a chain of
+        the decisions.
         """
-        ...
+        chosen = self.decisions(arch).values()
+        return {"architecture": [(str(i), str(i + 1), "" if c == "none" else c) for i, c in enumerate(chosen)]}
 
     def fair_paths(self, rng: np.random.Generator) -> Sequence[A]:
-        """Valid architectures that together use each choice equally often, once where that is possible (FairNAS)."""
-        ...
+        """Valid architectures that together use each choice equally often, once where that is possible (FairNAS).
 
-    def supernet(self, recipe: Any) -> nn.Module:
-        """``forward(x, arch) -> logits``. Initial weights come from torch's generator."""
-        ...
+        Default: refused.
+        """
+        raise WsnasError(f"{self.name} does not define strictly fair paths; use uniform or multi:N")
 
-    def network(self, arch: A, recipe: Any) -> nn.Module:
-        """``forward(x) -> logits``; parameter names are a subset of the supernet's."""
-        ...
+    def load_data(self, recipe: Any, device: torch.device) -> Splits:
+        """The recipe's data on the device. Default: images in memory."""
+        from wsnas.data.sources import load_splits
 
-    def load_data(self, recipe: Any, device: torch.device) -> Splits: ...
+        return load_splits(recipe, device)
 
     def parameters(self, arch: A, recipe: Any) -> int:
-        """Exact parameter count of ``network(arch, recipe)``, without building it."""
-        ...
+        """Exact parameter count of ``network(arch, recipe)``. Default: builds it, without memory for its weights."""
+        import torch
+
+        with torch.device("meta"):
+            return sum(p.numel() for p in self.network(arch, recipe).parameters())
 
     def macs(self, arch: A, recipe: Any) -> int:
-        """Exact multiply-adds of its convolutions and linear layers, one image."""
-        ...
+        """Exact multiply-adds of its convolutions and linear layers, one image. Default: counted by torch."""
+        import torch
+        from torch.utils.flop_counter import FlopCounterMode
+
+        from wsnas.data.sources import shape_of
+
+        _, channels, side = shape_of(recipe.dataset)
+        with torch.device("meta"), FlopCounterMode(display=False) as counter:
+            self.network(arch, recipe).eval()(torch.empty(1, channels, side, side))
+        return int(counter.get_total_flops()) // 2
 
     def import_table(self, path: Path) -> Table:
-        """Reads a published ground-truth file of this benchmark, without executing it."""
-        ...
+        """Reads a published ground-truth file, without executing it. Default: a CSV table or one of ours."""
+        from wsnas.table import read_table
+
+        return read_table(path, self.name, lambda text: self.encode(self.decode(text)))
+
+    # not to be replaced ------------------------------------------------------------------------------------------
+
+    def supernet(self, recipe: Any) -> nn.Module:
+        """``forward(x, arch) -> logits``."""
+        return self.build(recipe)
+
+    def network(self, arch: A, recipe: Any) -> nn.Module:
+        """``forward(x) -> logits``."""
+        return self.build(recipe, arch)
 
 
 class SubSpace(Generic[A]):

@@ -26,12 +26,6 @@ from wsnas.space import SearchSpace
 from wsnas.training import Report, train
 
 
-def standalone_part(recipe: Recipe) -> dict[str, Any]:
-    """What of a recipe decides a stand-alone training: the identity of such a run."""
-    other = {"supernet", "evaluation_batch", "valid_size", "max_macs"}
-    return {name: value for name, value in recipe.identity().items() if name not in other}
-
-
 @dataclass(frozen=True)
 class Trained:
     """One stand-alone training. Accuracies in percent, or perplexities; ``half_valid`` after half of the epochs."""
@@ -86,7 +80,7 @@ def train_architecture(
     run = None
     if out is not None:
         identity = {"kind": "stand-alone", "space": space.name, "arch": space.encode(arch)}
-        run = Run.open(Path(out), {**identity, "recipe": standalone_part(recipe), "seed": seed}, recipe.to_json())
+        run = Run.open(Path(out), {**identity, "recipe": recipe.standalone_identity(), "seed": seed}, recipe.to_json())
         half = run.records("half").get("valid", {}).get("accuracy", math.nan)
 
     def work() -> None:

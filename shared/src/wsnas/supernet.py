@@ -102,16 +102,6 @@ def train_supernet(
     return Supernet(space, recipe, model, splits, run, steps)
 
 
-NOT_OF_THE_SUPERNET = {
-    "standalone",
-    "calibration_batch",
-    "calibration_steps",
-    "evaluation_batch",
-    "valid_size",
-    "max_macs",
-}
-
-
 def supernet_identity(
     space: SearchSpace[Any],
     recipe: Recipe,
@@ -125,7 +115,7 @@ def supernet_identity(
     return {
         "kind": "supernet",
         "space": space.name,
-        "recipe": {name: value for name, value in recipe.identity().items() if name not in NOT_OF_THE_SUPERNET},
+        "recipe": recipe.supernet_identity(),
         "seed": seed,
         "paths": path_samplers.name_of(paths),
         "candidates": None

@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write
-from wsnas.recipe import with_new_names
 
 Floats = NDArray[np.float64]
 
@@ -182,8 +181,6 @@ class Table:
             stored = pq.read_table(path)
             described = json.loads((stored.schema.metadata or {})[b"wsnas"])
             about = described["about"]
-            if "recipe" in about:
-                about["recipe"] = json.dumps(with_new_names(json.loads(about["recipe"])), sort_keys=True)
             names = [name for name in stored.column_names if name.count("/") >= 3]
             arrays = {name: stored[name].to_numpy() for name in stored.column_names if name != "arch"}
             return Table(

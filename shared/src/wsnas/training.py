@@ -23,7 +23,6 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from wsnas.averaging import Averages
 from wsnas.data.images import Data
@@ -31,7 +30,8 @@ from wsnas.errors import Diverged, WsnasError
 from wsnas.paths import Step
 from wsnas.pieces import Pieces, buffers_kept
 from wsnas.randomness import torch_seeded
-from wsnas.recipe import Training
+from wsnas.recipe import CosinePerEpoch, CosinePerStep, Fixed, Linear, Sequences, Training
+from wsnas.recipe import RMSpropTF as RMSpropTFRecipe
 from wsnas.runs import Run
 
 Report = Callable[[int, int, str], None]  # (steps done, steps in all, what to say)
@@ -143,8 +143,8 @@ def train(
         if not torch.stack([tensor.detach().isfinite().all() for tensor in tensors]).all():
             raise Diverged(
                 f"the training is not finite by step {state.step} of {total}: lower the learning rate "
-                f"({training.lr:g}) or clip the gradient (now {training.clip:g}; 0 is off); what was saved before is "
-                "intact"
+                f"({training.optimizer.lr:g}) or clip the gradient (now {training.clip:g}; 0 is off); what was saved "
+                "before is intact"
             )
 
     model.train()
@@ -156,7 +156,8 @@ def train(
                 start_epoch()
             for x, y in data.epoch(training, seed, epoch, state.step - first[epoch], rank, world):
                 lr = learning_rate(training, state.step, total / training.epochs)
-                lr *= len(x) / training.bptt if training.bptt else 1.0
+                if isinstance(training.inputs, Sequences):
+                    lr *= len(x) / training.inputs.bptt
                 step(x, y, lr)
                 if report is not None and rank == 0:
                     report(state.step, total, f"epoch {epoch + 1} of {training.epochs}")
@@ -188,14 +189,17 @@ def learning_rate(training: Training, step: int, steps_per_epoch: float) -> floa
     """The step's learning rate: fixed; half a cosine to 0 over the epochs, stepped per epoch or step; or a
     straight line up and one down to 0, stepped per step.
     """
-    if training.decay == "fixed":
-        return training.lr
-    if training.decay == "linear-step":
-        total, rise = training.epochs * steps_per_epoch, training.warmup
-        up = (step + 1) / (rise * total) if rise else 1.0
-        return training.lr * min(up, (1 - step / total) / (1 - rise))
-    done = step // steps_per_epoch if training.decay == "cosine-epoch" else step / steps_per_epoch
-    return training.lr * 0.5 * (1 + math.cos(math.pi * done / training.epochs))
+    lr, total = training.optimizer.lr, training.epochs * steps_per_epoch
+    match training.schedule:
+        case Fixed():
+            return lr
+        case Linear(warmup=rise):
+            up = (step + 1) / (rise * total) if rise else 1.0
+            return lr * min(up, (1 - step / total) / (1 - rise))
+        case CosinePerEpoch():
+            return lr * 0.5 * (1 + math.cos(math.pi * (step // steps_per_epoch) / training.epochs))
+        case CosinePerStep():
+            return lr * 0.5 * (1 + math.cos(math.pi * (step / steps_per_epoch) / training.epochs))
 
 
 def first_steps(data: Data, training: Training, seed: int) -> list[int]:
@@ -204,24 +208,27 @@ def first_steps(data: Data, training: Training, seed: int) -> list[int]:
 
 
 def optimizer_of(model: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """The training's optimizer over all parameters of ``model``; it leaves alone those without a gradient."""
-    norms = {id(p) for m in model.modules() if isinstance(m, _BatchNorm) for p in m.parameters(recurse=False)}
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    spared = [p for p in trainable if training.no_decay_on_norms and id(p) in norms]
-    decayed = [p for p in trainable if not (training.no_decay_on_norms and id(p) in norms)]
+    """The training's optimizer over all parameters of ``model``; it leaves alone those without a gradient.
+
+    A model whose weights are not all decayed says which with ``no_weight_decay(training)``, a list of parameters.
+    """
+    spared = model.no_weight_decay(training) if hasattr(model, "no_weight_decay") else []  # type: ignore[operator]
+    spared_ids = {id(p) for p in spared}
+    decayed = [p for p in model.parameters() if p.requires_grad and id(p) not in spared_ids]
     groups: list[dict[str, Any]] = [{"params": decayed}]
     if spared:
         groups.append({"params": spared, "weight_decay": 0.0})
-    common: dict[str, Any] = {"lr": training.lr, "momentum": training.momentum, "weight_decay": training.weight_decay}
-    if training.optimizer == "rmsprop-tf":
+    rule = training.optimizer
+    common: dict[str, Any] = {"lr": rule.lr, "momentum": rule.momentum, "weight_decay": rule.weight_decay}
+    if isinstance(rule, RMSpropTFRecipe):
         try:
             from timm.optim import RMSpropTF
         except ImportError as error:
             raise WsnasError("this recipe trains with timm's RMSpropTF: pip install timm") from error
-        rmsprop: torch.optim.Optimizer = RMSpropTF(groups, alpha=training.rms_alpha, eps=training.rms_eps, **common)
+        rmsprop: torch.optim.Optimizer = RMSpropTF(groups, alpha=rule.alpha, eps=rule.eps, **common)
         return rmsprop
     # not fused: that fails where some parameters have no gradient
-    return torch.optim.SGD(groups, nesterov=training.nesterov, foreach=True, **common)
+    return torch.optim.SGD(groups, nesterov=rule.nesterov, foreach=True, **common)
 
 
 def gradients_of(

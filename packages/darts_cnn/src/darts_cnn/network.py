@@ -29,10 +29,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from darts_cnn.recipes import DartsTraining
 from darts_cnn.space import AVG_POOL, DIL3, DIL5, MAX_POOL, NODES, OPS, SEP3, SEP5, SKIP, Architecture
 from darts_cnn.space import Cell as Genes
 from wsnas import WsnasError
-from wsnas.recipe import Training
 
 KERNEL = {SEP3: 3, SEP5: 5, DIL3: 3, DIL5: 5}
 STEM_MULTIPLIER = 3
@@ -239,7 +239,7 @@ class Network(nn.Module):
         return self.classifier(output.mean((2, 3))), seen
 
     def training_loss(
-        self, x: Tensor, y: Tensor, path: Architecture | None, training: Training, progress: float
+        self, x: Tensor, y: Tensor, path: Architecture | None, training: DartsTraining, progress: float
     ) -> Tensor:
         """Cross-entropy in nats, and ``training.auxiliary`` times the auxiliary head's; drop-path as DARTS has it.
 

@@ -104,6 +104,11 @@ def architecture(position: int) -> Architecture:
     return _of_digits(reversed(digits))
 
 
+def architectures() -> Iterator[Architecture]:
+    """All of them, one at a time: nobody lives to see the last."""
+    return map(architecture, range(SIZE))
+
+
 def sample(rng: np.random.Generator) -> Architecture:
     return _of_digits(rng.integers(0, RADICES).tolist())
 

@@ -30,7 +30,7 @@ from darts_rnn.space import ACTIVATIONS, NODES, Architecture
 from wsnas.recipe import Training
 
 if TYPE_CHECKING:
-    from darts_rnn import RNNRecipe
+    from darts_rnn.recipes import RNNRecipe
 
 
 def initial_bound(units: int) -> float:

@@ -39,7 +39,7 @@ def index(arch: Architecture) -> int:
     return number
 
 
-def arch(index: int) -> Architecture:
+def architecture(index: int) -> Architecture:
     """The architecture at this position. Raises WsnasError outside 0 to 2,642,411,519."""
     if not 0 <= index < SIZE:
         raise WsnasError(f"darts_rnn has architectures 0 to {SIZE - 1}, not {index}")
@@ -52,11 +52,11 @@ def arch(index: int) -> Architecture:
 
 def architectures() -> Iterator[Architecture]:
     """All of them, in order, made as they are asked for: counting to the end takes hours."""
-    return (arch(i) for i in range(SIZE))
+    return (architecture(i) for i in range(SIZE))
 
 
 def sample(rng: np.random.Generator) -> Architecture:
-    return arch(int(rng.integers(SIZE)))
+    return architecture(int(rng.integers(SIZE)))
 
 
 def require_valid(arch: Architecture) -> None:

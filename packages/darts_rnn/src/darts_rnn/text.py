@@ -42,7 +42,7 @@ from wsnas.data.tokens import Tokens
 from wsnas.errors import WsnasError
 
 if TYPE_CHECKING:
-    from darts_rnn import RNNRecipe
+    from darts_rnn.recipes import RNNRecipe
 
 PARTS = ("train", "valid", "test")
 PTB_MD5 = {

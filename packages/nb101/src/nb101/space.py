@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -155,7 +155,24 @@ def fair_paths(rng: np.random.Generator) -> Sequence[Architecture]:
     return [Architecture(sources, tuple(int(op) for op in column)) for column in permutations.T]
 
 
+def decisions(arch: Architecture) -> Mapping[str, str]:
+    """Every vertex's operation and what it takes; vertex 1 has no choice of the latter."""
+    found = {f"vertex {v}": OPS[op] for v, op in zip(INTERMEDIATES, arch.ops, strict=True)}
+    for v, taken in enumerate(arch.sources[1:], start=2):
+        found["output takes" if v == OUTPUT else f"vertex {v} takes"] = ", ".join(map(str, taken))
+    return found
+
+
+def cell_graph(arch: Architecture) -> Mapping[str, Sequence[tuple[str, str, str]]]:
+    """The cell; its operations belong to vertices."""
+    inside = (f"{v} {OPS[op]}" for v, op in zip(INTERMEDIATES, arch.ops, strict=True))
+    vertices = ("input 0", *inside, f"output {OUTPUT}")
+    taken = enumerate(arch.sources, start=1)
+    return {"cell": [(vertices[s], vertices[v], "") for v, sources in taken for s in sources]}
+
+
 # which cells are the same ------------------------------------------------------------------------------------
+
 
 BLANK = 3  # in place of an operation: the vertex was merged into another
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -45,11 +45,6 @@ def architectures() -> tuple[Architecture, ...]:
     """All 15,284 valid architectures, in lexicographic order of their operations."""
     every = (Architecture(ops) for ops in itertools.product(range(5), repeat=6))  # type: ignore[arg-type]
     return tuple(arch for arch in every if is_valid(arch))
-
-
-@cache
-def indices() -> dict[Architecture, int]:
-    return {arch: index for index, arch in enumerate(architectures())}
 
 
 def encode(arch: Architecture) -> str:
@@ -92,6 +87,17 @@ def fair_paths(rng: np.random.Generator) -> Sequence[Architecture]:
         paths = [Architecture(tuple(int(p[i]) for p in permutations)) for i in range(5)]  # type: ignore[arg-type]
         if all(is_valid(path) for path in paths):
             return paths
+
+
+def decisions(arch: Architecture) -> Mapping[str, str]:
+    return {f"edge {s}-{t}": OPS[op] for (s, t), op in zip(EDGES, arch.ops, strict=True)}
+
+
+def cell_graph(arch: Architecture) -> Mapping[str, Sequence[tuple[str, str, str]]]:
+    """The cell, without edges that are ``none``."""
+    nodes = ("input 0", "1", "2", "output 3")
+    ops = zip(EDGES, arch.ops, strict=True)
+    return {"cell": [(nodes[s], nodes[t], OPS[op]) for (s, t), op in ops if op != NONE]}
 
 
 def canonical(arch: Architecture) -> str:

@@ -18,7 +18,9 @@ from functools import cache
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from proxyless.recipes import ProxylessTraining
 from proxyless.space import CHOICES, OPS, RADIX, SKIP, STAGES, Architecture
 from wsnas import WsnasError
 
@@ -140,6 +142,11 @@ class Network(nn.Module):
                 nn.init.zeros_(module.project.bn.weight)
         nn.init.normal_(self.classifier.weight, 0, 0.01)
         nn.init.zeros_(self.classifier.bias)
+
+    def no_weight_decay(self, training: ProxylessTraining) -> list[nn.Parameter]:
+        """The weights that the training does not decay."""
+        norms = [module for module in self.modules() if isinstance(module, _BatchNorm)]
+        return [p for norm in norms for p in norm.parameters()] if training.no_decay_on_norms else []
 
     def forward(self, x: Tensor, path: Architecture | None = None) -> Tensor:
         arch = path if self.arch is None else self.arch

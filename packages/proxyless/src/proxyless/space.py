@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,6 +107,23 @@ def fair_paths(rng: np.random.Generator) -> Sequence[Architecture]:
     paths = math.lcm(*RADIX)
     columns = [rng.permutation(np.arange(paths) % radix).tolist() for radix in RADIX]
     return [Architecture(blocks) for blocks in zip(*columns, strict=True)]
+
+
+def decisions(arch: Architecture) -> Mapping[str, str]:
+    found = {}
+    for block, choice in enumerate(arch.blocks):
+        stage = sum(start <= block for start in STARTS)
+        found[f"stage {stage} block {block - STARTS[stage - 1] + 1}"] = OPS[choice]
+    return found
+
+
+def cell_graph(arch: Architecture) -> Mapping[str, Sequence[tuple[str, str, str]]]:
+    """Each stage, a chain of blocks: kernel and expansion."""
+    found = {}
+    for stage, choices in enumerate(stages(arch), start=1):
+        nodes = ["input", *map(str, range(1, len(choices))), "output"]
+        found[f"stage {stage}"] = [(nodes[i], nodes[i + 1], OPS[choice]) for i, choice in enumerate(choices)]
+    return found
 
 
 def canonical(arch: Architecture) -> str:

@@ -28,12 +28,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from wsnas.data.images import Labels, Splits, score
+from wsnas.data.images import Labels, Splits, augmentation_of, score
 from wsnas.data.sources import image_files, two_parts
 from wsnas.devices import cores
 from wsnas.errors import WsnasError
 from wsnas.randomness import numpy_rng, torch_rng
-from wsnas.recipe import Recipe, Training
+from wsnas.recipe import ColourAugmentation, Recipe, Training
 
 R = TypeVar("R")
 Box = tuple[int, int, int, int]  # top, left, height, width
@@ -130,24 +130,24 @@ class StreamedImages:
         Always random resized crops; flips and colour jitter as ``training`` says. Yields float32 [B, 3, size, size],
         channels_last, and int64 [B]; B is ``training.batch / world``.
         """
-        if training.crop or training.cutout:
+        change = augmentation_of(training)
+        if change.crop or change.cutout:
             raise WsnasError("a streamed folder has random resized crops: set this training's crop and cutout to 0")
-        if training.hue and not training.colour_jitter:
-            raise WsnasError("the hue turns as a part of the colour jitter: set this training's colour_jitter, too")
+        jitter, hue = (change.colour_jitter, change.hue) if isinstance(change, ColourAugmentation) else (0.0, 0.0)
         order = torch.randperm(len(self), generator=torch_rng(seed, "images", epoch))
         parts = math.ceil(len(order[: training.batch][rank::world]) / CHUNK)
 
         def chunks() -> Iterator[Chunk]:
             for step in range(start, self.steps(training)):
                 index = order[step * training.batch : (step + 1) * training.batch]
-                count = DRAWS + (HUE_DRAWS if training.hue else 0)
+                count = DRAWS + (HUE_DRAWS if hue else 0)
                 draws = torch.rand(len(index), count, generator=torch_rng(seed, "images", epoch, step))
                 own = index[rank::world].tensor_split(parts), draws[rank::world].tensor_split(parts)
                 for part, drawn in zip(*own, strict=True):
                     yield Chunk([self.files[i] for i in part.tolist()], self.labels[part], drawn)
 
         waiting: list[tuple[Tensor, Tensor]] = []
-        for found in self._stream(chunks(), lambda crops: self._augmented(crops, training)):
+        for found in self._stream(chunks(), lambda crops: self._augmented(crops, change.flip, jitter, hue)):
             waiting.append(found)
             if len(waiting) == parts:
                 yield _joined(waiting)
@@ -231,18 +231,18 @@ class StreamedImages:
             pixels[i] = resized[0] if resized.dtype == torch.uint8 else resized[0].round_()
         return pixels, crops.labels
 
-    def _augmented(self, crops: Crops, training: Training) -> tuple[Tensor, Tensor]:
+    def _augmented(self, crops: Crops, flip: bool, jitter: float, hue: float) -> tuple[Tensor, Tensor]:
         pixels, labels = self._resized(crops)
         assert crops.draws is not None
         draws, of_hue = crops.draws[:, :DRAWS], crops.draws[:, DRAWS:]
         flips, factors, keys = draws[:, -7], draws[:, -6:-3], draws[:, -3:]
-        if training.flip:
+        if flip:
             pixels = torch.where(flips.view(-1, 1, 1, 1) < 0.5, pixels.flip(3), pixels)
         x = pixels.float()
-        if training.colour_jitter:
-            strength = (1 + training.colour_jitter * (2 * factors - 1)).clamp_min(0)
-            if training.hue:
-                strength = torch.cat([strength, training.hue * (2 * of_hue[:, :1] - 1)], 1)
+        if jitter:
+            strength = (1 + jitter * (2 * factors - 1)).clamp_min(0)
+            if hue:
+                strength = torch.cat([strength, hue * (2 * of_hue[:, :1] - 1)], 1)
                 keys = torch.cat([keys, of_hue[:, 1:]], 1)
             x = jittered(x.contiguous(), strength, keys.argsort(1))
         return self._normalised(x), labels

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from wsnas.errors import WsnasError
 from wsnas.randomness import torch_rng
-from wsnas.recipe import Training
+from wsnas.recipe import Augmentation, ColourAugmentation, Training
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -89,32 +89,37 @@ class Images:
             yield self._normalise(self.pixels[start:stop]), self.labels[start:stop]
 
     def epoch(
-        self, recipe: Training, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
+        self, training: Training, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Augmented training batches of one epoch from step ``start`` on.
 
         Of each global batch, rank ``r`` of ``world`` gets the images at positions r, r + world, ...
-        Yields float32 [B, C, H, W] and int64 [B]; B is ``recipe.batch / world``.
+        Yields float32 [B, C, H, W] and int64 [B]; B is ``training.batch / world``.
         """
+        change = augmentation_of(training)
+        if isinstance(change, ColourAugmentation) and change.colour_jitter:
+            raise WsnasError(
+                "only streamed image folders have colour jitter: set this training's colour_jitter and hue to 0"
+            )
         n, height, width = self.pixels.shape[:3]
         rng = torch_rng(seed, "images", epoch)
         order = torch.randperm(n, generator=rng)
-        flips = torch.rand(n, generator=rng) < 0.5 if recipe.flip else torch.zeros(n, dtype=torch.bool)
-        shifts = torch.randint(0, 2 * recipe.crop + 1, (2, n), generator=rng)
+        flips = torch.rand(n, generator=rng) < 0.5 if change.flip else torch.zeros(n, dtype=torch.bool)
+        shifts = torch.randint(0, 2 * change.crop + 1, (2, n), generator=rng)
         centres = torch.stack(
             [torch.randint(0, height, (n,), generator=rng), torch.randint(0, width, (n,), generator=rng)]
         )
         plan = torch.stack([order, flips.long(), *shifts, *centres]).to(self.device, non_blocking=True)
         rows, columns = torch.arange(height, device=self.device), torch.arange(width, device=self.device)
-        source = self._with_border(recipe.crop)
-        for step in range(start, self.steps(recipe)):
-            picked = plan[:, step * recipe.batch : (step + 1) * recipe.batch][:, rank::world]
+        source = self._with_border(change.crop)
+        for step in range(start, self.steps(training)):
+            picked = plan[:, step * training.batch : (step + 1) * training.batch][:, rank::world]
             index, flip, top, left, centre_y, centre_x = picked
             y = top[:, None] + rows
             x = left[:, None] + torch.where(flip[:, None].bool(), width - 1 - columns, columns)
             batch = self._normalise(source[index[:, None, None], y[:, :, None], x[:, None, :]])
-            if recipe.cutout:  # DeVries & Taylor (2017): the square may hang over the border
-                low, high = recipe.cutout // 2, recipe.cutout - recipe.cutout // 2
+            if change.cutout:  # DeVries & Taylor (2017): the square may hang over the border
+                low, high = change.cutout // 2, change.cutout - change.cutout // 2
                 dy, dx = rows - centre_y[:, None], columns - centre_x[:, None]
                 hole = ((dy >= -low) & (dy < high))[:, :, None] & ((dx >= -low) & (dx < high))[:, None, :]
                 batch.masked_fill_(hole[:, None], 0.0)  # in place: it would lose channels_last otherwise
@@ -132,6 +137,13 @@ class Images:
             padded = torch.nn.functional.pad(self.pixels, (0, 0, border, border, border, border))
             self._padded = (border, padded)
         return self._padded[1]
+
+
+def augmentation_of(training: Training) -> Augmentation:
+    """How the training changes its images. Raises WsnasError for one that reads text."""
+    if not isinstance(training.inputs, Augmentation):
+        raise WsnasError("this training reads sequences of text, but the data are images: give it an Augmentation")
+    return training.inputs
 
 
 @torch.inference_mode()

@@ -52,6 +52,8 @@ def load_splits(recipe: Recipe, device: torch.device) -> Splits:
     classes = int(max(source.train[1].max(), source.test[1].max())) + 1
     train, test = source.train, source.test
     if source.valid is not None:
+        if recipe.split_file is not None:
+            raise WsnasError(f"{recipe.dataset} has a split of its own; leave out the split file {recipe.split_file}")
         valid = source.valid
         if recipe.train_size is not None:
             train = _first(train, recipe.train_size, recipe.dataset)

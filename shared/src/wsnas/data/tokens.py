@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from wsnas.errors import WsnasError
 from wsnas.randomness import numpy_rng
-from wsnas.recipe import Training
+from wsnas.recipe import Sequences, Training
 
-LONGEST = 20  # rows a sequence may exceed ``Training.bptt`` by
+LONGEST = 20  # rows a sequence may exceed ``Sequences.bptt`` by
 
 
 class LanguageModel(Protocol):
@@ -60,18 +60,17 @@ class Tokens:
 
         As the references cut it, an epoch ends where at most one word a stream is left to predict.
         """
-        if not training.bptt:
-            raise WsnasError(
-                "training on text needs a sequence length: set the training's bptt (the references use 35)"
-            )
+        if not isinstance(training.inputs, Sequences):
+            raise WsnasError("training on text needs a sequence length: give it Sequences (the references use 35)")
+        bptt = training.inputs.bptt
         rows = len(self) // training.batch
         if rows < 3:
             raise WsnasError(f"a text of {len(self)} tokens is too short for a batch of {training.batch} sequences")
         rng = numpy_rng(seed, "tokens", epoch)
         draws = rows // 5 + 1
-        centres = np.where(rng.random(draws) < 0.95, training.bptt, training.bptt / 2)
+        centres = np.where(rng.random(draws) < 0.95, bptt, bptt / 2)
         drawn = np.trunc(rng.normal(centres, 5.0)).astype(np.int64)
-        lengths = drawn.clip(5, training.bptt + LONGEST)
+        lengths = drawn.clip(5, bptt + LONGEST)
         starts = np.concatenate([[0], np.cumsum(lengths)])
         steps = int(np.searchsorted(starts, rows - 2))
         found: NDArray[np.int64] = np.minimum(lengths, rows - 1 - starts[:-1])[:steps]

@@ -1,0 +1,87 @@
+"""How DARTS's convolutional networks are trained, at each scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from wsnas.recipe import SGD, Augmentation, Count, Fraction, Linear, NotNegative, Recipe, Training
+
+
+@dataclass(frozen=True)
+class DartsTraining(Training):
+    """A training with what DARTS's loss has besides cross-entropy (network.py)."""
+
+    auxiliary: Annotated[NotNegative, "weight of the auxiliary head's loss; 0: none"] = 0.0
+    drop_path: Annotated[Fraction, "probability of dropping a path at the end of training; rises linearly from 0"] = 0.0
+
+
+@dataclass(frozen=True)
+class DartsRecipe(Recipe):
+    """A recipe with the skeleton's sizes, the same for the supernet and the stand-alone network."""
+
+    channels: Annotated[Count, "channels of the first cell; each of the two reductions doubles them"] = 36
+    cells: Annotated[Count, "cells in all, the two reduction cells among them"] = 20
+    auxiliary_head: Annotated[bool, "supernet and stand-alone network have an auxiliary head"] = False
+
+
+# Supernet: Table 2 of the paper (which gives no momentum: 0.9 is a choice), with the flips and crops of DARTS's own
+# search. Stand-alone: the evaluation of Liu et al. (2019), A.3 and the released train.py; the paper's batch is
+# 96, too. Both train on the 40,000 images that nb101 trains on, so that 10,000 are left to validate; DARTS's published
+# accuracies come from all 50,000.
+PAPER = DartsRecipe(
+    dataset="cifar10",
+    supernet=DartsTraining(
+        epochs=1000,
+        batch=448,
+        optimizer=SGD(lr=0.1, weight_decay=3e-4),
+        clip=5.0,
+        inputs=Augmentation(flip=True, crop=4),
+    ),
+    standalone=DartsTraining(
+        epochs=600,
+        batch=96,
+        optimizer=SGD(lr=0.025, weight_decay=3e-4),
+        clip=5.0,
+        inputs=Augmentation(flip=True, crop=4, cutout=16),
+        auxiliary=0.4,
+        drop_path=0.2,
+    ),
+    calibration_batch=200,
+    calibration_steps=100,
+    train_size=40_000,
+    channels=36,
+    cells=20,
+    auxiliary_head=True,
+)
+
+# The same space and loops on images that ship with scikit-learn, for a laptop's CPU; without augmentation, auxiliary
+# head and drop-path, which a short training does not need. The supernet needs more and smaller steps than nb201's: a
+# cell ends without batch norm, so that pools and sums of skips reach the linear layer on another scale in each path.
+MICRO = DartsRecipe(
+    dataset="digits",
+    supernet=DartsTraining(
+        epochs=20,
+        batch=64,
+        optimizer=SGD(lr=0.05, nesterov=True, weight_decay=3e-4),
+        schedule=Linear(warmup=0.3),
+        clip=1.0,
+        average_last=0.2,
+    ),
+    standalone=DartsTraining(
+        epochs=2,
+        batch=256,
+        optimizer=SGD(lr=0.2, nesterov=True, weight_decay=3e-4),
+        schedule=Linear(warmup=0.4),
+        clip=5.0,  # without it, cells of many pools diverge
+        average_last=0.3,
+    ),
+    calibration_batch=250,
+    calibration_steps=8,
+    evaluation_batch=500,
+    valid_size=2000,  # of the 4,000: scoring submodels is most of a study's time
+    channels=8,
+    cells=3,
+)
+
+RECIPES = {"paper": PAPER, "micro": MICRO}

@@ -1,0 +1,75 @@
+"""How NAS-Bench-101's networks are trained, at each scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from wsnas.recipe import SGD, Augmentation, CosinePerStep, Count, Fraction, Linear, Recipe, RMSpropTF, Training
+
+
+@dataclass(frozen=True)
+class NB101Recipe(Recipe):
+    """A recipe with the skeleton's sizes."""
+
+    channels: Annotated[Count, "channels of the stem and the first stack; the others have 2 and 4 times as many"] = 128
+    cells: Annotated[Count, "cells per stack, of three"] = 3
+    bn_momentum: Annotated[Fraction, "weight of a batch in batch norm's running statistics"] = (
+        0.003  # TensorFlow's 0.997
+    )
+
+
+# Supernet: Table 2 of the paper (which gives no momentum: 0.9 is a choice). Stand-alone: Ying et al. (2019), section
+# 2.3, and their released ``config.py`` and ``model_builder.py``: RMSProp in TensorFlow's form with eps 1 inside the
+# square root, cosine by step, L2 on every weight, those of batch norm included, no clip.
+PAPER = NB101Recipe(
+    dataset="cifar10",
+    supernet=Training(
+        epochs=1000,
+        batch=256,
+        optimizer=SGD(lr=0.1, weight_decay=1e-4),
+        clip=5.0,
+        inputs=Augmentation(flip=True, crop=4),
+    ),
+    standalone=Training(
+        epochs=108,
+        batch=256,
+        optimizer=RMSpropTF(lr=0.2, alpha=0.9, eps=1.0, weight_decay=1e-4),
+        schedule=CosinePerStep(),
+        inputs=Augmentation(flip=True, crop=4),
+    ),
+    calibration_batch=400,
+    calibration_steps=25,
+    train_size=40_000,  # Appendix A.1: the other 10,000 validate
+)
+
+# The same space and loops on images that ship with scikit-learn, for a laptop's CPU.
+MICRO = NB101Recipe(
+    dataset="digits",
+    # Warm-up, Nesterov momentum and averaged weights rank better after 40 epochs than plain cosine did after 60.
+    supernet=Training(
+        epochs=40,
+        batch=128,
+        optimizer=SGD(lr=0.2, nesterov=True, weight_decay=1e-4),
+        schedule=Linear(warmup=0.3),
+        clip=1.0,
+        average_last=0.2,
+    ),
+    standalone=Training(
+        epochs=2,
+        batch=128,
+        optimizer=SGD(lr=0.1, nesterov=True, weight_decay=5e-4),
+        schedule=Linear(warmup=0.4),
+        average_last=0.3,  # two seeds agree better on averaged weights
+    ),
+    calibration_batch=250,
+    calibration_steps=8,
+    evaluation_batch=500,  # faster than 1,000 on a CPU
+    valid_size=2000,  # of the 4,000: scoring submodels is most of a study's time
+    train_size=3000,  # of the 6,000: seeds agree as well after half the time
+    channels=16,
+    cells=1,
+    bn_momentum=0.1,  # 0.997 remembers more steps than there are
+)
+
+RECIPES = {"paper": PAPER, "micro": MICRO}

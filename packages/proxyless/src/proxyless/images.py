@@ -1,0 +1,47 @@
+"""The images a recipe names: held in memory, or a folder that is streamed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from proxyless.network import Skeleton
+from proxyless.recipes import ProxylessRecipe
+from wsnas.data import sources
+from wsnas.data.folders import stream_splits
+from wsnas.data.images import Splits
+from wsnas.errors import WsnasError
+
+
+def load_splits(recipe: ProxylessRecipe, device: torch.device) -> Splits:
+    """An image folder is streamed if the recipe says at which ``size``; all else is held in memory."""
+    folder = _streamed(recipe)
+    if folder is not None:
+        return stream_splits(folder, recipe.size, recipe, device, skip_corrupt=recipe.skip_corrupt)
+    if recipe.size or recipe.skip_corrupt:
+        raise WsnasError(f"{recipe.dataset} is held in memory: size and skip_corrupt are for image folders that stream")
+    return sources.load_splits(recipe, device)
+
+
+def shape_of(recipe: ProxylessRecipe) -> tuple[int, int, int]:
+    """(classes, channels, side in pixels) of the recipe's images."""
+    folder = _streamed(recipe)
+    if folder is None:
+        return sources.shape_of(recipe.dataset)
+    classes = 1000 if recipe.dataset == "imagenet" else len(sources.class_folders(folder / "train"))
+    return classes, 3, recipe.size
+
+
+def skeleton_of(recipe: ProxylessRecipe) -> Skeleton:
+    classes, inputs, _ = shape_of(recipe)
+    return Skeleton(recipe.width, recipe.strides, classes, inputs, recipe.identity_start)
+
+
+def _streamed(recipe: ProxylessRecipe) -> Path | None:
+    """The image folder that the recipe streams, if it does."""
+    if not recipe.size:
+        return None
+    if recipe.dataset == "imagenet":
+        return sources.data_root() / "imagenet"
+    return Path(recipe.dataset) if Path(recipe.dataset).is_dir() else None

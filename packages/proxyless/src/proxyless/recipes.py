@@ -1,0 +1,106 @@
+"""How ProxylessNAS's networks are trained, at each scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from wsnas.errors import WsnasError
+from wsnas.recipe import (
+    SGD,
+    ColourAugmentation,
+    CosinePerStep,
+    Decides,
+    Linear,
+    Natural,
+    Positive,
+    Recipe,
+    Training,
+)
+
+
+@dataclass(frozen=True)
+class ProxylessTraining(Training):
+    """A training whose weight decay can leave batch norms out."""
+
+    no_decay_on_norms: Annotated[bool, "no weight decay on batch norms"] = False
+    inputs: ColourAugmentation = field(default_factory=ColourAugmentation)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.no_decay_on_norms and not self.optimizer.weight_decay:
+            raise WsnasError("no_decay_on_norms needs a weight_decay above 0")
+
+
+@dataclass(frozen=True)
+class ProxylessRecipe(Recipe):
+    """A recipe with the skeleton's sizes, and how an image folder is read."""
+
+    width: Annotated[Positive, "factor on all widths"] = 1.0
+    strides: Annotated[str, "strides of the stem and of the six stages"] = "2222121"
+    identity_start: Annotated[bool, "blocks with a residual begin as the identity, for short trainings"] = False
+    size: Annotated[Natural, "side in pixels at which an image folder is streamed; 0: read into memory as it is"] = 0
+    skip_corrupt: Annotated[
+        bool, "leave out images of a streamed folder that cannot be decoded, instead of stopping", Decides.NOTHING
+    ] = False
+
+
+# Supernet: Table 2 and Appendix A.1 of the paper, which give neither momentum nor augmentation: 0.9, and crops and
+# flips, are choices. Stand-alone: Cai et al. (2019) and their released configuration, with the paper's batch of 1024
+# and 0.2 for it (from 0.05 for 256). One thing differs from it: the last linear layer starts normal with deviation
+# 0.01 (network.py), theirs uniform in +-1/sqrt(inputs). 50,000 of ImageNet's 1,281,167 training images validate.
+PAPER = ProxylessRecipe(
+    dataset="imagenet",
+    supernet=ProxylessTraining(
+        epochs=1000,
+        batch=1024,
+        optimizer=SGD(lr=0.2, weight_decay=5e-4),
+        inputs=ColourAugmentation(flip=True),
+    ),
+    standalone=ProxylessTraining(
+        epochs=300,
+        batch=1024,
+        optimizer=SGD(lr=0.2, nesterov=True, weight_decay=4e-5),
+        no_decay_on_norms=True,
+        schedule=CosinePerStep(),
+        label_smoothing=0.1,
+        inputs=ColourAugmentation(flip=True, colour_jitter=0.4, hue=0.1),
+    ),
+    calibration_batch=400,
+    calibration_steps=25,
+    evaluation_batch=250,
+    train_size=1_231_167,
+    max_macs=600_000_000,  # A.1: only what fits in a mobile setting is evaluated
+    width=1.35,
+    size=224,
+)
+
+# The same space and loops on images that ship with scikit-learn, for a laptop's CPU. Of the five strides two are left:
+# 8x8 images are 4x4 after the stem, where a kernel of 7 still sees more than one of 5, and 2x2 from the fifth stage on.
+MICRO = ProxylessRecipe(
+    dataset="digits",
+    supernet=ProxylessTraining(
+        epochs=30,
+        batch=128,
+        optimizer=SGD(lr=0.1, weight_decay=5e-4),
+        schedule=CosinePerStep(),
+        clip=5.0,
+    ),
+    standalone=ProxylessTraining(
+        epochs=2,
+        batch=128,
+        optimizer=SGD(lr=0.1, nesterov=True, weight_decay=5e-4),
+        schedule=Linear(warmup=0.4),
+        average_last=0.3,  # two seeds agree better on averaged weights
+    ),
+    calibration_batch=250,
+    calibration_steps=8,
+    evaluation_batch=500,
+    train_size=4000,  # of the 6,000: 2.5 to 5 seconds a stand-alone training
+    valid_size=2000,  # of the 4,000: scoring submodels is most of a study's time
+    width=0.125,
+    strides="2111121",
+    identity_start=True,
+)
+
+RECIPES = {"paper": PAPER, "micro": MICRO}
