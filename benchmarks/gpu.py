@@ -32,7 +32,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from nb201 import PAPER, SPACE, NB201Recipe
+from nb201 import SPACE
+from nb201.recipes import PAPER, NB201Recipe
 from nb201.space import Architecture, sample
 from wsnas.data.images import Images
 from wsnas.devices import choose_device, cores, to_device

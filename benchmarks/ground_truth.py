@@ -33,7 +33,8 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader
 
-from nb201 import MICRO, PAPER, SPACE, NB201Recipe
+from nb201 import SPACE
+from nb201.recipes import MICRO, PAPER, NB201Recipe
 from nb201.space import Architecture
 from wsnas.data.images import Images, Splits
 from wsnas.data.sources import load_splits, shape_of

@@ -24,8 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from darts_rnn import DartsRNN, RNNRecipe
+from darts_rnn import DartsRNN
 from darts_rnn.network import Network
+from darts_rnn.recipes import RNNRecipe
 from darts_rnn.space import ACTIVATIONS, Architecture, sample
 from darts_rnn.text import vocabulary_size
 from wsnas.data.tokens import Tokens

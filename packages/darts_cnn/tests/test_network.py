@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import darts_cnn.network as module
-from darts_cnn import PAPER, SPACE
+from darts_cnn import SPACE
 from darts_cnn.network import Network, depthwise, drop_paths, macs, parameters
+from darts_cnn.recipes import PAPER
 from darts_cnn.space import AVG_POOL, DIL3, DIL5, MAX_POOL, SEP3, SEP5, SKIP, Architecture, decode, training_key
 from wsnas import WsnasError
 from wsnas.calibration import calibrate

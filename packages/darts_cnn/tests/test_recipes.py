@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from darts_cnn import MICRO, PAPER, SPACE
-from darts_cnn.space import OPS, decode
+from darts_cnn import SPACE
+from darts_cnn.recipes import MICRO, PAPER
+from darts_cnn.space import OPS, architecture, decode
 from wsnas.agreement import load_ground_truth
 from wsnas.data.sources import shape_of
 from wsnas.environment import environment
@@ -19,7 +20,7 @@ from wsnas.metrics import noise_ceiling
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import Training
 from wsnas.sampling import sample_distinct
-from wsnas.standalone import standalone_part, train_architecture
+from wsnas.standalone import train_architecture
 from wsnas.supernet import train_supernet
 from wsnas.table import Table
 
@@ -58,7 +59,7 @@ def test_standalone_recipe_is_darts_evaluation() -> None:
 @pytest.mark.parametrize(("dataset", "classes", "inputs", "side"), [("cifar10", 10, 3, 32), ("cifar100", 100, 3, 32)])
 def test_the_class_count_follows_the_data_set(dataset: str, classes: int, inputs: int, side: int) -> None:
     recipe = dataclasses.replace(PAPER, dataset=dataset, channels=4, cells=3)
-    for network in (SPACE.network(SPACE.arch(0), recipe), SPACE.supernet(recipe)):
+    for network in (SPACE.network(architecture(0), recipe), SPACE.supernet(recipe)):
         assert network.classifier.out_features == network.auxiliary.classifier.out_features == classes
         assert network.stem.conv.in_channels == inputs
     assert shape_of(dataset) == (classes, inputs, side)
@@ -111,7 +112,7 @@ def test_shipped_table_is_whole(shipped: Table) -> None:
 
 def test_shipped_table_is_of_this_recipe(shipped: Table) -> None:
     """Its provenance names the recipe that the package has now, and its counts are those of its networks."""
-    assert json.loads(shipped.about["recipe"]) == json.loads(json.dumps(standalone_part(MICRO)))
+    assert json.loads(shipped.about["recipe"]) == json.loads(json.dumps(MICRO.standalone_identity()))
     assert shipped.parameters is not None
     for row in range(0, len(shipped), 7):
         network = SPACE.network(decode(shipped.archs[row]), MICRO)

@@ -23,11 +23,13 @@ from darts_cnn.space import (
     SEP3,
     SKIP,
     Architecture,
+    architecture,
     canonical,
     cell_of,
     decode,
     encode,
     fair_paths,
+    index,
     is_valid,
     sample,
     training_key,
@@ -63,32 +65,32 @@ def test_size() -> None:
 
 def test_numbers_are_architectures_in_order() -> None:
     """A bijection that keeps the order: ends, neighbours, and random places."""
-    assert SPACE.arch(0) == min(SPACE.arch(0), SPACE.arch(1), *some(100))
-    last = SPACE.arch(SPACE.size - 1)
-    assert last == max(last, SPACE.arch(SPACE.size - 2), *some(100))
+    assert architecture(0) == min(architecture(0), architecture(1), *some(100))
+    last = architecture(SPACE.size - 1)
+    assert last == max(last, architecture(SPACE.size - 2), *some(100))
     assert all(op == len(OPS) - 1 for cell in (last.normal, last.reduce) for node in cell for op, _ in node)
     found = some(300)
-    numbers = [SPACE.index(one) for one in found]
-    assert [SPACE.arch(number) for number in numbers] == found
-    assert sorted(numbers) == [SPACE.index(one) for one in sorted(found)]
+    numbers = [index(one) for one in found]
+    assert [architecture(number) for number in numbers] == found
+    assert sorted(numbers) == [index(one) for one in sorted(found)]
     for number in numbers[:50]:
-        assert SPACE.arch(number) < SPACE.arch(number + 1)
+        assert architecture(number) < architecture(number + 1)
     for wrong in (-1, SPACE.size):
         with pytest.raises(WsnasError, match="0 to 275647219316498534399"):
-            SPACE.arch(wrong)
+            architecture(wrong)
 
 
 @given(st.integers(0, 275_647_219_316_498_534_399))
 def test_every_number_is_a_valid_architecture(number: int) -> None:
-    one = SPACE.arch(number)
+    one = architecture(number)
     assert is_valid(one)
-    assert SPACE.index(one) == number
+    assert index(one) == number
     assert decode(encode(one)) == one
 
 
 def test_iteration_is_lazy_and_in_order() -> None:
     first = list(itertools.islice(SPACE, 500))
-    assert first == [SPACE.arch(i) for i in range(500)]
+    assert first == [architecture(i) for i in range(500)]
     assert first == sorted(set(first))
 
 
@@ -103,7 +105,7 @@ def test_what_is_not_an_architecture_has_no_number(change: str) -> None:
     }.get(change)
     normal = one.normal[:3] if node is None else (node, *one.normal[1:])
     with pytest.raises(WsnasError, match="is not one of the"):
-        SPACE.index(Architecture(normal, one.reduce))  # type: ignore[arg-type]
+        index(Architecture(normal, one.reduce))  # type: ignore[arg-type]
 
 
 # which are the same --------------------------------------------------------------------------------------------

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from darts_rnn import MICRO, PAPER, SPACE, RNNRecipe
+from darts_rnn import SPACE
 from darts_rnn.network import Network, Trace, Unrolled, plan, unroll
+from darts_rnn.recipes import MICRO, PAPER, RNNRecipe
 from darts_rnn.space import ACTIVATIONS, NODES, Architecture, decode, sample
 from wsnas.data.images import Splits
 from wsnas.data.tokens import Tokens

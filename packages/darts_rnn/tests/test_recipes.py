@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from darts_rnn import SPACE
-from darts_rnn.space import ACTIVATIONS, NODES
+from darts_rnn.space import ACTIVATIONS, NODES, architecture
 from wsnas.agreement import load_ground_truth
 from wsnas.environment import environment
 from wsnas.errors import WsnasError
 from wsnas.metrics import noise_ceiling
-from wsnas.standalone import standalone_part, train_architecture
+from wsnas.standalone import train_architecture
 from wsnas.table import Table
 
 PAPER, MICRO = SPACE.recipes["paper"], SPACE.recipes["micro"]
@@ -56,7 +56,7 @@ def test_stand_alone_recipe_is_darts() -> None:
 
 
 def test_the_cell_has_most_of_the_micro_networks_work() -> None:
-    one = SPACE.arch(0)
+    one = architecture(0)
     decoder = MICRO.vocabulary * MICRO.units
     assert SPACE.macs(one, MICRO) - decoder > decoder
 
@@ -86,9 +86,9 @@ def test_shipped_table_is_whole(shipped: Table) -> None:
 
 
 def test_shipped_table_is_of_this_recipe(shipped: Table) -> None:
-    assert json.loads(shipped.about["recipe"]) == json.loads(json.dumps(standalone_part(MICRO)))
+    assert json.loads(shipped.about["recipe"]) == json.loads(json.dumps(MICRO.standalone_identity()))
     assert shipped.parameters is not None
-    assert set(shipped.parameters.tolist()) == {SPACE.parameters(SPACE.arch(0), MICRO)}
+    assert set(shipped.parameters.tolist()) == {SPACE.parameters(architecture(0), MICRO)}
 
 
 def test_shipped_table_is_a_sample_of_the_space(shipped: Table) -> None:
@@ -128,7 +128,7 @@ def test_a_shipped_row_is_what_training_gives(shipped: Table) -> None:
 
 def test_a_table_is_read_and_checked(tmp_path: Path) -> None:
     """Both spellings of a genotype, as CSV and as Parquet; the same cell twice and what is no cell are refused."""
-    one, two = SPACE.encode(SPACE.arch(0)), SPACE.encode(SPACE.arch(12345))
+    one, two = SPACE.encode(architecture(0)), SPACE.encode(architecture(12345))
     other_spelling = f"Genotype(recurrent={two}, concat=range(1, 9))"
 
     def write(*archs: str) -> Path:

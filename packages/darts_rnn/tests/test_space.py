@@ -13,7 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from darts_rnn import SPACE
-from darts_rnn.space import ACTIVATIONS, NODES, SIZE, Architecture, arch, decode, encode, index, sample, shape
+from darts_rnn.space import (
+    ACTIVATIONS,
+    NODES,
+    SIZE,
+    Architecture,
+    arch,
+    architecture,
+    decode,
+    encode,
+    index,
+    sample,
+    shape,
+)
 from wsnas import WsnasError
 
 # The recurrent cell that Liu et al. (2019) publish, as their code prints it.
@@ -54,7 +66,7 @@ def test_first_and_last() -> None:
     assert [next(every) for _ in range(3)] == [arch(i) for i in range(3)]
     for wrong in (-1, SIZE):
         with pytest.raises(WsnasError, match="2642411519"):
-            SPACE.arch(wrong)
+            architecture(wrong)
     for wrong_arch in (
         Architecture(((0, 0),) * 7),
         Architecture(((0, 1),) + ((0, 0),) * 7),
@@ -62,7 +74,7 @@ def test_first_and_last() -> None:
         Architecture(((0, -1),) * 8),
     ):
         with pytest.raises(WsnasError):
-            SPACE.index(wrong_arch)
+            index(wrong_arch)
 
 
 def test_the_published_cell_reads_in_both_forms() -> None:

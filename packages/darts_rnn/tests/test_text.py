@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from darts_rnn import MICRO, PAPER, SPACE
+from darts_rnn import SPACE
+from darts_rnn.recipes import MICRO, PAPER
 from darts_rnn.text import PTB_MD5, TRAGEDIES, load_text, number_words, vocabulary_size
 from wsnas import WsnasError
 

@@ -15,7 +15,7 @@ from wsnas.data.sources import shape_of
 from wsnas.environment import environment
 from wsnas.errors import WsnasError
 from wsnas.metrics import noise_ceiling
-from wsnas.standalone import standalone_part, train_architecture
+from wsnas.standalone import train_architecture
 from wsnas.table import Table
 
 PAPER = SPACE.recipes["paper"]
@@ -116,7 +116,7 @@ def test_shipped_table_is_whole(shipped: Table) -> None:
 
 def test_shipped_table_is_of_this_recipe(shipped: Table) -> None:
     """Its provenance names the recipe that the package has now, and its counts are those of its networks."""
-    assert json.loads(shipped.about["recipe"]) == json.loads(json.dumps(standalone_part(MICRO)))
+    assert json.loads(shipped.about["recipe"]) == json.loads(json.dumps(MICRO.standalone_identity()))
     assert shipped.parameters is not None
     for row in range(0, len(shipped), 97):
         network = SPACE.network(SPACE.decode(shipped.archs[row]), MICRO)

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from proxyless import MICRO, SPACE
+from proxyless import SPACE
+from proxyless.recipes import MICRO
 from wsnas import WsnasError, train_supernet
 from wsnas.randomness import numpy_rng, torch_seeded
 from wsnas.recipe import change_recipe

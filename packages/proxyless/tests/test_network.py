@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from proxyless import MICRO, PAPER, SPACE
+from proxyless import SPACE
 from proxyless.network import Bottleneck, Network, Skeleton, costs, macs, parameters, scaled
+from proxyless.recipes import MICRO, PAPER
 from proxyless.space import OPS, SKIP, Architecture, decode, sample
 from wsnas import WsnasError
 from wsnas.calibration import calibrate

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from proxyless import MICRO, PAPER, SPACE
+from proxyless import SPACE
+from proxyless.recipes import MICRO, PAPER
+from proxyless.space import architecture
 from wsnas import WsnasError, train_supernet
 from wsnas.agreement import load_ground_truth
 from wsnas.data.folders import StreamedImages
@@ -23,7 +25,7 @@ from wsnas.environment import environment
 from wsnas.evaluation import evaluate_submodel
 from wsnas.metrics import noise_ceiling
 from wsnas.recipe import change_recipe
-from wsnas.standalone import standalone_part, train_architecture
+from wsnas.standalone import train_architecture
 from wsnas.supernet import supernet_identity
 from wsnas.table import Table
 
@@ -76,7 +78,7 @@ def test_standalone_recipe_is_the_spaces_own() -> None:
 def test_what_does_not_decide_the_weights_is_not_in_an_identity() -> None:
     limited = dataclasses.replace(MICRO, max_macs=500_000)
     assert supernet_identity(SPACE, limited, 0) == supernet_identity(SPACE, MICRO, 0)
-    assert standalone_part(limited) == standalone_part(MICRO)
+    assert limited.standalone_identity() == MICRO.standalone_identity()
     assert supernet_identity(SPACE, MICRO, 0, sync_bn=True) != supernet_identity(SPACE, MICRO, 0)
     assert supernet_identity(SPACE, MICRO, 0, amp=True) != supernet_identity(SPACE, MICRO, 0)
     wider = dataclasses.replace(MICRO, width=0.25)
@@ -145,9 +147,9 @@ def test_a_folder_is_streamed_where_the_recipe_says_at_which_size(tiny: Path) ->
     assert isinstance(splits.train, StreamedImages)
     assert (len(splits.train), len(splits.valid), len(splits.test), splits.classes) == (600, 600, 300, 6)
     assert next(splits.test.ordered(5))[0].shape == (5, 3, 48, 48)
-    network = SPACE.network(SPACE.arch(0), recipe)
+    network = SPACE.network(architecture(0), recipe)
     assert network.classifier.out_features == 6
-    assert SPACE.macs(SPACE.arch(0), recipe) > SPACE.macs(SPACE.arch(0), dataclasses.replace(recipe, size=32))
+    assert SPACE.macs(architecture(0), recipe) > SPACE.macs(architecture(0), dataclasses.replace(recipe, size=32))
     whole = SPACE.load_data(dataclasses.replace(recipe, size=0), CPU)
     assert isinstance(whole.train, Images)  # no size: into memory, 64x64 as they are
     assert whole.train.pixels.shape == (600, 64, 64, 3)
@@ -168,7 +170,7 @@ def test_a_supernet_trains_on_a_folder_stops_and_goes_on(tiny: Path, tmp_path: P
     assert undisturbed.step == resumed.step == 8
     for name, value in undisturbed.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
-    accuracy, loss = evaluate_submodel(undisturbed.model, SPACE.arch(0), undisturbed.splits, recipe)
+    accuracy, loss = evaluate_submodel(undisturbed.model, architecture(0), undisturbed.splits, recipe)
     assert 0 <= accuracy <= 100
     assert 0 < loss < 20
 
@@ -201,7 +203,7 @@ def test_imagenet_is_asked_for_where_it_lies(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_csv_table_is_read_and_checked(tmp_path: Path) -> None:
-    one, two = SPACE.encode(SPACE.arch(0)), SPACE.encode(SPACE.arch(12345))
+    one, two = SPACE.encode(architecture(0)), SPACE.encode(architecture(12345))
     lines = ["architecture,imagenet_test_300", f"{one},74.5", f"{two.replace(' | ', '|')},75.25"]
     (tmp_path / "t.csv").write_text("\n".join(lines))
     table = SPACE.import_table(tmp_path / "t.csv")
@@ -240,7 +242,7 @@ def test_shipped_table_is_whole(shipped: Table) -> None:
 
 def test_shipped_table_is_of_this_recipe(shipped: Table) -> None:
     """Its provenance names the recipe that the package has now, and its counts are those of its networks."""
-    assert json.loads(shipped.about["recipe"]) == json.loads(json.dumps(standalone_part(MICRO)))
+    assert json.loads(shipped.about["recipe"]) == json.loads(json.dumps(MICRO.standalone_identity()))
     assert shipped.parameters is not None
     for row in range(0, len(shipped), 17):
         network = SPACE.network(SPACE.decode(shipped.archs[row]), MICRO)

@@ -74,8 +74,8 @@ class Run:
             described = json.loads((path / "run.json").read_text())
             if described["format"] != FORMAT:
                 raise WsnasError(
-                    f"{path} was written by another version of wsnas (format {described['format']}, here {FORMAT}): train it "
-                    "again, or use the version that wrote it"
+                    f"{path} was written by another version of wsnas (format {described['format']}, here {FORMAT}): "
+                    "train it again, or use the version that wrote it"
                 )
             return Run(path, described["identity"], described["recipe"])
         except FileNotFoundError as error:

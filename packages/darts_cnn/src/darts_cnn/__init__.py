@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from darts_cnn import space as cells
-from darts_cnn.recipes import MICRO, PAPER, RECIPES, DartsRecipe
+from darts_cnn.recipes import RECIPES, DartsRecipe
 from darts_cnn.space import Architecture
 from wsnas.space import SearchSpace
 
@@ -17,12 +17,10 @@ if TYPE_CHECKING:
 
 
 class DartsCNN(SearchSpace[Architecture]):
-    """The space, as ``wsnas.space.SearchSpace`` asks for it."""
-
     name = "darts_cnn"
     size = cells.SIZE
     micro_table = Path(__file__).with_name("micro.parquet")
-    recipes: Mapping[str, DartsRecipe] = RECIPES
+    recipes = RECIPES
 
     sample = staticmethod(cells.sample)
     encode = staticmethod(cells.encode)
@@ -39,18 +37,18 @@ class DartsCNN(SearchSpace[Architecture]):
     def build(self, recipe: DartsRecipe, arch: Architecture | None = None) -> Network:
         from darts_cnn.network import Network
 
-        channels, cells, classes, inputs, _ = _sizes(recipe)
+        channels, cells, classes, inputs, _ = recipe.sizes()
         return Network(channels, cells, classes, inputs, recipe.auxiliary_head, arch)
 
     def parameters(self, arch: Architecture, recipe: DartsRecipe) -> int:
         from darts_cnn.network import parameters
 
-        return parameters(arch, *_sizes(recipe)[:4], recipe.auxiliary_head)
+        return parameters(arch, *recipe.sizes()[:4], recipe.auxiliary_head)
 
     def macs(self, arch: Architecture, recipe: DartsRecipe) -> int:
         from darts_cnn.network import macs
 
-        return macs(arch, *_sizes(recipe))
+        return macs(arch, *recipe.sizes())
 
     def import_table(self, path: Path) -> Table:
         from darts_cnn.tables import import_table
@@ -58,13 +56,4 @@ class DartsCNN(SearchSpace[Architecture]):
         return import_table(path)
 
 
-def _sizes(recipe: DartsRecipe) -> tuple[int, int, int, int, int]:
-    """Channels and cells of the skeleton; classes, channels and side in pixels of the images."""
-    from wsnas.data.sources import shape_of
-
-    return recipe.channels, recipe.cells, *shape_of(recipe.dataset)
-
-
 SPACE = DartsCNN()
-
-__all__ = ["MICRO", "PAPER", "SPACE", "DartsCNN", "DartsRecipe"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nb101 import space as cells
-from nb101.recipes import MICRO, PAPER, RECIPES, NB101Recipe
+from nb101.recipes import RECIPES, NB101Recipe
 from nb101.space import Architecture
 from wsnas.space import SearchSpace
 
@@ -17,12 +17,10 @@ if TYPE_CHECKING:
 
 
 class NB101(SearchSpace[Architecture]):
-    """The space, as ``wsnas.space.SearchSpace`` asks for it."""
-
     name = "nb101"
     size = 95_985
     micro_table = Path(__file__).with_name("micro.parquet")
-    recipes: Mapping[str, NB101Recipe] = RECIPES
+    recipes = RECIPES
 
     sample = staticmethod(cells.sample)
     encode = staticmethod(cells.encode)
@@ -39,18 +37,18 @@ class NB101(SearchSpace[Architecture]):
     def build(self, recipe: NB101Recipe, arch: Architecture | None = None) -> Network:
         from nb101.network import Network
 
-        channels, cells, classes, inputs, _ = _sizes(recipe)
+        channels, cells, classes, inputs, _ = recipe.sizes()
         return Network(channels, cells, classes, inputs, arch, recipe.bn_momentum)
 
     def parameters(self, arch: Architecture, recipe: NB101Recipe) -> int:
         from nb101.network import parameters
 
-        return parameters(arch, *_sizes(recipe)[:4])
+        return parameters(arch, *recipe.sizes()[:4])
 
     def macs(self, arch: Architecture, recipe: NB101Recipe) -> int:
         from nb101.network import macs
 
-        return macs(arch, *_sizes(recipe))
+        return macs(arch, *recipe.sizes())
 
     def import_table(self, path: Path) -> Table:
         from nb101.tables import import_table
@@ -58,13 +56,4 @@ class NB101(SearchSpace[Architecture]):
         return import_table(path)
 
 
-def _sizes(recipe: NB101Recipe) -> tuple[int, int, int, int, int]:
-    """Channels and cells of the skeleton; classes, channels and side in pixels of the images."""
-    from wsnas.data.sources import shape_of
-
-    return recipe.channels, recipe.cells, *shape_of(recipe.dataset)
-
-
 SPACE = NB101()
-
-__all__ = ["MICRO", "NB101", "PAPER", "SPACE", "NB101Recipe"]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxyless import space as blocks
-from proxyless.recipes import MICRO, PAPER, RECIPES, ProxylessRecipe
-from proxyless.space import Architecture
+from proxyless.recipes import RECIPES, ProxylessRecipe
 from wsnas.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -18,13 +17,11 @@ if TYPE_CHECKING:
     from wsnas.data.images import Splits
 
 
-class Proxyless(SearchSpace[Architecture]):
-    """The space, as ``wsnas.space.SearchSpace`` asks for it."""
-
+class Proxyless(SearchSpace[blocks.Architecture]):
     name = "proxyless"
     size = blocks.SIZE
     micro_table = Path(__file__).with_name("micro.parquet")
-    recipes: Mapping[str, ProxylessRecipe] = RECIPES
+    recipes = RECIPES
 
     sample = staticmethod(blocks.sample)
     encode = staticmethod(blocks.encode)
@@ -35,33 +32,28 @@ class Proxyless(SearchSpace[Architecture]):
     cell_graph = staticmethod(blocks.cell_graph)
     fair_paths = staticmethod(blocks.fair_paths)
 
-    def __iter__(self) -> Iterator[Architecture]:
+    def __iter__(self) -> Iterator[blocks.Architecture]:
         return blocks.architectures()
 
-    def build(self, recipe: ProxylessRecipe, arch: Architecture | None = None) -> Network:
-        from proxyless.images import skeleton_of
-        from proxyless.network import Network
+    def build(self, recipe: ProxylessRecipe, arch: blocks.Architecture | None = None) -> Network:
+        from proxyless import images, network
 
-        return Network(skeleton_of(recipe), arch)
+        return network.Network(images.skeleton_of(recipe), arch)
 
     def load_data(self, recipe: ProxylessRecipe, device: torch.device) -> Splits:
-        from proxyless.images import load_splits
+        from proxyless import images
 
-        return load_splits(recipe, device)
+        return images.load_splits(recipe, device)
 
-    def parameters(self, arch: Architecture, recipe: ProxylessRecipe) -> int:
-        from proxyless.images import skeleton_of
-        from proxyless.network import parameters
+    def parameters(self, arch: blocks.Architecture, recipe: ProxylessRecipe) -> int:
+        from proxyless import images, network
 
-        return parameters(arch, skeleton_of(recipe))
+        return network.parameters(arch, images.skeleton_of(recipe))
 
-    def macs(self, arch: Architecture, recipe: ProxylessRecipe) -> int:
-        from proxyless.images import shape_of, skeleton_of
-        from proxyless.network import macs
+    def macs(self, arch: blocks.Architecture, recipe: ProxylessRecipe) -> int:
+        from proxyless import images, network
 
-        return macs(arch, skeleton_of(recipe), shape_of(recipe)[2])
+        return network.macs(arch, images.skeleton_of(recipe), images.shape_of(recipe)[2])
 
 
 SPACE = Proxyless()
-
-__all__ = ["MICRO", "PAPER", "SPACE", "Proxyless", "ProxylessRecipe"]
