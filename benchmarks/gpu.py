@@ -27,7 +27,7 @@ import click
 import numpy as np
 import torch
 import torch.nn.functional as F
-from textbook import Pictures, TextbookNetwork
+from textbook import Pictures, TextbookNetwork, textbook_sgd
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
@@ -146,13 +146,7 @@ def textbook(device: torch.device, count: int, recipe: NB201Recipe, shared: bool
     training = recipe.supernet if shared else recipe.standalone
     arch = None if shared else SPACE.decode(ARCH)
     model = TextbookNetwork(recipe.channels, recipe.cells, 10, 3, arch).to(device).train()
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        training.lr,
-        training.momentum,
-        weight_decay=training.weight_decay,
-        nesterov=training.nesterov,
-    )
+    optimizer = textbook_sgd(model, training)
     pictures = Pictures(bytes_of(count, torch.device("cpu")), training)
     loader = DataLoader(
         pictures,

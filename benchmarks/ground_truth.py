@@ -27,7 +27,7 @@ import click
 import numpy as np
 import torch
 import torch.nn.functional as F
-from textbook import Pictures, TextbookNetwork, copy_weights
+from textbook import Pictures, TextbookNetwork, copy_weights, textbook_sgd
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 from torch.profiler import ProfilerActivity, profile
@@ -70,13 +70,7 @@ def textbook_training(arch: Architecture, recipe: NB201Recipe, splits: Splits) -
         for part in (splits.valid, splits.test)
         if isinstance(part, Images)
     )
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        training.lr,
-        training.momentum,
-        weight_decay=training.weight_decay,
-        nesterov=training.nesterov,
-    )
+    optimizer = textbook_sgd(model, training)
     averaged, total, step = AveragedModel(model), training.epochs * len(train), 0
     for epoch in range(training.epochs):
         model.train()

@@ -36,7 +36,7 @@ from wsnas.data.sources import image_files, load_splits
 from wsnas.environment import environment
 from wsnas.options import Command
 from wsnas.randomness import numpy_rng
-from wsnas.recipe import Recipe, Training
+from wsnas.recipe import SGD, Augmentation, ColourAugmentation, Recipe, Training
 
 CPU = torch.device("cpu")
 Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]  # of an epoch
@@ -95,7 +95,7 @@ def compare(loaders: dict[str, Batches], epochs: int) -> dict[str, Any]:
 
 
 def in_memory(dataset: str | None, batch: int, epochs: int, synthetic: int) -> dict[str, Any]:
-    training = Training(epochs=1, batch=batch, lr=0.1, flip=True, crop=4)
+    training = Training(1, batch, SGD(0.1), inputs=Augmentation(flip=True, crop=4))
     if dataset is None:
         rng = numpy_rng(0, "bytes")
         drawn = rng.integers(0, 256, (synthetic, 32, 32, 3), np.uint8), rng.integers(0, 10, synthetic)
@@ -120,7 +120,7 @@ def in_memory(dataset: str | None, batch: int, epochs: int, synthetic: int) -> d
 
 
 def streamed(folder: Path, name: str, size: int, batch: int, epochs: int) -> dict[str, Any]:
-    training = Training(epochs=1, batch=batch, lr=0.1, flip=True, colour_jitter=0.4)
+    training = Training(1, batch, SGD(0.1), inputs=ColourAugmentation(flip=True, colour_jitter=0.4))
     _, (files, labels), _ = image_files(folder)
     photos = StreamedImages(files, labels, size, CPU, workers=2)
     steps = [

@@ -22,6 +22,7 @@ import click
 import numpy as np
 import torch
 import torch.nn.functional as F
+from textbook import textbook_sgd
 from torch import Tensor, nn
 
 from darts_rnn import DartsRNN
@@ -33,6 +34,7 @@ from wsnas.data.tokens import Tokens
 from wsnas.environment import environment
 from wsnas.options import Command
 from wsnas.randomness import numpy_rng, torch_seeded
+from wsnas.recipe import Sequences
 from wsnas.training import optimizer_of
 
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -91,6 +93,8 @@ class Textbook(nn.Module):
 def measure(recipe: RNNRecipe, steps: int) -> dict[str, Any]:
     """Tokens a second of each formulation over ``steps`` counted steps, and the quotients."""
     training, words = recipe.standalone, vocabulary_size(recipe)
+    assert isinstance(training.inputs, Sequences)
+    bptt = training.inputs.bptt
 
     def ours() -> Network:
         with torch_seeded(0, "init"):
@@ -99,12 +103,8 @@ def measure(recipe: RNNRecipe, steps: int) -> dict[str, Any]:
     plain = Textbook(ours())
     models = {"ours fp32": ours(), "ours bf16": ours()}
     optimizers = {name: optimizer_of(model, training) for name, model in models.items()}
-    optimizers["reference"] = torch.optim.SGD(
-        plain.parameters(), training.lr, training.momentum, weight_decay=training.weight_decay
-    )
-    text = Tokens(
-        numpy_rng(0, "text").integers(0, words, training.batch * training.bptt * (steps + 4)), torch.device("cpu")
-    )
+    optimizers["reference"] = textbook_sgd(plain, training)
+    text = Tokens(numpy_rng(0, "text").integers(0, words, training.batch * bptt * (steps + 4)), torch.device("cpu"))
     hidden = torch.zeros(training.batch, recipe.units)
 
     # the same function: one batch through both, before either trains, without dropout
@@ -138,7 +138,7 @@ def measure(recipe: RNNRecipe, steps: int) -> dict[str, Any]:
             if step >= 0:
                 seconds[name].append(time.process_time() - started)
     found: dict[str, Any] = {
-        **{"units": recipe.units, "words": words, "batch": training.batch, "bptt": training.bptt, "steps": steps},
+        **{"units": recipe.units, "words": words, "batch": training.batch, "bptt": bptt, "steps": steps},
         "tokens_a_second": {name: round(tokens / sum(taken)) for name, taken in seconds.items()},
         "largest_output_difference_before_training": difference.abs().max().item(),
     }

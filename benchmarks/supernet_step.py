@@ -22,7 +22,7 @@ import click
 import numpy as np
 import torch
 import torch.nn.functional as F
-from textbook import Pictures, TextbookNetwork, copy_weights
+from textbook import Pictures, TextbookNetwork, copy_weights, textbook_sgd
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -86,13 +86,7 @@ def main(dataset: str | None, steps: int, block: int, channels: int, cells: int,
     batches = {name: endless(lambda epoch: images.epoch(training, 0, epoch)) for name in models}
     batches["textbook"] = endless(lambda epoch: loader)
     optimizers = {
-        name: torch.optim.SGD(
-            model.parameters(),
-            training.lr,
-            training.momentum,
-            weight_decay=training.weight_decay,
-            foreach=None if name == "textbook" else True,
-        )
+        name: textbook_sgd(model, training, foreach=None if name == "textbook" else True)
         for name, model in models.items()
     }
     seconds: dict[str, list[float]] = {name: [] for name in models}

@@ -12,8 +12,8 @@ from torch.utils.data import Dataset
 from torchvision import transforms
 
 from nb201.space import EDGES, INCOMING, OPS, Architecture
-from wsnas.data.images import Images
-from wsnas.recipe import Training
+from wsnas.data.images import Images, augmentation_of
+from wsnas.recipe import SGD, Augmentation, Training
 
 
 class TextbookCell(nn.Module):
@@ -101,6 +101,20 @@ def copy_weights(ours: nn.Module, theirs: nn.Module) -> None:
             p.copy_(source[tuple(p.shape)].pop(0))
 
 
+def textbook_sgd(model: nn.Module, training: Training, foreach: bool | None = None) -> torch.optim.SGD:
+    """The training's SGD, as the textbook makes it."""
+    rule = training.optimizer
+    assert isinstance(rule, SGD)
+    return torch.optim.SGD(
+        model.parameters(),
+        rule.lr,
+        rule.momentum,
+        weight_decay=rule.weight_decay,
+        nesterov=rule.nesterov,
+        foreach=foreach,
+    )
+
+
 class Pictures(Dataset[tuple[Tensor, int]]):
     """A split as torchvision's transforms want it, one PIL image at a time; augmented where ``training`` says how."""
 
@@ -108,9 +122,10 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         self.pixels, self.labels = images.pixels.numpy(), images.labels.tolist()
         mean, std = (images.mean / 255).tolist(), (images.std / 255).tolist()
         steps: list[object] = [transforms.ToPILImage()]
-        if training is not None and training.crop:
-            steps.append(transforms.RandomCrop(self.pixels.shape[1], padding=training.crop))
-        if training is not None and training.flip:
+        change = Augmentation() if training is None else augmentation_of(training)
+        if change.crop:
+            steps.append(transforms.RandomCrop(self.pixels.shape[1], padding=change.crop))
+        if change.flip:
             steps.append(transforms.RandomHorizontalFlip())
         self.transform = transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(mean, std)])
 

@@ -15,8 +15,8 @@ import click
 
 from wsnas.errors import WsnasError
 from wsnas.metrics import noise_ceiling, percentiles, pruned_ceiling
-from wsnas.options import Command
 from wsnas.randomness import numpy_rng
+from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import counted, ranking_figure
 from wsnas.studies.jobs import all_scores, sub_space_job
 from wsnas.studies.options import StudyOptions, study_options
@@ -112,7 +112,7 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
     return verdicts
 
 
-@click.command(cls=Command)
+@click.command(cls=RecipeCommand)
 @study_options("capacity")
 @click.option("--factor", "factors", type=click.IntRange(1), multiple=True, help="Prune factors; repeatable.")
 def main(options: StudyOptions, factors: tuple[int, ...]) -> None:

@@ -13,7 +13,7 @@ import click
 import numpy as np
 
 from wsnas.metrics import Floats, correlation_matrix, mean_of_predictors, percentiles, rank_bootstrap
-from wsnas.options import Command
+from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import matrix_figure
 from wsnas.studies.jobs import budgets_option, scores_by_budget
 from wsnas.studies.options import StudyOptions, study_options
@@ -81,7 +81,7 @@ def verdicts_of(sample: SpaceSample, predictors: Floats) -> list[Verdict]:
     return verdicts
 
 
-@click.command(cls=Command)
+@click.command(cls=RecipeCommand)
 @study_options("consistency")
 @budgets_option
 def main(options: StudyOptions, count: int | None) -> None:

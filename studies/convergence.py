@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from wsnas.metrics import percentiles, rank_bootstrap, spearman
-from wsnas.options import Command
+from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import (
     BLACK,
     BLUE,
@@ -106,7 +106,7 @@ def convergence_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure
         return figure
 
 
-@click.command(cls=Command)
+@click.command(cls=RecipeCommand)
 @study_options("convergence")
 @budgets_option
 def main(options: StudyOptions, count: int | None) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 
 from wsnas.errors import WsnasError
 from wsnas.metrics import mean_of_predictors, noise_ceiling, percentiles
-from wsnas.options import Command
 from wsnas.randomness import numpy_rng
+from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import counted, ranking_figure
 from wsnas.studies.jobs import all_scores, sub_space_job
 from wsnas.studies.options import StudyOptions, study_options
@@ -69,7 +69,7 @@ def hardly(rows: list[dict[str, Any]]) -> Holds:
     return "does not hold" if all(low > 0 for low, _ in gains) else "inconclusive"
 
 
-@click.command(cls=Command)
+@click.command(cls=RecipeCommand)
 @study_options("density")
 @click.option("--factor", "factors", type=click.IntRange(1), multiple=True, help="Downscaling factors; repeatable.")
 def main(options: StudyOptions, factors: tuple[int, ...]) -> None:

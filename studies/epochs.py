@@ -12,7 +12,7 @@ import click
 import numpy as np
 
 from wsnas.metrics import Floats, top_k
-from wsnas.options import Command
+from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import counted, ranking_figure
 from wsnas.studies.jobs import budgets_option, scores_by_budget
 from wsnas.studies.options import StudyOptions, study_options
@@ -74,7 +74,7 @@ def analyse(scores: Floats, sample: Any, epochs: int) -> dict[str, Any]:
     return row
 
 
-@click.command(cls=Command)
+@click.command(cls=RecipeCommand)
 @study_options("epochs")
 @budgets_option
 def main(options: StudyOptions, count: int | None) -> None:

@@ -19,7 +19,7 @@ from scipy import stats
 
 from wsnas.errors import WsnasError
 from wsnas.metrics import Floats, higher_is_better
-from wsnas.options import Command
+from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import (
     GREY,
     RED,
@@ -180,7 +180,7 @@ def operators_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
         return figure
 
 
-@click.command(cls=Command)
+@click.command(cls=RecipeCommand)
 @study_options("operators")
 @click.option("--decision", help="Draw this decision instead of the most biased, e.g. 'edge 0-3'.")
 def main(options: StudyOptions, decision: str | None) -> None:

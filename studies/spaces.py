@@ -16,8 +16,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from wsnas.options import Command, progress
+from wsnas.options import progress
 from wsnas.randomness import numpy_rng
+from wsnas.recipe_options import RecipeCommand
 from wsnas.sampling import sample_distinct
 from wsnas.studies.figures import BLACK, BLUE, GREEN, GREY, ORANGE, STYLE, caption
 from wsnas.studies.options import StudyOptions, study_options
@@ -165,7 +166,7 @@ def spaces_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
         return figure
 
 
-@click.command(cls=Command)
+@click.command(cls=RecipeCommand)
 @study_options("spaces")
 @click.option("--sample", type=click.IntRange(10), default=1000, show_default=True, help="Of spaces too large.")
 def main(options: StudyOptions, sample: int) -> None:

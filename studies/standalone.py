@@ -20,10 +20,11 @@ from wsnas.agreement import load_ground_truth
 from wsnas.errors import WsnasError
 from wsnas.ground_truth import measure_latencies, train_many
 from wsnas.metrics import correlation, higher_is_better, noise_ceiling
-from wsnas.options import Command, progress, standalone_recipe
+from wsnas.options import progress
 from wsnas.publish import publish
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import digest
+from wsnas.recipe_options import RecipeCommand, chosen_recipe
 from wsnas.runs import Run
 from wsnas.sampling import sample_candidates
 from wsnas.space import SearchSpace
@@ -170,7 +171,7 @@ def standalone_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
         return figure
 
 
-@click.command(cls=Command)
+@click.command(cls=RecipeCommand, trains="standalone", without=("valid_size",))
 @study_options("standalone")
 def main(options: StudyOptions) -> None:
     """Train a sample of each space from scratch and publish it as a benchmark (Figure 6)."""
@@ -179,9 +180,9 @@ def main(options: StudyOptions) -> None:
     count, scale = options.architectures or ARCHITECTURES[options.scale], options.scale
     panels, rows, verdicts, results = [], [], [], {}
     for space in chosen_spaces(options.spaces):
-        chosen = standalone_recipe(space, scale, **options.recipe)
+        chosen = chosen_recipe(space, scale, options.recipe)
         archs = sample_candidates(space, chosen, min(count, space.size), numpy_rng(0, "ground truth"))
-        run = options.out.parent / "ground-truth" / f"{space.name}-{digest(chosen.identity())}"
+        run = options.out.parent / "ground-truth" / f"{space.name}-{digest(chosen.standalone_identity())}"
         if not options.resume:
             Run.remove(run)
         with progress(f"{space.name} ground truth") as report:

@@ -25,8 +25,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from wsnas.metrics import Floats, correlation_matrix, percentiles, rank_bootstrap, spearman, top_k
-from wsnas.options import Command, chosen_recipe
 from wsnas.recipe import change_recipe
+from wsnas.recipe_options import RecipeCommand, chosen_recipe
 from wsnas.studies.figures import (
     BLACK,
     BLUE,
@@ -66,21 +66,22 @@ def variants(sample: SpaceSample, seeds: int, scale: str, dataset: str | None) -
     """The baseline first; each trick with the baseline's seeds; another seed last but for another data set."""
     numbers, paths, longest = tuple(range(seeds)), BUDGETS[scale].paths, sample.recipe.supernet.epochs
     recipe = change_recipe(sample.recipe, epochs=max(1, round(longest / BUDGETS[scale].shortened)))
-    half = replace(
-        recipe, supernet=replace(recipe.supernet, lr=recipe.supernet.lr / 2, weight_decay=3e-4)
+    half = change_recipe(
+        recipe, lr=recipe.supernet.optimizer.lr / 2, weight_decay=3e-4
     )  # as the paper: lr 0.1 -> 0.05, weight decay 1e-4 -> 3e-4 on NAS-Bench-101
+    rule = half.supernet.optimizer
     found = [
         Variant("baseline", recipe, "uniform", numbers),
         Variant("FairNAS", recipe, "fair", numbers),
         Variant(f"multi-path ({paths})", recipe, f"multi:{paths}", numbers),
-        Variant(f"lr {half.supernet.lr:g}, decay {half.supernet.weight_decay:g}", half, "uniform", numbers),
+        Variant(f"lr {rule.lr:g}, decay {rule.weight_decay:g}", half, "uniform", numbers),
         Variant("another seed", recipe, "uniform", (seeds,)),
     ]
     if recipe != sample.recipe:
         found.insert(1, Variant(f"{longest} epochs, not {recipe.supernet.epochs}", sample.recipe, "uniform", numbers))
     dataset = dataset or OTHER.get(recipe.dataset)
     if dataset is not None:
-        other = chosen_recipe(sample.space, scale, dataset=dataset)
+        other = chosen_recipe(sample.space, scale, {"dataset": dataset})
         found.append(Variant(f"on {Path(dataset).stem}", replace(recipe, dataset=other.dataset), "uniform", numbers))
     return found
 
@@ -241,7 +242,7 @@ def tricks_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
         return figure
 
 
-@click.command(cls=Command)
+@click.command(cls=RecipeCommand)
 @study_options("tricks")
 @click.option(
     "--other-dataset",

@@ -11,14 +11,12 @@ from wsnas.errors import WsnasError
 from wsnas.options import (
     F,
     Group,
-    chosen_recipe,
     executor_options,
     is_leader,
     measured,
     progress,
-    recipe_options,
-    standalone_recipe,
 )
+from wsnas.recipe_options import RecipeCommand, chosen_recipe
 
 if TYPE_CHECKING:
     from wsnas.executor import Executor
@@ -48,9 +46,8 @@ def spaces() -> None:
         click.echo(f"{name:10} {space.size:>30,} architectures   {sets}")
 
 
-@main.command("train-supernet")
+@main.command("train-supernet", cls=RecipeCommand)
 @click.argument("space")
-@recipe_options
 @click.option("--paths", default="uniform", show_default=True, help="What a step trains: uniform, fair or multi:N.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
@@ -67,7 +64,8 @@ def train_supernet(
     amp: bool | None,
     sync_bn: bool,
     device: str | None,
-    **recipe: Any,
+    scale: str,
+    recipe: dict[str, Any],
 ) -> None:
     """Train a supernet of SPACE. The same command continues a run that was stopped."""
     from wsnas.paths import parse
@@ -78,7 +76,7 @@ def train_supernet(
     with progress(f"{space} supernet") as report:
         supernet = train(
             found,
-            chosen_recipe(found, **recipe),
+            chosen_recipe(found, scale, recipe),
             seed=seed,
             paths=parse(paths),
             out=out,
@@ -182,23 +180,28 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
     )
 
 
-@main.command()
+@main.command(cls=RecipeCommand, trains="standalone", without=("valid_size", "max_macs"))
 @click.argument("space")
 @click.argument("arch")
-@recipe_options
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory: checkpoints and resumes.")
 @_device
-def train(space: str, arch: str, seed: int, out: Path | None, device: str | None, **recipe: Any) -> None:
+def train(
+    space: str, arch: str, seed: int, out: Path | None, device: str | None, scale: str, recipe: dict[str, Any]
+) -> None:
     """Train the architecture ARCH of SPACE on its own: one row of ground truth."""
     from wsnas.recipe import digest
     from wsnas.space import load_space
     from wsnas.standalone import train_architecture
 
     found = load_space(space)
-    chosen = standalone_recipe(found, **recipe)
+    chosen = chosen_recipe(found, scale, recipe)
     decoded = found.decode(arch)
-    where = out or Path("runs") / f"{space}-alone-{digest({'arch': arch, 'recipe': chosen.to_json(), 'seed': seed})}"
+    where = (
+        out
+        or Path("runs")
+        / f"{space}-alone-{digest({'arch': arch, 'recipe': chosen.standalone_identity(), 'seed': seed})}"
+    )
     with progress(f"{space} stand-alone") as report:
         result = train_architecture(found, decoded, chosen, seed=seed, out=where, device=device, report=report)
     click.echo(
@@ -207,9 +210,8 @@ def train(space: str, arch: str, seed: int, out: Path | None, device: str | None
     )
 
 
-@main.command("ground-truth")
+@main.command("ground-truth", cls=RecipeCommand, trains="standalone", without=("valid_size",))
 @click.argument("space")
-@recipe_options
 @click.option(
     "--sample", type=click.IntRange(1), required=True, help="Architectures, drawn uniformly; more extend fewer."
 )
@@ -241,7 +243,8 @@ def ground_truth(
     latency: bool,
     executor: Executor,
     out: Path,
-    **recipe: Any,
+    scale: str,
+    recipe: dict[str, Any],
 ) -> None:
     """Train a uniform sample of SPACE from scratch and publish it as a benchmark.
 
@@ -256,7 +259,7 @@ def ground_truth(
     from wsnas.space import load_space
 
     found = load_space(space)
-    chosen = standalone_recipe(found, **recipe)
+    chosen = chosen_recipe(found, scale, recipe)
     archs = sample_candidates(found, chosen, sample, numpy_rng(sample_seed, "ground truth"))
     with progress(f"{space} ground truth") as report:
         table = train_many(

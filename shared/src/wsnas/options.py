@@ -6,7 +6,6 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -14,7 +13,6 @@ import click
 from wsnas.errors import WsnasError
 
 if TYPE_CHECKING:
-    from wsnas.recipe import Recipe
     from wsnas.space import SearchSpace
     from wsnas.training import Report
 
@@ -81,60 +79,9 @@ def progress(what: str) -> Iterator[Report]:
         yield lambda done, total, note: bar.update(task, completed=done, total=total, description=note)
 
 
-RECIPE_OPTIONS = (
-    click.option("--scale", type=click.Choice(["micro", "paper"]), default="micro", show_default=True),
-    click.option("--dataset", help="One the space knows by name, or the path of a data set's file or folder."),
-    click.option("--channels", type=click.IntRange(1), help="Width of the skeleton."),
-    click.option("--cells", type=click.IntRange(1), help="Cells: of a stage, or in all, as the space counts them."),
-    click.option("--width", type=click.FloatRange(0, min_open=True), help="Factor on all widths."),
-    click.option("--size", type=click.IntRange(1), help="Side in pixels at which an image folder streams."),
-    click.option("--skip-corrupt", is_flag=True, default=None, help="Leave out images that cannot be decoded."),
-    click.option(
-        "--max-macs", type=click.IntRange(1), help="Draw only architectures of so many multiply-adds at most."
-    ),
-    click.option("--units", type=click.IntRange(1), help="Width of a recurrent network."),
-    click.option("--vocabulary", type=click.IntRange(3), help="Words of a text that are kept, the most frequent."),
-    click.option("--epochs", type=click.IntRange(1)),
-    click.option("--batch", type=click.IntRange(1), help="Images (text: sequences) a step."),
-    click.option("--lr", type=click.FloatRange(0, min_open=True), help="Initial learning rate."),
-    click.option("--train-size", type=click.IntRange(1), help="Training images (text: tokens)."),
-    click.option(
-        "--valid-size", type=click.IntRange(1), help="Validation images (text: tokens) that score a submodel."
-    ),
-    click.option("--calibration-steps", type=click.IntRange(0), help="Batch-norm calibration batches a submodel."),
-    click.option("--split-file", type=click.Path(), help="The benchmark authors' split, in place of the seeded one."),
-)
-
-
 def measured(space: SearchSpace[Any], value: float) -> str:
     """A score as it is printed, e.g. ``93.51 %`` or ``perplexity 55.68``."""
     return f"{value:.2f} %" if space.metric == "accuracy" else f"{space.metric} {value:.2f}"
-
-
-def recipe_options(command: F) -> F:
-    """Adds the options that choose a recipe: a scale, and changes on top of it."""
-    for option in reversed(RECIPE_OPTIONS):
-        command = option(command)
-    return command
-
-
-def chosen_recipe(space: SearchSpace[Any], scale: str, **changes: Any) -> Recipe:
-    from wsnas.data.sources import KNOWN
-    from wsnas.recipe import change_recipe
-
-    names = {None, *KNOWN, *(recipe.dataset for recipe in space.recipes.values())}
-    if changes.get("dataset") not in names and Path(changes["dataset"]).exists():
-        changes["dataset"] = str(Path(changes["dataset"]).resolve())
-    return change_recipe(space.recipes[scale], **changes)
-
-
-def standalone_recipe(space: SearchSpace[Any], scale: str, **changes: Any) -> Recipe:
-    """As ``chosen_recipe``; ``epochs``, ``batch`` and ``lr`` are those of the stand-alone training."""
-    import dataclasses
-
-    own = {name: changes.pop(name) for name in ("epochs", "batch", "lr") if changes.get(name) is not None}
-    chosen = chosen_recipe(space, scale, **changes)
-    return dataclasses.replace(chosen, standalone=dataclasses.replace(chosen.standalone, **own))
 
 
 EXECUTOR_OPTIONS = (

@@ -15,7 +15,7 @@ class RNNRecipe(Recipe):
     Supernet and stand-alone network share all of it. There is no batch norm to calibrate, and a text has its own split.
     """
 
-    dataset: Annotated[str, "ptb, tragedies, or the path of a folder with a text"]
+    dataset: Annotated[str, "text: ptb, tragedies, or the path of a folder"]
     calibration_batch: int = field(default=0, init=False)
     calibration_steps: int = field(default=0, init=False)
     train_size: Annotated[Count | None, "training tokens; none: all"] = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from wsnas.executor import Executor
-from wsnas.options import executor_options, recipe_options
+from wsnas.options import executor_options
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,16 +40,13 @@ class StudyOptions:
     @property
     def about(self) -> str:
         """The recipe, for a figure, which names the data itself: a scale as it is, or one that options changed."""
-        changed = any(value is not None for value in self.recipe.values())
-        return f"{self.scale.capitalize()} {'recipe, changed by options' if changed else 'scale'}"
+        return f"{self.scale.capitalize()} {'recipe, changed by options' if self.recipe else 'scale'}"
 
 
 def study_options(study: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The options every study takes, the recipe's included; the command gets them as its first argument ``options``."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        extra = {name for name in inspect.signature(command).parameters if name != "options"}
-
         @functools.wraps(command)
         def with_options(
             spaces: tuple[str, ...],
@@ -62,13 +58,13 @@ def study_options(study: str) -> Callable[[Callable[..., Any]], Callable[..., An
             resume: bool,
             executor: Executor,
             out: Path | None,
-            **others: Any,
+            recipe: dict[str, Any],
+            **mine: Any,
         ) -> Any:
-            mine = {name: others.pop(name) for name in extra}
             where = out or Path("runs") / f"study-{study}-{scale}"
             number = tuple(range(seeds or 3))
             options = StudyOptions(
-                study, scale, spaces, number, architectures, table, truth, resume, executor, where, others
+                study, scale, spaces, number, architectures, table, truth, resume, executor, where, recipe
             )
             return command(options, **mine)
 
@@ -89,7 +85,7 @@ def _with_options(command: F) -> F:
         click.option("--resume/--fresh", default=True, show_default=True, help="Use what earlier runs left, or not."),
         click.option("--out", type=click.Path(path_type=Path), help="Default: runs/study-NAME-SCALE."),
     )
-    command = recipe_options(executor_options(command))
+    command = executor_options(command)
     for option in reversed(options):
         command = option(command)
     return command

@@ -17,9 +17,9 @@ from wsnas.metrics import (
     higher_is_better,
     noise_ceiling,
 )
-from wsnas.options import chosen_recipe
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import Recipe
+from wsnas.recipe_options import chosen_recipe
 from wsnas.space import SearchSpace, installed_spaces, load_space
 from wsnas.studies.options import StudyOptions
 from wsnas.table import Table
@@ -126,7 +126,7 @@ def space_samples(options: StudyOptions, count: int, least: int = 12, fewest: in
         raise WsnasError(f"--architectures {options.architectures} is too few for this study: give at least {fewest}")
     found = []
     for space in chosen_spaces(options.spaces):
-        chosen = chosen_recipe(space, options.scale, **options.recipe)
+        chosen = chosen_recipe(space, options.scale, options.recipe)
         try:
             ground = ground_truth_of(space, options, chosen)
         except WsnasError as error:

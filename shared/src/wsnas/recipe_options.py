@@ -1,0 +1,199 @@
+"""Command-line options made of a recipe's fields: those of the spaces a command is given, at the scale it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import copy
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wsnas.errors import WsnasError
+from wsnas.options import Command, one_sentence
+
+if TYPE_CHECKING:
+    from wsnas.recipe import RecipeField
+    from wsnas.space import SearchSpace
+
+OPTIONS = "wsnas.recipe options"
+NONE = object()  # a value that was given as "none"
+SCALE = "micro"  # unless another is asked for
+TRAININGS = ("supernet", "standalone")
+
+
+class RecipeOption(click.Option):
+    """``field``: the recipe's field that it sets; ``lacking``: spaces that have none."""
+
+    field: str = ""
+    lacking: str = ""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """With the shortest spelling alone."""
+        shown = copy(self)
+        shown.opts, shown.secondary_opts = self.opts[-1:], self.secondary_opts[-1:]
+        return super(RecipeOption, shown).get_help_record(ctx)
+
+
+class RecipeCommand(Command):
+    """A command whose options are, besides its own, ``--scale`` and the fields of the chosen spaces' recipes.
+
+    It has either an argument ``space`` or a repeatable option ``spaces`` (none: all that are installed), and gets
+    ``scale`` and ``recipe``: the values that were given, by the names of ``recipe_fields``. ``trains``: the training
+    whose fields are listed, also without the prefix (``--epochs``); ``without``: fields that the command ignores.
+    """
+
+    def __init__(self, *args: Any, trains: str = "supernet", without: tuple[str, ...] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.trains, self.without = trains, without
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*super().get_params(ctx), *ctx.meta.get(OPTIONS, ())]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with one_sentence():
+            spaces = self._spaces(args)
+            options = ctx.meta[OPTIONS] = self._options(spaces, args) if spaces else []
+            if not spaces:  # there is no such space, as the command will say
+                ctx.ignore_unknown_options = ctx.allow_extra_args = True
+            try:
+                left = super().parse_args(ctx, args)
+            except click.NoSuchOption as error:
+                names = ", ".join(space.name for space in spaces)
+                raise WsnasError(
+                    f"no such option {error.option_name}, for this command or the recipe of {names}; --help lists all"
+                ) from error
+            given = {}
+            for one in options:
+                value = ctx.params.pop(one.name, None)
+                if value is not None and one.lacking:
+                    raise WsnasError(
+                        f"{one.opts[-1]}: the recipe of {one.lacking} has no such field; choose spaces with --space"
+                    )
+                if value is not None:
+                    given[one.field] = None if value is NONE else value
+        ctx.params["scale"] = given.pop("scale", SCALE)
+        ctx.params["recipe"] = given
+        return left
+
+    def _spaces(self, args: list[str]) -> list[SearchSpace[Any]]:
+        from wsnas.space import installed_spaces, load_space
+
+        installed = installed_spaces()
+        if any(one.name == "spaces" for one in self.params):
+            names = _given(args, "--space") or list(installed)
+        else:
+            names = [name for name in args if name in installed][:1]
+        return [load_space(name) for name in names]
+
+    def _options(self, spaces: list[SearchSpace[Any]], args: list[str]) -> list[RecipeOption]:
+        """``--scale`` first; then what the recipes of that scale have, hidden where not all of them have it."""
+        from wsnas.recipe import recipe_fields, with_changes
+
+        scales = list(dict.fromkeys(scale for space in spaces for scale in space.recipes))
+        first = RecipeOption(["--scale"], type=click.Choice(scales), help=f"Recipe to start from.  [default: {SCALE}]")
+        first.field = "scale"
+        scale = next(reversed([s for s in _given(args, "--scale") if s in scales]), SCALE)
+        own = {opt for one in self.params for opt in one.opts}
+        fields: list[tuple[str, dict[str, RecipeField]]] = []
+        for space in spaces:
+            if scale not in space.recipes:
+                raise WsnasError(f"{space.name} has no scale '{scale}'; it has {', '.join(space.recipes)}")
+            recipe = space.recipes[scale]
+            for name, one in recipe_fields(recipe).items():  # another optimizer has other fields
+                kinds = [k for spelling in self._spellings(name, own) for k in _given(args, spelling) if k in one.kinds]
+                if kinds:
+                    recipe = with_changes(recipe, {name: kinds[-1]})
+            fields.append((space.name, recipe_fields(recipe)))
+        others = tuple(f"{name}." for name in TRAININGS if name != self.trains)
+        every = dict.fromkeys(name for _, has in fields for name in has)
+        options = [first]
+        for name in every:
+            if not name.startswith(others) and name not in self.without:
+                have = [has[name] for _, has in fields if name in has]
+                lacking = ", ".join(space for space, has in fields if name not in has)
+                options.append(_option(have, self._spellings(name, own), lacking))
+        return options
+
+    def _spellings(self, name: str, own: set[str]) -> list[str]:
+        """``--supernet.weight-decay`` and, unless the command has another option of that name, ``--weight-decay``."""
+        full = f"--{name.replace('_', '-')}"
+        short = full.replace(f"--{self.trains}.", "--")
+        return [full] if short in own or short == full else [full, short]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        options = ctx.meta.get(OPTIONS, ())
+        for title, params in {"Options": super().get_params(ctx), "Recipe": options}.items():
+            rows = [one.get_help_record(ctx) for one in params if isinstance(one, click.Option)]
+            if any(rows):
+                with formatter.section(title):
+                    formatter.write_dl([row for row in rows if row is not None], col_max=38)
+        formatter.write_paragraph()
+        if options:
+            formatter.write_text(f"--epochs is short for --{self.trains}.epochs, and so on.")
+        else:
+            formatter.write_text(f"More options come with the space's recipe: {ctx.command_path} SPACE --help")
+
+
+def _given(args: list[str], option: str) -> list[str]:
+    """The values of ``--option value`` and ``--option=value`` on a command line that is not parsed yet."""
+    separate = [after for one, after in pairwise(args) if one == option]
+    return separate + [one.partition("=")[2] for one in args if one.startswith(f"{option}=")]
+
+
+def _option(have: list[RecipeField], spellings: list[str], lacking: str) -> RecipeOption:
+    """The option of a field that these recipes have."""
+    one, limits = have[0], have[0].between
+    kind: click.ParamType[Any] = click.STRING
+    if one.kinds:
+        kind = click.Choice(list(one.kinds))
+    elif one.type is bool:
+        spellings = [f"{name}/{_negated(name)}" for name in spellings]
+        kind = click.BOOL
+    elif one.type in (int, float):
+        most = None if limits is None or limits.most == float("inf") else limits.most
+        least = None if limits is None else limits.least
+        make: Any = click.IntRange if one.type is int else click.FloatRange
+        kind = make(least, most, min_open=bool(limits and limits.above), max_open=bool(limits and limits.below))
+    values = dict.fromkeys(field.value for field in have)
+    default = _shown(next(iter(values))) if len(values) == 1 else "each space's own"
+    found = RecipeOption(
+        [one.name.replace(".", "__"), *spellings],
+        type=_or_none(kind) if one.optional else kind,
+        metavar=None if one.kinds or one.type is bool else {int: "N", float: "X"}.get(one.type, "TEXT"),
+        default=None,
+        help=f"{one.help[:1].upper()}{one.help[1:]}.  [default: {default}]",
+        hidden=bool(lacking),
+    )
+    found.field, found.lacking = one.name, lacking
+    return found
+
+
+def _or_none(of: click.ParamType[Any]) -> Callable[[str], Any]:
+    """The value, or ``NONE`` for the word none."""
+    return lambda text: NONE if text == "none" else of(text)
+
+
+def _negated(option: str) -> str:
+    """``--supernet.flip`` -> ``--supernet.no-flip``."""
+    prefix, dot, name = option.removeprefix("--").rpartition(".")
+    return f"--{prefix}{dot}no-{name}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def chosen_recipe(space: SearchSpace[Any], scale: str, changes: Mapping[str, Any]) -> Any:
+    """The space's recipe of this scale with these values (``wsnas.recipe.with_changes``); paths become absolute."""
+    from wsnas.data.sources import KNOWN
+    from wsnas.recipe import with_changes
+
+    names = {*KNOWN, *(recipe.dataset for recipe in space.recipes.values())}
+    dataset = changes.get("dataset")
+    if dataset is not None and dataset not in names and Path(dataset).exists():
+        changes = {**changes, "dataset": str(Path(dataset).resolve())}
+    return with_changes(space.recipes[scale], changes)
