@@ -42,7 +42,7 @@ from wsnas.devices import cores, to_device
 from wsnas.environment import environment
 from wsnas.errors import WsnasError
 from wsnas.executor import Executor, run_jobs
-from wsnas.ground_truth import train_job
+from wsnas.ground_truth import TrainingJob, train_job
 from wsnas.options import Command
 from wsnas.randomness import numpy_rng
 from wsnas.sampling import sample_distinct
@@ -161,7 +161,7 @@ def compare(recipe: NB201Recipe, archs: list[Architecture], workers: int | None)
 
     by_the_book(archs[:half])
     # a seed each, as the textbook's have: one seed moves all architectures together, by 0.8 points of test accuracy
-    jobs = [("nb201", recipe, SPACE.encode(arch), seed) for seed, arch in enumerate(archs)]
+    jobs = [TrainingJob("nb201", recipe, arch, seed) for seed, arch in enumerate(archs)]
     started, ended, found = time.perf_counter(), [], []
     for _, result in run_jobs(train_job, jobs, Executor(workers)):
         if isinstance(result, BaseException):

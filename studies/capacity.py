@@ -8,10 +8,11 @@ top-10 architecture's test score, and the exact expectation of ten random ones.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import click
+import numpy as np
 
 from wsnas.errors import WsnasError
 from wsnas.metrics import noise_ceiling, percentiles, pruned_ceiling
@@ -20,12 +21,11 @@ from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import counted, ranking_figure
 from wsnas.studies.jobs import all_scores, sub_space_job
 from wsnas.studies.options import StudyOptions, study_options
-from wsnas.studies.rankings import ranking_within
+from wsnas.studies.rankings import K, Point, csv_rows, ranking_within
 from wsnas.studies.results import settings_of, write_results
-from wsnas.studies.sample import best_archs, space_samples
+from wsnas.studies.sample import SpaceSample, best_archs, space_samples
 from wsnas.studies.verdicts import Verdict, sign_verdict
 
-K = 10  # of the top-k
 ENOUGH = 500  # architectures with a ground truth, for a space to be pruned without being asked for by name
 
 
@@ -43,24 +43,26 @@ BUDGETS = {
 }
 
 
-def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
+def advantage(point: Point) -> tuple[float, float]:
+    """Lowest and highest over supernets of the top-10 result minus the random top-10's."""
+    gains = [top - point.ranking.random_top for top in point.ranking.top_seeds]
+    return min(gains), max(gains)
+
+
+def correlation_change(a: Point, b: Point) -> tuple[float, float, str]:
+    """The 95 % bootstrap interval of b's correlation minus a's, and the change in words."""
+    low, high = percentiles(b.ranking.bootstrap - a.ranking.bootstrap)
+    change = b.ranking.correlation - a.ranking.correlation
+    return low, high, f"{change:+.2f} [{low:+.2f}, {high:+.2f}] from {a.setting}x to {b.setting}x"
+
+
+def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
     """The paper's statements about pruning, by rules on intervals."""
-
-    def advantage(row: dict[str, Any]) -> tuple[float, float]:
-        gains = [top - row["random_top"] for top in row["top_seeds"]]
-        return min(gains), max(gains)
-
-    def correlation_change(a: dict[str, Any], b: dict[str, Any]) -> tuple[float, float, str]:
-        difference = b["bootstrap"] - a["bootstrap"]
-        low, high = percentiles(difference)
-        change = b["correlation"] - a["correlation"]
-        return low, high, f"{change:+.2f} [{low:+.2f}, {high:+.2f}] from {a['factor']}x to {b['factor']}x"
-
-    first, last = rows[0], rows[-1]
-    if first["factor"] != 1 or first is last:  # nothing to compare with
+    first, last = points[0], points[-1]
+    if first.setting != 1 or first is last:  # nothing to compare with
         return []
-    supernets = len(first["top_seeds"])
-    at8 = next((row for row in rows if row["factor"] == 8), None)
+    supernets = len(first.ranking.top_seeds)
+    at8 = next((point for point in points if point.setting == 8), None)
     verdicts = []
     low, high, measured = correlation_change(first, last)
     verdicts.append(
@@ -80,8 +82,7 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
             "section 3, Figure 5 (NAS-Bench-101)",
             space,
             "holds where every supernet's top-10 advantage at the largest factor is below every one's at 1x",
-            f"{low1:+.2f} to {high1:+.2f} points at {first['factor']}x, "
-            f"{low2:+.2f} to {high2:+.2f} at {last['factor']}x",
+            f"{low1:+.2f} to {high1:+.2f} points at {first.setting}x, {low2:+.2f} to {high2:+.2f} at {last.setting}x",
             sign_verdict(low1 - high2, high1 - low2, supernets),
         )
     )
@@ -94,7 +95,7 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
                 space,
                 "holds where all supernets' top-10 advantages at 8x are below half of the smallest at 1x; does not "
                 "hold where all are above half of the largest at 1x",
-                f"{low1:+.2f} to {high1:+.2f} points at {first['factor']}x, {low8:+.2f} to {high8:+.2f} at 8x",
+                f"{low1:+.2f} to {high1:+.2f} points at {first.setting}x, {low8:+.2f} to {high8:+.2f} at 8x",
                 sign_verdict(low1 / 2 - high8, high1 / 2 - low8, supernets),
             )
         )
@@ -119,13 +120,12 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
     """Capacity of weight sharing on spaces pruned to their best architectures (Figure 5)."""
     budget = BUDGETS[options.scale]
     factors = tuple(sorted(set(factors))) or budget.factors
-    architectures, seeds = options.architectures or budget.architectures, len(options.seeds)
-    found = space_samples(options, architectures, least=1 if options.spaces else ENOUGH)
-    jobs, slots = [], []
-    for sample in found:
-        each = sample.truth.seeds()
+    architectures = options.architectures or budget.architectures
+    jobs, settings = [], []
+    for sample in space_samples(options, architectures, least=1 if options.spaces else ENOUGH):
+        seeds = sample.truth.seeds()
         for factor in factors:
-            kept = best_archs(sample.truth.table.archs, sample.truth.valid, factor)
+            kept = best_archs(sample.truth.archs, sample.truth.valid, factor)
             if len(kept) <= K:
                 click.echo(f"{sample.name}: left out {factor}x, which would keep {len(kept)} architectures")
                 continue
@@ -133,48 +133,35 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
             # at 1x the sample that other studies score, too: its rows are shared
             scored = sample.archs if factor == 1 else tuple(kept[int(i)] for i in order)
             jobs += [sub_space_job(options, sample, kept, scored, seed) for seed in options.seeds]
-            ceiling = noise_ceiling(each) if factor == 1 else pruned_ceiling(each, factor)
-            slots.append((sample, factor, len(kept), scored, ceiling))
-    if not slots:
+            ceiling = noise_ceiling(seeds) if factor == 1 else pruned_ceiling(seeds, factor)
+            settings.append((sample, factor, len(kept), scored, ceiling))
+    if not settings:
         raise WsnasError(
             f"no factor of {', '.join(f'{factor}x' for factor in factors)} keeps more than {K} architectures of the "
             "ground truth; choose smaller ones with --factor"
         )
-    scores = all_scores(jobs, options)
-
-    verdicts: list[Verdict] = []
-    rows: list[dict[str, Any]] = []
-    lines: dict[str, list[dict[str, Any]]] = {}
-    for i, (sample, factor, kept_count, scored, ceiling) in enumerate(slots):
-        row: dict[str, Any] = {"factor": factor, "x": factor, "tick": f"{factor}x\n{kept_count:,}"}
-        row |= ranking_within(sample, scored, scores[i * seeds : (i + 1) * seeds], K, draws=factor)
-        row |= {"space": sample.name, "architectures": kept_count}
-        row |= {"ceiling": None if ceiling is None else ceiling.ceiling}
-        row |= {"truth_agreement": None if ceiling is None else ceiling.agreement}
-        lines.setdefault(sample.name, []).append(row)
-    for name, mine in lines.items():
-        verdicts += verdicts_of(name, mine)
-        for row in mine:
-            row.pop("bootstrap")
-            rows += [
-                {"space": row["space"], "factor": row["factor"], "seed": seed, "correlation": c, "top": t}
-                | {name: row[name] for name in ("random_top", "architectures", "evaluated", "ceiling", "best")}
-                for seed, (c, t) in enumerate(zip(row["correlation_seeds"], row["top_seeds"], strict=True))
-            ]
-    found = [sample for sample in found if sample.name in lines]
+    scores, seeds_each = all_scores(jobs, options), len(options.seeds)
+    panels: dict[str, tuple[SpaceSample, list[Point]]] = {}
+    for i, (sample, factor, size, scored, ceiling) in enumerate(settings):
+        matrix = np.array(scores[i * seeds_each : (i + 1) * seeds_each])
+        ranked = ranking_within(sample, scored, matrix, K, draws=factor)
+        highest, agreement = (None, None) if ceiling is None else (ceiling.ceiling, ceiling.agreement)
+        point = Point(factor, f"{factor}x\n{size:,}", ranked, highest, agreement, architectures=size)
+        panels.setdefault(sample.name, (sample, []))[1].append(point)
+    samples = [sample for sample, _ in panels.values()]
     write_results(
         options,
-        settings=settings_of(options, found, factors=factors, architectures=architectures),
-        rows=rows,
-        verdicts=verdicts,
-        results=lines,
+        settings=settings_of(options, samples, factors=factors, architectures=architectures),
+        rows=[row for space, (_, points) in panels.items() for row in csv_rows(space, "factor", points)],
+        verdicts=[verdict for space, (_, points) in panels.items() for verdict in verdicts_of(space, points)],
+        results={space: [point.to_json("factor") for point in points] for space, (_, points) in panels.items()},
         title="Is weight sharing still effective on a space pruned to its best architectures?",
         source="Figure 5, section 3",
         figure=ranking_figure(
-            [sample.panel(lines[sample.name]) for sample in found],
+            list(panels.values()),
             "Is weight sharing still effective on a space pruned to its best architectures?",
             "prune factor (kept: the best by ground truth), architectures left",
-            f"{options.about}, {counted(seeds, 'supernet')} a factor",
+            f"{options.about}, {counted(seeds_each, 'supernet')} a factor",
         ),
     )
 

@@ -12,9 +12,9 @@ from itertools import combinations
 import click
 import numpy as np
 
-from wsnas.metrics import Floats, correlation_matrix, mean_of_predictors, percentiles, rank_bootstrap
+from wsnas.metrics import Floats, mean_of_predictors, percentiles, rank_bootstrap
 from wsnas.recipe_options import RecipeCommand
-from wsnas.studies.figures import matrix_figure
+from wsnas.studies.figures import Matrix, matrix_figure, matrix_of
 from wsnas.studies.jobs import budgets_option, scores_by_budget
 from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.rankings import finite
@@ -86,38 +86,29 @@ def verdicts_of(sample: SpaceSample, predictors: Floats) -> list[Verdict]:
 @budgets_option
 def main(options: StudyOptions, count: int | None) -> None:
     """Mutual correlations of supernets, parameter count and ground truth (Figure 3)."""
-    found = scores_by_budget(options, count)
-    panels, verdicts, rows, results = [], [], [], {}
-    for sample, of_budgets in found:
-        ranked = {epochs: finite(scores) for epochs, scores in of_budgets.items()}
-        predictors = np.array([scores[0] for scores in ranked.values()])  # the first seed of each budget
-        names = [str(epochs) for epochs in ranked]
-        others = ranked[max(ranked)][1:]
-        stacked = [*predictors, *others]
-        names += [f"seed {seed}" for seed in options.seeds[1:]]
-        if len(np.unique(sample.parameters)) > 1:
-            stacked.append(sample.parameters)
-            names.append("P")
-        stacked.append(sample.test)
-        names.append("GT")
-        matrix = correlation_matrix(stacked)
-        panels.append({**sample.panel([]), "names": names, "matrix": matrix})
+    panels: list[tuple[SpaceSample, Matrix]] = []
+    verdicts: list[Verdict] = []
+    for sample, by_epochs in scores_by_budget(options, count):
+        ranked = {epochs: finite(scores) for epochs, scores in by_epochs.items()}
+        predictors = {str(epochs): scores[0] for epochs, scores in ranked.items()}  # the first seed of each budget
+        longest = ranked[max(ranked)]
+        predictors |= {f"seed {seed}": one for seed, one in zip(options.seeds[1:], longest[1:], strict=True)}
+        panels.append((sample, matrix_of(sample, predictors)))
         verdicts += verdicts_of(sample, np.array(list(ranked.values())))
-        results[sample.name] = {"names": names, "matrix": matrix.tolist()}
-        rows += [
-            {"space": sample.name, "a": names[i], "b": names[j], "correlation": matrix[i, j]}
-            for i, j in combinations(range(len(names)), 2)
-        ]
     write_results(
         options,
-        settings=settings_of(options, [sample for sample, _ in found]),
-        rows=rows,
+        settings=settings_of(options, [sample for sample, _ in panels]),
+        rows=[
+            {"space": sample.name, "a": matrix.names[i], "b": matrix.names[j], "correlation": matrix.values[i, j]}
+            for sample, matrix in panels
+            for i, j in combinations(range(len(matrix.names)), 2)
+        ],
         verdicts=verdicts,
-        results=results,
+        results={sample.name: {"names": matrix.names, "matrix": matrix.values} for sample, matrix in panels},
         title="Do supernets agree with each other more than with the ground truth?",
         source="Figure 3, section 2",
         figure=matrix_figure(
-            panels,
+            [matrix for _, matrix in panels],
             "Do supernets agree with each other more than with the ground truth? Spearman correlations of supernets "
             "(by epochs, one seed each; then the other seeds of the longest), parameter count (P) and ground truth "
             f"(GT). {options.about}.",

@@ -6,16 +6,16 @@ submodels against the mean ground truth of the same architectures trained on the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any
 
 import click
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from wsnas.metrics import percentiles, rank_bootstrap, spearman
+from wsnas.metrics import Floats, percentiles, rank_bootstrap, spearman
 from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import (
     BLACK,
@@ -31,16 +31,44 @@ from wsnas.studies.jobs import budgets_option, scores_by_budget
 from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.rankings import finite
 from wsnas.studies.results import settings_of, write_results
+from wsnas.studies.sample import SpaceSample
 from wsnas.studies.verdicts import Verdict, sign_verdict
 
 
-def verdicts_of(space: str, rows: list[dict[str, Any]], truth: float) -> list[Verdict]:
-    first, last = rows[0]["mean_seeds"], rows[-1]["mean_seeds"]
-    improved = sign_verdict(min(last) - max(first), max(last) - min(first), len(last))
-    rises = all(b["mean"] > a["mean"] for a, b in pairwise(rows))
-    measured = (
-        f"{abs(rows[0]['mean']):.2f} at {rows[0]['epochs']} epochs, {abs(rows[-1]['mean']):.2f} at {rows[-1]['epochs']}"
+@dataclass(frozen=True)
+class Budget:
+    """The supernets of one budget. Scores are higher is better, a perplexity's sign is flipped."""
+
+    epochs: int
+    mean: float  # over submodels and supernets
+    mean_seeds: list[float]  # of each supernet
+    not_finite: int  # scores, left out of the means
+    correlation: float  # Spearman with the ground truth, mean over supernets, and its 95 % bootstrap interval
+    correlation_low: float
+    correlation_high: float
+
+
+def budget_of(sample: SpaceSample, epochs: int, scores: Floats) -> Budget:
+    """``scores`` [supernets, n]."""
+    known = np.where(np.isfinite(scores), scores, np.nan)
+    low, high = percentiles(rank_bootstrap(finite(scores), sample.test))
+    return Budget(
+        epochs=epochs,
+        mean=float(np.nanmean(known)),
+        mean_seeds=[float(np.nanmean(one)) for one in known],
+        not_finite=int((~np.isfinite(scores)).sum()),
+        correlation=float(np.mean([spearman(one, sample.test) for one in finite(scores)])),
+        correlation_low=low,
+        correlation_high=high,
     )
+
+
+def verdicts_of(space: str, budgets: Sequence[Budget], truth: float) -> list[Verdict]:
+    shortest, longest = budgets[0], budgets[-1]
+    first, last = shortest.mean_seeds, longest.mean_seeds
+    improved = sign_verdict(min(last) - max(first), max(last) - min(first), len(last))
+    rises = all(b.mean > a.mean for a, b in pairwise(budgets))
+    measured = f"{abs(shortest.mean):.2f} at {shortest.epochs} epochs, {abs(longest.mean):.2f} at {longest.epochs}"
     return [
         Verdict(
             "extended training raises the mean supernet performance throughout",
@@ -64,18 +92,18 @@ def verdicts_of(space: str, rows: list[dict[str, Any]], truth: float) -> list[Ve
     ]
 
 
-def convergence_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
+def convergence_figure(panels: Sequence[tuple[SpaceSample, Sequence[Budget]]], note: str) -> Figure:
     """Figure 8: mean supernet score over epochs, and the mean ground truth; correlation on the right axis."""
     with plt.rc_context(STYLE):
-        figure, places = axes_grid(len(panels), 4.4, 3.6)
-        for axes, panel in zip(places, panels, strict=True):
-            rows, metric = panel["rows"], panel["space"].metric
+        figure, grid = axes_grid(len(panels), 4.4, 3.6)
+        for axes, (sample, budgets) in zip(grid, panels, strict=True):
+            metric = sample.space.metric
             sign = -1.0 if metric == "perplexity" else 1.0
-            x = [row["epochs"] for row in rows]
-            means = sign * np.array([row["mean_seeds"] for row in rows])
+            x = [budget.epochs for budget in budgets]
+            means = sign * np.array([budget.mean_seeds for budget in budgets])
             axes.plot(x, means.mean(1), color=BLUE, marker="o", ms=4)
             axes.vlines(x, means.min(1), means.max(1), color=BLUE, lw=1.6)
-            truth = sign * panel["mean_truth"]
+            truth = sign * float(sample.valid.mean())
             axes.axhline(truth, color=GREEN, ls=":")
             axes.set_xscale("log", base=2)
             axes.set_xticks(x, [str(one) for one in x])
@@ -89,13 +117,13 @@ def convergence_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure
                 axes.invert_yaxis()
             other = axes.twinx()
             other.grid(visible=False)
-            low, high = ([row[f"correlation_{end}"] for row in rows] for end in ("low", "high"))
+            low, high = [b.correlation_low for b in budgets], [b.correlation_high for b in budgets]
             other.fill_between(x, low, high, color=BLACK, alpha=0.08, lw=0)
-            other.plot(x, [row["correlation"] for row in rows], color=BLACK, ls="--", marker="s", ms=3)
+            other.plot(x, [budget.correlation for budget in budgets], color=BLACK, ls="--", marker="s", ms=3)
             other.set_ylim(min(-0.5, min(low) - 0.05), 1)
             other.set_ylabel("correlation with ground truth (dashed)")
             unit = " %" if metric == "accuracy" else ""
-            head(axes, panel, f"dotted: mean ground truth, {truth:.1f}{unit}", GREEN)
+            head(axes, sample.title, f"dotted: mean ground truth, {truth:.1f}{unit}", GREEN)
         caption(
             figure,
             f"Does a supernet converge? {note} Blue: mean over submodels and supernets, bars from the lowest supernet "
@@ -111,35 +139,21 @@ def convergence_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure
 @budgets_option
 def main(options: StudyOptions, count: int | None) -> None:
     """Mean supernet performance by epochs against mean ground truth (Figure 8)."""
-    found = scores_by_budget(options, count)
-    panels: list[dict[str, Any]] = []
-    verdicts, rows = [], []
-    for sample, of_budgets in found:
-        lines: list[dict[str, Any]] = []
-        for epochs, matrix in of_budgets.items():
-            known = np.where(np.isfinite(matrix), matrix, np.nan)
-            low, high = percentiles(rank_bootstrap(finite(matrix), sample.test))
-            lines.append(
-                {
-                    "epochs": epochs,
-                    "mean": float(np.nanmean(known)),
-                    "mean_seeds": [float(np.nanmean(one)) for one in known],
-                    "not_finite": int((~np.isfinite(matrix)).sum()),
-                    "correlation": float(np.mean([spearman(one, sample.test) for one in finite(matrix)])),
-                    "correlation_low": low,
-                    "correlation_high": high,
-                }
-            )
-        mean_truth = float(sample.valid.mean())
-        verdicts += verdicts_of(sample.name, lines, mean_truth)
-        panels.append({**sample.panel(lines), "mean_truth": mean_truth})
-        rows += [{"space": sample.name, **{k: v for k, v in line.items() if k != "mean_seeds"}} for line in lines]
+    panels = [
+        (sample, [budget_of(sample, epochs, scores) for epochs, scores in by_epochs.items()])
+        for sample, by_epochs in scores_by_budget(options, count)
+    ]
+    truth = {sample.name: float(sample.valid.mean()) for sample, _ in panels}
     write_results(
         options,
-        settings=settings_of(options, [sample for sample, _ in found]),
-        rows=rows,
-        verdicts=verdicts,
-        results={p["space"].name: {"rows": p["rows"], "mean_truth": p["mean_truth"]} for p in panels},
+        settings=settings_of(options, [sample for sample, _ in panels]),
+        rows=[
+            {"space": sample.name, **{name: value for name, value in asdict(budget).items() if name != "mean_seeds"}}
+            for sample, budgets in panels
+            for budget in budgets
+        ],
+        verdicts=[one for sample, budgets in panels for one in verdicts_of(sample.name, budgets, truth[sample.name])],
+        results={s.name: {"rows": budgets, "mean_truth": truth[s.name]} for s, budgets in panels},
         title="How far do supernets converge?",
         source="Figure 8, Appendix D",
         figure=convergence_figure(panels, f"{options.about}, {counted(len(options.seeds), 'supernet')} a budget."),

@@ -6,7 +6,7 @@ the top-1 and top-10 architectures' test results, and the exact expectation of t
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import click
 import numpy as np
@@ -16,22 +16,21 @@ from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import counted, ranking_figure
 from wsnas.studies.jobs import budgets_option, scores_by_budget
 from wsnas.studies.options import StudyOptions, study_options
-from wsnas.studies.rankings import finite, ranking
+from wsnas.studies.rankings import K, Point, csv_rows, finite, ranking
 from wsnas.studies.results import settings_of, write_results
+from wsnas.studies.sample import SpaceSample
 from wsnas.studies.verdicts import Verdict
 
-K = 10  # of the top-k
 
-
-def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
+def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
     """The paper's statements about longer training and about when weight sharing beats random search."""
-    last, verdicts = rows[-1], []
-    alone = len(last["correlation_seeds"]) < 2  # one supernet has no spread: it decides nothing
-    if len(rows) > 1:
-        gains = [last["bootstrap"] - row["bootstrap"] for row in rows[:-1]]
+    last, verdicts = points[-1].ranking, []
+    alone = len(last.correlation_seeds) < 2  # one supernet has no spread: it decides nothing
+    if len(points) > 1:
+        gains = [last.bootstrap - point.ranking.bootstrap for point in points[:-1]]
         above_all = all(np.quantile(gain, 0.025) > 0 for gain in gains)
         below_one = any(np.quantile(gain, 1 - 0.025 / len(gains)) < 0 for gain in gains)
-        best = max(rows, key=lambda row: row["correlation"])
+        best = max(points, key=lambda point: point.ranking.correlation)
         verdicts.append(
             Verdict(
                 "a longer training does not guarantee a better ranking",
@@ -40,13 +39,13 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
                 "does not hold where the longest budget's correlation is above every shorter one's (95 % bootstrap "
                 "intervals of the differences above 0); holds where some shorter budget's is above the longest's (the "
                 "intervals corrected for how many there are); else, and with one supernet, inconclusive",
-                f"best {best['correlation']:.2f} at {best['epochs']} epochs, {last['correlation']:.2f} at "
-                f"{last['epochs']}",
+                f"best {best.ranking.correlation:.2f} at {best.setting} epochs, {last.correlation:.2f} at "
+                f"{points[-1].setting}",
                 "inconclusive" if alone else "does not hold" if above_all else "holds" if below_one else "inconclusive",
             )
         )
-    advantages = [top - last["random_top"] for top in last["top_seeds"]]
-    above = last["correlation_low"] > 0.4
+    advantages = [top - last.random_top for top in last.top_seeds]
+    above = last.correlation_low > 0.4
     verdicts.append(
         Verdict(
             "where the correlation is above 0.4, top-10 clearly outperforms random search",
@@ -55,7 +54,7 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
             "asked where the interval of the longest budget's correlation is above 0.4: holds where every supernet's "
             "top-10 is above the expected random top-10, does not hold where none is; else, and with one supernet, "
             "inconclusive",
-            f"correlation {last['correlation']:.2f} [{last['correlation_low']:.2f}, {last['correlation_high']:.2f}], "
+            f"correlation {last.correlation:.2f} [{last.correlation_low:.2f}, {last.correlation_high:.2f}], "
             f"advantages {min(advantages):+.2f} to {max(advantages):+.2f}",
             "inconclusive"
             if alone or not above or min(advantages) <= 0 < max(advantages)
@@ -67,11 +66,11 @@ def verdicts_of(space: str, rows: list[dict[str, Any]]) -> list[Verdict]:
     return verdicts
 
 
-def analyse(scores: Floats, sample: Any, epochs: int) -> dict[str, Any]:
-    row = {"epochs": epochs, "x": epochs, "tick": str(epochs)}
-    row |= ranking(scores, sample.valid, sample.test, K, sample.parameters, draws=epochs)
-    row["top1"] = float(np.mean([top_k(one, sample.valid, sample.test, 1) for one in finite(scores)]))
-    return row
+def point_of(sample: SpaceSample, epochs: int, scores: Floats, ceiling: float | None) -> Point:
+    """Scores [supernets, n], higher is better."""
+    ranked = ranking(scores, sample.valid, sample.test, K, sample.parameters, draws=epochs)
+    top1 = float(np.mean([top_k(one, sample.valid, sample.test, 1) for one in finite(scores)]))
+    return Point(epochs, str(epochs), ranked, ceiling, top1=top1)
 
 
 @click.command(cls=RecipeCommand)
@@ -79,30 +78,16 @@ def analyse(scores: Floats, sample: Any, epochs: int) -> dict[str, Any]:
 @budgets_option
 def main(options: StudyOptions, count: int | None) -> None:
     """Ranking ability as the supernet's epochs double (Figure 1)."""
-    found = scores_by_budget(options, count)
-    panels: list[dict[str, Any]] = []
-    verdicts, rows = [], []
-    for sample, of_budgets in found:
+    panels: list[tuple[SpaceSample, list[Point]]] = []
+    for sample, by_epochs in scores_by_budget(options, count):
         ceiling = sample.ceiling()
-        lines = []
-        for epochs, scores in of_budgets.items():
-            row = analyse(scores, sample, epochs)
-            lines.append({**row, "ceiling": None if ceiling is None else ceiling.ceiling})
-        verdicts += verdicts_of(sample.name, lines)
-        for line in lines:
-            line.pop("bootstrap")
-            rows += [
-                {"space": sample.name, "epochs": line["epochs"], "seed": seed, "correlation": c, "top10": top}
-                | {name: line[name] for name in ("top1", "random_top", "best", "ceiling", "evaluated")}
-                for seed, c, top in zip(options.seeds, line["correlation_seeds"], line["top_seeds"], strict=True)
-            ]
-        panels.append(sample.panel(lines))
+        panels.append((sample, [point_of(sample, epochs, scores, ceiling) for epochs, scores in by_epochs.items()]))
     write_results(
         options,
-        settings=settings_of(options, [sample for sample, _ in found]),
-        rows=rows,
-        verdicts=verdicts,
-        results={panel["space"].name: panel["rows"] for panel in panels},
+        settings=settings_of(options, [sample for sample, _ in panels]),
+        rows=[row for sample, points in panels for row in csv_rows(sample.name, "epochs", points)],
+        verdicts=[verdict for sample, points in panels for verdict in verdicts_of(sample.name, points)],
+        results={sample.name: [point.to_json("epochs") for point in points] for sample, points in panels},
         title="Does a longer training of the supernet rank better?",
         source="Figure 1, section 2",
         figure=ranking_figure(
@@ -110,7 +95,6 @@ def main(options: StudyOptions, count: int | None) -> None:
             "Does a longer training of the supernet rank better?",
             "supernet epochs, one training for each budget",
             f"{options.about}, {counted(len(options.seeds), 'supernet')} a budget",
-            [("top1", "top-1 by supernet")],
         ),
     )
 

@@ -9,7 +9,7 @@ architectures are written down one by one, too: ``wsnas report`` makes a page of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 import click
 import matplotlib.pyplot as plt
@@ -41,14 +41,43 @@ LEAST = 8  # architectures on either side of a choice
 PERMUTATIONS = 20_000  # a smallest p of 5e-5, so that 200 choices corrected for each other still leave 0.01
 
 
-def effects(sample: SpaceSample, scores: Floats) -> list[dict[str, Any]]:
-    """One row a choice that enough architectures made and did not make, strongest first. scores [n]."""
+@dataclass(frozen=True)
+class Effect:
+    """How much higher supernets rank the architectures that made a choice than the ground truth does."""
+
+    decision: str
+    choice: str
+    architectures: int  # that made it
+    effect: float  # mean of (rank by supernet - rank by ground truth) / n, minus that of all that chose otherwise
+    low: float  # its 95 % interval (Welch)
+    high: float
+    p: float  # by permutation
+    preferred_by_supernet: float  # mean rank / n, minus that of all that chose otherwise
+    better_when_trained: float
+    p_corrected: float = 1.0  # after Holm's correction over all choices
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One scored architecture: what was measured, not flipped, and how it looks."""
+
+    arch: str
+    supernet: float  # mean over supernets
+    supernet_seeds: Floats
+    valid: float  # ground truth
+    test: float
+    parameters: int
+    decisions: Mapping[str, str]
+    cell_graph: Mapping[str, Sequence[tuple[str, str, str]]]
+
+
+def effects(sample: SpaceSample, made: Sequence[Mapping[str, str]], scores: Floats) -> list[Effect]:
+    """Of each choice that enough architectures made and did not make, strongest first. scores [n]."""
     n = len(scores)
     by_supernet, by_truth = stats.rankdata(scores) / n, stats.rankdata(sample.test) / n
     gap = by_supernet - by_truth  # above 0: ranked too high by the supernet
-    made = [sample.space.decisions(sample.space.decode(arch)) for arch in sample.archs]
     shuffled = np.random.default_rng(0).permuted(np.tile(gap, (PERMUTATIONS, 1)), axis=1)
-    found: list[dict[str, Any]] = []
+    found: list[Effect] = []
     for decision in made[0]:
         values = np.array([one[decision] for one in made])
         for choice in np.unique(values):
@@ -60,55 +89,48 @@ def effects(sample: SpaceSample, scores: Floats) -> list[dict[str, Any]]:
             as_large = int((np.abs(shuffled @ weights) >= abs(effect) - 1e-12).sum())
             interval = stats.ttest_ind(gap[mine], gap[~mine], equal_var=False).confidence_interval()  # Welch
             found.append(
-                {
-                    "decision": decision,
-                    "choice": str(choice),
-                    "architectures": int(mine.sum()),
-                    "effect": float(effect),
-                    "low": float(interval.low),
-                    "high": float(interval.high),
-                    "p": (as_large + 1) / (len(shuffled) + 1),
-                    "preferred_by_supernet": float(by_supernet[mine].mean() - by_supernet[~mine].mean()),
-                    "better_when_trained": float(by_truth[mine].mean() - by_truth[~mine].mean()),
-                }
+                Effect(
+                    decision=decision,
+                    choice=str(choice),
+                    architectures=int(mine.sum()),
+                    effect=float(effect),
+                    low=float(interval.low),
+                    high=float(interval.high),
+                    p=(as_large + 1) / (len(shuffled) + 1),
+                    preferred_by_supernet=float(by_supernet[mine].mean() - by_supernet[~mine].mean()),
+                    better_when_trained=float(by_truth[mine].mean() - by_truth[~mine].mean()),
+                )
             )
-    order = sorted(found, key=lambda row: row["p"])  # Holm: the i-th smallest p times the number of tests left
+    corrected: list[Effect] = []
     highest = 0.0
-    for i, row in enumerate(order):
-        highest = max(highest, min(1.0, row["p"] * (len(order) - i)))
-        row["p_corrected"] = highest
-    return sorted(found, key=lambda row: (row["p_corrected"] >= 0.05, -abs(row["effect"])))
+    for i, one in enumerate(sorted(found, key=lambda one: one.p)):  # Holm: the i-th smallest p times the tests left
+        highest = max(highest, min(1.0, one.p * (len(found) - i)))
+        corrected.append(replace(one, p_corrected=highest))
+    return sorted(corrected, key=lambda one: (one.p_corrected >= 0.05, -abs(one.effect)))
 
 
-def points(sample: SpaceSample, scores: Floats) -> list[dict[str, Any]]:
-    """Each scored architecture: what was measured, and how it looks. scores [supernets, n], higher is better."""
+def scored_architectures(sample: SpaceSample, made: Sequence[Mapping[str, str]], scores: Floats) -> list[Scored]:
+    """Scores [supernets, n], higher is better."""
     space = sample.space
-    seeds, valid, test = (
-        higher_is_better(one, space.metric) for one in (scores, sample.valid, sample.test)
-    )  # as measured
-    found = []
-    for i, text in enumerate(sample.archs):
-        arch = space.decode(text)
-        found.append(
-            {
-                "arch": text,
-                "supernet": seeds[:, i].mean(),
-                "supernet_seeds": seeds[:, i],
-                "valid": valid[i],
-                "test": test[i],
-                "parameters": int(sample.parameters[i]),
-                "decisions": space.decisions(arch),
-                "drawing": space.cell_graph(arch),
-            }
+    seeds, valid, test = (higher_is_better(one, space.metric) for one in (scores, sample.valid, sample.test))
+    return [
+        Scored(
+            arch=space.encode(arch),
+            supernet=float(seeds[:, i].mean()),
+            supernet_seeds=seeds[:, i],
+            valid=float(valid[i]),
+            test=float(test[i]),
+            parameters=int(sample.parameters[i]),
+            decisions=made[i],
+            cell_graph=space.cell_graph(arch),
         )
-    return found
-
-
-def verdicts_of(sample: SpaceSample, rows: list[dict[str, Any]]) -> list[Verdict]:
-    worst, biased = rows[0], [row for row in rows if row["p_corrected"] < 0.05]
-    misled = [
-        row for row in biased if row["effect"] > 0 and row["better_when_trained"] < 0 < row["preferred_by_supernet"]
+        for i, arch in enumerate(sample.archs)
     ]
+
+
+def verdicts_of(sample: SpaceSample, found: Sequence[Effect]) -> list[Verdict]:
+    worst, biased = found[0], [one for one in found if one.p_corrected < 0.05]
+    misled = [one for one in biased if one.effect > 0 and one.better_when_trained < 0 < one.preferred_by_supernet]
     return [
         Verdict(
             "weight sharing is biased towards certain operators or connections",
@@ -117,8 +139,8 @@ def verdicts_of(sample: SpaceSample, rows: list[dict[str, Any]]) -> list[Verdict
             "holds where at least one choice's effect has a permutation p below 0.05 after Holm's correction over "
             "all choices; "
             "inconclusive otherwise (no bias found is not none)",
-            f"{len(biased)} of {len(rows)} choices; largest: {worst['choice']} at {worst['decision']} "
-            f"{worst['effect']:+.2f} [{worst['low']:+.2f}, {worst['high']:+.2f}]",
+            f"{len(biased)} of {len(found)} choices; largest: {worst.choice} at {worst.decision} "
+            f"{worst.effect:+.2f} [{worst.low:+.2f}, {worst.high:+.2f}]",
             "holds" if biased else "inconclusive",
         ),
         Verdict(
@@ -128,26 +150,38 @@ def verdicts_of(sample: SpaceSample, rows: list[dict[str, Any]]) -> list[Verdict
             "holds where a biased choice is ranked above the others by the supernets and below them by the ground "
             "truth; "
             "inconclusive otherwise",
-            "; ".join(f"{row['choice']} at {row['decision']}" for row in misled[:3]) or "none found",
+            "; ".join(f"{one.choice} at {one.decision}" for one in misled[:3]) or "none found",
             "holds" if misled else "inconclusive",
         ),
     ]
 
 
-def operators_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
-    """Figure 4: supernet score against ground truth, a panel a space, the most biased choice highlighted."""
+@dataclass(frozen=True)
+class Panel:
+    """One space, and the choice that its panel highlights."""
+
+    sample: SpaceSample
+    scores: Floats  # [n] mean over supernets, higher is better
+    choices: list[str]  # [n] what each architecture chose at the effect's decision
+    drawn: Effect
+    effects: list[Effect]
+    architectures: list[Scored]
+
+
+def operators_figure(panels: Sequence[Panel], note: str) -> Figure:
+    """Figure 4: supernet score against ground truth, a panel per space, the most biased choice highlighted."""
     with plt.rc_context(STYLE):
-        figure, places = axes_grid(len(panels), 4.5, 4.5)
+        figure, grid = axes_grid(len(panels), 4.5, 4.5)
         markers = "osD^vPX<>*hp"
-        for axes, panel in zip(places, panels, strict=True):
-            sample, worst = panel["sample"], panel["worst"]
+        for axes, panel in zip(grid, panels, strict=True):
+            sample, drawn = panel.sample, panel.drawn
             sign = -1.0 if sample.space.metric == "perplexity" else 1.0
-            choices = sorted(set(panel["choices"]))
+            choices = sorted(set(panel.choices))
             for choice, marker in zip(choices, markers * (1 + len(choices) // len(markers)), strict=False):
-                mine = np.array([one == choice for one in panel["choices"]])
-                highlighted = choice == worst["choice"]
+                mine = np.array([one == choice for one in panel.choices])
+                highlighted = choice == drawn.choice
                 axes.plot(
-                    sign * panel["scores"][mine],
+                    sign * panel.scores[mine],
                     sign * sample.test[mine],
                     marker,
                     ms=5 if highlighted else 4,
@@ -160,15 +194,15 @@ def operators_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
             if sign < 0:
                 axes.invert_xaxis()
                 axes.invert_yaxis()
-            legend = axes.legend(title=worst["decision"], title_fontsize=8, fontsize=8, loc="best", framealpha=0.8)
+            legend = axes.legend(title=drawn.decision, title_fontsize=8, fontsize=8, loc="best", framealpha=0.8)
             legend.get_frame().set_edgecolor("none")
             axes.set_xlabel(f"supernet {sample.space.metric} (mean over supernets)")
             axes.set_ylabel(f"ground truth {sample.space.metric}")
             head(
                 axes,
-                panel,
-                f"{worst['choice']} too {'high' if worst['effect'] > 0 else 'low'}: {worst['effect']:+.2f} "
-                f"[{worst['low']:+.2f}, {worst['high']:+.2f}], p = {worst['p_corrected']:.2g}",
+                sample.title,
+                f"{drawn.choice} too {'high' if drawn.effect > 0 else 'low'}: {drawn.effect:+.2f} "
+                f"[{drawn.low:+.2f}, {drawn.high:+.2f}], p = {drawn.p_corrected:.2g}",
             )
         caption(
             figure,
@@ -185,45 +219,45 @@ def operators_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
 @click.option("--decision", help="Draw this decision instead of the most biased, e.g. 'edge 0-3'.")
 def main(options: StudyOptions, decision: str | None) -> None:
     """Choices that supernets rank too high or too low (Figure 4)."""
-    found = space_samples(options, ARCHITECTURES[options.scale], least=3 * LEAST, fewest=3 * LEAST)
-    if decision is not None:
-        for sample in found:
-            there = sample.space.decisions(sample.space.decode(sample.archs[0]))
-            if decision not in there:
-                raise WsnasError(f"--decision '{decision}': {sample.name} has {', '.join(there)}; choose with --space")
-    wanted = [(s, Variant(f"{s.recipe.supernet.epochs} epochs", s.recipe, "uniform", options.seeds)) for s in found]
+    samples = space_samples(options, ARCHITECTURES[options.scale], least=3 * LEAST, fewest=3 * LEAST)
+    for sample in samples:
+        there = sample.space.decisions(sample.archs[0])
+        if decision is not None and decision not in there:
+            raise WsnasError(f"--decision '{decision}': {sample.name} has {', '.join(there)}; choose with --space")
+    wanted = [(s, Variant(f"{s.recipe.supernet.epochs} epochs", s.recipe, "uniform", options.seeds)) for s in samples]
     scores = scores_of(options, wanted)
-    panels, verdicts, rows, results = [], [], [], {}
+    panels: list[Panel] = []
     for sample, variant in wanted:
         matrix = scores[sample.name, variant.label]
-        ranks = np.mean([stats.rankdata(one) for one in finite(matrix)], axis=0)
-        lines = effects(sample, ranks)
-        if not lines:
+        made = [sample.space.decisions(arch) for arch in sample.archs]
+        found = effects(sample, made, np.mean([stats.rankdata(one) for one in finite(matrix)], axis=0))
+        if not found:
             click.echo(f"{sample.name}: left out: no choice was made by at least {LEAST} of {len(sample.archs)}")
             continue
-        drawn = next((line for line in lines if line["decision"] == decision), None if decision else lines[0])
+        drawn = next((one for one in found if decision in (None, one.decision)), None)
         if drawn is None:
             raise WsnasError(
                 f"{sample.name}: no choice at '{decision}' was made by at least {LEAST} of {len(sample.archs)} "
                 "architectures; score more with --architectures"
             )
-        made = [sample.space.decisions(sample.space.decode(arch))[drawn["decision"]] for arch in sample.archs]
-        panels.append({**sample.panel([]), "sample": sample, "scores": matrix.mean(0), "choices": made, "worst": drawn})
-        verdicts += verdicts_of(sample, lines)
-        results[sample.name] = {
-            "metric": sample.space.metric,
-            "choices": lines,
-            "architectures": points(sample, matrix),
-        }
-        rows += [{"space": sample.name, **line} for line in lines]
+        choices = [one[drawn.decision] for one in made]
+        architectures = scored_architectures(sample, made, matrix)
+        panels.append(Panel(sample, matrix.mean(0), choices, drawn, found, architectures))
     if not panels:
         raise WsnasError("no space is left to look at; score more with --architectures: the supernets are kept")
     write_results(
         options,
-        settings=settings_of(options, [panel["sample"] for panel in panels]),
-        rows=rows,
-        verdicts=verdicts,
-        results=results,
+        settings=settings_of(options, [panel.sample for panel in panels]),
+        rows=[{"space": panel.sample.name, **asdict(effect)} for panel in panels for effect in panel.effects],
+        verdicts=[verdict for panel in panels for verdict in verdicts_of(panel.sample, panel.effects)],
+        results={
+            panel.sample.name: {
+                "metric": panel.sample.space.metric,
+                "choices": panel.effects,
+                "architectures": panel.architectures,
+            }
+            for panel in panels
+        },
         title="Towards which choices is weight sharing biased?",
         source="Figure 4, section 2",
         figure=operators_figure(panels, f"{options.about}, mean of {counted(len(options.seeds), 'supernet')}."),

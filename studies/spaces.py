@@ -1,13 +1,14 @@
 """Table 1 and Appendix A.1: how large the spaces are, and how far apart their smallest and largest networks.
 
-A space that can be enumerated is counted whole: valid architectures, the benchmark's own isomorphism
+A space that can be enumerated is counted whole: valid architectures, the publisher's isomorphism
 classes, distinct trained functions, exact parameters and multiply-adds at the paper's size. Of the others,
 parameters and multiply-adds come from a uniform sample.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from math import log
 from typing import Any
 
@@ -20,68 +21,93 @@ from wsnas.options import progress
 from wsnas.randomness import numpy_rng
 from wsnas.recipe_options import RecipeCommand
 from wsnas.sampling import sample_distinct
+from wsnas.space import SearchSpace
 from wsnas.studies.figures import BLACK, BLUE, GREEN, GREY, ORANGE, STYLE, caption
 from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.results import write_results
 from wsnas.studies.sample import chosen_spaces
 from wsnas.studies.verdicts import Verdict
 
-# What the paper prints: size (Table 1), distinct cells (A.1), parameters in millions (section 2).
-PAPER: dict[str, dict[str, Any]] = {
-    "nb101": {"size": "95985", "classes": 42228, "parameters": (1, 13)},
-    "nb201": {"size": "15284", "parameters": (0.1, 1.3)},
-    "darts_cnn": {"size": "2.76e+20"},
-    "proxyless": {"size": "2.22e+17"},
-    "darts_rnn": {"size": "2.64e+09"},
+
+@dataclass(frozen=True)
+class Printed:
+    """What the paper prints of a space."""
+
+    size: str  # Table 1
+    classes: int | None = None  # distinct cells (A.1)
+    parameters: tuple[float, float] | None = None  # lowest and highest, in millions (section 2)
+
+
+PAPER = {
+    "nb101": Printed("95985", 42228, (1, 13)),
+    "nb201": Printed("15284", parameters=(0.1, 1.3)),
+    "darts_cnn": Printed("2.76e+20"),
+    "proxyless": Printed("2.22e+17"),
+    "darts_rnn": Printed("2.64e+09"),
 }
 
 
-def summary(space: Any, sample: int) -> dict[str, Any]:
-    """One row of Table 1. Parameters and multiply-adds: lowest, quartiles, highest, as plain counts."""
+@dataclass(frozen=True)
+class Summary:
+    """A row of Table 1. Parameters and multiply-adds: lowest, quartiles, highest, as plain counts."""
+
+    space: str
+    size: int
+    counted: int | None  # architectures, one by one; None: too many
+    classes: int | None  # the publisher's isomorphism classes
+    functions: int | None  # distinct trained functions
+    looked_at: int
+    dataset: str
+    parameters: list[float]
+    macs: list[float]
+
+
+def summary(space: SearchSpace[Any], sample: int) -> Summary:
     recipe = space.recipes["paper"]
     whole = space.size <= 200_000
     archs = list(space) if whole else sample_distinct(space, sample, numpy_rng(0, "spaces"))
     counts = [space.parameters(arch, recipe) for arch in archs]
     macs = [space.macs(arch, recipe) for arch in archs]
     quantiles = (0, 0.25, 0.5, 0.75, 1)
-    return {
-        "space": space.name,
-        "size": space.size,
-        "counted": len(archs) if whole else None,
-        "classes": len({space.canonical(arch) for arch in archs}) if whole else None,
-        "functions": len({space.training_key(arch) for arch in archs}) if whole else None,
-        "looked_at": len(archs),
-        "dataset": recipe.dataset,
-        "parameters": [float(q) for q in np.quantile(counts, quantiles)],
-        "macs": [float(q) for q in np.quantile(macs, quantiles)],
-    }
+    return Summary(
+        space=space.name,
+        size=space.size,
+        counted=len(archs) if whole else None,
+        classes=len({space.canonical(arch) for arch in archs}) if whole else None,
+        functions=len({space.training_key(arch) for arch in archs}) if whole else None,
+        looked_at=len(archs),
+        dataset=recipe.dataset,
+        parameters=[float(q) for q in np.quantile(counts, quantiles)],
+        macs=[float(q) for q in np.quantile(macs, quantiles)],
+    )
 
 
-def verdicts_of(row: dict[str, Any]) -> list[Verdict]:
-    printed = PAPER.get(row["space"], {})
+def verdicts_of(row: Summary) -> list[Verdict]:
+    printed = PAPER.get(row.space)
+    if printed is None:
+        return []
     found = []
 
     def add(claim: str, source: str, rule: str, measured: str, holds: bool) -> None:
-        found.append(Verdict(claim, source, row["space"], rule, measured, "holds" if holds else "does not hold"))
+        found.append(Verdict(claim, source, row.space, rule, measured, "holds" if holds else "does not hold"))
 
-    if "size" in printed:
-        text = printed["size"]
-        exact = row["size"] if row["counted"] is None else row["counted"]
+    if text := printed.size:
+        exact = row.size if row.counted is None else row.counted
         same = f"{exact:.2e}" == text if "e" in text else str(exact) == text
         rule = "holds where our exact count, rounded as printed, is the printed number"
         add("the space is as large as printed", "Table 1", rule, f"{exact:,}; printed {text}", same)
-    if "classes" in printed and row["classes"] is not None:
-        same = row["classes"] == printed["classes"]
+    if printed.classes is not None and row.classes is not None:
+        same = row.classes == printed.classes
         add(
             "as many cells are distinct as printed",
             "A.1",
             "holds where our count is equal",
-            f"{row['classes']:,}; printed {printed['classes']}",
+            f"{row.classes:,}; printed {printed.classes}",
             same,
         )
-    if "parameters" in printed:
-        low, high = printed["parameters"]
-        least, most = row["parameters"][0] / 1e6, row["parameters"][-1] / 1e6
+    if printed.parameters is not None:
+        low, high = printed.parameters
+        least, most = row.parameters[0] / 1e6, row.parameters[-1] / 1e6
         digits = 1 if isinstance(low, float) else 0
         same = (round(least, digits), round(most, digits)) == (low, high)
         rule = "holds where the exact range, rounded as printed, is the printed range"
@@ -90,13 +116,13 @@ def verdicts_of(row: dict[str, Any]) -> list[Verdict]:
     return found
 
 
-def spaces_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+def spaces_figure(rows: Sequence[Summary]) -> Figure:
     """Table 1 drawn: size, duplicates, and the spread of parameters and multiply-adds of each space."""
     with plt.rc_context(STYLE):
         figure: Figure
         figure, grid = plt.subplots(1, 3, figsize=(12, 2 + 0.7 * len(rows)), layout="constrained")
-        names = [row["space"] + ("" if row["counted"] else f"\n(ranges: {row['looked_at']:,} sampled)") for row in rows]
-        low, high = min(row["size"] for row in rows) / 20, max(row["size"] for row in rows) * 3
+        names = [row.space + ("" if row.counted else f"\n(ranges: {row.looked_at:,} sampled)") for row in rows]
+        low, high = min(row.size for row in rows) / 20, max(row.size for row in rows) * 3
         y = np.arange(len(rows))[::-1]
         for (name, text, colour), shift in zip(
             (
@@ -108,12 +134,13 @@ def spaces_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
             strict=True,
         ):
             for position, row in zip(y, rows, strict=True):
-                if row[name] is not None:
-                    grid[0].barh(position + shift, float(row[name]), height=0.22, color=colour)  # beyond 64 bits
-                    label = f" {row[name]:,} {text} " if row[name] < 1e7 else f" {row[name]:.3g} {text} "
-                    inside = log(row[name] / low) > 0.5 * log(high / low)  # no room beside the bar
+                count = getattr(row, name)
+                if count is not None:
+                    grid[0].barh(position + shift, float(count), height=0.22, color=colour)  # beyond 64 bits
+                    label = f" {count:,} {text} " if count < 1e7 else f" {count:.3g} {text} "
+                    inside = log(count / low) > 0.5 * log(high / low)  # no room beside the bar
                     grid[0].text(
-                        float(row[name]),
+                        float(count),
                         position + shift,
                         label,
                         va="center",
@@ -129,8 +156,8 @@ def spaces_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
             (grid[2], "macs", "multiply-adds, millions"),
         ):
             for position, row in zip(y, rows, strict=True):
-                values = np.array(row[name]) / 1e6
-                dash = "-" if row["counted"] else (0, (2, 2))
+                values = np.array(getattr(row, name)) / 1e6
+                dash = "-" if row.counted else (0, (2, 2))
                 axes.plot([values[0], values[-1]], [position, position], color=GREY, lw=1.2, ls=dash)
                 axes.plot([values[1], values[3]], [position, position], color=BLUE, lw=5, solid_capstyle="butt")
                 axes.plot(values[2], position, "|", color="white", ms=9, mew=2)
@@ -178,20 +205,20 @@ def main(options: StudyOptions, sample: int) -> None:
             rows.append(summary(space, sample))
             report(done, len(spaces), space.name)
     flat = [
-        {name: value for name, value in row.items() if not isinstance(value, list)}
+        {name: value for name, value in asdict(row).items() if not isinstance(value, list)}
         | {
-            f"{name}_{part}": row[name][i]
+            f"{name}_{part}": getattr(row, name)[i]
             for name in ("parameters", "macs")
             for i, part in ((0, "min"), (2, "median"), (4, "max"))
         }
         for row in rows
     ]
     for row in rows:
-        counted = f"{row['classes']} classes, {row['functions']} distinct functions"
-        sampled = f"too many to count classes; of {row['looked_at']} sampled"
-        least, most = row["parameters"][0] / 1e6, row["parameters"][-1] / 1e6
+        counted = f"{row.classes} classes, {row.functions} distinct functions"
+        sampled = f"too many to count classes; of {row.looked_at} sampled"
+        least, most = row.parameters[0] / 1e6, row.parameters[-1] / 1e6
         click.echo(
-            f"{row['space']}: {row['size']:,} valid, {counted if row['counted'] else sampled}, "
+            f"{row.space}: {row.size:,} valid, {counted if row.counted else sampled}, "
             f"{least:.3f} M to {most:.3f} M parameters"
         )
     write_results(
@@ -199,7 +226,7 @@ def main(options: StudyOptions, sample: int) -> None:
         settings={"scale": options.scale, "sample": sample},
         rows=flat,
         verdicts=[verdict for row in rows for verdict in verdicts_of(row)],
-        results={row["space"]: row for row in rows},
+        results={row.space: row for row in rows},
         title="How large are the spaces, and how far apart their networks?",
         source="Table 1, Appendix A.1",
         figure=spaces_figure(rows),

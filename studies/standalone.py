@@ -1,4 +1,4 @@
-"""Figure 6, Appendix B: trains architectures from scratch and publishes them as a benchmark.
+"""Figure 6, Appendix B: trains architectures from scratch and publishes their table.
 
 A uniform sample is trained with several seeds and published (tables, curves, data card). For networks of
 different sizes: accuracy against parameters, multiply-adds and latency; for recurrent cells, which all have one
@@ -8,7 +8,9 @@ architectures are looked up in it: a training that is run again must give what i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,11 +21,11 @@ from matplotlib.figure import Figure
 from wsnas.agreement import load_ground_truth
 from wsnas.errors import WsnasError
 from wsnas.ground_truth import measure_latencies, train_many
-from wsnas.metrics import correlation, higher_is_better, noise_ceiling
+from wsnas.metrics import Interval, correlation, higher_is_better, noise_ceiling
 from wsnas.options import progress
 from wsnas.publish import publish
 from wsnas.randomness import numpy_rng
-from wsnas.recipe import digest
+from wsnas.recipe import Recipe, digest
 from wsnas.recipe_options import RecipeCommand, chosen_recipe
 from wsnas.runs import Run
 from wsnas.sampling import sample_candidates
@@ -54,25 +56,59 @@ def shipped_truth(space: SearchSpace[Any], table: Table) -> Table | None:
     return shipped if shipped.about.get("recipe") == table.about["recipe"] else None
 
 
-def same_training(table: Table, shipped: Table | None, dataset: str) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class Repeated:
     """How this run's trainings compare with the shipped table's of the same architectures and seeds."""
-    if shipped is None:
-        return None
-    shared = [arch for arch in table.archs if arch in shipped.row]
-    if not shared:
+
+    trainings: int
+    identical: int
+    largest_difference: float
+
+
+@dataclass(frozen=True)
+class Range:
+    lowest: float
+    median: float
+    highest: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The numbers of one space: spread, agreement of seeds, and what predicts the test result."""
+
+    architectures: int
+    without_result: int
+    status: str  # of the trainings, counted
+    test: Range
+    two_seeds_agree: float | None  # Spearman; None: there is one seed
+    reliability: float | None
+    correlation_with_test: dict[str, Interval]
+    trained_again: Repeated | None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One space with its table, and the shipped one of the same recipe, if there is one."""
+
+    space: SearchSpace[Any]
+    recipe: Recipe
+    table: Table
+    shipped: Table | None
+    findings: Findings
+
+
+def repeated(table: Table, shipped: Table | None, dataset: str) -> Repeated | None:
+    """None if the two tables share no architecture."""
+    shared = [] if shipped is None else [arch for arch in table.archs if arch in shipped.row]
+    if shipped is None or not shared:
         return None
     ours, theirs = (one.select(shared).seeds(dataset, "test") for one in (table, shipped))
     seeds = min(ours.shape[1], theirs.shape[1])
     difference = np.abs(ours[:, :seeds] - theirs[:, :seeds])
-    return {
-        "trainings": int(np.isfinite(difference).sum()),
-        "identical": int((difference < 1e-3).sum()),
-        "largest_difference": float(np.nanmax(difference)),
-    }
+    return Repeated(int(np.isfinite(difference).sum()), int((difference < 1e-3).sum()), float(np.nanmax(difference)))
 
 
-def analyse(table: Table, shipped: Table | None, space: SearchSpace[Any], dataset: str) -> dict[str, Any]:
-    """The benchmark's numbers: spread, agreement of seeds, and what predicts the test result."""
+def findings_of(table: Table, shipped: Table | None, space: SearchSpace[Any], dataset: str) -> Findings:
     values = table.seeds(dataset, "test")
     valid, test = (higher_is_better(table.mean(dataset, split), space.metric) for split in ("valid", "test"))
     known = np.isfinite(valid) & np.isfinite(test)
@@ -84,20 +120,19 @@ def analyse(table: Table, shipped: Table | None, space: SearchSpace[Any], datase
     ceiling = noise_ceiling(values[np.isfinite(values).all(1)])
     predictors = {"validation": valid, "parameters": table.parameters, "flops": table.flops, "latency": table.latency}
     varied = {name: v for name, v in predictors.items() if v is not None and len(np.unique(v[known])) > 1}
-    return {
-        "architectures": len(table),
-        "without_result": int((~known).sum()),
-        "status": table.about["status"],
-        "test": {"lowest": np.nanmin(values), "median": np.nanmedian(values), "highest": np.nanmax(values)},
-        "two_seeds_agree": None if ceiling is None else ceiling.agreement,
-        "reliability": None if ceiling is None else ceiling.reliability,
-        "correlation_with_test": {name: correlation(v[known], test[known]) for name, v in varied.items()},
-        "trained_again": same_training(table, shipped, dataset),
-    }
+    return Findings(
+        architectures=len(table),
+        without_result=int((~known).sum()),
+        status=table.about["status"],
+        test=Range(float(np.nanmin(values)), float(np.nanmedian(values)), float(np.nanmax(values))),
+        two_seeds_agree=None if ceiling is None else ceiling.agreement,
+        reliability=None if ceiling is None else ceiling.reliability,
+        correlation_with_test={name: correlation(v[known], test[known]) for name, v in varied.items()},
+        trained_again=repeated(table, shipped, dataset),
+    )
 
 
-def verdicts_of(space: SearchSpace[Any], results: dict[str, Any]) -> list[Verdict]:
-    found = results["correlation_with_test"]
+def verdicts_of(space: SearchSpace[Any], found: dict[str, Interval]) -> list[Verdict]:
     name, claim, source = ("parameters", "larger architectures reach more when trained", "section 2, Figures 3 and 6")
     if space.metric == "perplexity":
         name, claim, source = (
@@ -111,7 +146,7 @@ def verdicts_of(space: SearchSpace[Any], results: dict[str, Any]) -> list[Verdic
     return [Verdict(claim, source, space.name, rule, str(found[name]), sign_verdict(found[name].low, found[name].high))]
 
 
-def standalone_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
+def standalone_figure(panels: Sequence[Trained], note: str) -> Figure:
     """Figure 6: a row a space; test result against parameters, multiply-adds and latency, or against validation."""
     with plt.rc_context(STYLE):
         figure: Figure
@@ -119,10 +154,11 @@ def standalone_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
             len(panels), 3, figsize=(11, 0.9 + 3.3 * len(panels)), squeeze=False, layout="constrained"
         )
         for row, panel in zip(grid, panels, strict=True):
-            space, table, recipe = panel["space"], panel["table"], panel["recipe"]
+            space, table, recipe, shipped = panel.space, panel.table, panel.recipe, panel.shipped
             values = table.seeds(recipe.dataset, "test")
             test = table.mean(recipe.dataset, "test")
             unit = "test accuracy, %" if space.metric == "accuracy" else "test perplexity"
+            assert table.parameters is not None  # counted by ``train_many``
             predictors = [
                 ("parameters", table.parameters / 1e3, "parameters, thousands"),
                 ("flops", table.flops, "operations an item, millions"),
@@ -131,13 +167,12 @@ def standalone_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
             if len(set(table.parameters)) == 1:  # every architecture has the same size
                 measured = table.mean(recipe.dataset, "valid")
                 predictors = [("validation", measured, f"validation {space.metric}"), predictors[2]]
-            shipped = panel["shipped"]
             for axes, (name, x, label) in zip(row, predictors, strict=False):
                 known = None
                 if shipped is not None:
                     known = {"parameters": shipped.parameters, "flops": shipped.flops}.get(name)
                     known = shipped.mean(recipe.dataset, "valid") if name == "validation" else known
-                if known is not None:
+                if shipped is not None and known is not None:
                     scale_of = 1e3 if name == "parameters" else 1.0
                     published = shipped.mean(recipe.dataset, "test")
                     axes.plot(
@@ -146,8 +181,9 @@ def standalone_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
                 axes.vlines(x, values.min(1), values.max(1), color=GREY, lw=0.8, alpha=0.7)
                 axes.plot(x, test, "o", color=BLUE, ms=4, mec="white", mew=0.5)
                 axes.set_xlabel(label)
-                found = panel["results"]["correlation_with_test"].get(name)
-                head(axes, panel if axes is row[0] else None, "" if found is None else f"Spearman {found}", BLUE)
+                found = panel.findings.correlation_with_test.get(name)
+                title = f"{space.name} on {Path(recipe.dataset).stem}" if axes is row[0] else ""
+                head(axes, title, "" if found is None else f"Spearman {found}", BLUE)
                 if space.metric == "perplexity":  # up, and right, is better everywhere
                     axes.set_yscale("log")
                     axes.invert_yaxis()
@@ -174,44 +210,39 @@ def standalone_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
 @click.command(cls=RecipeCommand, trains="standalone", without=("valid_size",))
 @study_options("standalone")
 def main(options: StudyOptions) -> None:
-    """Train a sample of each space from scratch and publish it as a benchmark (Figure 6)."""
+    """Train a sample of each space from scratch and publish their table (Figure 6)."""
     if options.table is not None:
         raise WsnasError("this study trains its own table; to look at yours: wsnas table show SPACE --table FILE")
     count, scale = options.architectures or ARCHITECTURES[options.scale], options.scale
-    panels, rows, verdicts, results = [], [], [], {}
+    panels: list[Trained] = []
     for space in chosen_spaces(options.spaces):
-        chosen = chosen_recipe(space, scale, options.recipe)
-        archs = sample_candidates(space, chosen, min(count, space.size), numpy_rng(0, "ground truth"))
-        run = options.out.parent / "ground-truth" / f"{space.name}-{digest(chosen.standalone_identity())}"
+        recipe = chosen_recipe(space, scale, options.recipe)
+        archs = sample_candidates(space, recipe, min(count, space.size), numpy_rng(0, "ground truth"))
+        run = options.out.parent / "ground-truth" / f"{space.name}-{digest(recipe.identity())}"
         if not options.resume:
             Run.remove(run)
         with progress(f"{space.name} ground truth") as report:
-            trained = train_many(
-                space, archs, run, chosen, seeds=options.seeds, executor=options.executor, report=report
-            )
-        trained = measure_latencies(space, trained, run, chosen)
-        for line in publish(space, trained, run):
+            table = train_many(space, archs, run, recipe, seeds=options.seeds, executor=options.executor, report=report)
+        table = measure_latencies(space, table, run, recipe)
+        for line in publish(space, table, run):
             click.echo(f"{space.name}: {line}")
-        shipped = shipped_truth(space, trained)
-        found = analyse(trained, shipped, space, chosen.dataset)
-        panels.append({"space": space, "recipe": chosen, "table": trained, "shipped": shipped, "results": found})
-        verdicts += verdicts_of(space, found)
-        results[space.name] = found
-        values = trained.seeds(chosen.dataset, "test")
-        rows += [
-            {"space": space.name, "arch": arch, "seed": seed, "test": values[i, seed]}
-            | {name: getattr(trained, name)[i] for name in ("parameters", "flops", "latency")}
-            for i, arch in enumerate(trained.archs)
-            for seed in options.seeds
-        ]
+        shipped = shipped_truth(space, table)
+        panels.append(Trained(space, recipe, table, shipped, findings_of(table, shipped, space, recipe.dataset)))
     settings = {"scale": scale, "architectures": count, "seeds": len(options.seeds)}
-    settings |= {panel["space"].name: panel["recipe"].to_json() for panel in panels}
     write_results(
         options,
-        settings=settings,
-        rows=rows,
-        verdicts=verdicts,
-        results=results,
+        settings=settings | {panel.space.name: panel.recipe.to_json() for panel in panels},
+        rows=[
+            {"space": panel.space.name, "arch": arch, "seed": seed, "test": test}
+            | {name: getattr(panel.table, name)[i] for name in ("parameters", "flops", "latency")}
+            for panel in panels
+            for i, (arch, tests) in enumerate(
+                zip(panel.table.archs, panel.table.seeds(panel.recipe.dataset, "test"), strict=True)
+            )
+            for seed, test in zip(options.seeds, tests, strict=True)
+        ],
+        verdicts=[one for panel in panels for one in verdicts_of(panel.space, panel.findings.correlation_with_test)],
+        results={panel.space.name: panel.findings for panel in panels},
         title="What do architectures reach when they are trained from scratch?",
         source="Figure 6, Appendix B",
         figure=standalone_figure(panels, f"{options.about}, {counted(len(options.seeds), 'seed')}"),

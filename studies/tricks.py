@@ -15,7 +15,7 @@ left out there: over 50 architectures no difference of the size that tricks make
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from wsnas.metrics import Floats, correlation_matrix, percentiles, rank_bootstrap, spearman, top_k
+from wsnas.metrics import Floats, percentiles, rank_bootstrap, spearman, top_k
 from wsnas.recipe import change_recipe
 from wsnas.recipe_options import RecipeCommand, chosen_recipe
 from wsnas.studies.figures import (
@@ -33,19 +33,20 @@ from wsnas.studies.figures import (
     GREY,
     RED,
     STYLE,
+    Matrix,
     caption,
     counted,
     head,
     matrix_figure,
+    matrix_of,
 )
 from wsnas.studies.jobs import Variant, scores_of
 from wsnas.studies.options import StudyOptions, study_options
-from wsnas.studies.rankings import finite
+from wsnas.studies.rankings import K, finite
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample, space_samples
 from wsnas.studies.verdicts import Verdict, sign_verdict
 
-K = 10  # of the top-k
 OTHER = {"digits": "faint-digits", "cifar100": "cifar10"}  # by data set: the other one that is trained on
 ENOUGH = 500  # architectures with a ground truth, for a space to be looked at without being asked for by name
 
@@ -66,9 +67,8 @@ def variants(sample: SpaceSample, seeds: int, scale: str, dataset: str | None) -
     """The baseline first; each trick with the baseline's seeds; another seed last but for another data set."""
     numbers, paths, longest = tuple(range(seeds)), BUDGETS[scale].paths, sample.recipe.supernet.epochs
     recipe = change_recipe(sample.recipe, epochs=max(1, round(longest / BUDGETS[scale].shortened)))
-    half = change_recipe(
-        recipe, lr=recipe.supernet.optimizer.lr / 2, weight_decay=3e-4
-    )  # as the paper: lr 0.1 -> 0.05, weight decay 1e-4 -> 3e-4 on NAS-Bench-101
+    # as the paper: lr 0.1 -> 0.05, weight decay 1e-4 -> 3e-4 on NAS-Bench-101
+    half = change_recipe(recipe, lr=recipe.supernet.optimizer.lr / 2, weight_decay=3e-4)
     rule = half.supernet.optimizer
     found = [
         Variant("baseline", recipe, "uniform", numbers),
@@ -86,75 +86,142 @@ def variants(sample: SpaceSample, seeds: int, scale: str, dataset: str | None) -
     return found
 
 
-def tops_of(sample: SpaceSample, scores: Floats) -> list[float]:
-    """The top-10 of each supernet. scores [seeds, n]."""
-    return [top_k(one, sample.valid, sample.test, K) for one in scores]
+@dataclass(frozen=True)
+class Change:
+    """How a variant's supernets differ from the baseline's, and whether by more than seeds do."""
+
+    difference: float  # of the correlations with the ground truth
+    difference_low: float  # its 95 % bootstrap interval over architectures and supernets
+    difference_high: float
+    beyond_seeds: bool
+    top_difference: float
+    top_beyond_seeds: bool
 
 
-def analyse(sample: SpaceSample, base: Floats, scores: Floats, label: str, noise: float | None) -> dict[str, Any]:
-    """One row of Table 3. base, scores [seeds, n]. ``noise``: how far two seeds differ; None: there is one.
+@dataclass(frozen=True)
+class Row:
+    """A row of Table 3. Results are higher is better; ``*_seeds``: of each supernet."""
 
-    A correlation's difference exceeds the seeds' where its interval is on one side of 0 and it is larger than
-    ``noise``; a top-10's where every supernet's, of several, is beyond every one of the baseline's and it is larger
-    than these differ.
+    label: str
+    corr_baseline: float | None  # mean correlation with the baseline's supernets; None: one supernet, no other
+    corr_truth: float
+    corr_truth_seeds: list[float]
+    top10: float
+    top10_seeds: list[float]
+    change: Change | None = None  # None: the baseline itself
+
+    def to_json(self) -> dict[str, Any]:
+        row = asdict(self)
+        return row | (row.pop("change") or {})
+
+
+@dataclass(frozen=True)
+class Table:
+    """Table 3 and Figure 7 of one space."""
+
+    sample: SpaceSample
+    seed_noise: float | None  # how far two seeds of the baseline differ in correlation; None: there is one
+    top_noise: float | None  # as seed_noise, of the top-10
+    rows: list[Row]  # the baseline first
+    supernets: Matrix
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "metric": self.sample.space.metric,
+            "seed_noise": self.seed_noise,
+            "top_noise": self.top_noise,
+            "rows": [row.to_json() for row in self.rows],
+            "supernets": {"names": self.supernets.names, "matrix": self.supernets.values},
+        }
+
+
+def row_of(sample: SpaceSample, base: Floats, scores: Floats, label: str) -> Row:
+    """The variant ``label``. base, scores [supernets, n], higher is better; the baseline's row where they are one.
+
+    A difference in correlation is beyond what seeds change if its interval leaves 0 and it is larger than two seeds of
+    the baseline differ; in top-10, if every supernet, of several, is beyond every one of the baseline's, and the
+    difference is larger than these differ.
     """
-    difference = rank_bootstrap(scores, sample.test) - rank_bootstrap(base, sample.test)
-    corr = float(np.mean([spearman(one, sample.test) for one in scores]))
-    change = corr - float(np.mean([spearman(one, sample.test) for one in base]))
-    low, high = percentiles(difference)
-    tops, base_tops = tops_of(sample, scores), tops_of(sample, base)
-    top_change = float(np.mean(tops) - np.mean(base_tops))
+    correlations = [spearman(one, sample.test) for one in scores]
+    tops = [top_k(one, sample.valid, sample.test, K) for one in scores]
+    if scores is base:
+        agreement = [spearman(base[i], base[j]) for i in range(len(base)) for j in range(i)]
+        change = None
+    else:
+        agreement = [spearman(one, other) for one in scores for other in base]
+        change = change_of(sample, base, scores)
+    return Row(
+        label=label,
+        corr_baseline=float(np.mean(agreement)) if agreement else None,
+        corr_truth=float(np.mean(correlations)),
+        corr_truth_seeds=correlations,
+        top10=float(np.mean(tops)),
+        top10_seeds=tops,
+        change=change,
+    )
+
+
+def change_of(sample: SpaceSample, base: Floats, scores: Floats) -> Change:
+    low, high = percentiles(rank_bootstrap(scores, sample.test) - rank_bootstrap(base, sample.test))
+    ours, theirs = ([spearman(one, sample.test) for one in each] for each in (scores, base))
+    tops, base_tops = ([top_k(one, sample.valid, sample.test, K) for one in each] for each in (scores, base))
+    difference = float(np.mean(ours)) - float(np.mean(theirs))
+    top_difference = float(np.mean(tops) - np.mean(base_tops))
     apart = min(tops) > max(base_tops) or max(tops) < min(base_tops)
-    return {
-        "label": label,
-        "corr_baseline": float(np.mean([spearman(one, other) for one in scores for other in base])),
-        "corr_truth": corr,
-        "corr_truth_seeds": [spearman(one, sample.test) for one in scores],
-        "difference": change,
-        "difference_low": low,
-        "difference_high": high,
-        "beyond_seeds": noise is not None and (low > 0 or high < 0) and abs(change) > noise,
-        "top10": float(np.mean(tops)),
-        "top10_seeds": tops,
-        "top_difference": top_change,
-        "top_beyond_seeds": noise is not None
-        and len(tops) > 1
-        and apart
-        and abs(top_change) > max(base_tops) - min(base_tops),
-    }
+    several = len(base) > 1  # of one supernet nobody knows what a seed changes
+    noise, top_noise = max(theirs) - min(theirs), max(base_tops) - min(base_tops)
+    return Change(
+        difference=difference,
+        difference_low=low,
+        difference_high=high,
+        beyond_seeds=several and (low > 0 or high < 0) and abs(difference) > noise,
+        top_difference=top_difference,
+        top_beyond_seeds=several and len(tops) > 1 and apart and abs(top_difference) > top_noise,
+    )
 
 
-def every_supernet(sample: SpaceSample, wanted: list[Variant], ranked: dict[str, Floats]) -> dict[str, Any]:
-    """Figure 7: names and mutual correlations of each supernet of each variant, parameter count and ground truth."""
+def table_of(sample: SpaceSample, variants: Sequence[Variant], scores: Mapping[str, Floats]) -> Table:
+    """scores: by label [supernets, n], the baseline first."""
+    base = scores["baseline"]
+    rows = [row_of(sample, base, scores[variant.label], variant.label) for variant in variants]
+    several = len(base) > 1
     predictors = {
-        v.label if v.label == "another seed" else f"{v.label}, {seed}": one
-        for v in wanted
-        for seed, one in zip(v.seeds, ranked[v.label], strict=True)
+        variant.label if variant.label == "another seed" else f"{variant.label}, {seed}": one
+        for variant in variants
+        for seed, one in zip(variant.seeds, scores[variant.label], strict=True)
     }
-    if len(np.unique(sample.parameters)) > 1:
-        predictors["P"] = sample.parameters
-    predictors["GT"] = sample.test
-    return {"names": list(predictors), "matrix": correlation_matrix(list(predictors.values())).tolist()}
+    return Table(
+        sample,
+        max(rows[0].corr_truth_seeds) - min(rows[0].corr_truth_seeds) if several else None,
+        max(rows[0].top10_seeds) - min(rows[0].top10_seeds) if several else None,
+        rows,
+        matrix_of(sample, predictors),
+    )
 
 
-def verdicts_of(
-    sample: SpaceSample, rows: list[dict[str, Any]], mutual: float | None, noise: float | None
-) -> list[Verdict]:
-    tricks = [row for row in rows if row["label"].startswith(("FairNAS", "multi-path"))]
-    helped = [row["label"] for row in tricks if row["beyond_seeds"] and row["difference"] > 0]
-    harmed = all(row["beyond_seeds"] and row["difference"] < 0 for row in tricks)
-    gaps = [row["corr_baseline"] - row["corr_truth"] for row in rows]
+def verdicts_of(table: Table) -> list[Verdict]:
+    noise, baseline, rows = table.seed_noise, table.rows[0], table.rows[1:]
+    changes = [
+        (row.label, row.change)
+        for row in rows
+        if row.change is not None and row.label.startswith(("FairNAS", "multi-path"))
+    ]
+    helped = any(change.beyond_seeds and change.difference > 0 for _, change in changes)
+    harmed = all(change.beyond_seeds and change.difference < 0 for _, change in changes)
+    by_baseline = [row.corr_baseline for row in rows if row.corr_baseline is not None]
+    by_truth = [row.corr_truth for row in rows]
+    gaps = [ours - theirs for ours, theirs in zip(by_baseline, by_truth, strict=True)]
     return [
         Verdict(
             "no trick is beneficial",
             "Appendix C, Table 3",
-            sample.name,
+            table.sample.name,
             "does not hold where FairNAS's or multi-path's difference in correlation has a 95 % interval above 0 and "
             "exceeds the largest difference between two seeds of the baseline; holds where both are below 0 in that "
             "sense, or where their intervals end below +0.05; else, and with one seed, inconclusive",
             ", ".join(
-                f"{r['label']} {r['difference']:+.2f} [{r['difference_low']:+.2f}, {r['difference_high']:+.2f}]"
-                for r in tricks
+                f"{label} {c.difference:+.2f} [{c.difference_low:+.2f}, {c.difference_high:+.2f}]"
+                for label, c in changes
             )
             + ("; one seed" if noise is None else f"; seeds differ by up to {noise:.2f}"),
             "inconclusive"
@@ -162,67 +229,66 @@ def verdicts_of(
             else "does not hold"
             if helped
             else "holds"
-            if harmed or all(row["difference_high"] < 0.05 for row in tricks)
+            if harmed or all(change.difference_high < 0.05 for _, change in changes)
             else "inconclusive",
         ),
         Verdict(
             "supernets trained in different ways agree with each other more than with the ground truth",
             "Appendix C, Table 3 and Figure 7",
-            sample.name,
+            table.sample.name,
             "holds where every variant's correlation with the baseline is above its correlation with the ground "
             "truth, does not hold where none is; else, and with one seed, inconclusive",
-            f"Corr-BL {min(r['corr_baseline'] for r in rows):.2f} to {max(r['corr_baseline'] for r in rows):.2f} "
-            f"({'one seed' if mutual is None else f'two seeds {mutual:.2f}'}), Corr-GT "
-            f"{min(r['corr_truth'] for r in rows):.2f} to {max(r['corr_truth'] for r in rows):.2f}",
-            sign_verdict(min(gaps), max(gaps), 1 if mutual is None else 2),
+            f"Corr-BL {min(by_baseline):.2f} to {max(by_baseline):.2f} "
+            f"({'one seed' if baseline.corr_baseline is None else f'two seeds {baseline.corr_baseline:.2f}'}), Corr-GT "
+            f"{min(by_truth):.2f} to {max(by_truth):.2f}",
+            sign_verdict(min(gaps), max(gaps), 1 if baseline.corr_baseline is None else 2),
         ),
     ]
 
 
-def tricks_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
-    """Table 3: each variant's correlations and top-10, and their differences to the baseline's, drawn with intervals.
-
-    A panel has ``rows``, the baseline first, and ``seed_noise`` and ``top_noise``: how far its seeds differ, or None.
-    """
+def tricks_figure(tables: Sequence[Table], note: str) -> Figure:
+    """Table 3: each variant's correlations and top-10, and their differences to the baseline's, with intervals."""
     with plt.rc_context(STYLE):
         figure: Figure
-        longest = max(len(panel["rows"]) for panel in panels)
+        longest = max(len(table.rows) for table in tables)
         figure, grid = plt.subplots(
-            len(panels),
+            len(tables),
             3,
-            figsize=(12, 0.9 + (0.9 + 0.34 * longest) * len(panels)),
+            figsize=(12, 0.9 + (0.9 + 0.34 * longest) * len(tables)),
             width_ratios=(1.5, 1.2, 1),
             squeeze=False,
             layout="constrained",
         )
-        for (left, right, numbers), panel in zip(grid, panels, strict=True):
-            rows, sign = panel["rows"], -1.0 if panel["space"].metric == "perplexity" else 1.0
+        for (left, right, numbers), table in zip(grid, tables, strict=True):
+            rows, sign = table.rows, -1.0 if table.sample.space.metric == "perplexity" else 1.0
             y = np.arange(len(rows))[::-1]
             for position, row in zip(y, rows, strict=True):
-                cells = (
-                    "–" if row["corr_baseline"] is None else f"{row['corr_baseline']:.2f}",
-                    f"{row['corr_truth']:.2f}",
-                )
-                for at, text in zip((0.2, 0.55, 0.95), (*cells, f"{sign * row['top10']:.2f}"), strict=True):
+                agreement = "–" if row.corr_baseline is None else f"{row.corr_baseline:.2f}"
+                cells = (agreement, f"{row.corr_truth:.2f}", f"{sign * row.top10:.2f}")
+                for at, text in zip((0.2, 0.55, 0.95), cells, strict=True):
                     numbers.text(at, position, text, ha="right", va="center")
-                if row is rows[0]:
+                change = row.change
+                if change is None:
                     for axes in (left, right):
                         axes.plot(0, position, "o" if axes is left else "D", color=BLACK, mfc="white", ms=5, zorder=3)
                     continue
                 colour, of_top = (
-                    GREY if not row[beyond] else BLUE if row[difference] > 0 else RED
-                    for beyond, difference in (("beyond_seeds", "difference"), ("top_beyond_seeds", "top_difference"))
+                    GREY if not beyond else BLUE if difference > 0 else RED
+                    for beyond, difference in (
+                        (change.beyond_seeds, change.difference),
+                        (change.top_beyond_seeds, change.top_difference),
+                    )
                 )
-                left.plot([row["difference_low"], row["difference_high"]], [position] * 2, color=colour, lw=2)
-                left.plot(row["difference"], position, "o", color=colour, ms=5)
-                seeds = sign * (np.array(row["top10_seeds"]) - rows[0]["top10"])
+                left.plot([change.difference_low, change.difference_high], [position] * 2, color=colour, lw=2)
+                left.plot(change.difference, position, "o", color=colour, ms=5)
+                seeds = sign * (np.array(row.top10_seeds) - rows[0].top10)
                 right.plot([seeds.min(), seeds.max()], [position] * 2, color=of_top, lw=2)
-                right.plot(sign * row["top_difference"], position, "D", color=of_top, ms=4)
-            for axes, noise in ((left, panel["seed_noise"]), (right, panel["top_noise"])):
+                right.plot(sign * change.top_difference, position, "D", color=of_top, ms=4)
+            for axes, noise in ((left, table.seed_noise), (right, table.top_noise)):
                 if noise is not None:
                     axes.axvspan(-noise, noise, color=GREY, alpha=0.15, lw=0)
             for axes in (left, right, numbers):
-                axes.set_yticks(y, [row["label"] for row in rows] if axes is left else [""] * len(rows))
+                axes.set_yticks(y, [row.label for row in rows] if axes is left else [""] * len(rows))
                 axes.set_ylim(-0.6, len(rows) - 0.4)
                 axes.grid(axis="y", visible=False)
             for axes in (left, right):
@@ -235,8 +301,8 @@ def tricks_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
                 numbers.annotate(
                     text, (at, 1), xytext=(0, 5), xycoords="axes fraction", textcoords="offset points", ha="right"
                 )
-            head(left, panel, "correlation with ground truth (Corr-GT), minus the baseline's")
-            head(right, None, "top-10, minus the baseline's" + (", perplexity" if sign < 0 else ", points"))
+            head(left, table.sample.title, "correlation with ground truth (Corr-GT), minus the baseline's")
+            head(right, "", "top-10, minus the baseline's" + (", perplexity" if sign < 0 else ", points"))
         caption(figure, f"Do tricks help? {note}")
         plt.close(figure)
         return figure
@@ -251,52 +317,28 @@ def tricks_figure(panels: Sequence[Mapping[str, Any]], note: str) -> Figure:
 def main(options: StudyOptions, other_dataset: str | None) -> None:
     """Training tricks and settings against the baseline (Table 3)."""
     number, budget = len(options.seeds), BUDGETS[options.scale]
-    found = space_samples(options, budget.architectures, least=12 if options.spaces else ENOUGH)
-    wanted = [(s, v) for s in found for v in variants(s, number, options.scale, other_dataset)]
+    samples = space_samples(options, budget.architectures, least=12 if options.spaces else ENOUGH)
+    wanted = [(s, v) for s in samples for v in variants(s, number, options.scale, other_dataset)]
     scores = scores_of(options, wanted)
-    panels, verdicts, rows, results = [], [], [], {}
-    for sample in found:
-        mine = [v for s, v in wanted if s is sample]
-        ranked = {v.label: finite(scores[sample.name, v.label]) for v in mine}
-        base = ranked["baseline"]
-        alone = [spearman(one, sample.test) for one in base]
-        noise = max(alone) - min(alone) if number > 1 else None
-        pairs = [spearman(base[i], base[j]) for i in range(number) for j in range(i)]
-        lines = [analyse(sample, base, ranked[v.label], v.label, noise) for v in mine[1:]]
-        mutual = float(np.mean(pairs)) if pairs else None
-        verdicts += verdicts_of(sample, lines, mutual, noise)
-        tops = tops_of(sample, base)
-        baseline = {
-            "label": "baseline",
-            "corr_baseline": mutual,
-            "corr_truth": float(np.mean(alone)),
-            "corr_truth_seeds": alone,
-            "top10": float(np.mean(tops)),
-            "top10_seeds": tops,
-        }
-        found_here: dict[str, Any] = {
-            "metric": sample.space.metric,
-            "seed_noise": noise,
-            "top_noise": max(tops) - min(tops) if number > 1 else None,
-            "rows": [baseline, *lines],
-            "supernets": every_supernet(sample, mine, ranked),
-        }
-        results[sample.name] = found_here
-        panels.append({**sample.panel([]), **found_here, **found_here["supernets"]})
-        rows += [
-            {"space": sample.name, **{k: v for k, v in line.items() if not k.endswith("_seeds") or "beyond" in k}}
-            for line in (baseline, *lines)
-        ]
+    tables = []
+    for sample in samples:
+        mine = [variant for other, variant in wanted if other is sample]
+        tables.append(table_of(sample, mine, {v.label: finite(scores[sample.name, v.label]) for v in mine}))
     write_results(
         options,
-        settings=settings_of(options, found, epochs_divided_by=budget.shortened),
-        rows=rows,
-        verdicts=verdicts,
-        results=results,
+        settings=settings_of(options, samples, epochs_divided_by=budget.shortened),
+        rows=[
+            {"space": table.sample.name}
+            | {name: value for name, value in row.to_json().items() if not isinstance(value, list)}
+            for table in tables
+            for row in table.rows
+        ],
+        verdicts=[verdict for table in tables for verdict in verdicts_of(table)],
+        results={table.sample.name: table.to_json() for table in tables},
         title="Do training tricks change how a supernet ranks?",
         source="Table 3 and Figure 7, Appendix C",
         figure=tricks_figure(
-            panels,
+            tables,
             f"{options.about}, {counted(number, 'supernet')} a row. Bars, left: 95 % bootstrap over architectures and "
             "supernets; right: from the lowest supernet to the highest. Grey band: how far two seeds of the baseline "
             "differ. Grey bars: within what seeds change; blue: better beyond that, red: worse. Corr-BL: correlation "
@@ -304,7 +346,7 @@ def main(options: StudyOptions, other_dataset: str | None) -> None:
         ),
         more={
             "matrix": matrix_figure(
-                panels,
+                [table.supernets for table in tables],
                 "Spearman correlations of all trained supernets (by variant, seed), parameter count (P) and ground "
                 f"truth (GT). {options.about}.",
                 0.37,

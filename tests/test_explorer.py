@@ -34,7 +34,7 @@ def made_up(name: str) -> dict[str, Any]:
         supernet, valid, test = rng.uniform(30, 80, 3).tolist()
         row = {"arch": space.encode(arch), "supernet": supernet, "supernet_seeds": [supernet], "valid": valid}
         rows.append(row | {"test": test, "parameters": 1000, "decisions": space.decisions(arch)})
-        rows[-1]["drawing"] = space.cell_graph(arch)
+        rows[-1]["cell_graph"] = space.cell_graph(arch)
     rows[0] |= {"supernet": None, "supernet_seeds": [None]}
     decision = next(iter(rows[0]["decisions"]))
     choice = {"decision": decision, "choice": rows[0]["decisions"][decision], "architectures": 9}
@@ -246,8 +246,8 @@ def test_a_click_draws_the_cell(chromium: Any, explorer: Path, results: dict[str
             assert f"{one['test']:.2f}" in visit.page.inner_text("#numbers")
             assert f"{one['valid']:.2f}" in visit.page.inner_text("#numbers")
             assert f"{one['supernet']:.2f}" in visit.page.inner_text("#numbers")
-            assert visit.page.locator("#cells figure h3").all_inner_texts() == list(one["drawing"])
-            for cell, edges in zip(visit.page.locator("#cells svg").all(), one["drawing"].values(), strict=True):
+            assert visit.page.locator("#cells figure h3").all_inner_texts() == list(one["cell_graph"])
+            for cell, edges in zip(visit.page.locator("#cells svg").all(), one["cell_graph"].values(), strict=True):
                 assert cell.locator("path.edge").count() == len(edges)
                 assert cell.locator("path.tip").count() == len(edges)
                 texts = sorted(cell.locator("text").all_text_contents())
@@ -294,7 +294,7 @@ def test_the_keyboard_alone_is_enough(chromium: Any, explorer: Path, results: di
         visit.page.wait_for_selector("#plot .hovertext")
         keys.press("Enter")
         assert visit.page.text_content("#encoding") == order[1]["arch"]
-        assert visit.page.locator("#cells path.edge").count() == sum(map(len, order[1]["drawing"].values()))
+        assert visit.page.locator("#cells path.edge").count() == sum(map(len, order[1]["cell_graph"].values()))
         keys.press("End")
         keys.press("Enter")
         assert visit.page.text_content("#encoding") == order[-1]["arch"]

@@ -286,7 +286,7 @@ def test_operators_architectures(forks: Any, truth: Path, tmp_path: Path) -> Non
         network = space.network(arch, change_recipe(space.recipes["micro"], channels=2))
         assert one["parameters"] == sum(p.numel() for p in network.parameters())
         assert list(one["decisions"].items()) == list(space.decisions(arch).items())
-        assert one["drawing"] == {name: [*map(list, edges)] for name, edges in space.cell_graph(arch).items()}
+        assert one["cell_graph"] == {name: [*map(list, edges)] for name, edges in space.cell_graph(arch).items()}
     for row in found["choices"]:
         made = [one for one in found["architectures"] if one["decisions"][row["decision"]] == row["choice"]]
         assert row["architectures"] == len(made) >= 8

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from wsnas.calibration import calibrate
@@ -73,9 +75,9 @@ def _kind(recipe: Recipe, step: int) -> str:
 
 
 def recorded_scores(
-    path: Path, space: SearchSpace[Any], recipe: Recipe, archs: Iterable[str]
-) -> dict[str, float] | None:
-    """What ``evaluate`` would return, where a finished run has every row of it; loads no data and builds no network."""
+    path: Path, space: SearchSpace[Any], recipe: Recipe, archs: Iterable[Any]
+) -> NDArray[np.float64] | None:
+    """Scores [n] of the architectures, if a finished run has them all; loads no data and builds no network."""
     if not (path / "metrics.jsonl").exists():
         return None
     run = Run.read(path)
@@ -83,8 +85,8 @@ def recorded_scores(
     if not last or last[0]["epoch"] != recipe.supernet.epochs:
         return None
     rows = run.records(_kind(recipe, last[0]["step"]))
-    wanted = list(archs)
-    return {arch: rows[arch][space.metric] for arch in wanted} if all(arch in rows for arch in wanted) else None
+    wanted = [space.encode(arch) for arch in archs]
+    return np.array([rows[name][space.metric] for name in wanted]) if rows.keys() >= set(wanted) else None
 
 
 def latest_scores(run: Run) -> dict[str, float]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,11 +39,19 @@ def splits_once(space: str, recipe: Recipe, device: torch.device) -> Splits:
     return load_space(space).load_data(recipe, device)
 
 
-def train_job(job: tuple[str, Recipe, str, int]) -> Trained:
-    name, recipe, arch, seed = job
-    splits = splits_once(name, recipe, choose_device())
+class TrainingJob(NamedTuple):
+    """One training, for a worker."""
+
+    space: str
+    recipe: Recipe
+    arch: Any
+    seed: int
+
+
+def train_job(job: TrainingJob) -> Trained:
+    splits = splits_once(job.space, job.recipe, choose_device())
     try:
-        return train_architecture(load_space(name), arch, recipe, seed=seed, splits=splits)
+        return train_architecture(load_space(job.space), job.arch, job.recipe, seed=job.seed, splits=splits)
     except Diverged:
         return Trained(math.nan, math.nan, math.nan, math.nan, status="diverged")
 
@@ -72,28 +80,32 @@ def train_many(
     seeds = tuple(seeds)
     identity = {"kind": "ground truth", "space": space.name, "recipe": recipe.standalone_identity()}
     run = Run.open(out, identity, recipe.to_json())
-    first: dict[str, str] = {}  # training key -> the architecture that is trained for it
+    first: dict[str, Any] = {}  # training key -> the architecture that is trained for it
     for arch in archs:
-        first.setdefault(space.training_key(arch) if dedupe else space.encode(arch), space.encode(arch))
+        first.setdefault(space.training_key(arch) if dedupe else space.encode(arch), arch)
     with run.writing():
         if known is not None:
             _take_over(space, known, run, recipe, seeds, dedupe)
         rows = run.records("training")
-        wanted = {(arch, seed): f"{key}@{seed}" for key, arch in first.items() for seed in seeds}
+        wanted = {
+            TrainingJob(space.name, recipe, arch, seed): f"{key}@{seed}"
+            for key, arch in first.items()
+            for seed in seeds
+        }
         have = {name for name, row in rows.items() if row["status"] == "ok" or not retry_failed}
-        jobs = [(space.name, recipe, *job) for job, name in wanted.items() if name not in have]
+        jobs = [job for job, name in wanted.items() if name not in have]
         done, failed = len(wanted) - len(jobs), 0
-        for (_, _, arch, seed), result in run_jobs(train_job, jobs, executor):
+        for job, result in run_jobs(train_job, jobs, executor):
             if isinstance(result, WsnasError) and not isinstance(result, WorkerLost):
                 raise result
-            row: dict[str, Any] = {"arch": arch}
+            row: dict[str, Any] = {"arch": space.encode(job.arch)}
             if isinstance(result, BaseException):
                 status = "timeout" if isinstance(result, TimeoutError) else "crash"
-                run.record("training", wanted[arch, seed], row | {"error": repr(result)}, status)
+                run.record("training", wanted[job], row | {"error": repr(result)}, status)
             else:
                 status = result.status
                 row |= {name: None if value != value else value for name, value in asdict(result).items()}
-                run.record("training", wanted[arch, seed], row, status)
+                run.record("training", wanted[job], row, status)
             done, failed = done + 1, failed + (status != "ok")
             if report is not None:
                 report(done, len(wanted), f"trainings, {failed} failed" if failed else "trainings")

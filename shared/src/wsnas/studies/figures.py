@@ -5,10 +5,9 @@ grey by marker and dash.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import matplotlib
 
@@ -18,6 +17,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from wsnas.metrics import Floats, correlation_matrix
+from wsnas.studies.rankings import Point
+from wsnas.studies.sample import SpaceSample
 
 BLUE, RED, GREEN, ORANGE, BLACK, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#000000", "#767676"
 STYLE = {
@@ -49,13 +52,9 @@ def caption(figure: Figure, text: str) -> None:
     figure.suptitle("\n".join(lines), fontsize=8, color=GREY, x=0.01, ha="left")
 
 
-def head(axes: Axes, panel: Mapping[str, Any] | None, said: str = "", colour: str = GREY) -> None:
-    """Above the axes the panel's space and data sets (see ``SpaceSample.panel``), and below that a small line."""
-    name = ""
-    if panel is not None:
-        data, truth = (Path(of).stem for of in (panel["recipe"].dataset, panel.get("dataset", panel["recipe"].dataset)))
-        name = f"{panel['space'].name} on {data}" + (f", ground truth on {truth}" if truth != data else "")
-    axes.set_title(name, loc="left", fontweight="bold", fontsize=10, pad=18 if said else 6)
+def head(axes: Axes, title: str, said: str = "", colour: str = GREY) -> None:
+    """A bold title above the axes, and below it a small line."""
+    axes.set_title(title, loc="left", fontweight="bold", fontsize=10, pad=18 if said else 6)
     if said:
         axes.annotate(
             said, (0, 1), xytext=(0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=8, color=colour
@@ -106,13 +105,9 @@ def _spread(labels: list[tuple[float, str, str]], axes: Axes, x: float, gap: flo
 
 
 def ranking_figure(
-    panels: Sequence[Mapping[str, Any]], title: str, x_label: str, note: str, tops: Sequence[tuple[str, str]] = ()
+    panels: Sequence[tuple[SpaceSample, Sequence[Point]]], title: str, x_label: str, note: str
 ) -> Figure:
-    """Figures 1, 2 and 5: a column a space, three side by side; correlation above, top-k below, over ``x``.
-
-    A panel has its sample's space, recipe and dataset, and rows of ``rankings.ranking`` with ``x`` and ``tick``.
-    ``tops``: more lines of a row's fields below, with their names.
-    """
+    """Figures 1, 2 and 5: a column per space, three side by side; correlation above, top-k below, over the setting."""
     with plt.rc_context(STYLE):
         columns = min(len(panels), 3)
         bands = -(-len(panels) // columns)
@@ -123,39 +118,37 @@ def ranking_figure(
         pairs = grid.reshape(bands, 2, columns).transpose(0, 2, 1).reshape(-1, 2)
         for axes in pairs[len(panels) :].flat:
             axes.set_visible(False)
-        for (upper, lower), panel in zip(pairs, panels, strict=False):
+        for (upper, lower), (sample, points) in zip(pairs, panels, strict=False):
             upper.sharex(lower)
             upper.tick_params(labelbottom=False)
-            rows, metric = panel["rows"], panel["space"].metric
-            sign = (
-                -1.0 if metric == "perplexity" else 1.0
-            )  # rows are "higher is better"; the axis shows what was measured
-            x = np.array([row["x"] for row in rows], dtype=float)
-
-            def line(name: str, rows: Any = rows) -> np.ndarray:
-                return np.array([np.nan if row.get(name) is None else row[name] for row in rows], dtype=float)
-
+            metric = sample.space.metric
+            sign = -1.0 if metric == "perplexity" else 1.0  # the axis shows what was measured
+            rankings = [point.ranking for point in points]
+            x = np.array([point.setting for point in points], dtype=float)
             along = x if len(x) > 1 else np.array([x[0] / 1.1, x[0] * 1.1])  # one point: bands and lines need a width
 
-            def level(values: np.ndarray, along: Any = along) -> np.ndarray:
+            def line(values: Iterable[float | None]) -> Floats:
+                return np.array([np.nan if value is None else value for value in values], dtype=float)
+
+            def level(values: Floats, along: Floats = along) -> Floats:
                 return values if len(values) > 1 else np.repeat(values, len(along))
 
-            low, high = level(line("correlation_low")), level(line("correlation_high"))
-            upper.fill_between(along, low, high, color=BLACK, alpha=0.12, lw=0)
-            upper.plot(x, line("correlation"), color=BLACK, marker="o", ms=4)
-            spread = np.array([[min(row["correlation_seeds"]), max(row["correlation_seeds"])] for row in rows])
+            low, high = line(r.correlation_low for r in rankings), line(r.correlation_high for r in rankings)
+            correlations, ceilings = line(r.correlation for r in rankings), line(point.ceiling for point in points)
+            upper.fill_between(along, level(low), level(high), color=BLACK, alpha=0.12, lw=0)
+            upper.plot(x, correlations, color=BLACK, marker="o", ms=4)
+            spread = np.array([[min(r.correlation_seeds), max(r.correlation_seeds)] for r in rankings])
             upper.vlines(x, spread[:, 0], spread[:, 1], color=BLACK, lw=1.6)
             upper.axhline(0, color=GREY, lw=0.8)
-            labels = [(line("correlation")[-1], "supernet", BLACK)]
-            for name, text, colour, dash in (
-                ("ceiling", "noise ceiling", GREEN, "--"),
-                ("parameters_correlation", "parameter count", ORANGE, ":"),
+            labels = [(correlations[-1], "supernet", BLACK)]
+            for values, text, colour, dash in (
+                (ceilings, "noise ceiling", GREEN, "--"),
+                (line(r.parameters_correlation for r in rankings), "parameter count", ORANGE, ":"),
             ):
-                values = line(name)
                 if np.isfinite(values).any():
                     upper.plot(along, level(values), color=colour, ls=dash, marker="s" if dash == "--" else "^", ms=3)
                     labels.append((values[np.isfinite(values)][-1], text, colour))
-            if not np.isfinite(line("ceiling")).any():
+            if not np.isfinite(ceilings).any():
                 upper.text(
                     0.02,
                     0.02,
@@ -164,12 +157,13 @@ def ranking_figure(
                     color=GREEN,
                     fontsize=8,
                 )
-            upper.set_ylim(min(-0.25, float(np.nanmin(line("correlation_low"))) - 0.05), 1.03)
+            upper.set_ylim(min(-0.25, float(np.nanmin(low)) - 0.05), 1.03)
             upper.set_ylabel("Spearman correlation with ground truth")
-            evaluated = max(row["evaluated"] for row in rows)
-            head(upper, panel, f"{'up to ' if len(rows) > 1 else ''}{evaluated:,} architectures")
+            evaluated = max(r.evaluated for r in rankings)
+            head(upper, sample.title, f"{'up to ' if len(points) > 1 else ''}{evaluated:,} architectures")
 
-            best_of = sign * np.array([row["top_seeds"] for row in rows])
+            best_of = sign * np.array([r.top_seeds for r in rankings])
+            random_top, best = (sign * line(getattr(r, name) for r in rankings) for name in ("random_top", "best"))
             lower.errorbar(
                 x,
                 best_of.mean(1),
@@ -179,18 +173,19 @@ def ranking_figure(
                 ms=4,
                 capsize=2,
             )
-            draws = sign * np.array([row["random_top_draws"] for row in rows])
+            draws = sign * np.array([r.random_top_draws for r in rankings])
             lower.fill_between(along, level(draws.min(1)), level(draws.max(1)), color=RED, alpha=0.15, lw=0)
-            lower.plot(along, level(sign * line("random_top")), color=RED, ls="--", marker="D", ms=3)
-            lower.plot(along, level(sign * line("best")), color=GREEN, ls="-.", lw=1)
+            lower.plot(along, level(random_top), color=RED, ls="--", marker="D", ms=3)
+            lower.plot(along, level(best), color=GREEN, ls="-.", lw=1)
             ends = [
                 (best_of.mean(1)[-1], "top-10 by supernet", BLUE),
-                (sign * line("random_top")[-1], "random top-10", RED),
-                (sign * line("best")[-1], "best evaluated", GREEN),
+                (random_top[-1], "random top-10", RED),
+                (best[-1], "best evaluated", GREEN),
             ]
-            for name, text in tops:
-                lower.plot(x, sign * line(name), color=BLACK, ls=":", marker="v", ms=3)
-                ends.append((sign * line(name)[-1], text, BLACK))
+            top1 = sign * line(point.top1 for point in points)
+            if np.isfinite(top1).any():
+                lower.plot(x, top1, color=BLACK, ls=":", marker="v", ms=3)
+                ends.append((top1[-1], "top-1 by supernet", BLACK))
             if metric == "perplexity":
                 lower.invert_yaxis()  # up is better everywhere
             lower.set_xscale("log", base=2)
@@ -198,7 +193,7 @@ def ranking_figure(
                 lower.set_xlim(x[0] / 1.5, x[0] * 1.5)
             _spread(labels, upper, along[-1])
             _spread(ends, lower, along[-1])
-            lower.set_xticks(x, [row["tick"] for row in rows])
+            lower.set_xticks(x, [point.tick for point in points])
             lower.minorticks_off()
             lower.set_xlabel(x_label)
             lower.set_ylabel("test accuracy, %" if metric == "accuracy" else "test perplexity")
@@ -211,16 +206,29 @@ def ranking_figure(
         return figure
 
 
-def matrix_figure(panels: Sequence[Mapping[str, Any]], title: str, cell: float = 0.45) -> Figure:
-    """Figures 3 and 7: mutual Spearman correlations of predictors, a panel a space: ``names`` and ``matrix``.
+@dataclass(frozen=True)
+class Matrix:
+    """Mutual Spearman correlations of predictors of one space."""
 
-    A panel is its sample's, too: space, recipe and data set. ``cell``: inches a predictor.
-    """
+    title: str
+    names: list[str]
+    values: Floats  # [n, n]
+
+
+def matrix_of(sample: SpaceSample, predictors: Mapping[str, Floats]) -> Matrix:
+    """Of the predictors [n], the parameter count (P) unless it is the same for all, and the ground truth (GT)."""
+    sizes = {"P": sample.parameters} if len(np.unique(sample.parameters)) > 1 else {}
+    rows = {**predictors, **sizes, "GT": sample.test}
+    return Matrix(sample.title, list(rows), correlation_matrix(list(rows.values())))
+
+
+def matrix_figure(panels: Sequence[Matrix], title: str, cell: float = 0.45) -> Figure:
+    """Figures 3 and 7: a panel per space. ``cell``: inches per predictor."""
     with plt.rc_context({**STYLE, "axes.grid": False}):
-        side = max(3.2, cell * max(len(panel["names"]) for panel in panels))
-        figure, places = axes_grid(len(panels), side, 0.95 * side)
-        for axes, panel in zip(places, panels, strict=True):
-            matrix, names = np.array(panel["matrix"]), panel["names"]
+        side = max(3.2, cell * max(len(panel.names) for panel in panels))
+        figure, grid = axes_grid(len(panels), side, 0.95 * side)
+        for axes, panel in zip(grid, panels, strict=True):
+            matrix, names = panel.values, panel.names
             shown = axes.imshow(matrix, vmin=-1, vmax=1, cmap="cividis")  # in grey, too: light is high
             for i, j in np.ndindex(*matrix.shape):
                 value = round(float(matrix[i, j]), 2) + 0.0  # no -0
@@ -230,8 +238,8 @@ def matrix_figure(panels: Sequence[Mapping[str, Any]], title: str, cell: float =
                 axes.text(j, i, text, ha="center", va="center", fontsize=min(8.0, 20 * cell), color=ink)
             axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
             axes.set_yticks(range(len(names)), names, fontsize=8)
-            head(axes, panel)
-        figure.colorbar(shown, ax=places, shrink=0.5, label="Spearman correlation")
+            head(axes, panel.title)
+        figure.colorbar(shown, ax=grid, shrink=0.5, label="Spearman correlation")
         caption(figure, title)
         plt.close(figure)
         return figure

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from wsnas import paths as path_samplers
 from wsnas.devices import choose_device
@@ -20,7 +22,6 @@ from wsnas.metrics import (
     higher_is_better,
 )
 from wsnas.options import progress
-from wsnas.paths import Sampler
 from wsnas.recipe import Recipe, change_recipe, digest
 from wsnas.runs import Run
 from wsnas.space import load_space
@@ -36,39 +37,42 @@ class SupernetJob:
     space: str
     recipe: Recipe
     seed: int
-    candidates: tuple[str, ...] | None  # encoded architectures of the sub-space; None: the whole space
-    evaluate: tuple[str, ...]  # encoded architectures to score
+    candidates: tuple[Any, ...] | None  # architectures of the sub-space; None: the whole space
+    evaluate: tuple[Any, ...]  # architectures to score
     runs: str  # the folder that holds content-addressed runs
     paths: str = "uniform"  # or "fair", "multi:N"
 
-    def resolve(self) -> tuple[list[Any] | None, Sampler, Path]:
-        """Architectures to draw paths from (None: all), how, and the directory of its run."""
-        space, paths = load_space(self.space), path_samplers.parse(self.paths)
-        candidates = None if self.candidates is None else [space.decode(arch) for arch in self.candidates]
-        identity = supernet_identity(space, self.recipe, self.seed, paths, candidates)
-        return candidates, paths, Path(self.runs) / f"{self.space}-{digest(identity)}"
+    @cached_property
+    def out(self) -> Path:
+        """Its run directory."""
+        space, sampler = load_space(self.space), path_samplers.parse(self.paths)
+        identity = supernet_identity(space, self.recipe, self.seed, sampler, self.candidates)
+        return Path(self.runs) / f"{self.space}-{digest(identity)}"
 
-    def recorded(self) -> dict[str, float] | None:
-        """What an earlier study left, where that is all."""
-        return recorded_scores(self.resolve()[2], load_space(self.space), self.recipe, self.evaluate)
+    def recorded(self) -> Floats | None:
+        """The scores that an earlier study left, if it left all of them."""
+        return recorded_scores(self.out, load_space(self.space), self.recipe, self.evaluate)
 
 
-def supernet_scores(job: SupernetJob) -> dict[str, float]:
-    """Accuracy in percent or perplexity of each architecture of the job; trains the supernet where needed."""
-    space = load_space(job.space)
-    candidates, paths, out = job.resolve()
-    splits = splits_once(job.space, job.recipe, choose_device())
+def supernet_scores(job: SupernetJob) -> Floats:
+    """Accuracy in percent or perplexity of each architecture of the job; trains the supernet if need be."""
     supernet = train_supernet(
-        space, job.recipe, seed=job.seed, paths=paths, candidates=candidates, out=out, splits=splits
+        load_space(job.space),
+        job.recipe,
+        seed=job.seed,
+        paths=path_samplers.parse(job.paths),
+        candidates=job.candidates,
+        out=job.out,
+        splits=splits_once(job.space, job.recipe, choose_device()),
     )
-    return evaluate(supernet, job.evaluate)
+    return np.array(list(evaluate(supernet, job.evaluate).values()))
 
 
-def all_scores(jobs: Sequence[SupernetJob], options: StudyOptions) -> list[dict[str, float]]:
+def all_scores(jobs: Sequence[SupernetJob], options: StudyOptions) -> list[Floats]:
     """The scores of every job, in the jobs' order. A job that fails raises once the others are done."""
     for job in jobs:
         if not options.resume:
-            Run.remove(job.resolve()[2])
+            Run.remove(job.out)
     recorded = [job.recorded() for job in jobs]
     results = {i: scores for i, scores in enumerate(recorded) if scores is not None}
     position = {id(job): i for i, job in enumerate(jobs)}
@@ -92,7 +96,7 @@ def all_scores(jobs: Sequence[SupernetJob], options: StudyOptions) -> list[dict[
 
 
 def sub_space_job(
-    options: StudyOptions, sample: SpaceSample, kept: Sequence[str], scored: Sequence[str], seed: int
+    options: StudyOptions, sample: SpaceSample, kept: Sequence[Any], scored: Sequence[Any], seed: int
 ) -> SupernetJob:
     """A supernet of the architectures ``kept``, some of which are ``scored``."""
     candidates = None if len(kept) == sample.space.size else tuple(sorted(kept))
@@ -122,11 +126,10 @@ def scores_of(options: StudyOptions, wanted: Sequence[tuple[SpaceSample, Variant
         for seed in variant.seeds
     }
     unique = list(dict.fromkeys(jobs.values()))  # two variants can be one supernet
-    found = dict(zip(unique, all_scores(unique, options), strict=True))
+    scores = dict(zip(unique, all_scores(unique, options), strict=True))
     return {
         (sample.name, variant.label): higher_is_better(
-            [[found[jobs[sample.name, variant.label, seed]][arch] for arch in sample.archs] for seed in variant.seeds],
-            sample.space.metric,
+            [scores[jobs[sample.name, variant.label, seed]] for seed in variant.seeds], sample.space.metric
         )
         for sample, variant in wanted
     }
@@ -151,8 +154,8 @@ def scores_by_budget(options: StudyOptions, count: int | None) -> list[tuple[Spa
             recipe = change_recipe(sample.recipe, epochs=epochs)
             wanted.append((sample, Variant(f"{epochs} epochs", recipe, "uniform", options.seeds)))
     scores = scores_of(options, wanted)
-    found: dict[str, tuple[SpaceSample, dict[int, Floats]]] = {}
+    by_space: dict[str, tuple[SpaceSample, dict[int, Floats]]] = {}
     for sample, variant in wanted:
-        _, of_budgets = found.setdefault(sample.name, (sample, {}))
-        of_budgets[variant.recipe.supernet.epochs] = scores[sample.name, variant.label]
-    return list(found.values())
+        _, by_epochs = by_space.setdefault(sample.name, (sample, {}))
+        by_epochs[variant.recipe.supernet.epochs] = scores[sample.name, variant.label]
+    return list(by_space.values())

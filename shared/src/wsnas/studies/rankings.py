@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from wsnas.metrics import (
     Floats,
     higher_is_better,
+    mean_of_predictors,
     percentiles,
     random_top_k,
     rank_bootstrap,
@@ -18,6 +20,62 @@ from wsnas.metrics import (
 )
 from wsnas.randomness import numpy_rng
 from wsnas.studies.sample import SpaceSample
+
+K = 10  # of the top-k
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How the supernets of one setting rank architectures. Higher results are better; ``*_seeds``: per supernet."""
+
+    evaluated: int  # architectures
+    not_finite: int  # scores, which rank last
+    correlation: float  # Spearman with the ground truth, mean over supernets
+    correlation_low: float  # 95 % bootstrap interval over architectures and supernets
+    correlation_high: float
+    correlation_seeds: list[float]
+    parameters_correlation: float | None  # of the parameter count; None: unknown or the same for all
+    top: float  # test result of the top-k, mean over supernets
+    top_seeds: list[float]
+    random_top: float  # exact expectation of a random top-k
+    random_top_draws: list[float]  # three of them
+    best: float  # highest test result of all that were scored
+    bootstrap: Floats  # the draws behind the interval
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting of a study, and how its supernets rank: a point of ``figures.ranking_figure``."""
+
+    setting: int  # epochs, or a factor
+    tick: str
+    ranking: Ranking
+    ceiling: float | None  # highest correlation that the noise of the ground truth allows
+    truth_agreement: float | None = None  # Spearman of two seeds of the ground truth
+    architectures: int | None = None  # in the sub-space
+    top1: float | None = None  # as ``Ranking.top``, k = 1
+
+    def to_json(self, setting: str) -> dict[str, Any]:
+        """Its row of results.json; ``setting``: what the setting is called there."""
+        row = {setting: self.setting, "x": self.setting, "tick": self.tick, **asdict(self.ranking)}
+        del row["bootstrap"]
+        more = {name: getattr(self, name) for name in ("truth_agreement", "architectures", "top1")}
+        return {**row, "ceiling": self.ceiling, **{name: value for name, value in more.items() if value is not None}}
+
+
+def csv_rows(space: str, setting: str, points: Sequence[Point]) -> list[dict[str, Any]]:
+    """One row per point and supernet."""
+    return [
+        {"space": space, setting: point.setting, "seed": seed, "correlation": correlation, "top10": top}
+        | ({} if point.top1 is None else {"top1": point.top1})
+        | {"random_top": point.ranking.random_top, "best": point.ranking.best, "ceiling": point.ceiling}
+        | {"evaluated": point.ranking.evaluated}
+        | ({} if point.architectures is None else {"architectures": point.architectures})
+        for point in points
+        for seed, (correlation, top) in enumerate(
+            zip(point.ranking.correlation_seeds, point.ranking.top_seeds, strict=True)
+        )
+    ]
 
 
 def finite(scores: Floats) -> Floats:
@@ -28,44 +86,59 @@ def finite(scores: Floats) -> Floats:
 
 def ranking(
     scores: Floats, valid: Floats, test: Floats, k: int, parameters: Floats | None = None, *, draws: int = 0
-) -> dict[str, Any]:
-    """How supernets rank architectures. scores [supernets, n]; valid, test, parameters [n]; all higher is better.
-
-    Correlations with the ground truth (mean over supernets, bootstrap interval over architectures and supernets,
-    each supernet's), the top-k by each supernet, the exact expectation of a random top-k and three draws (``draws``
-    numbers them). A score that is not finite ranks last. ``bootstrap``: the draws behind the interval.
-    """
+) -> Ranking:
+    """Scores [supernets, n]; valid, test, parameters [n]; all higher is better. ``draws`` seeds the random top-k."""
     not_finite = int((~np.isfinite(scores)).sum())
     scores = finite(scores)
-    drawn = rank_bootstrap(scores, test)
-    low, high = percentiles(drawn)
+    bootstrap = rank_bootstrap(scores, test)
+    low, high = percentiles(bootstrap)
     correlations = [spearman(score, test) for score in scores]
     tops = [top_k(score, valid, test, k) for score in scores]
     rng = numpy_rng(0, "random top-k", draws)
     varied = parameters is not None and (parameters >= 0).all() and len(np.unique(parameters)) > 1
-    return {
-        "evaluated": len(test),
-        "not_finite": not_finite,
-        "correlation": float(np.mean(correlations)),
-        "correlation_low": low,
-        "correlation_high": high,
-        "correlation_seeds": correlations,
-        "parameters_correlation": spearman(parameters, test) if varied and parameters is not None else None,
-        "top": float(np.mean(tops)),
-        "top_seeds": tops,
-        "random_top": random_top_k(valid, test, k),
-        "random_top_draws": [top_k(rng.random(len(test)), valid, test, k) for _ in range(3)],
-        "best": float(test.max()),
-        "bootstrap": drawn,
-    }
+    return Ranking(
+        evaluated=len(test),
+        not_finite=not_finite,
+        correlation=float(np.mean(correlations)),
+        correlation_low=low,
+        correlation_high=high,
+        correlation_seeds=correlations,
+        parameters_correlation=spearman(parameters, test) if varied and parameters is not None else None,
+        top=float(np.mean(tops)),
+        top_seeds=tops,
+        random_top=random_top_k(valid, test, k),
+        random_top_draws=[top_k(rng.random(len(test)), valid, test, k) for _ in range(3)],
+        best=float(test.max()),
+        bootstrap=bootstrap,
+    )
 
 
-def ranking_within(
-    sample: SpaceSample, scored: Sequence[str], results: Sequence[Mapping[str, float]], k: int, draws: int
-) -> dict[str, Any]:
-    """``ranking`` of architectures other than the sample's; ``results``: of each supernet, as measured."""
-    rows = [sample.truth.table.row[arch] for arch in scored]
-    matrix = higher_is_better([[result[arch] for arch in scored] for result in results], sample.space.metric)
-    valid, test = sample.truth.valid[rows], sample.truth.test[rows]
-    counted = [sample.space.parameters(sample.space.decode(arch), sample.recipe) for arch in scored]
-    return ranking(matrix, valid, test, k, np.array(counted, dtype=np.float64), draws=draws)
+def ranking_within(sample: SpaceSample, scored: Sequence[Any], scores: Floats, k: int, draws: int) -> Ranking:
+    """``ranking`` of architectures other than the sample's. scores [supernets, n]: as measured."""
+    rows = sample.truth.rows(scored)
+    counts = np.array([sample.space.parameters(arch, sample.recipe) for arch in scored], dtype=np.float64)
+    higher = higher_is_better(scores, sample.space.metric)
+    return ranking(higher, sample.truth.valid[rows], sample.truth.test[rows], k, counts, draws=draws)
+
+
+def mean_ranking(parts: Sequence[Ranking]) -> Ranking:
+    """The ranking of several supernets, each of which scored architectures of its own."""
+    bootstrap = mean_of_predictors([part.bootstrap for part in parts])
+    low, high = percentiles(bootstrap)
+    return replace(
+        parts[0],
+        evaluated=min(part.evaluated for part in parts),
+        not_finite=sum(part.not_finite for part in parts),
+        correlation=float(np.mean([part.correlation for part in parts])),
+        correlation_low=low,
+        correlation_high=high,
+        correlation_seeds=[part.correlation for part in parts],
+        parameters_correlation=None,
+        top=float(np.mean([part.top for part in parts])),
+        top_seeds=[part.top for part in parts],
+        random_top=float(np.mean([part.random_top for part in parts])),
+        # of different parts: parts of the same architectures draw the same
+        random_top_draws=[parts[i % len(parts)].random_top_draws[i] for i in range(3)],
+        best=float(np.mean([part.best for part in parts])),
+        bootstrap=bootstrap,
+    )

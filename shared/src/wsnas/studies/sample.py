@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -12,7 +14,6 @@ import numpy as np
 from wsnas.agreement import load_ground_truth
 from wsnas.errors import WsnasError
 from wsnas.metrics import (
-    Ceiling,
     Floats,
     higher_is_better,
     noise_ceiling,
@@ -40,16 +41,24 @@ class GroundTruth:
     """The ground truth a study ranks by: architectures with validation and test results, higher is better."""
 
     table: Table
+    archs: tuple[Any, ...]  # of the table's rows
     dataset: str
     epochs: int  # of the trainings
     valid: Floats
     test: Floats
     left_out: int  # architectures of the table that failed or were not measured
 
-    def seeds(self, archs: Sequence[str] | None = None) -> Floats:
+    @cached_property
+    def _row(self) -> dict[Any, int]:
+        return {arch: i for i, arch in enumerate(self.archs)}
+
+    def rows(self, archs: Sequence[Any]) -> list[int]:
+        return [self._row[arch] for arch in archs]
+
+    def seeds(self, archs: Sequence[Any] | None = None) -> Floats:
         """[architectures, seeds]: test results of every seed, of all architectures or of these."""
-        table = self.table if archs is None else self.table.select(archs)
-        return table.seeds(self.dataset, "test", self.epochs)
+        seeds = self.table.seeds(self.dataset, "test", self.epochs)
+        return seeds if archs is None else seeds[self.rows(archs)]
 
 
 def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Recipe) -> GroundTruth:
@@ -83,7 +92,7 @@ def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Reci
         click.echo(f"{space.name}: {left_out} of {len(found)} architectures have no result (failed or not trained)")
     kept = found.select([arch for arch, ok in zip(found.archs, known, strict=True) if ok])
     valid, test = (higher_is_better(values[known], space.metric) for values in (valid, test))
-    return GroundTruth(kept, dataset, epochs, valid, test, left_out)
+    return GroundTruth(kept, tuple(map(space.decode, kept.archs)), dataset, epochs, valid, test, left_out)
 
 
 @dataclass(frozen=True)
@@ -93,8 +102,8 @@ class SpaceSample:
     space: SearchSpace[Any]
     recipe: Recipe
     truth: GroundTruth
-    archs: tuple[str, ...]  # the sample, encoded
-    valid: Floats  # of the sample, as ``test``: ground truth, higher is better
+    archs: tuple[Any, ...]
+    valid: Floats  # [n] ground truth, higher is better
     test: Floats
     parameters: Floats
 
@@ -102,18 +111,22 @@ class SpaceSample:
     def name(self) -> str:
         return self.space.name
 
+    @property
+    def title(self) -> str:
+        """The space and its data sets, for a figure."""
+        data, truth = Path(self.recipe.dataset).stem, Path(self.truth.dataset).stem
+        return f"{self.name} on {data}" + (f", ground truth on {truth}" if truth != data else "")
+
     def settings(self) -> dict[str, Any]:
         """What ``results.json`` says of it."""
         about = {"truth": self.truth.dataset, "truth_epochs": self.truth.epochs, "evaluated": len(self.archs)}
         about["truth_trainings"] = self.truth.table.about.get("status")  # how many went well; None: not recorded
         return {**self.recipe.to_json(), **about, "without_ground_truth": self.truth.left_out}
 
-    def panel(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Its column of a ``ranking_figure``."""
-        return {"space": self.space, "recipe": self.recipe, "dataset": self.truth.dataset, "rows": rows}
-
-    def ceiling(self) -> Ceiling | None:
-        return noise_ceiling(self.truth.seeds(self.archs))
+    def ceiling(self) -> float | None:
+        """The highest correlation that the noise of the ground truth allows; None: not available."""
+        ceiling = noise_ceiling(self.truth.seeds(self.archs))
+        return None if ceiling is None else ceiling.ceiling
 
 
 def space_samples(options: StudyOptions, count: int, least: int = 12, fewest: int = 12) -> list[SpaceSample]:
@@ -138,8 +151,8 @@ def space_samples(options: StudyOptions, count: int, least: int = 12, fewest: in
             click.echo(f"{space.name}: left out: {len(ground.table)} architectures with a ground truth are too few")
             continue
         order = numpy_rng(0, "sample").permutation(len(ground.table))[: options.architectures or count]
-        archs = tuple(ground.table.archs[int(i)] for i in order)
-        sizes = np.array([space.parameters(space.decode(arch), chosen) for arch in archs], dtype=np.float64)
+        archs = tuple(ground.archs[int(i)] for i in order)
+        sizes = np.array([space.parameters(arch, chosen) for arch in archs], dtype=np.float64)
         found.append(SpaceSample(space, chosen, ground, archs, ground.valid[order], ground.test[order], sizes))
     if not found:
         raise WsnasError("no installed space has a ground truth for this study; see 'wsnas ground-truth' and --table")
