@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 import re
 import sqlite3
@@ -50,7 +49,8 @@ def write_truth(path: Path, archs: list[str], seed: int = 0) -> dict[str, float]
 
 def sample(count: int) -> list[str]:
     space = load_space("nb201")
-    return [space.encode(space.arch(i)) for i in np.random.default_rng(0).choice(space.size, count, replace=False)]
+    archs = list(space)
+    return [space.encode(archs[i]) for i in np.random.default_rng(0).choice(space.size, count, replace=False)]
 
 
 # without torch -----------------------------------------------------------------------------------------------
@@ -162,9 +162,7 @@ def test_train_one_architecture(forks: Any, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     space = load_space("nb201")
     recipe = change_recipe(space.recipes["micro"], channels=2, train_size=IMAGES)
-    recipe = dataclasses.replace(
-        recipe, standalone=dataclasses.replace(recipe.standalone, epochs=2, batch=100, lr=0.05)
-    )
+    recipe = change_recipe(recipe, **{"standalone.epochs": 2, "standalone.batch": 100, "standalone.lr": 0.05})
     expected = train_architecture(space, ARCH, recipe, seed=3, device="cpu")
     assert done.out.startswith(f"validation {expected.valid:.2f} %, test {expected.test:.2f} % after 2 epochs: runs/")
     where = tmp_path / done.out.split(": ")[1].strip()

@@ -21,7 +21,7 @@ from wsnas.data.tokens import Tokens
 from wsnas.devices import choose_device, to_device
 from wsnas.evaluation import evaluate_submodel
 from wsnas.executor import Executor, run_jobs
-from wsnas.recipe import Training
+from wsnas.recipe import SGD, Sequences, Training
 from wsnas.runs import Run
 from wsnas.supernet import train_supernet
 
@@ -117,7 +117,7 @@ def test_trainings_that_share_a_card_are_those_that_have_it_alone(device: str) -
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_gpu_reads_the_same_text(device: str) -> None:
-    ids, training = np.random.default_rng(0).integers(0, 50, 4000), Training(epochs=1, batch=4, lr=1.0, bptt=35)
+    ids, training = np.random.default_rng(0).integers(0, 50, 4000), Training(1, 4, SGD(1.0), inputs=Sequences(35))
     here, there = (Tokens(ids, torch.device(name), streams=10) for name in ("cpu", device))
     for one, other in (
         (here.epoch(training, 0, 1), there.epoch(training, 0, 1)),
@@ -143,7 +143,7 @@ def test_streamed_images_arrive_whole_while_the_card_is_busy(device: str, tmp_pa
     big = torch.randn(512 if device == "cpu" else 6000, 512 if device == "cpu" else 6000, device=device)
     greys = []
     for epoch in range(3):
-        for x, y in photos.epoch(Training(epochs=3, batch=8, lr=1.0), 0, epoch):
+        for x, y in photos.epoch(Training(3, 8, SGD(1.0)), 0, epoch):
             big = torch.tanh(big @ big)  # several milliseconds that are queued before the batch is read
             greys.append((x.mean((2, 3)), x.amax((2, 3)) - x.amin((2, 3)), y))
     for mean, spread, y in greys:

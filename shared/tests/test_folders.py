@@ -22,11 +22,11 @@ from wsnas.data import folders
 from wsnas.data.folders import MEAN, STD, StreamedImages, jittered, random_box, stream_splits, turned
 from wsnas.data.sources import load_splits
 from wsnas.errors import WsnasError
-from wsnas.recipe import Recipe, Training
+from wsnas.recipe import SGD, ColourAugmentation, Recipe, Training, change_recipe
 
 CPU = torch.device("cpu")
-PLAIN = Training(epochs=1, batch=8, lr=0.1)
-FULL = dataclasses.replace(PLAIN, flip=True, colour_jitter=0.4)
+PLAIN = Training(epochs=1, batch=8, optimizer=SGD(0.1), inputs=ColourAugmentation())
+FULL = change_recipe(PLAIN, flip=True, colour_jitter=0.4)
 RECIPE = Recipe("folder", PLAIN, PLAIN, 4, 1)
 
 
@@ -111,7 +111,7 @@ def test_a_set_smaller_than_a_batch_is_one_step(files: list[str]) -> None:
 def test_padded_crops_and_holes_are_refused(files: list[str]) -> None:
     for wrong in ({"crop": 4}, {"cutout": 8}):
         with pytest.raises(WsnasError, match="crop and cutout"):
-            next(streamed(files).epoch(dataclasses.replace(PLAIN, **wrong), 0, 0))
+            next(streamed(files).epoch(change_recipe(PLAIN, **wrong), 0, 0))
 
 
 # augmentation ----------------------------------------------------------------------------------------------------
@@ -162,10 +162,10 @@ def test_half_of_the_images_are_mirrored_and_only_where_the_training_flips(tmp_p
     image = np.zeros((32, 32, 3), np.uint8)
     image[:, 16:] = 200
     Image.fromarray(image).save(tmp_path / "half.png")
-    training = dataclasses.replace(PLAIN, batch=400, flip=True)
+    training = change_recipe(PLAIN, batch=400, flip=True)
     data = streamed([str(tmp_path / "half.png")] * 400, size=8)
     for flip in (True, False):
-        ((x, _),) = data.epoch(dataclasses.replace(training, flip=flip), 0, 0)
+        ((x, _),) = data.epoch(change_recipe(training, flip=flip), 0, 0)
         left, right = pixels(x)[..., 0].mean((1, 2)), pixels(x)[..., -1].mean((1, 2))
         seen = left != right  # the crop holds both sides
         mirrored = int((left > right).sum())
@@ -219,20 +219,20 @@ def test_hue_turns_evenly_both_ways(tmp_path: Path) -> None:
     """A pure red, by at most a tenth of a turn; without a jitter to be part of, a training with it is refused."""
     Image.fromarray(np.full((8, 8, 3), (200, 0, 0), np.uint8)).save(tmp_path / "red.png")
     data = streamed([str(tmp_path / "red.png")] * 500, size=8)
-    training = dataclasses.replace(PLAIN, batch=500, colour_jitter=1e-6, hue=0.1)
+    training = change_recipe(PLAIN, batch=500, colour_jitter=1e-6, hue=0.1)
     ((x, _),) = data.epoch(training, 0, 0)
     red, green, blue = pixels(x).mean((2, 3)).T.numpy()
     turns = np.where(green > blue, green / red, -blue / red) / 6
     assert stats.kstest(turns, "uniform", (-0.1, 0.2)).pvalue > 1e-4
     with pytest.raises(WsnasError, match="colour_jitter"):
-        next(data.epoch(dataclasses.replace(training, colour_jitter=0.0), 0, 0))
+        change_recipe(training, colour_jitter=0.0)
 
 
 def test_jitter_is_uniform_around_the_image(tmp_path: Path) -> None:
     """A grey of 100: contrast and saturation leave it, brightness is 100 times a uniform number in 0.6 .. 1.4."""
     Image.fromarray(np.full((8, 8, 3), 100, np.uint8)).save(tmp_path / "grey.png")
     data = streamed([str(tmp_path / "grey.png")] * 500, size=8)
-    ((x, _),) = data.epoch(dataclasses.replace(PLAIN, batch=500, colour_jitter=0.4), 0, 0)
+    ((x, _),) = data.epoch(change_recipe(PLAIN, batch=500, colour_jitter=0.4), 0, 0)
     levels = pixels(x).mean((1, 2, 3)).numpy() / 100
     assert stats.kstest(levels, "uniform", (0.6, 0.8)).pvalue > 1e-4
 

@@ -22,6 +22,7 @@ from wsnas.errors import WsnasError
 from wsnas.executor import Executor
 from wsnas.ground_truth import measure_latencies, train_many
 from wsnas.publish import load_curves, publish
+from wsnas.recipe import change_recipe
 from wsnas.runs import Run
 from wsnas.standalone import train_architecture
 from wsnas.table import Table, read_csv
@@ -153,7 +154,7 @@ def test_failures_are_rows_and_are_counted(
     def sometimes(space: Any, arch: Any, recipe: Any, **options: Any) -> Any:
         number = ALL.index(space.decode(arch))
         if broken and number == 0:
-            recipe = dataclasses.replace(recipe, standalone=dataclasses.replace(recipe.standalone, lr=1e30))
+            recipe = change_recipe(recipe, **{"standalone.lr": 1e30})
         if broken and number == 1:
             raise RuntimeError("out of memory")
         if broken and number == 2:

@@ -26,11 +26,11 @@ from wsnas.data.images import Images, Splits
 from wsnas.data.sources import cifar, folder, imagenet16, load_splits, npz, shape_of
 from wsnas.errors import WsnasError
 from wsnas.files import safe_pickle
-from wsnas.recipe import Training
+from wsnas.recipe import SGD, Training, change_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding")  # torchvision says so each call
 CPU = torch.device("cpu")
-PLAIN = Training(epochs=1, batch=4, lr=0.1)
+PLAIN = Training(epochs=1, batch=4, optimizer=SGD(0.1))
 
 
 def marked(count: int, side: int = 4) -> np.ndarray:
@@ -97,7 +97,7 @@ def test_an_augmented_image_is_a_shift_or_flip_of_its_own_source_each_equally_li
     pixels = marked(8)
     possible = [variants(image, border, flip) for image in pixels]
     how = []
-    for image, label in drawn(on_device(pixels), dataclasses.replace(PLAIN, crop=border, flip=flip), 300):
+    for image, label in drawn(on_device(pixels), change_recipe(PLAIN, crop=border, flip=flip), 300):
         how.append(possible[label].get(np.ascontiguousarray(image).tobytes()))
     assert None not in how
     assert uniform(how, (2 * border + 1) ** 2 * (2 if flip else 1))
@@ -113,7 +113,7 @@ def test_cutout_blanks_one_square_around_any_pixel_and_nothing_else(side: int) -
         hole[max(0, y - before) : y + after, max(0, x - before) : x + after] = True
         squares[hole.tobytes()] = (y, x)
     centres = []
-    for image, label in drawn(on_device(pixels), dataclasses.replace(PLAIN, cutout=side), 300):
+    for image, label in drawn(on_device(pixels), change_recipe(PLAIN, cutout=side), 300):
         hole = (image != pixels[label]).all(2)
         assert not image[hole].any()
         np.testing.assert_array_equal(image[~hole], pixels[label][~hole])
@@ -123,11 +123,11 @@ def test_cutout_blanks_one_square_around_any_pixel_and_nothing_else(side: int) -
 
 def test_cutout_blanks_with_the_mean_colour() -> None:
     images = Images(marked(8), np.arange(8), torch.tensor([3.0, 2, 2]), torch.tensor([2.0, 1, 1]), CPU)
-    x, _ = next(images.epoch(dataclasses.replace(PLAIN, cutout=8), 0, 0))
+    x, _ = next(images.epoch(change_recipe(PLAIN, cutout=8), 0, 0))
     assert (x == 0).flatten(2).any(2).all()  # 0 after normalising: the mean
 
 
-AUGMENTED = dataclasses.replace(PLAIN, flip=True, crop=2, cutout=2)
+AUGMENTED = change_recipe(PLAIN, flip=True, crop=2, cutout=2)
 
 
 def test_an_epoch_taken_up_at_any_step_gives_the_batches_it_would_have_given() -> None:

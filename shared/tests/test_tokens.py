@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from wsnas.data.tokens import LONGEST, Tokens
 from wsnas.errors import WsnasError
-from wsnas.recipe import Training
+from wsnas.recipe import SGD, Sequences, Training
 
 CPU = torch.device("cpu")
-TRAINING = Training(epochs=1, batch=4, lr=1.0, bptt=35)
+TRAINING = Training(1, 4, SGD(1.0), inputs=Sequences(35))
 
 
 def counting(n: int, streams: int = 1) -> Tokens:
@@ -57,7 +57,7 @@ def test_lengths_are_jittered_as_the_references_jitter() -> None:
     assert lengths.mean() == pytest.approx(mean, abs=5 * 7 / math.sqrt(n))
     below = 0.05 * stats.norm.cdf(26, 17.5, 5) + 0.95 * stats.norm.cdf(26, 35, 5)
     assert (lengths <= 25).mean() == pytest.approx(below, abs=5 * math.sqrt(below / n))
-    other = counting(4000).lengths(Training(epochs=1, batch=4, lr=1.0, bptt=8), 0, 0)
+    other = counting(4000).lengths(Training(1, 4, SGD(1.0), inputs=Sequences(8)), 0, 0)
     assert other.min() >= 2
     assert other.max() <= 28
 
@@ -125,5 +125,5 @@ def test_too_short_a_text_is_refused() -> None:
         counting(11).fold(4)
     with pytest.raises(WsnasError, match="11 tokens is too short for a batch of 4"):
         counting(11).steps(TRAINING, 0, 0)
-    with pytest.raises(WsnasError, match="bptt"):
-        counting(100).steps(Training(epochs=1, batch=4, lr=1.0), 0, 0)
+    with pytest.raises(WsnasError, match="Sequences"):
+        counting(100).steps(Training(1, 4, SGD(1.0)), 0, 0)

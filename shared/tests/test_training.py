@@ -26,7 +26,7 @@ from wsnas.data.images import Images
 from wsnas.errors import Diverged
 from wsnas.paths import fair, multi_path, uniform
 from wsnas.randomness import numpy_rng
-from wsnas.recipe import Training
+from wsnas.recipe import SGD, Augmentation, CosinePerEpoch, CosinePerStep, Fixed, Linear, Training, change_recipe
 from wsnas.runs import Run
 from wsnas.supernet import load_supernet, train_supernet
 from wsnas.training import learning_rate, train
@@ -68,30 +68,31 @@ def assert_same(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
 def test_the_learning_rate_by_hand() -> None:
     """4 epochs of 10 steps from 0.2: half a cosine is 1, (2 + sqrt 2) / 4, 1/2, (2 - sqrt 2) / 4 at the epochs."""
     quarters = [0.2, 0.2 * (2 + math.sqrt(2)) / 4, 0.1, 0.2 * (2 - math.sqrt(2)) / 4]
-    epochwise = Training(epochs=4, batch=1, lr=0.2, decay="cosine-epoch")
+    epochwise = Training(4, 1, SGD(0.2))
     for step in range(40):
         assert learning_rate(epochwise, step, 10) == pytest.approx(quarters[step // 10])
-    stepwise = Training(epochs=4, batch=1, lr=0.2, decay="cosine-step")
+    stepwise = Training(4, 1, SGD(0.2), CosinePerStep())
     assert [learning_rate(stepwise, step, 10) for step in (0, 10, 20, 30)] == pytest.approx(quarters)
     assert learning_rate(stepwise, 40, 10) == pytest.approx(0)
     assert learning_rate(stepwise, 5, 10) == pytest.approx(0.1 * (1 + math.cos(math.pi / 8)))
     assert 0 < learning_rate(stepwise, 39, 10) < 0.001
-    rising = Training(epochs=4, batch=1, lr=0.2, decay="linear-step", warmup=0.25)  # up for 10 steps, down for 30
+    rising = Training(4, 1, SGD(0.2), Linear(warmup=0.25))  # up for 10 steps, down for 30
     found = [learning_rate(rising, step, 10) for step in (0, 4, 9, 10, 25, 39)]
     assert found == pytest.approx([0.02, 0.1, 0.2, 0.2, 0.1, 0.2 / 30])
-    falling = Training(epochs=4, batch=1, lr=0.2, decay="linear-step")
+    falling = Training(4, 1, SGD(0.2), Linear())
     assert [learning_rate(falling, step, 10) for step in (0, 20, 39)] == pytest.approx([0.2, 0.1, 0.005])
-    fixed = Training(epochs=4, batch=1, lr=0.2, decay="fixed")
+    fixed = Training(4, 1, SGD(0.2), Fixed())
     assert {learning_rate(fixed, step, 10) for step in range(40)} == {0.2}
 
 
 # the loop -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("decay", ["cosine-epoch", "cosine-step", "fixed"])
+@pytest.mark.parametrize("schedule", [CosinePerEpoch(), CosinePerStep(), Fixed()])
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_the_loop_is_the_textbook_one(decay: Any, nesterov: bool) -> None:
-    training = Training(3, 16, 0.3, decay, nesterov=nesterov, weight_decay=1e-2, clip=0.5, flip=True, crop=1)
+def test_the_loop_is_the_textbook_one(schedule: Any, nesterov: bool) -> None:
+    rule = SGD(0.3, nesterov=nesterov, weight_decay=1e-2)
+    training = Training(3, 16, rule, schedule, clip=0.5, inputs=Augmentation(flip=True, crop=1))
     ours, book, pictures = net(), net(), data(50)
     train(ours, pictures, training, uniform_paths, seed=4)
 
@@ -99,7 +100,7 @@ def test_the_loop_is_the_textbook_one(decay: Any, nesterov: bool) -> None:
     step = 0
     for epoch in range(3):
         for x, y in pictures.epoch(training, 4, epoch):
-            done = {"cosine-epoch": epoch / 3, "cosine-step": step / 9, "fixed": 0}[decay]
+            done = {CosinePerEpoch: epoch / 3, CosinePerStep: step / 9, Fixed: 0}[type(schedule)]
             optimizer.param_groups[0]["lr"] = 0.15 * (1 + math.cos(math.pi * done))
             optimizer.zero_grad()
             F.cross_entropy(book(x, uniform_paths(step)[0][0]), y).backward()
@@ -114,7 +115,7 @@ def test_the_loop_is_the_textbook_one(decay: Any, nesterov: bool) -> None:
 def test_training_learns_something() -> None:
     pictures, model = data(96), net()
     lines: list[float] = []
-    train(model, pictures, Training(30, 16, 0.2, clip=1.0), always(ALL[0]), seed=0)
+    train(model, pictures, Training(30, 16, SGD(0.2), clip=1.0), always(ALL[0]), seed=0)
     with torch.no_grad():
         for x, y in pictures.ordered(96):
             lines.append((model(x, ALL[0]).argmax(1) == y).float().mean().item())
@@ -127,6 +128,7 @@ def by_hand(
     """SGD written out: each path's gradient on its own copy, summed by weight, clipped, one step; float32."""
     values = {name: p.detach().clone() for name, p in model.named_parameters()}
     velocity: dict[str, Tensor] = {}
+    rule = training.optimizer
     for step, (x, y) in enumerate(steps):
         total: dict[str, Tensor] = {}
         for arch, weight in paths(step):
@@ -140,16 +142,16 @@ def by_hand(
         norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in total.values()))
         scale = min(1.0, training.clip / norm) if training.clip else 1.0
         for name, g in total.items():
-            change = scale * g + training.weight_decay * values[name]
-            velocity[name] = training.momentum * velocity[name] + change if name in velocity else change
-            values[name] = values[name] - training.lr * velocity[name]
+            change = scale * g + rule.weight_decay * values[name]
+            velocity[name] = rule.momentum * velocity[name] + change if name in velocity else change
+            values[name] = values[name] - rule.lr * velocity[name]
     return values
 
 
 @pytest.mark.parametrize("sampler", [fair, multi_path(4)], ids=["fair", "multi"])
 @pytest.mark.parametrize("clip", [0.0, 0.3])
 def test_a_step_of_several_paths_adds_their_gradients_then_clips_then_moves_once(sampler: Any, clip: float) -> None:
-    training = Training(2, 24, 0.05, "fixed", weight_decay=1e-3, clip=clip)
+    training = Training(2, 24, SGD(0.05, weight_decay=1e-3), Fixed(), clip=clip)
     pictures, model = data(48), net()
 
     def paths(step: int) -> Any:
@@ -164,7 +166,7 @@ def test_a_step_of_several_paths_adds_their_gradients_then_clips_then_moves_once
 
 def test_what_a_step_did_not_use_does_not_move_at_all() -> None:
     """Two epochs train one path, so that its weights have momentum; then another path is trained for two."""
-    training = Training(4, 16, 0.1, "fixed", momentum=0.9, weight_decay=0.1)
+    training = Training(4, 16, SGD(0.1, momentum=0.9, weight_decay=0.1), Fixed())
     model, seen = net(), []
     first, second = Arch((0, 0, 0)), Arch((0, 1, 2))
     before = weights(model)
@@ -185,7 +187,7 @@ def test_what_a_step_did_not_use_does_not_move_at_all() -> None:
 @pytest.mark.parametrize("stop", [None, 2, 7])
 def test_the_final_weights_are_the_mean_over_the_last_steps_also_after_a_stop(tmp_path: Path, stop: int | None) -> None:
     """9 steps, averaged over the last third, stopped before or inside it; what is averaged trains on unaveraged."""
-    plain = Training(3, 16, 0.1, "fixed", weight_decay=1e-2)
+    plain = Training(3, 16, SGD(0.1, weight_decay=1e-2), Fixed())
     steps: list[dict[str, Tensor]] = []
     model = net()
     train(model, data(48), plain, uniform_paths, seed=0, report=lambda *_: steps.append(weights(model)))
@@ -214,7 +216,7 @@ def test_the_final_weights_are_the_mean_over_the_last_steps_also_after_a_stop(tm
 
 
 def test_one_line_an_epoch_says_the_mean_loss(tmp_path: Path) -> None:
-    training, pictures = Training(2, 16, 1e-12, "fixed", momentum=0), data(48)
+    training, pictures = Training(2, 16, SGD(1e-12, momentum=0), Fixed()), data(48)
     run = Run.open(tmp_path / "run", {}, {})
     model = net()
     losses = [
@@ -236,7 +238,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(tmp_path:
 
     run, model = Run.open(tmp_path / "run", {}, {}), net()
     with pytest.raises(Diverged, match="learning rate"):
-        train(model, data(48), Training(5, 16, 0.1), paths, seed=0, run=run, checkpoint_seconds=0)
+        train(model, data(48), Training(5, 16, SGD(0.1)), paths, seed=0, run=run, checkpoint_seconds=0)
     state = run.load_checkpoint(CPU)
     assert state is not None
     assert state["step"] == 4
@@ -246,7 +248,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(tmp_path:
 
 def test_a_divergence_is_found_without_a_run_directory() -> None:
     with pytest.raises(Diverged):
-        train(net(), data(48), Training(3, 16, 1e25), always(ALL[0]), seed=0)
+        train(net(), data(48), Training(3, 16, SGD(1e25)), always(ALL[0]), seed=0)
 
 
 @pytest.mark.parametrize("with_run", [True, False])
@@ -254,7 +256,7 @@ def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path, with_run: bo
     """The last step's loss is still finite and its update is not: nobody looks at the loss again."""
     run = Run.open(tmp_path / "run", {}, {}) if with_run else None
     with pytest.raises(Diverged):
-        train(net(), data(16), Training(1, 16, 3e38, weight_decay=3e38), always(ALL[0]), seed=0, run=run)
+        train(net(), data(16), Training(1, 16, SGD(3e38, weight_decay=3e38)), always(ALL[0]), seed=0, run=run)
     assert run is None or run.load_checkpoint(CPU) is None
 
 
@@ -423,17 +425,17 @@ def test_two_processes_train_what_one_does_on_the_mean_of_two_half_batches(tmp_p
     first, second = (torch.load(tmp_path / "run" / f"rank{r}.pt", weights_only=True) for r in range(2))
     assert_same(first, second)
 
-    training, train_split = MICRO.supernet, splits().train
+    training, rule, train_split = MICRO.supernet, MICRO.supernet.optimizer, splits().train
     model = train_supernet(
         TOY,
-        dataclasses.replace(MICRO, supernet=dataclasses.replace(training, lr=1e-30, clip=0, weight_decay=0)),
+        change_recipe(MICRO, lr=1e-30, clip=0, weight_decay=0),
         out=tmp_path / "initial",
         splits=splits(),
     ).model.train()
-    optimizer = torch.optim.SGD(model.parameters(), training.lr, 0.9, weight_decay=training.weight_decay)
+    optimizer = torch.optim.SGD(model.parameters(), rule.lr, 0.9, weight_decay=rule.weight_decay)
     for epoch in range(training.epochs):
         for within, (x, y) in enumerate(train_split.epoch(training, 0, epoch)):
-            optimizer.param_groups[0]["lr"] = training.lr * 0.5 * (1 + math.cos(math.pi * epoch / training.epochs))
+            optimizer.param_groups[0]["lr"] = rule.lr * 0.5 * (1 + math.cos(math.pi * epoch / training.epochs))
             optimizer.zero_grad()
             for half in (slice(0, None, 2), slice(1, None, 2)):  # each with its own batch statistics
                 for arch, weight in multi_path(2)(TOY, numpy_rng(0, "paths", 6 * epoch + within)):

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ from wsnas.devices import choose_device, to_device
 from wsnas.errors import WsnasError
 from wsnas.pieces import INPUT, LOGITS, Piece
 from wsnas.randomness import torch_seeded
-from wsnas.recipe import Recipe, Training
+from wsnas.recipe import SGD, Augmentation, Between, CosinePerStep, Recipe, Training
+from wsnas.space import SearchSpace
 from wsnas.table import Table, read_csv
 from wsnas.training import train
 
@@ -39,7 +40,7 @@ ALL = tuple(Arch(ops) for ops in itertools.product(range(len(OPS)), repeat=LAYER
 
 @dataclass(frozen=True)
 class ToyRecipe(Recipe):
-    channels: int = 4
+    channels: Annotated[int, "channels of every layer", Between(1)] = 4
 
 
 def operation(op: int, channels: int) -> nn.Sequential:
@@ -104,18 +105,16 @@ def splits(train: int = 96, device: str | torch.device = "cpu") -> Splits:
 
 MICRO = ToyRecipe(
     dataset="toy",
-    supernet=Training(epochs=3, batch=16, lr=0.1, weight_decay=5e-4, clip=1.0, flip=True, crop=1),
-    standalone=Training(epochs=2, batch=32, lr=0.1, decay="cosine-step", nesterov=True),
+    supernet=Training(3, 16, SGD(0.1, weight_decay=5e-4), clip=1.0, inputs=Augmentation(flip=True, crop=1)),
+    standalone=Training(2, 32, SGD(0.1, nesterov=True), CosinePerStep()),
     calibration_batch=16,
     calibration_steps=3,
 )
 
 
-class Toy:
+class Toy(SearchSpace[Arch]):
     name = "toy"
     size = len(ALL)
-    metric: Literal["accuracy", "perplexity"] = "accuracy"
-    micro_table = Path(__file__).with_name("no-such-table.parquet")
     recipes: Mapping[str, ToyRecipe] = {"paper": MICRO, "micro": MICRO}
 
     def sample(self, rng: np.random.Generator) -> Arch:
@@ -123,12 +122,6 @@ class Toy:
 
     def __iter__(self) -> Iterator[Arch]:
         return iter(ALL)
-
-    def index(self, arch: Arch) -> int:
-        return ALL.index(arch)
-
-    def arch(self, index: int) -> Arch:
-        return ALL[index]
 
     def encode(self, arch: Arch) -> str:
         return "-".join(OPS[op] for op in arch.ops)
@@ -138,12 +131,6 @@ class Toy:
         if len(names) != LAYERS or any(name not in OPS for name in names):
             raise WsnasError(f"'{text}' is not a toy architecture")
         return Arch(tuple(OPS.index(name) for name in names))
-
-    def canonical(self, arch: Arch) -> str:
-        return self.encode(arch)
-
-    def training_key(self, arch: Arch) -> str:
-        return self.encode(arch)
 
     def decisions(self, arch: Arch) -> Mapping[str, str]:
         return {f"layer {i}": OPS[op] for i, op in enumerate(arch.ops)}
@@ -155,17 +142,11 @@ class Toy:
         permutations = [rng.permutation(len(OPS)) for _ in range(LAYERS)]
         return [Arch(tuple(int(p[i]) for p in permutations)) for i in range(len(OPS))]
 
-    def supernet(self, recipe: ToyRecipe) -> Net:
-        return Net(recipe.channels)
-
-    def network(self, arch: Arch, recipe: ToyRecipe) -> Net:
+    def build(self, recipe: ToyRecipe, arch: Arch | None = None) -> Net:
         return Net(recipe.channels, arch)
 
     def load_data(self, recipe: ToyRecipe, device: torch.device) -> Splits:
         return splits(device=device) if recipe.dataset == "toy" else load_splits(recipe, device)
-
-    def parameters(self, arch: Arch, recipe: ToyRecipe) -> int:
-        return sum(p.numel() for p in self.network(arch, recipe).parameters())
 
     def macs(self, arch: Arch, recipe: ToyRecipe) -> int:
         c = recipe.channels

@@ -15,11 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 import darts_cnn.network as module
 from darts_cnn import SPACE
 from darts_cnn.network import Network, depthwise, drop_paths, macs, parameters
-from darts_cnn.recipes import PAPER
+from darts_cnn.recipes import PAPER, DartsTraining
 from darts_cnn.space import AVG_POOL, DIL3, DIL5, MAX_POOL, SEP3, SEP5, SKIP, Architecture, decode, training_key
 from wsnas import WsnasError
 from wsnas.calibration import calibrate
-from wsnas.recipe import Training
+from wsnas.recipe import SGD
 from wsnas.supernet import submodel
 
 DARTS_V2 = decode(
@@ -166,7 +166,7 @@ def scrambled(model: nn.Module) -> nn.Module:
     return model
 
 
-TRAINING = Training(epochs=10, batch=4, lr=0.1, auxiliary=0.4, drop_path=0.2)
+TRAINING = DartsTraining(epochs=10, batch=4, optimizer=SGD(0.1), auxiliary=0.4, drop_path=0.2)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
@@ -249,7 +249,7 @@ def test_paper_scale_weights_fit_the_supernet() -> None:
     assert all(supernet[name].shape == value.shape for name, value in network.items())
 
 
-def used(supernet: Network, path: Architecture, training: Training = TRAINING) -> set[str]:
+def used(supernet: Network, path: Architecture, training: DartsTraining = TRAINING) -> set[str]:
     supernet.zero_grad(set_to_none=True)
     supernet.training_loss(torch.randn(2, 1, 8, 8), torch.tensor([0, 1]), path, training, 0.0).backward()  # type: ignore[no-untyped-call]
     return {name for name, parameter in supernet.named_parameters() if parameter.grad is not None}

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from darts_cnn import SPACE
-from darts_cnn.recipes import MICRO, PAPER
+from darts_cnn.recipes import MICRO, PAPER, DartsTraining
 from darts_cnn.space import OPS, architecture, decode
 from wsnas.agreement import load_ground_truth
 from wsnas.data.sources import shape_of
 from wsnas.environment import environment
 from wsnas.metrics import noise_ceiling
 from wsnas.randomness import numpy_rng
-from wsnas.recipe import Training
+from wsnas.recipe import SGD, Augmentation, CosinePerEpoch, recipe_fields
 from wsnas.sampling import sample_distinct
 from wsnas.standalone import train_architecture
 from wsnas.supernet import train_supernet
@@ -27,28 +27,32 @@ from wsnas.table import Table
 
 def test_supernet_recipe_is_table_2() -> None:
     """Column DARTS-C of Table 2, as printed; SGD's momentum is not in it and is our choice."""
-    table_2 = {"batch": 448, "lr": 0.1, "decay": "cosine-epoch", "weight_decay": 3e-4, "clip": 5.0, "epochs": 1000}
-    assert {name: getattr(PAPER.supernet, name) for name in table_2} == table_2
-    assert PAPER.supernet.momentum == 0.9
+    table_2 = {
+        "batch": 448,
+        "lr": 0.1,
+        "schedule": "cosine-per-epoch",
+        "weight_decay": 3e-4,
+        "clip": 5.0,
+        "epochs": 1000,
+    }
+    found = {name: one.value for name, one in recipe_fields(PAPER.supernet).items()}
+    assert found.items() >= table_2.items()
+    assert PAPER.supernet.optimizer.momentum == 0.9
     assert (PAPER.calibration_batch, PAPER.calibration_steps) == (200, 100)  # "200 / 100"
     assert PAPER.dataset == "cifar10"
-    assert PAPER.supernet.auxiliary == PAPER.supernet.drop_path == PAPER.supernet.cutout == 0
+    assert PAPER.supernet.auxiliary == PAPER.supernet.drop_path == PAPER.supernet.inputs.cutout == 0
     assert PAPER.supernet.batch % 4 == 0  # GPUs
 
 
 def test_standalone_recipe_is_darts_evaluation() -> None:
     """Liu et al. (2019), A.3.1, and the paper's batch of 96; nothing beside it."""
-    expected = Training(
+    expected = DartsTraining(
         epochs=600,
         batch=96,
-        lr=0.025,
-        decay="cosine-epoch",
-        momentum=0.9,
-        weight_decay=3e-4,
+        optimizer=SGD(lr=0.025, momentum=0.9, weight_decay=3e-4),
+        schedule=CosinePerEpoch(),
         clip=5.0,
-        flip=True,
-        crop=4,
-        cutout=16,
+        inputs=Augmentation(flip=True, crop=4, cutout=16),
         auxiliary=0.4,
         drop_path=0.2,
     )

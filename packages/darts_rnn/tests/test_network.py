@@ -23,7 +23,7 @@ from wsnas.data.images import Splits
 from wsnas.data.tokens import Tokens
 from wsnas.paths import fair, uniform
 from wsnas.randomness import numpy_rng, torch_seeded
-from wsnas.recipe import Training
+from wsnas.recipe import SGD, Fixed, Sequences, Training, change_recipe
 from wsnas.runs import Run
 from wsnas.standalone import train_architecture
 from wsnas.supernet import load_supernet, submodel, train_supernet
@@ -285,7 +285,7 @@ def test_uniform_model_has_the_vocabularys_perplexity() -> None:
 
 # training ----------------------------------------------------------------------------------------------------
 
-TRAINING = Training(epochs=2, batch=4, lr=1.0, decay="fixed", momentum=0.0, clip=0.25, bptt=10)
+TRAINING = Training(2, 4, SGD(1.0, momentum=0.0), Fixed(), clip=0.25, inputs=Sequences(10))
 
 
 def loss_of(model: Network, x: Tensor, y: Tensor, arch: Architecture = DARTS, progress: float = 0.0) -> Tensor:
@@ -500,7 +500,7 @@ def test_averaging_starts_by_the_rule_and_survives_kills(tmp_path: Path) -> None
 
 def test_a_small_network_learns(tmp_path: Path) -> None:
     """The noisy cycle is learned far beyond its words' frequencies; the supernet's submodels, too."""
-    training = dataclasses.replace(TRAINING, epochs=2, batch=8, lr=1.0, momentum=0.9, clip=1.0)
+    training = change_recipe(TRAINING, epochs=2, batch=8, lr=1.0, momentum=0.9, clip=1.0)
     recipe = dataclasses.replace(SMALL, units=16, standalone=training, supernet=training)
     splits = text(train=6000)
     found = train_architecture(SPACE, DARTS, recipe, device="cpu", splits=splits)

@@ -56,7 +56,7 @@ def test_torchrun_trains_what_one_process_does_on_half_batches(tmp_path: Path) -
     with torch_seeded(0, "init"):
         model = SPACE.supernet(RECIPE).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     other = copy.deepcopy(model)  # rank 1's batch norms keep statistics of their own
-    optimizer = torch.optim.SGD(model.parameters(), training.lr, training.momentum, weight_decay=training.weight_decay)
+    optimizer = torch.optim.SGD(model.parameters(), rule.lr, rule.momentum, weight_decay=rule.weight_decay)
     step = 0
     for epoch in range(2):
         halves = [data.epoch(training, 0, epoch, rank=rank, world=2) for rank in range(2)]

@@ -209,7 +209,7 @@ class Recipe:
         return {k: v for k, v in self.identity().items() if k not in other and decides.get(k) in kept}
 
 
-R = TypeVar("R", bound=Recipe)
+R = TypeVar("R", bound=Recipe | Training)
 TRAININGS = ("supernet", "standalone")
 
 
@@ -270,7 +270,7 @@ def _read(hint: Any) -> _Declared:
     return _Declared(hint, optional, note(str) or "", note(Between), kinds, note(Decides))
 
 
-def recipe_fields(recipe: Recipe) -> dict[str, RecipeField]:
+def recipe_fields(recipe: Recipe | Training) -> dict[str, RecipeField]:
     """Everything that can be set in ``recipe``, by name: its own fields, and ``supernet.X`` and ``standalone.X``."""
     return {found.name: found for found in _fields(recipe, (), "")}
 
@@ -292,7 +292,7 @@ def _fields(part: Any, path: tuple[str, ...], prefix: str) -> list[RecipeField]:
 
 
 def change_recipe(recipe: R, **changes: Any) -> R:
-    """``recipe`` with the values replaced that are not None.
+    """``recipe``, or one training, with the values replaced that are not None.
 
     Names are those of ``recipe_fields``, e.g. ``**{"standalone.epochs": 1}``; one that only a training has
     (``epochs``, ``batch``, ``lr`` ...) changes the supernet's. Raises WsnasError for a name that is not among them.
@@ -303,7 +303,8 @@ def change_recipe(recipe: R, **changes: Any) -> R:
 def with_changes(recipe: R, changes: Mapping[str, Any]) -> R:
     """As ``change_recipe``, with None as a value."""
     known = recipe_fields(recipe)
-    full = {name if name in known or "." in name else f"supernet.{name}": value for name, value in changes.items()}
+    short = f"{TRAININGS[0]}." if isinstance(recipe, Recipe) else ""
+    full = {n if n in known or n in TRAININGS or "." in n else short + n: value for n, value in changes.items()}
     chosen = {name: value for name, value in full.items() if name in known and known[name].kinds}
     if chosen:  # first, since an optimizer or a schedule has fields of its own
         recipe = _replaced(recipe, {known[name].path: _of_kind(recipe, known[name], k) for name, k in chosen.items()})
@@ -314,12 +315,12 @@ def with_changes(recipe: R, changes: Mapping[str, Any]) -> R:
             continue
         if name not in known:
             have = ", ".join(sorted(known))
-            raise WsnasError(f"this space's recipe has no '{name.removeprefix('supernet.')}'; it has {have}")
+            raise WsnasError(f"the recipe has no '{name.removeprefix(short)}'; it has {have}")
     changed: R = _replaced(recipe, {known[n].path if n in known else (n,): value for n, value in values.items()})
     return changed
 
 
-def _of_kind(recipe: Recipe, where: RecipeField, kind: str) -> Any:
+def _of_kind(recipe: Recipe | Training, where: RecipeField, kind: str) -> Any:
     """An optimizer or schedule of another kind, with the values that both have."""
     part: Any = recipe
     for name in where.path:
