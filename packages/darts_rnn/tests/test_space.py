@@ -18,7 +18,6 @@ from darts_rnn.space import (
     NODES,
     SIZE,
     Architecture,
-    arch,
     architecture,
     decode,
     encode,
@@ -50,20 +49,20 @@ def test_size_is_table_1s() -> None:
 
 @given(st.integers(0, SIZE - 1))
 def test_every_number_is_one_architecture(number: int) -> None:
-    assert index(arch(number)) == number
+    assert index(architecture(number)) == number
 
 
 @given(architectures(), architectures())
 def test_numbers_are_in_the_architectures_order(one: Architecture, other: Architecture) -> None:
-    assert arch(index(one)) == one
+    assert architecture(index(one)) == one
     assert (index(one) < index(other)) == (one < other)
 
 
 def test_first_and_last() -> None:
-    assert arch(0) == Architecture(((0, 0),) * NODES)
-    assert arch(SIZE - 1) == Architecture(tuple((3, node) for node in range(NODES)))
+    assert architecture(0) == Architecture(((0, 0),) * NODES)
+    assert architecture(SIZE - 1) == Architecture(tuple((3, node) for node in range(NODES)))
     every = iter(SPACE)
-    assert [next(every) for _ in range(3)] == [arch(i) for i in range(3)]
+    assert [next(every) for _ in range(3)] == [architecture(i) for i in range(3)]
     for wrong in (-1, SIZE):
         with pytest.raises(WsnasError, match="2642411519"):
             architecture(wrong)

@@ -56,6 +56,7 @@ def test_torchrun_trains_what_one_process_does_on_half_batches(tmp_path: Path) -
     with torch_seeded(0, "init"):
         model = SPACE.supernet(RECIPE).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     other = copy.deepcopy(model)  # rank 1's batch norms keep statistics of their own
+    rule = training.optimizer
     optimizer = torch.optim.SGD(model.parameters(), rule.lr, rule.momentum, weight_decay=rule.weight_decay)
     step = 0
     for epoch in range(2):
@@ -63,7 +64,7 @@ def test_torchrun_trains_what_one_process_does_on_half_batches(tmp_path: Path) -
         for (x, y), (u, v) in zip(*halves, strict=True):
             assert len(x) == len(u) == 16
             path = SPACE.sample(numpy_rng(0, "paths", step))
-            optimizer.param_groups[0]["lr"] = training.lr / 2 * (1 + math.cos(math.pi * step / 4))
+            optimizer.param_groups[0]["lr"] = rule.lr / 2 * (1 + math.cos(math.pi * step / 4))
             optimizer.zero_grad()
             other.zero_grad()
             with torch.no_grad():
