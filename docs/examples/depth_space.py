@@ -35,7 +35,7 @@ class Net(nn.Module):
     def forward(self, x, path=None):
         x = self.stem(x)
         for choices, op in zip(self.blocks, (self.arch or path).blocks, strict=True):
-            x = x + choices[op](torch.relu(x)) if KERNELS[op] else x
+            x = x + choices.get_submodule(op)(torch.relu(x)) if KERNELS[op] else x
         return self.head(x.mean((2, 3)))
 
 

@@ -183,6 +183,30 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
 
 
 @main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--table", type=click.Path(), help="Ground truth; by default the shipped or imported table.")
+@click.option("--dataset", help="The ground truth's data set; by default the run's.")
+@click.option(
+    "--scale",
+    type=click.Choice(["micro", "paper"]),
+    default="paper",
+    show_default=True,
+    help="Recipe in which parameters are counted: the ground truth's.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="By default rank in the run's folder.")
+def rank(run: Path, table: str | None, dataset: str | None, scale: str, out: Path | None) -> None:
+    """Compare a supernet's ranking with the parameter count's: results.json, CSV and figure."""
+    from wsnas.studies.rank import rank as compare
+
+    where = run / "rank" if out is None else out
+    found = compare(run, where, table=table, dataset=dataset, scale=scale)
+    click.echo(
+        f"Spearman: supernet {found.spearman}, parameter count {found.parameter_count_spearman}, "
+        f"over {found.architectures} architectures: {where}"
+    )
+
+
+@main.command()
 @click.argument("space")
 @click.argument("arch")
 @recipe_options
