@@ -3,8 +3,8 @@
 A random path cannot be captured as one CUDA graph, but what it is made of can. A piece adds a function of one node
 to another node (an operation on an edge, a block); nodes and their gradients are buffers that stay where they are.
 Each piece is recorded once, forward and backward; a step replays the pieces of its path in order, then their
-gradients in reverse, without autograd: about 150 launches in place of 700 kernels in NAS-Bench-201's supernet. On a CPU the
-same schedule runs by plain calls, and gives the loss, gradients and running statistics of the ordinary step.
+gradients in reverse, without autograd: about 150 launches in place of 700 kernels in NAS-Bench-201's supernet. On a
+CPU the same schedule runs by plain calls, and gives the loss, gradients and running statistics of the ordinary step.
 
 A supernet takes part by a method ``pieces(path)`` that yields its ``Piece``s in an order in which every node is
 complete before it is read. A piece is recorded when a path first needs it: ``function`` must do the same every time.
