@@ -17,6 +17,7 @@ run works (``--device cpu --dry-run``): tiny sizes, random images, no figures to
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import io
 import json
@@ -159,6 +160,7 @@ def supernet_step(
         found["GB"] = torch.cuda.max_memory_reserved(data.device) / 1e9
         torch.cuda.reset_peak_memory_stats(data.device)
         del model
+        gc.collect()
         torch.cuda.empty_cache()
     return {name: round(value, 3) for name, value in found.items()}
 
