@@ -50,13 +50,13 @@ from wsnas.evaluation import evaluate_submodel
 from wsnas.files import atomic_write
 from wsnas.images import Data, Images, Splits
 from wsnas.metrics import correlation
-from wsnas.paths import uniform
+from wsnas.paths import Step, uniform
 from wsnas.randomness import numpy_rng, torch_seeded
 from wsnas.runs import environment
 from wsnas.space import SearchSpace, Training, sample_distinct
 from wsnas.table import Table
 from wsnas.tokens import Tokens
-from wsnas.training import train
+from wsnas.training import first_steps, train
 
 ROOT = Path(__file__).parents[1]
 SHARES = {"tests": 0.2, "rates": 0.3, "supernet": 1.0}  # of the time that is left, at most
@@ -135,28 +135,40 @@ def finish(device: torch.device) -> None:
 def supernet_step(
     space: SearchSpace[Any], recipe: Any, data: Data, amp: bool, pieces: bool, epochs: int = 2
 ) -> dict[str, float]:
-    """Milliseconds a step over the last epoch, and the seconds of all before: start-up and recorded pieces."""
+    """Milliseconds a step over the last epoch but one, and what came before and took no part in it: start-up, pieces.
+
+    On a GPU also what tells whether it waits for the CPU: the time for which kernels ran, over the last ten steps, and
+    how far the GPU was behind the CPU just before these.
+    """
     with torch_seeded(0, "init"):
         model = place(space.supernet(recipe), data.device)
-    ends = [time.perf_counter()]
+    on_gpu, ends, behind = data.device.type == "cuda", [time.perf_counter()], list[float]()
+    training = replace(recipe.supernet, epochs=epochs + 1)
+    last = first_steps(data, training, 0)
+    profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) if on_gpu else None
+
+    def draw(step: int) -> Step:
+        if profiler is not None and step == max(last[-2], last[-1] - 10):
+            launched = time.perf_counter()
+            finish(data.device)
+            behind.append(time.perf_counter() - launched)
+            profiler.start()
+        return uniform(space, numpy_rng(0, "paths", step))
 
     def on_epoch(line: Any) -> None:
         finish(data.device)
         ends.append(time.perf_counter())
 
-    train(
-        model,
-        data,
-        replace(recipe.supernet, epochs=epochs),
-        lambda step: uniform(space, numpy_rng(0, "paths", step)),
-        seed=0,
-        amp=amp,
-        pieces=pieces,
-        on_epoch=on_epoch,
-    )
-    steps = data.steps(recipe.supernet, 0, epochs - 1)
-    found = {"ms a step": 1000 * (ends[-1] - ends[-2]) / steps, "s before": ends[-2] - ends[0]}
-    if data.device.type == "cuda":
+    train(model, data, training, draw, seed=0, amp=amp, pieces=pieces, on_epoch=on_epoch)
+    steps = last[-2] - last[-3]
+    found = {"ms a step": 1000 * (ends[-2] - ends[-3]) / steps, "s before": ends[-3] - ends[0]}
+    if profiler is not None:
+        profiler.stop()
+        kernels = [one for one in profiler.key_averages() if one.self_device_time_total > 0]
+        profiled = min(10, last[-1] - last[-2])
+        found["GPU ms a step"] = sum(one.self_device_time_total for one in kernels) / 1000 / profiled
+        found["kernels a step"] = sum(one.count for one in kernels) / profiled
+        found["GPU behind, ms"] = 1000 * behind[0]
         found["GB"] = torch.cuda.max_memory_reserved(data.device) / 1e9
         torch.cuda.reset_peak_memory_stats(data.device)
         del model
@@ -208,11 +220,16 @@ def measure_rates(notes: Notes, device: torch.device, dry_run: bool) -> None:
     for kind, amp in kinds.items():
         name = f"nb201 supernet, pieces {kind}"
         notes.attempt(name, partial(shared_step, SPACE, recipe, amp, True, long), 20.0 * on_gpu)
-    for space in map(load_space, installed_spaces()):
-        own = recipe if space.name == SPACE.name else paper_size(space, dry_run)
-        for kind, amp in kinds.items():
-            name = f"{space.name} supernet, eager {kind}"
-            notes.attempt(name, partial(shared_step, space, own, amp, False, steps // 2 + 1), 10.0 * on_gpu)
+    spaces = sorted(map(load_space, installed_spaces()), key=lambda space: space.name != SPACE.name)
+
+    def eager_steps(some: list[SearchSpace[Any]], steps: int) -> None:
+        for space in some:
+            own = recipe if space.name == SPACE.name else paper_size(space, dry_run)
+            for kind, amp in kinds.items():
+                name = f"{space.name} supernet, eager {kind}"
+                notes.attempt(name, partial(shared_step, space, own, amp, False, steps), 10.0 * on_gpu)
+
+    eager_steps(spaces[:1], steps)
     ways = {"eager fp32": (False, False), "captured fp32": (False, True), "captured bf16": (True, True)}
     for name, way in ways.items():
         if on_gpu or not way[1]:
@@ -224,6 +241,7 @@ def measure_rates(notes: Notes, device: torch.device, dry_run: bool) -> None:
             notes.attempt(name, partial(scoring, recipe, device, size, amp, dry_run), 3.0 * on_gpu)
     for name, of_supernet in (("alone", False), ("supernet", True)):
         notes.attempt(f"nb201 {name}, textbook fp32, ms a step", partial(textbook_step, of_supernet), 15.0 * on_gpu)
+    eager_steps(spaces[1:], steps // 4 + 1)
 
 
 def scoring(recipe: NB201Recipe, device: torch.device, batch: int, amp: bool, dry_run: bool) -> float:
@@ -238,8 +256,7 @@ def scoring(recipe: NB201Recipe, device: torch.device, batch: int, amp: bool, dr
         if i == 1:
             finish(device)
             started = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=amp):
-            evaluate_submodel(model, arch, splits, sized)
+        evaluate_submodel(model, arch, splits, sized, amp)
     return round((time.perf_counter() - started) / 3, 4)
 
 
@@ -379,29 +396,32 @@ def main(
     until: float | None,
 ) -> None:
     """Do the CUDA tests pass on this GPU, how quick is it, and does a paper-size supernet rank?"""
-    found = choose_device(device or ("cpu" if dry_run else "cuda"))
-    out.mkdir(parents=True, exist_ok=True)
+    name = device or ("cpu" if dry_run else "cuda")
     if part is not None:
         notes = Notes(out / f"{part}.json", time.time() + seconds if until is None else until)
         if part == "tests":
             run_tests(notes, dry_run)
-        elif part == "rates":
+            return
+        found = choose_device(name)
+        notes.add("environment", {**environment(), "device": str(found)})
+        if part == "rates":
             measure_rates(notes, found, dry_run)
         else:
             rank(notes, found, data, truth, dry_run, amp, submodels)
         return
+    if not torch.cuda.is_available():
+        choose_device(name)  # says so; where there is one, only the parts use it, one at a time
     whole = Notes(out / "gpu_check.json", time.time() + seconds)
     whole.add("benchmark", "gpu_check" + (", dry run: not a measurement" if dry_run else ""))
-    whole.add("environment", {**environment(), "device": str(found)})
-    for name, share in SHARES.items():
-        if name == "supernet" and not dry_run and (data is None or truth is None):
-            whole.add(name, "left out: it needs --cifar and --truth")
+    for one, share in SHARES.items():
+        if one == "supernet" and not dry_run and (data is None or truth is None):
+            whole.add(one, "left out: it needs --cifar and --truth")
             continue
         limit = share * whole.left()
-        options = ["--out", str(out), "--device", str(found), "--submodels", str(submodels)]
+        options = ["--out", str(out), "--device", name, "--submodels", str(submodels)]
         options += ["--amp" if amp else "--no-amp", *(["--dry-run"] if dry_run else [])]
         options += [*(["--cifar", str(data)] if data else []), *(["--truth", str(truth)] if truth else [])]
-        options += ["--part", name, "--until", f"{time.time() + limit - 2:.1f}"]
+        options += ["--part", one, "--until", f"{time.time() + limit - 2:.1f}"]
         command = [sys.executable, str(Path(__file__)), *options]
         started = time.monotonic()
         process = subprocess.Popen(command, start_new_session=True)
@@ -411,10 +431,10 @@ def main(
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             ended = f"stopped after {limit:.0f} s"
-        file = out / f"{name}.json"
+        file = out / f"{one}.json"
         results = json.loads(file.read_text()) if file.exists() else {}
         file.unlink(missing_ok=True)
-        whole.add(name, {"ended": ended, "seconds": round(time.monotonic() - started, 1), **results})
+        whole.add(one, {"ended": ended, "seconds": round(time.monotonic() - started, 1), **results})
 
 
 if __name__ == "__main__":

@@ -142,11 +142,7 @@ class Pieces:
         self.y, self.weight, self.total = y.clone(), x.new_ones(()), x.new_zeros(())
         self.nodes[LOSS] = Node(self.total)
         torch.nn.init.ones_(self.nodes[LOSS].gradient)  # type: ignore[arg-type]
-        y, weight, loss = (
-            self.y,
-            self.weight,
-            self.loss,
-        )  # not self: a cycle would keep all memory until it is collected
+        y, weight, loss = self.y, self.weight, self.loss  # without self: a cycle would keep the graphs' memory
         self.last = Piece(LOSS, None, LOGITS, LOSS, lambda logits: loss(logits, y) * weight)
         if x.is_cuda:
             self.stream = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call, unused-ignore]
