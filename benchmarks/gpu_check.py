@@ -38,6 +38,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
+import torch.nn.functional as F
 from gpu import bytes_of, card, seconds_a_step, standalone, textbook
 from PIL import Image
 
@@ -51,12 +52,13 @@ from wsnas.files import atomic_write
 from wsnas.images import Data, Images, Splits
 from wsnas.metrics import correlation
 from wsnas.paths import Step, uniform
+from wsnas.pieces import Pieces
 from wsnas.randomness import numpy_rng, torch_seeded
 from wsnas.runs import environment
 from wsnas.space import SearchSpace, Training, sample_distinct
 from wsnas.table import Table
 from wsnas.tokens import Tokens
-from wsnas.training import first_steps, train
+from wsnas.training import first_steps, optimizer_of, train
 
 ROOT = Path(__file__).parents[1]
 SHARES = {"tests": 0.2, "rates": 0.3, "supernet": 1.0}  # of the time that is left, at most
@@ -177,6 +179,25 @@ def supernet_step(
     return {name: round(value, 3) for name, value in found.items()}
 
 
+def bare_step(recipe: NB201Recipe, device: torch.device, amp: bool, steps: int) -> float:
+    """Milliseconds a step from pieces on one batch, without loader and training loop; the second time for each path."""
+    with torch_seeded(0, "init"):
+        model = place(SPACE.supernet(recipe), device).train()
+    training, parameters = recipe.supernet, list(model.parameters())
+    pieces, optimizer = Pieces(model, F.cross_entropy, amp), optimizer_of(model, training)
+    x, y = next(random_data(SPACE, recipe, 1, device).epoch(training, 0, 0))
+    started = 0.0
+    for step in range(2 * steps):
+        if step == steps:
+            finish(device)
+            started = time.perf_counter()
+        pieces(x, y, uniform(SPACE, numpy_rng(0, "paths", step % steps)))
+        torch.nn.utils.clip_grad_norm_(parameters, training.clip, foreach=True)
+        optimizer.step()
+    finish(device)
+    return round(1000 * (time.perf_counter() - started) / steps, 3)
+
+
 def random_data(space: SearchSpace[Any], recipe: Any, steps: int, device: torch.device) -> Data:
     """About so many steps an epoch of random images, or words, of the recipe's shape."""
     rng, batch = numpy_rng(0, "bytes"), recipe.supernet.batch
@@ -220,6 +241,8 @@ def measure_rates(notes: Notes, device: torch.device, dry_run: bool) -> None:
     for kind, amp in kinds.items():
         name = f"nb201 supernet, pieces {kind}"
         notes.attempt(name, partial(shared_step, SPACE, recipe, amp, True, long), 20.0 * on_gpu)
+        name = f"nb201 supernet, pieces {kind} in a bare loop, ms a step"
+        notes.attempt(name, partial(bare_step, recipe, device, amp, long * 2 // 3), 15.0 * on_gpu)
     spaces = sorted(map(load_space, installed_spaces()), key=lambda space: space.name != SPACE.name)
 
     def eager_steps(some: list[SearchSpace[Any]], steps: int) -> None:

@@ -1,8 +1,8 @@
 """3x3 average pooling whose gradient is right on a GPU, too.
 
-Up to torch 2.12 at least, ``F.avg_pool2d`` on CUDA silently returns wrong gradients for padded ``channels_last`` maps
-(pytorch/pytorch issue 188344; seen here with 2.11 on an H100). So CUDA has a kernel of its own here, which is also
-about ten times as quick, or without Triton the contiguous layout, whose gradient is right.
+``F.avg_pool2d`` on CUDA silently returns wrong gradients for padded ``channels_last`` maps (pytorch/pytorch issue
+188344; seen with torch 2.11 on an H100). So CUDA has a kernel of its own here, which is also several times as quick,
+or without Triton the contiguous layout, whose gradient is right.
 """
 
 from __future__ import annotations
