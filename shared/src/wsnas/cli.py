@@ -106,6 +106,7 @@ def train_supernet(
     help="Score on this many (text: tokens); by default as the run's recipe says.",
 )
 @click.option("--max-macs", type=click.IntRange(1), help="Draw architectures of so many multiply-adds at most.")
+@click.option("--amp", is_flag=True, help="Calibrate and score in bfloat16; by default in float32, on any device.")
 @_device
 def evaluate(
     run: Path,
@@ -115,6 +116,7 @@ def evaluate(
     sample_seed: int,
     valid_size: int | None,
     max_macs: int | None,
+    amp: bool,
     device: str | None,
 ) -> None:
     """Score submodels of a trained supernet: calibrate, then validation accuracy or perplexity."""
@@ -146,7 +148,7 @@ def evaluate(
                 raise
             archs = sample_candidates(supernet.space, changed, sample, rng)  # no ground truth to compare with
     with progress("evaluate") as report:
-        scores = score(supernet, archs, report=report)
+        scores = score(supernet, archs, amp=amp, report=report)
     values = np.array(list(scores.values()))
     click.echo(
         f"{len(values)} submodels: validation {'accuracy ' if supernet.space.metric == 'accuracy' else ''}"

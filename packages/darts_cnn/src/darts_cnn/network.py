@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from darts_cnn.space import AVG_POOL, DIL3, DIL5, MAX_POOL, NODES, OPS, SEP3, SEP5, SKIP, Architecture
 from darts_cnn.space import Cell as Genes
 from wsnas import WsnasError
+from wsnas.pooling import average_pool
 from wsnas.recipe import Training
 
 KERNEL = {SEP3: 3, SEP5: 5, DIL3: 3, DIL5: 5}
@@ -162,7 +163,7 @@ class Cell(nn.Module):
                 if op == MAX_POOL:
                     x = F.max_pool2d(x, 3, stride, 1)
                 elif op == AVG_POOL:
-                    x = F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)
+                    x = average_pool(x, stride)
                 elif op != SKIP or stride == 2:
                     if source not in rectified:
                         rectified[source] = F.relu(x)

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nb201.space import CONV1, CONV3, EDGES, INCOMING, NONE, OPS, POOL, Architecture
+from wsnas import pooling
 from wsnas.pieces import INPUT, LOGITS, Piece
 
 CONVOLUTIONS = {CONV1: 1, CONV3: 3}  # operation -> kernel size
@@ -51,7 +52,7 @@ def average_pool(x: Tensor) -> Tensor:
     16x16 and 32x32 maps, and slower on smaller ones.
     """
     if x.device.type != "cpu" or x.shape[2] < 16:
-        return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+        return pooling.average_pool(x)
     ones = torch.ones(x.shape[1], 1, 3, 3, dtype=x.dtype)
     return F.conv2d(x, ones, padding=1, groups=x.shape[1]) * _one_over_pixels(x.shape[2], x.shape[3], x.dtype)
 
