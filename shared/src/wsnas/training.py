@@ -70,8 +70,12 @@ def optimizer_of(model: nn.Module, training: Training) -> torch.optim.Optimizer:
             raise WsnasError("this recipe trains with timm's RMSpropTF: pip install timm") from error
         found: torch.optim.Optimizer = RMSpropTF(groups, alpha=training.rms_alpha, eps=training.rms_eps, **common)
         return found
-    # not fused: that fails where some parameters have no gradient
-    return torch.optim.SGD(groups, nesterov=training.nesterov, foreach=True, **common)
+    fused = torch.__version__ >= "2.4"  # compared as versions; an earlier torch fuses on CUDA only
+    optimizer = torch.optim.SGD(groups, nesterov=training.nesterov, fused=fused, foreach=not fused, **common)
+    if training.momentum:  # from zero instead of none: a fused step cannot take first steps together with later ones
+        for parameter in trainable:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def train(
@@ -202,7 +206,8 @@ def train(
                 if replay is not None:
                     loss_sum += replay(x, y)
                 else:
-                    optimizer.zero_grad(set_to_none=True)
+                    for parameter in parameters:
+                        parameter.grad = None
                     with nullcontext() if own is None else torch_seeded(seed, "step", step, rank, device=device):
                         for path, weight in paths(step):
                             loss_sum += backward(x, y, path, weight)
