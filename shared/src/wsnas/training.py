@@ -220,8 +220,12 @@ def optimizer_of(model: nn.Module, training: Training) -> torch.optim.Optimizer:
             raise WsnasError("this recipe trains with timm's RMSpropTF: pip install timm") from error
         rmsprop: torch.optim.Optimizer = RMSpropTF(groups, alpha=training.rms_alpha, eps=training.rms_eps, **common)
         return rmsprop
-    # not fused: that fails where some parameters have no gradient
-    return torch.optim.SGD(groups, nesterov=training.nesterov, foreach=True, **common)
+    fused = torch.__version__ >= "2.4"  # compared as versions; an earlier torch fuses on CUDA only
+    optimizer = torch.optim.SGD(groups, nesterov=training.nesterov, fused=fused, foreach=not fused, **common)
+    if training.momentum:  # from zero instead of none: a fused step cannot take first steps together with later ones
+        for parameter in trainable:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def gradients_of(
@@ -236,6 +240,7 @@ def gradients_of(
     """A function that leaves a step's gradients in ``p.grad`` and returns the weighted losses of its paths."""
     custom_loss = getattr(model, "training_loss", None)
     on_gpu = device.type == "cuda" and custom_loss is None
+    parameters = list(model.parameters())
     if pieces is None:
         pieces = on_gpu and world == 1 and not cuda_graph and hasattr(model, "pieces")
 
@@ -269,7 +274,8 @@ def gradients_of(
         return by_graph
 
     def by_autograd(x: Tensor, y: Tensor, paths: Step, progress: float) -> list[Tensor]:
-        model.zero_grad(set_to_none=True)
+        for parameter in parameters:
+            parameter.grad = None
         return [backward(x, y, path, weight, progress) for path, weight in paths]
 
     return by_autograd

@@ -110,9 +110,12 @@ class Images:
         for step in range(start, self.steps(recipe)):
             picked = plan[:, step * recipe.batch : (step + 1) * recipe.batch][:, rank::world]
             index, flip, top, left, centre_y, centre_x = picked
-            y = top[:, None] + rows
-            x = left[:, None] + torch.where(flip[:, None].bool(), width - 1 - columns, columns)
-            batch = self._normalise(source[index[:, None, None], y[:, :, None], x[:, None, :]])
+            if recipe.crop or recipe.flip:
+                y = top[:, None] + rows
+                x = left[:, None] + torch.where(flip[:, None].bool(), width - 1 - columns, columns)
+                batch = self._normalise(source[index[:, None, None], y[:, :, None], x[:, None, :]])
+            else:
+                batch = self._normalise(source[index])
             if recipe.cutout:  # DeVries & Taylor (2017): the square may hang over the border
                 low, high = recipe.cutout // 2, recipe.cutout - recipe.cutout // 2
                 dy, dx = rows - centre_y[:, None], columns - centre_x[:, None]
