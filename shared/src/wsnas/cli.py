@@ -170,13 +170,13 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
     from wsnas.runs import Run
     from wsnas.space import load_space
 
-    found = Run.read(run)
-    space = load_space(found.identity["space"])
-    trained_on = found.recipe["dataset"]
+    supernet_run = Run.read(run)
+    space = load_space(supernet_run.identity["space"])
+    trained_on = supernet_run.recipe["dataset"]
     truth = load_ground_truth(space, dataset or trained_on, table)
     if dataset is None:
         dataset = trained_on if trained_on in truth.datasets else truth.datasets[0]
-    scores = latest_scores(found)
+    scores = latest_scores(supernet_run)
     result = compare(scores, truth, dataset, split)
     click.echo(
         f"Spearman {result.value:.3f}, 95 % interval {result.low:.3f} to {result.high:.3f}, over {result.n} of "
@@ -201,10 +201,10 @@ def rank(run: Path, table: str | None, dataset: str | None, scale: str, out: Pat
     from wsnas.studies.rank import rank as compare
 
     where = run / "rank" if out is None else out
-    found = compare(run, where, table=table, dataset=dataset, scale=scale)
+    agreement = compare(run, where, table=table, dataset=dataset, scale=scale)
     click.echo(
-        f"Spearman: supernet {found.spearman}, parameter count {found.parameter_count_spearman}, "
-        f"over {found.architectures} architectures: {where}"
+        f"Spearman: supernet {agreement.spearman}, parameter count {agreement.parameter_count_spearman}, "
+        f"over {agreement.architectures} architectures: {where}"
     )
 
 
@@ -343,11 +343,12 @@ def table_import(space: str, file: Path, out: Path | None) -> None:
     from wsnas.space import load_space
     from wsnas.table import import_home
 
-    found = load_space(space).import_table(file)
+    imported = load_space(space).import_table(file)
     target = out or import_home() / f"{space}.parquet"
-    found.save(target)
+    imported.save(target)
     click.echo(
-        f"{len(found)} architectures, {len(found.columns)} columns, {target.stat().st_size / 1e6:.2f} MB: {target}"
+        f"{len(imported)} architectures, {len(imported.columns)} columns, "
+        f"{target.stat().st_size / 1e6:.2f} MB: {target}"
     )
 
 
@@ -369,10 +370,10 @@ def table_show(space: str, file: str | None, dataset: str | None) -> None:
     from wsnas.metrics import noise_ceiling
     from wsnas.space import load_space
 
-    found = load_ground_truth(load_space(space), dataset, file)
-    failed = 0 if found.failed is None else int(found.failed.sum())
-    click.echo(f"{found.space}: {len(found)} architectures, {failed} with a failed training")
-    for name, value in found.about.items():
+    loaded = load_ground_truth(load_space(space), dataset, file)
+    failed = 0 if loaded.failed is None else int(loaded.failed.sum())
+    click.echo(f"{loaded.space}: {len(loaded)} architectures, {failed} with a failed training")
+    for name, value in loaded.about.items():
         click.echo(f"{name}: {value}")
     grid = Grid(
         "data set",
@@ -386,8 +387,8 @@ def table_show(space: str, file: str | None, dataset: str | None) -> None:
         "two seeds agree",
         "reliability",
     )
-    for kind in dict.fromkeys((c.dataset, c.split, c.epochs) for c in found.columns):
-        seeds, mean = found.seeds(*kind), found.mean(*kind)
+    for kind in dict.fromkeys((c.dataset, c.split, c.epochs) for c in loaded.columns):
+        seeds, mean = loaded.seeds(*kind), loaded.mean(*kind)
         known = mean[~np.isnan(mean)]
         ceiling = noise_ceiling(seeds)
         grid.add_row(
@@ -414,9 +415,9 @@ def table_query(space: str, arch: str, file: str | None, dataset: str | None) ->
     from wsnas.agreement import load_ground_truth
     from wsnas.space import load_space
 
-    found = load_space(space)
-    name = found.encode(found.decode(arch))
-    row = load_ground_truth(found, dataset, file).select([name])
+    search_space = load_space(space)
+    name = search_space.encode(search_space.decode(arch))
+    row = load_ground_truth(search_space, dataset, file).select([name])
     click.echo(name)
     if row.parameters is not None and row.parameters[0] >= 0:
         click.echo(f"parameters  {row.parameters[0]:,}")

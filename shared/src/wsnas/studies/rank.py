@@ -91,7 +91,7 @@ def rank(
     score = higher_is_better([scores[arch] for arch in truth.archs], space.metric)
     recipe = space.recipes[scale]
     counts = np.array([space.parameters(space.decode(arch), recipe) for arch in truth.archs], dtype=np.float64)
-    found = agreement(score, counts, valid, test, truth.seeds(dataset, "test"))
+    compared = agreement(score, counts, valid, test, truth.seeds(dataset, "test"))
     described = {
         "command": command_line(),
         "settings": {
@@ -100,23 +100,23 @@ def rank(
             "table": "shipped or imported" if table is None else Path(table).name,
         },
         "environment": environment(),
-        "results": {**vars(found), "last_epoch": supernet.metrics()[-1]},
+        "results": {**vars(compared), "last_epoch": supernet.metrics()[-1]},
     }
     rows = [
         {"arch": arch, "score": float(s), "parameters": int(c), "test": float(t)}
         for arch, s, c, t in zip(truth.archs, score, counts, test, strict=True)
     ]
-    write_files(out, "rank", described, rows, {"rank": _figure(found, score, counts, test, space.metric, dataset)})
-    return found
+    write_files(out, "rank", described, rows, {"rank": _figure(compared, score, counts, test, space.metric, dataset)})
+    return compared
 
 
-def _figure(found: Agreement, score: Floats, counts: Floats, test: Floats, metric: str, dataset: str) -> Figure:
+def _figure(compared: Agreement, score: Floats, counts: Floats, test: Floats, metric: str, dataset: str) -> Figure:
     with plt.rc_context(STYLE):
         figure: Figure
         figure, grid = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained", sharey=True)
         for axes, x, name, interval, colour in (
-            (grid[0], higher_is_better(score, metric), f"supernet's validation {metric}", found.spearman, BLUE),
-            (grid[1], counts / 1e6, "parameters, millions", found.parameter_count_spearman, GREY),
+            (grid[0], higher_is_better(score, metric), f"supernet's validation {metric}", compared.spearman, BLUE),
+            (grid[1], counts / 1e6, "parameters, millions", compared.parameter_count_spearman, GREY),
         ):
             axes.plot(x, higher_is_better(test, metric), "o", ms=3.5, alpha=0.7, color=colour)
             axes.set_xlabel(name)
