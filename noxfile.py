@@ -56,7 +56,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Types (mypy, strict)."""
     install(session, PACKAGES, "mypy")
-    session.run("mypy", "shared/src", *(f"packages/{package}/src" for package in PACKAGES), "studies", "benchmarks")
+    session.run("mypy")  # of what [tool.mypy] files in pyproject.toml lists
 
 
 def _study(name: str) -> None:
@@ -99,10 +99,11 @@ def docs(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Timings, each against the textbook way in one run; names after -- choose, e.g. nox -s bench -- supernet_step.
 
-    Without a name all but gpu, which needs one.
+    Without a name all but gpu and gpu_check, which need one.
     """
-    names = [name for name in session.posargs if name in BENCHMARKS] or [name for name in BENCHMARKS if name != "gpu"]
-    install(session, PACKAGES)
+    cpu = [name for name in BENCHMARKS if not name.startswith("gpu")]
+    names = [name for name in session.posargs if name in BENCHMARKS] or cpu
+    install(session, PACKAGES, *(["pytest", "hypothesis"] if "gpu_check" in names else []))
     for name in names:
         session.run("python", f"benchmarks/{name}.py", *(arg for arg in session.posargs if arg not in BENCHMARKS))
 

@@ -75,7 +75,7 @@ def epoch_ends(
         ends.append(time.time())
 
     epochs = replace(training, epochs=EPOCHS)
-    train(model, images, epochs, paths, seed=0, amp=amp, cuda_graph=cuda_graph, on_epoch=on_epoch)
+    train(model, images, epochs, paths, seed=0, amp=amp, cuda_graph=cuda_graph, pieces=False, on_epoch=on_epoch)
     return ends
 
 
@@ -130,7 +130,7 @@ def standalone(job: tuple[str, int, NB201Recipe, bool, bool, str, int]) -> list[
 
 
 def supernet(device: torch.device, count: int, recipe: NB201Recipe, amp: bool) -> list[float]:
-    """``epoch_ends`` of the supernet."""
+    """``epoch_ends`` of the supernet, step by step (``gpu_check.py`` times the step from pieces)."""
     with torch_seeded(0, "init"):
         network = to_device(SPACE.supernet(recipe), device)
     images = bytes_of(count, device)

@@ -77,7 +77,7 @@ def effects(sample: SpaceSample, made: Sequence[Mapping[str, str]], scores: Floa
     by_supernet, by_truth = stats.rankdata(scores) / n, stats.rankdata(sample.test) / n
     gap = by_supernet - by_truth  # above 0: ranked too high by the supernet
     shuffled = np.random.default_rng(0).permuted(np.tile(gap, (PERMUTATIONS, 1)), axis=1)
-    found: list[Effect] = []
+    tested: list[Effect] = []
     for decision in made[0]:
         values = np.array([one[decision] for one in made])
         for choice in np.unique(values):
@@ -88,7 +88,7 @@ def effects(sample: SpaceSample, made: Sequence[Mapping[str, str]], scores: Floa
             weights = mine / mine.sum() - ~mine / (~mine).sum()
             as_large = int((np.abs(shuffled @ weights) >= abs(effect) - 1e-12).sum())
             interval = stats.ttest_ind(gap[mine], gap[~mine], equal_var=False).confidence_interval()  # Welch
-            found.append(
+            tested.append(
                 Effect(
                     decision=decision,
                     choice=str(choice),
@@ -103,8 +103,8 @@ def effects(sample: SpaceSample, made: Sequence[Mapping[str, str]], scores: Floa
             )
     corrected: list[Effect] = []
     highest = 0.0
-    for i, one in enumerate(sorted(found, key=lambda one: one.p)):  # Holm: the i-th smallest p times the tests left
-        highest = max(highest, min(1.0, one.p * (len(found) - i)))
+    for i, one in enumerate(sorted(tested, key=lambda one: one.p)):  # Holm: the i-th smallest p times the tests left
+        highest = max(highest, min(1.0, one.p * (len(tested) - i)))
         corrected.append(replace(one, p_corrected=highest))
     return sorted(corrected, key=lambda one: (one.p_corrected >= 0.05, -abs(one.effect)))
 
@@ -128,8 +128,8 @@ def scored_architectures(sample: SpaceSample, made: Sequence[Mapping[str, str]],
     ]
 
 
-def verdicts_of(sample: SpaceSample, found: Sequence[Effect]) -> list[Verdict]:
-    worst, biased = found[0], [one for one in found if one.p_corrected < 0.05]
+def verdicts_of(sample: SpaceSample, effects: Sequence[Effect]) -> list[Verdict]:
+    worst, biased = effects[0], [one for one in effects if one.p_corrected < 0.05]
     misled = [one for one in biased if one.effect > 0 and one.better_when_trained < 0 < one.preferred_by_supernet]
     return [
         Verdict(
@@ -139,7 +139,7 @@ def verdicts_of(sample: SpaceSample, found: Sequence[Effect]) -> list[Verdict]:
             "holds where at least one choice's effect has a permutation p below 0.05 after Holm's correction over "
             "all choices; "
             "inconclusive otherwise (no bias found is not none)",
-            f"{len(biased)} of {len(found)} choices; largest: {worst.choice} at {worst.decision} "
+            f"{len(biased)} of {len(effects)} choices; largest: {worst.choice} at {worst.decision} "
             f"{worst.effect:+.2f} [{worst.low:+.2f}, {worst.high:+.2f}]",
             "holds" if biased else "inconclusive",
         ),
@@ -230,11 +230,11 @@ def main(options: StudyOptions, decision: str | None) -> None:
     for sample, variant in wanted:
         matrix = scores[sample.name, variant.label]
         made = [sample.space.decisions(arch) for arch in sample.archs]
-        found = effects(sample, made, np.mean([stats.rankdata(one) for one in finite(matrix)], axis=0))
-        if not found:
+        biases = effects(sample, made, np.mean([stats.rankdata(one) for one in finite(matrix)], axis=0))
+        if not biases:
             click.echo(f"{sample.name}: left out: no choice was made by at least {LEAST} of {len(sample.archs)}")
             continue
-        drawn = next((one for one in found if decision in (None, one.decision)), None)
+        drawn = next((one for one in biases if decision in (None, one.decision)), None)
         if drawn is None:
             raise WsnasError(
                 f"{sample.name}: no choice at '{decision}' was made by at least {LEAST} of {len(sample.archs)} "
@@ -242,7 +242,7 @@ def main(options: StudyOptions, decision: str | None) -> None:
             )
         choices = [one[drawn.decision] for one in made]
         architectures = scored_architectures(sample, made, matrix)
-        panels.append(Panel(sample, matrix.mean(0), choices, drawn, found, architectures))
+        panels.append(Panel(sample, matrix.mean(0), choices, drawn, biases, architectures))
     if not panels:
         raise WsnasError("no space is left to look at; score more with --architectures: the supernets are kept")
     write_results(

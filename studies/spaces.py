@@ -86,10 +86,10 @@ def verdicts_of(row: Summary) -> list[Verdict]:
     printed = PAPER.get(row.space)
     if printed is None:
         return []
-    found = []
+    verdicts = []
 
     def add(claim: str, source: str, rule: str, measured: str, holds: bool) -> None:
-        found.append(Verdict(claim, source, row.space, rule, measured, "holds" if holds else "does not hold"))
+        verdicts.append(Verdict(claim, source, row.space, rule, measured, "holds" if holds else "does not hold"))
 
     if text := printed.size:
         exact = row.size if row.counted is None else row.counted
@@ -113,7 +113,7 @@ def verdicts_of(row: Summary) -> list[Verdict]:
         rule = "holds where the exact range, rounded as printed, is the printed range"
         measured = f"{least:.3f} M to {most:.3f} M; printed {low} M to {high} M"
         add("the smallest and largest networks are as large as printed", "section 2", rule, measured, same)
-    return found
+    return verdicts
 
 
 def spaces_figure(rows: Sequence[Summary]) -> Figure:

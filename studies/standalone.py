@@ -132,7 +132,7 @@ def findings_of(table: Table, shipped: Table | None, space: SearchSpace[Any], da
     )
 
 
-def verdicts_of(space: SearchSpace[Any], found: dict[str, Interval]) -> list[Verdict]:
+def verdicts_of(space: SearchSpace[Any], correlations: dict[str, Interval]) -> list[Verdict]:
     name, claim, source = ("parameters", "larger architectures reach more when trained", "section 2, Figures 3 and 6")
     if space.metric == "perplexity":
         name, claim, source = (
@@ -140,10 +140,19 @@ def verdicts_of(space: SearchSpace[Any], found: dict[str, Interval]) -> list[Ver
             "validation perplexity ranks as test perplexity does",
             "Appendix B, Figure 6",
         )
-    if name not in found:
+    if name not in correlations:
         return []
     rule = f"holds where the 95 % bootstrap interval of the correlation of {name} with the test result is above 0"
-    return [Verdict(claim, source, space.name, rule, str(found[name]), sign_verdict(found[name].low, found[name].high))]
+    return [
+        Verdict(
+            claim,
+            source,
+            space.name,
+            rule,
+            str(correlations[name]),
+            sign_verdict(correlations[name].low, correlations[name].high),
+        )
+    ]
 
 
 def standalone_figure(panels: Sequence[Trained], note: str) -> Figure:
@@ -181,9 +190,9 @@ def standalone_figure(panels: Sequence[Trained], note: str) -> Figure:
                 axes.vlines(x, values.min(1), values.max(1), color=GREY, lw=0.8, alpha=0.7)
                 axes.plot(x, test, "o", color=BLUE, ms=4, mec="white", mew=0.5)
                 axes.set_xlabel(label)
-                found = panel.findings.correlation_with_test.get(name)
+                agreement = panel.findings.correlation_with_test.get(name)
                 title = f"{space.name} on {Path(recipe.dataset).stem}" if axes is row[0] else ""
-                head(axes, title, "" if found is None else f"Spearman {found}", BLUE)
+                head(axes, title, "" if agreement is None else f"Spearman {agreement}", BLUE)
                 if space.metric == "perplexity":  # up, and right, is better everywhere
                     axes.set_yscale("log")
                     axes.invert_yaxis()

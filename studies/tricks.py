@@ -70,7 +70,7 @@ def variants(sample: SpaceSample, seeds: int, scale: str, dataset: str | None) -
     # as the paper: lr 0.1 -> 0.05, weight decay 1e-4 -> 3e-4 on NAS-Bench-101
     half = change_recipe(recipe, lr=recipe.supernet.optimizer.lr / 2, weight_decay=3e-4)
     rule = half.supernet.optimizer
-    found = [
+    wanted = [
         Variant("baseline", recipe, "uniform", numbers),
         Variant("FairNAS", recipe, "fair", numbers),
         Variant(f"multi-path ({paths})", recipe, f"multi:{paths}", numbers),
@@ -78,12 +78,12 @@ def variants(sample: SpaceSample, seeds: int, scale: str, dataset: str | None) -
         Variant("another seed", recipe, "uniform", (seeds,)),
     ]
     if recipe != sample.recipe:
-        found.insert(1, Variant(f"{longest} epochs, not {recipe.supernet.epochs}", sample.recipe, "uniform", numbers))
+        wanted.insert(1, Variant(f"{longest} epochs, not {recipe.supernet.epochs}", sample.recipe, "uniform", numbers))
     dataset = dataset or OTHER.get(recipe.dataset)
     if dataset is not None:
         other = chosen_recipe(sample.space, scale, {"dataset": dataset})
-        found.append(Variant(f"on {Path(dataset).stem}", replace(recipe, dataset=other.dataset), "uniform", numbers))
-    return found
+        wanted.append(Variant(f"on {Path(dataset).stem}", replace(recipe, dataset=other.dataset), "uniform", numbers))
+    return wanted
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import runpy
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,3 +119,33 @@ def test_trainings_side_by_side_count_while_all_of_them_train(monkeypatch: pytes
     rate = runpy.run_path(str(BENCHMARKS / "gpu.py"))["images_a_second"]
     assert rate([[12.0, 16.0, 20.0], [8.0, 12.0, 28.0]], 100) == pytest.approx((200 + 50) / 8)
     assert rate([[0.0, 1.0], [1.0, 2.0]], 100) is None  # one after the other, however fast each
+
+
+@pytest.mark.skipif(not (BENCHMARKS / "gpu_check.py").exists(), reason="not a checkout")
+def test_gpu_check_runs_dry_on_a_cpu(tmp_path: Path) -> None:
+    """Every part in a process of its own, the published accuracies from a table written here."""
+    from nb201 import SPACE
+
+    rows = [f"{SPACE.encode(SPACE.arch(i))},{50 + i / 1000}" for i in range(SPACE.size)]
+    (tmp_path / "truth.csv").write_text("\n".join(["architecture,cifar10_test_200", *rows]) + "\n")
+    options = ["--device", "cpu", "--dry-run", "--submodels", "5", "--truth", str(tmp_path / "truth.csv")]
+    command = [sys.executable, str(BENCHMARKS / "gpu_check.py"), "--out", str(tmp_path / "out"), *options]
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["gpu_check.json"]
+    report = json.loads((tmp_path / "out" / "gpu_check.json").read_text())
+    assert "not a measurement" in report["benchmark"]
+    parts = [report[name] for name in ("tests", "rates", "supernet")]
+    assert [part["ended"] for part in parts] == ["exit code 0"] * 3
+    tests, rates, supernet = parts
+    assert tests["failed"] == []
+    assert tests["passed"] + tests["skipped"] > 0
+    assert not any("failed" in value for value in rates.values() if isinstance(value, str)), rates
+    for space in installed_spaces():
+        assert rates[f"{space} supernet, eager bf16"]["ms a step"] > 0
+    assert rates["nb201 supernet, pieces fp32"]["ms a step"] > 0
+    assert supernet["trained"][-1]["epoch"] == 2
+    assert len(supernet["scores"]) == supernet["spearman"]["supernet"]["n"] == 5
+    if not torch.cuda.is_available():
+        refused = subprocess.run(command[:4], capture_output=True, text=True)
+        assert refused.returncode == 2
+        assert "finds no CUDA GPU" in refused.stderr

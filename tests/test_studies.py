@@ -297,14 +297,14 @@ def test_perplexities_are_written_as_measured() -> None:
     if "darts_rnn" not in installed_spaces():
         pytest.skip("needs the space darts_rnn")
     space = load_space("darts_rnn")
-    archs = tuple(space.encode(space.sample(np.random.default_rng(seed))) for seed in range(2))
+    archs = tuple(space.sample(np.random.default_rng(seed)) for seed in range(2))
     truth: Any = None
     low, high = np.array([-41.0, -42.0]), np.array([-39.0, -38.0])
     sample = SpaceSample(space, space.recipes["micro"], truth, archs, low, high, np.array([7.0, 7.0]))
-    points = runpy.run_path(str(STUDIES / "operators.py"))["points"](
-        sample, np.array([[-60.0, -80.0], [-70.0, -np.inf]])
+    scored = runpy.run_path(str(STUDIES / "operators.py"))["scored_architectures"](
+        sample, [space.decisions(arch) for arch in archs], np.array([[-60.0, -80.0], [-70.0, -np.inf]])
     )
-    first, second = json.loads(json.dumps(to_jsonable(points)))
+    first, second = json.loads(json.dumps(to_jsonable(scored)))
     assert (first["supernet"], first["valid"], first["test"], first["parameters"]) == (65.0, 41.0, 39.0, 7)
     assert first["supernet_seeds"] == [60.0, 70.0]
     assert (second["supernet"], second["supernet_seeds"]) == (None, [80.0, None])  # overflowed

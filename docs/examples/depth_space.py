@@ -31,7 +31,7 @@ class Net(nn.Module):
     def forward(self, x, path=None):
         x = self.stem(x)
         for choices, op in zip(self.blocks, (self.arch or path).blocks, strict=True):
-            x = x if op == "skip" else x + choices[op](torch.relu(x))
+            x = x if op == "skip" else x + choices.get_submodule(op)(torch.relu(x))
         return self.head(x.mean((2, 3)))
 
 

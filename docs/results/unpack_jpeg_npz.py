@@ -21,7 +21,7 @@ def main(source: str, target: str) -> None:
         arrays[f"{part}_images"] = np.stack(images)
         arrays[f"{part}_labels"] = stored[f"{part}_labels"].astype(np.int64)
         print(f"{part}: {arrays[f'{part}_images'].shape}, {np.bincount(arrays[f'{part}_labels'])} a class")
-    np.savez(target, **arrays)
+    np.savez(target, allow_pickle=False, **arrays)
 
 
 if __name__ == "__main__":

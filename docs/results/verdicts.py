@@ -17,8 +17,8 @@ SIGNS = {"holds": "holds", "does not hold": "**no**", "inconclusive": "?"}
 def verdicts() -> str:
     """The page, in Markdown."""
     studies = [read_study(folder) for folder in study_folders([HERE / "micro", HERE / "real"])]
-    studies = [study for study in studies if study["name"] in ORDER]
-    columns, rows = claims_table(sorted(studies, key=lambda study: ORDER.index(study["name"])))
+    studies = [study for study in studies if study.name in ORDER]
+    columns, rows = claims_table(sorted(studies, key=lambda study: ORDER.index(study.name)))
     names = [f"{space}<br>{data}" for space, data in columns]
     lines = [
         "# Verdicts so far",
@@ -30,8 +30,8 @@ def verdicts() -> str:
         "|" + "---|" * (len(columns) + 1),
     ]
     for row in rows:
-        cells = ["" if cell is None else SIGNS[cell["verdict"]] for cell in row["cells"]]
-        lines.append(f"| {row['claim']} | " + " | ".join(cells) + " |")
+        cells = ["" if cell is None else SIGNS[cell.verdict] for cell in row.cells]
+        lines.append(f"| {row.claim} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

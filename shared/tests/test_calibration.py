@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from toy_space import ALL, Arch, Net
+from toy_space import ALL, TOY, Arch, Net, splits
 
 from wsnas.calibration import calibrate
+from wsnas.evaluation import evaluate, latest_scores
+from wsnas.supernet import train_supernet
 
 SIZES = (5, 16, 11)
 
@@ -136,3 +140,18 @@ def test_momentum_comes_back_after_an_exception_and_the_next_calibration_is_clea
     fresh = net()
     calibrate(fresh, ALL[0], batches())
     same(statistics(model), statistics(fresh))
+
+
+@pytest.mark.usefixtures("toy_installed")
+def test_scores_in_bfloat16_are_rows_of_their_own(tmp_path: Path) -> None:
+    """Near those in float32, which count where there are some."""
+    supernet = train_supernet(TOY, out=tmp_path / "run", splits=splits())
+    half = evaluate(supernet, ALL[:6], amp=True)
+    assert latest_scores(supernet.run) == half
+    full = evaluate(supernet, ALL[:6])
+    assert latest_scores(supernet.run) == full
+    assert len(supernet.run.kinds()) == 2
+    rows = [supernet.run.records(kind) for kind in supernet.run.kinds()]
+    losses = [[row["loss"] for row in some.values()] for some in rows]
+    assert losses[0] != losses[1]
+    np.testing.assert_allclose(*losses, rtol=0.02)

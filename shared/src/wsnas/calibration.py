@@ -42,8 +42,8 @@ def calibrate(model: nn.Module, path: Any, batches: Iterable[Tensor]) -> None:
     model.train()
     hooks = [norm.register_forward_hook(collect) for norm in norms]
     try:
+        reset(norms)
         for norm in norms:
-            norm.reset_running_stats()
             norm.momentum = 1.0
         for batch in batches:
             model(batch, path)
@@ -52,10 +52,23 @@ def calibrate(model: nn.Module, path: Any, batches: Iterable[Tensor]) -> None:
             hook.remove()
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+    reset(norms)
     for norm in norms:
-        norm.reset_running_stats()
         if norm in sums and norm.running_mean is not None and norm.running_var is not None:
             mean, var, samples = sums[norm]
             norm.running_mean.copy_(mean / samples)
             norm.running_var.copy_(var / samples)
     model.eval()
+
+
+def reset(norms: list[_BatchNorm]) -> None:
+    """``reset_running_stats`` of all of them, in a few launches where a GPU would have three a batch norm."""
+    means, variances, counts = (
+        [getattr(norm, name) for norm in norms if getattr(norm, name) is not None]
+        for name in ("running_mean", "running_var", "num_batches_tracked")
+    )
+    for zeros in (means, variances, counts):
+        if zeros:
+            torch._foreach_zero_(zeros)
+    if variances:
+        torch._foreach_add_(variances, 1.0)

@@ -104,6 +104,7 @@ def train_supernet(
     help="Score on this many (text: tokens); by default as the run's recipe says.",
 )
 @click.option("--max-macs", type=click.IntRange(1), help="Draw architectures of so many multiply-adds at most.")
+@click.option("--amp", is_flag=True, help="Calibrate and score in bfloat16; by default in float32, on any device.")
 @_device
 def evaluate(
     run: Path,
@@ -113,6 +114,7 @@ def evaluate(
     sample_seed: int,
     valid_size: int | None,
     max_macs: int | None,
+    amp: bool,
     device: str | None,
 ) -> None:
     """Score submodels of a trained supernet: calibrate, then validation accuracy or perplexity."""
@@ -144,7 +146,7 @@ def evaluate(
                 raise
             archs = sample_candidates(supernet.space, changed, sample, rng)  # no ground truth to compare with
     with progress("evaluate") as report:
-        scores = score(supernet, archs, report=report)
+        scores = score(supernet, archs, amp=amp, report=report)
     values = np.array(list(scores.values()))
     click.echo(
         f"{len(values)} submodels: validation {'accuracy ' if supernet.space.metric == 'accuracy' else ''}"
@@ -166,17 +168,41 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
     from wsnas.runs import Run
     from wsnas.space import load_space
 
-    found = Run.read(run)
-    space = load_space(found.identity["space"])
-    trained_on = found.recipe["dataset"]
+    supernet_run = Run.read(run)
+    space = load_space(supernet_run.identity["space"])
+    trained_on = supernet_run.recipe["dataset"]
     truth = load_ground_truth(space, dataset or trained_on, table)
     if dataset is None:
         dataset = trained_on if trained_on in truth.datasets else truth.datasets[0]
-    scores = latest_scores(found)
+    scores = latest_scores(supernet_run)
     result = compare(scores, truth, dataset, split)
     click.echo(
         f"Spearman {result.value:.3f}, 95 % interval {result.low:.3f} to {result.high:.3f}, over {result.n} of "
         f"{len(scores)} evaluated architectures ({dataset} {split})"
+    )
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--table", type=click.Path(), help="Ground truth; by default the shipped or imported table.")
+@click.option("--dataset", help="The ground truth's data set; by default the run's.")
+@click.option(
+    "--scale",
+    type=click.Choice(["micro", "paper"]),
+    default="paper",
+    show_default=True,
+    help="Recipe in which parameters are counted: the ground truth's.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="By default rank in the run's folder.")
+def rank(run: Path, table: str | None, dataset: str | None, scale: str, out: Path | None) -> None:
+    """Compare a supernet's ranking with the parameter count's: results.json, CSV and figure."""
+    from wsnas.studies.rank import rank as compare
+
+    where = run / "rank" if out is None else out
+    agreement = compare(run, where, table=table, dataset=dataset, scale=scale)
+    click.echo(
+        f"Spearman: supernet {agreement.spearman}, parameter count {agreement.parameter_count_spearman}, "
+        f"over {agreement.architectures} architectures: {where}"
     )
 
 
@@ -320,11 +346,12 @@ def table_import(space: str, file: Path, out: Path | None) -> None:
     from wsnas.space import load_space
     from wsnas.table import import_home
 
-    found = load_space(space).import_table(file)
+    imported = load_space(space).import_table(file)
     target = out or import_home() / f"{space}.parquet"
-    found.save(target)
+    imported.save(target)
     click.echo(
-        f"{len(found)} architectures, {len(found.columns)} columns, {target.stat().st_size / 1e6:.2f} MB: {target}"
+        f"{len(imported)} architectures, {len(imported.columns)} columns, "
+        f"{target.stat().st_size / 1e6:.2f} MB: {target}"
     )
 
 
@@ -346,10 +373,10 @@ def table_show(space: str, file: str | None, dataset: str | None) -> None:
     from wsnas.metrics import noise_ceiling
     from wsnas.space import load_space
 
-    found = load_ground_truth(load_space(space), dataset, file)
-    failed = 0 if found.failed is None else int(found.failed.sum())
-    click.echo(f"{found.space}: {len(found)} architectures, {failed} with a failed training")
-    for name, value in found.about.items():
+    loaded = load_ground_truth(load_space(space), dataset, file)
+    failed = 0 if loaded.failed is None else int(loaded.failed.sum())
+    click.echo(f"{loaded.space}: {len(loaded)} architectures, {failed} with a failed training")
+    for name, value in loaded.about.items():
         click.echo(f"{name}: {value}")
     grid = Grid(
         "data set",
@@ -363,8 +390,8 @@ def table_show(space: str, file: str | None, dataset: str | None) -> None:
         "two seeds agree",
         "reliability",
     )
-    for kind in dict.fromkeys((c.dataset, c.split, c.epochs) for c in found.columns):
-        seeds, mean = found.seeds(*kind), found.mean(*kind)
+    for kind in dict.fromkeys((c.dataset, c.split, c.epochs) for c in loaded.columns):
+        seeds, mean = loaded.seeds(*kind), loaded.mean(*kind)
         known = mean[~np.isnan(mean)]
         ceiling = noise_ceiling(seeds)
         grid.add_row(
@@ -391,9 +418,9 @@ def table_query(space: str, arch: str, file: str | None, dataset: str | None) ->
     from wsnas.agreement import load_ground_truth
     from wsnas.space import load_space
 
-    found = load_space(space)
-    name = found.encode(found.decode(arch))
-    row = load_ground_truth(found, dataset, file).select([name])
+    search_space = load_space(space)
+    name = search_space.encode(search_space.decode(arch))
+    row = load_ground_truth(search_space, dataset, file).select([name])
     click.echo(name)
     if row.parameters is not None and row.parameters[0] >= 0:
         click.echo(f"parameters  {row.parameters[0]:,}")

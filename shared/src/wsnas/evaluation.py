@@ -25,37 +25,48 @@ from wsnas.space import SearchSpace, load_space
 from wsnas.supernet import Supernet
 from wsnas.training import Report, stop_between_steps
 
+BF16 = " bf16"  # how the name of a kind of rows ends whose scores are in bfloat16
 
-def evaluate_submodel(model: nn.Module, path: Any, splits: Splits, recipe: Recipe) -> tuple[float, float]:
+
+def evaluate_submodel(
+    model: nn.Module, path: Any, splits: Splits, recipe: Recipe, amp: bool = False
+) -> tuple[float, float]:
     """(validation accuracy in percent or perplexity, cross-entropy) of one path, its batch norms calibrated first.
 
-    Calibration images are the first training images in order, not augmented: the same for every path.
+    Calibration images are the first training images in order, not augmented: the same for every path. ``amp``:
+    both under bfloat16 autocast.
     """
     images = recipe.calibration_batch * recipe.calibration_steps
-    if images:
-        batches: Iterator[torch.Tensor] = (x for x, _ in splits.train.ordered(recipe.calibration_batch, images))
-        calibrate(model, path, batches)
-    return splits.valid.score(model, path, recipe.evaluation_batch, recipe.valid_size)
+    with torch.autocast(splits.valid.device.type, torch.bfloat16, enabled=amp):
+        if images:
+            batches: Iterator[torch.Tensor] = (x for x, _ in splits.train.ordered(recipe.calibration_batch, images))
+            calibrate(model, path, batches)
+        return splits.valid.score(model, path, recipe.evaluation_batch, recipe.valid_size)
 
 
 def evaluate(
-    supernet: Supernet, archs: Iterable[Any], *, resume: bool = True, report: Report | None = None
+    supernet: Supernet,
+    archs: Iterable[Any],
+    *,
+    resume: bool = True,
+    amp: bool = False,
+    report: Report | None = None,
 ) -> dict[str, float]:
     """Validation accuracy in percent (or perplexity) of each architecture, by its encoding, in the order given.
 
-    ``archs``: architectures or their encodings. Rows that the run already has for these weights and
-    settings are reused. Raises WsnasError on an invalid encoding, before anything is evaluated.
+    ``archs``: architectures or their encodings. Rows that the run already has for these weights and settings are
+    reused; ``amp``, bfloat16, is one of these. Raises WsnasError on an invalid encoding, before anything is evaluated.
     """
     space, recipe = supernet.space, supernet.recipe
     wanted = {space.encode(arch): arch for arch in (space.decode(a) if isinstance(a, str) else a for a in archs)}
     if not wanted:
         raise WsnasError("there is no architecture to evaluate")
-    kind = _kind(recipe, supernet.step)
+    kind = _kind(recipe, supernet.step, amp)
     with supernet.run.writing(), stop_between_steps() as stopping:
         rows = supernet.run.records(kind) if resume else {}
         for done, (name, arch) in enumerate(wanted.items(), start=1):
             if name not in rows:
-                value, loss = evaluate_submodel(supernet.model, arch, supernet.splits, recipe)
+                value, loss = evaluate_submodel(supernet.model, arch, supernet.splits, recipe, amp)
                 rows[name] = {space.metric: value, "loss": loss if math.isfinite(loss) else None}
                 supernet.run.record(kind, name, rows[name], "ok" if math.isfinite(loss) else "not finite")
             if report is not None:
@@ -65,13 +76,13 @@ def evaluate(
     return {name: rows[name][space.metric] for name in wanted}
 
 
-def _kind(recipe: Recipe, step: int) -> str:
+def _kind(recipe: Recipe, step: int, amp: bool = False) -> str:
     """What rows of submodels are called: all that a score depends on besides the submodel and the supernet's run."""
     images = "all" if recipe.valid_size is None else f"{recipe.valid_size:08d}"
     calibration = f"{recipe.calibration_batch}x{recipe.calibration_steps}"
     own = [f for f in recipe_fields(recipe).values() if f.decides is Decides.SCORES and "calibration" not in f.name]
     more = "".join(f" {f.name}={f.value}" for f in own)  # that a space adds
-    return f"evaluation step={step:08d} images={images} calibration={calibration}{more}"
+    return f"evaluation step={step:08d} images={images} calibration={calibration}{more}" + BF16 * amp
 
 
 def recorded_scores(
@@ -90,9 +101,13 @@ def recorded_scores(
 
 
 def latest_scores(run: Run) -> dict[str, float]:
-    """Validation accuracy in percent (or perplexity) by architecture: of the latest weights, on the most images."""
+    """Validation accuracy in percent (or perplexity) by architecture: of the latest weights, on the most images.
+
+    Scores in bfloat16 only where there are none in float32.
+    """
     kinds = [kind for kind in run.kinds() if kind.startswith("evaluation ")]
     if not kinds:
         raise WsnasError(f"{run.path} has no evaluated submodels yet: run 'wsnas evaluate {run.path}' first")
+    latest = max(kinds, key=lambda kind: (kind.removesuffix(BF16), not kind.endswith(BF16)))
     metric = load_space(run.identity["space"]).metric
-    return {arch: row[metric] for arch, row in run.records(max(kinds)).items() if row["status"] == "ok"}
+    return {arch: row[metric] for arch, row in run.records(latest).items() if row["status"] == "ok"}

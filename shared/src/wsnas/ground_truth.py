@@ -157,8 +157,8 @@ def table_of(
     columns: dict[Column, Any] = {}
     for seed in seeds:
         for field in ("valid", "test", "half_valid")[: 3 if recipe.standalone.epochs > 1 else 2]:
-            found = [used[f"{name}@{seed}"].get(field) for name in names]
-            columns[_column(recipe, field, seed)] = np.array([np.nan if v is None else v for v in found], np.float64)
+            measured = [used[f"{name}@{seed}"].get(field) for name in names]
+            columns[_column(recipe, field, seed)] = np.array([np.nan if v is None else v for v in measured], np.float64)
     failed = np.array([any(used[f"{name}@{seed}"]["status"] != "ok" for seed in seeds) for name in names])
     statuses = Counter(row["status"] for row in used.values())
     seconds = [row["seconds"] for row in used.values() if row.get("seconds")]
@@ -203,17 +203,17 @@ def measure_latencies(
     where = f"{environment()['gpu'] if chosen.type == 'cuda' else environment()['processor'] + ', one thread'}"
     run, kind = Run.read(out), f"latency {where}"
     x, _ = next(splits.valid.ordered(32, 32))
-    found = {name: row["milliseconds"] for name, row in run.records(kind).items()}
+    latencies = {name: row["milliseconds"] for name, row in run.records(kind).items()}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with run.writing(), stop_between_steps() as stopping:
             for done, name in enumerate(table.archs, start=1):
-                if name not in found:
+                if name not in latencies:
                     with torch_seeded(0, "init"):
                         network = to_device(space.network(space.decode(name), recipe), chosen)
-                    found[name] = _milliseconds(network.eval(), x)
-                    run.record(kind, name, {"milliseconds": found[name]})
+                    latencies[name] = _milliseconds(network.eval(), x)
+                    run.record(kind, name, {"milliseconds": latencies[name]})
                 if report is not None:
                     report(done, len(table), "networks")
                 if stopping():
@@ -221,7 +221,7 @@ def measure_latencies(
     finally:
         torch.set_num_threads(threads)
     about = {**table.about, "latency": f"milliseconds a forward pass of 32, fastest of 12, {where}"}
-    return replace(table, latency=np.array([found[name] for name in table.archs]), about=about)
+    return replace(table, latency=np.array([latencies[name] for name in table.archs]), about=about)
 
 
 @torch.inference_mode()

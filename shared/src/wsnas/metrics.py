@@ -33,8 +33,8 @@ class Interval:
 
 def higher_is_better(values: ArrayLike, metric: str) -> Floats:
     """Accuracies as they are, perplexities with their sign flipped: higher is better. The one place of the flip."""
-    found = np.asarray(values, dtype=np.float64)
-    return -found if metric == "perplexity" else found
+    numbers = np.asarray(values, dtype=np.float64)
+    return -numbers if metric == "perplexity" else numbers
 
 
 def _pair(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:

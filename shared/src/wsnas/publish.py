@@ -114,7 +114,7 @@ def load_curves(path: Path) -> Curves:
         rows = pq.read_table(path, columns=["arch", "seed", "epoch", "loss"]).to_pylist()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise WsnasError(f"{path} does not hold training curves ({type(error).__name__})") from error
-    found: dict[tuple[str, int], dict[int, float]] = {}
+    losses_of: dict[tuple[str, int], dict[int, float]] = {}
     for row in rows:
-        found.setdefault((row["arch"], row["seed"]), {})[row["epoch"]] = row["loss"]
-    return {key: tuple(loss for _, loss in sorted(losses.items())) for key, losses in found.items()}
+        losses_of.setdefault((row["arch"], row["seed"]), {})[row["epoch"]] = row["loss"]
+    return {key: tuple(loss for _, loss in sorted(losses.items())) for key, losses in losses_of.items()}

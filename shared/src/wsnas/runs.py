@@ -48,15 +48,15 @@ class Run:
         """The run at ``path``, new or to be continued; refused when it is another run."""
         identity = json.loads(json.dumps(identity))  # tuples become lists, as they will be read back
         if (path / "run.json").exists():
-            found = Run.read(path)
-            difference = _first_difference(found.identity, identity)
+            existing = Run.read(path)
+            difference = _first_difference(existing.identity, identity)
             if difference is not None:
                 name, there, here = difference
                 raise WsnasError(
                     f"{path} holds another run: its {name} is {there!r}, this one's is {here!r}; "
                     "choose another directory with --out, or repeat that run's options"
                 )
-            return found
+            return existing
         described = {
             "format": FORMAT,
             "identity": identity,

@@ -81,19 +81,19 @@ class Table:
 
         A publisher's mean counts as the one seed there is, and is left out beside its seeds.
         """
-        found = [c for c in self.columns if (c.dataset, c.split) == (dataset, split)]
-        if epochs is None and found:
-            epochs = max(c.epochs for c in found)
-        found = [c for c in found if c.epochs == epochs]
-        seeded = sorted((c for c in found if c.seed is not None), key=lambda c: c.seed or 0)
-        found = seeded or found
-        if not found:
+        matching = [c for c in self.columns if (c.dataset, c.split) == (dataset, split)]
+        if epochs is None and matching:
+            epochs = max(c.epochs for c in matching)
+        matching = [c for c in matching if c.epochs == epochs]
+        seeded = sorted((c for c in matching if c.seed is not None), key=lambda c: c.seed or 0)
+        matching = seeded or matching
+        if not matching:
             have = ", ".join(sorted({f"{c.dataset}/{c.split}/{c.epochs}" for c in self.columns}))
             raise WsnasError(
                 f"the {self.space} table has no column {dataset}/{split}{'' if epochs is None else f'/{epochs}'}; "
                 f"it has {have}"
             )
-        return np.stack([self.columns[c] for c in found], axis=1)
+        return np.stack([self.columns[c] for c in matching], axis=1)
 
     def mean(self, dataset: str, split: str, epochs: int | None = None) -> Floats:
         """[architectures]: the mean over the seeds that were measured."""
@@ -272,18 +272,18 @@ def read_table(path: Path, space: str, respell: Callable[[str], str]) -> Table:
     if not path.exists():
         raise WsnasError(f"there is no {path}; give a .csv, .csv.gz or .parquet table")
     if path.name.lower().endswith(".parquet"):
-        found = Table.load(path)
+        loaded = Table.load(path)
     elif path.name.lower().endswith((".csv", ".csv.gz")):
-        found = read_csv(path, space)
+        loaded = read_csv(path, space)
     else:
         raise WsnasError(f"cannot read {path}: give a .csv, .csv.gz or .parquet table")
-    if found.space != space:
-        raise WsnasError(f"{path} is a table of the space {found.space}; give one of {space}")
-    archs = tuple(respell(arch) for arch in found.archs)
+    if loaded.space != space:
+        raise WsnasError(f"{path} is a table of the space {loaded.space}; give one of {space}")
+    archs = tuple(respell(arch) for arch in loaded.archs)
     arch, times = Counter(archs).most_common(1)[0]
     if times > 1:
         raise WsnasError(f"{path} lists {arch} twice; keep one of them")
-    return replace(found, archs=archs)
+    return replace(loaded, archs=archs)
 
 
 def import_home() -> Path:

@@ -227,8 +227,12 @@ def optimizer_of(model: nn.Module, training: Training) -> torch.optim.Optimizer:
             raise WsnasError("this recipe trains with timm's RMSpropTF: pip install timm") from error
         rmsprop: torch.optim.Optimizer = RMSpropTF(groups, alpha=rule.alpha, eps=rule.eps, **common)
         return rmsprop
-    # not fused: that fails where some parameters have no gradient
-    return torch.optim.SGD(groups, nesterov=rule.nesterov, foreach=True, **common)
+    fused = torch.__version__ >= "2.4"  # compared as versions; an earlier torch fuses on CUDA only
+    optimizer = torch.optim.SGD(groups, nesterov=rule.nesterov, fused=fused, foreach=not fused, **common)
+    if rule.momentum:  # from zero instead of none: a fused step cannot take first steps together with later ones
+        for parameter in (parameter for group in groups for parameter in group["params"]):
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def gradients_of(
@@ -243,6 +247,7 @@ def gradients_of(
     """A function that leaves a step's gradients in ``p.grad`` and returns the weighted losses of its paths."""
     custom_loss = getattr(model, "training_loss", None)
     on_gpu = device.type == "cuda" and custom_loss is None
+    parameters = list(model.parameters())
     if pieces is None:
         pieces = on_gpu and world == 1 and not cuda_graph and hasattr(model, "pieces")
 
@@ -276,7 +281,8 @@ def gradients_of(
         return by_graph
 
     def by_autograd(x: Tensor, y: Tensor, paths: Step, progress: float) -> list[Tensor]:
-        model.zero_grad(set_to_none=True)
+        for parameter in parameters:
+            parameter.grad = None
         return [backward(x, y, path, weight, progress) for path, weight in paths]
 
     return by_autograd

@@ -52,7 +52,7 @@ def main(run: Path, table: Path, out: Path) -> None:
         return np.array([np.bincount([a for a, _ in space.decode(name).nodes], minlength=4) for name in archs])
 
     mine, all_counts = counts(truth.archs), counts(scores)
-    by_activation = {}
+    by_activation: dict[str, dict[str, Any]] = {}
     for i, name in enumerate(ACTIVATIONS):
         by_activation[name] = {
             "stand-alone": preference(mine[:, i], trained),
@@ -61,7 +61,7 @@ def main(run: Path, table: Path, out: Path) -> None:
             "mean perplexity a node, stand-alone": float((mine[:, i] * test).sum() / mine[:, i].sum()),
             "mean perplexity a node, supernet": float((mine[:, i] * -shared).sum() / mine[:, i].sum()),
         }
-    result = {
+    result: dict[str, Any] = {
         "environment": environment(),
         "supernet": {
             "recipe": supernet.recipe.identity(),
@@ -100,7 +100,7 @@ def main(run: Path, table: Path, out: Path) -> None:
         right.errorbar(np.arange(4) + offset, middle, bars, fmt="o", capsize=3, label=side)
     right.axhline(0, color="grey", lw=0.8)
     right.set_xticks(range(4), ACTIVATIONS)
-    right.set(ylabel="Spearman: nodes with it, higher_is_better")
+    right.set(ylabel="Spearman: nodes with it, goodness")
     right.set_title("Preferred (above 0) by ...; bars: 95 % bootstrap", fontsize=10)
     right.legend()
     for kind in ("png", "svg"):

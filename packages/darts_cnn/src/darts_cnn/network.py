@@ -33,6 +33,7 @@ from darts_cnn.recipes import DartsTraining
 from darts_cnn.space import AVG_POOL, DIL3, DIL5, MAX_POOL, NODES, OPS, SEP3, SEP5, SKIP, Architecture
 from darts_cnn.space import Cell as Genes
 from wsnas import WsnasError
+from wsnas.pooling import average_pool
 
 KERNEL = {SEP3: 3, SEP5: 5, DIL3: 3, DIL5: 5}
 STEM_MULTIPLIER = 3
@@ -162,7 +163,7 @@ class Cell(nn.Module):
                 if op == MAX_POOL:
                     x = F.max_pool2d(x, 3, stride, 1)
                 elif op == AVG_POOL:
-                    x = F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)
+                    x = average_pool(x, stride)
                 elif op != SKIP or stride == 2:
                     if source not in rectified:
                         rectified[source] = F.relu(x)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from nb101.space import CONV1, CONV3, INTERMEDIATES, OPS, Architecture
 from wsnas import WsnasError
+from wsnas.convolution import conv_norm
 
 KERNELS = {CONV3: 3, CONV1: 1}  # operation -> side of its kernel
 
@@ -40,7 +41,7 @@ class ConvBNReLU(nn.Module):
         self.bn = nn.BatchNorm2d(outputs, eps=1e-5, momentum=momentum)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn(self.conv(x)), inplace=True)
+        return F.relu(conv_norm(x, self.conv.weight, self.bn), inplace=True)
 
 
 def max_pool(x: Tensor) -> Tensor:

@@ -115,9 +115,12 @@ class Images:
         for step in range(start, self.steps(training)):
             picked = plan[:, step * training.batch : (step + 1) * training.batch][:, rank::world]
             index, flip, top, left, centre_y, centre_x = picked
-            y = top[:, None] + rows
-            x = left[:, None] + torch.where(flip[:, None].bool(), width - 1 - columns, columns)
-            batch = self._normalise(source[index[:, None, None], y[:, :, None], x[:, None, :]])
+            if change.crop or change.flip:
+                y = top[:, None] + rows
+                x = left[:, None] + torch.where(flip[:, None].bool(), width - 1 - columns, columns)
+                batch = self._normalise(source[index[:, None, None], y[:, :, None], x[:, None, :]])
+            else:
+                batch = self._normalise(source[index])
             if change.cutout:  # DeVries & Taylor (2017): the square may hang over the border
                 low, high = change.cutout // 2, change.cutout - change.cutout // 2
                 dy, dx = rows - centre_y[:, None], columns - centre_x[:, None]

@@ -22,10 +22,10 @@ from wsnas.studies.report import study_folders
 def read_panels(folder: Path) -> list[dict[str, Any]]:
     """What the study left of each of its spaces; nothing where ``folder`` holds another study."""
     try:
-        found = json.loads((folder / "results.json").read_text())
-        if found.get("study") != "operators":
+        stored = json.loads((folder / "results.json").read_text())
+        if stored.get("study") != "operators":
             return []
-        settings = found["settings"]
+        settings = stored["settings"]
         return [
             {
                 "name": name,
@@ -36,7 +36,7 @@ def read_panels(folder: Path) -> list[dict[str, Any]]:
                 "truth": settings[name]["truth"],
                 **{part: space[part] for part in ("metric", "choices", "architectures")},
             }
-            for name, space in found["results"].items()
+            for name, space in stored["results"].items()
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WsnasError(

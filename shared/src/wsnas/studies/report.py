@@ -6,6 +6,7 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,74 +15,135 @@ import jinja2
 
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write
+from wsnas.studies.verdicts import Verdict
 
 ORDER = ("spaces", "epochs", "density", "consistency", "operators", "capacity", "standalone", "tricks", "convergence")
 OTHER = "other"  # results of single commands, which belong to no study
 MARKS = {"holds": ("holds", "✓"), "does not hold": ("not", "✗"), "inconclusive": ("open", "?")}  # class, sign
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A PNG for the page."""
+
+    name: str
+    data: str  # base64
+    width: int  # pixels
+
+
+@dataclass(frozen=True)
+class TrickRow:
+    """A row of Table 3, its numbers as the page shows them."""
+
+    label: str
+    corr_baseline: str
+    corr_truth: str
+    top: str
+    difference: str = ""  # to the baseline; "" in the baseline's own row
+    beyond: str = ""
+    top_difference: str = ""
+    top_beyond: str = ""
+
+
+@dataclass(frozen=True)
+class TrickTable:
+    space: str
+    unit: str
+    rows: list[TrickRow]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A row of the table of claims. ``cells``: its verdict by column, None where the study does not ask."""
+
+    claim: str
+    study: str
+    cells: list[Verdict | None]
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What one study left in its folder."""
+
+    name: str  # or ``OTHER``
+    title: str
+    source: str
+    command: str | None  # None: not recorded
+    folder: Path
+    pictures: list[Picture]
+    data: dict[str, str]  # by space: what its networks were trained on
+    trainings: list[str]  # sentences
+    tables: list[TrickTable]
+    verdicts: list[Verdict]
+    settings: str  # JSON, as ``environment``
+    environment: str
+    heading: str = ""
+
+    @property
+    def about(self) -> str:
+        """Spaces and their data."""
+        by_data: dict[str, list[str]] = {}
+        for space, data in self.data.items():
+            by_data.setdefault(data, []).append(space)
+        said = "; ".join(f"{', '.join(spaces)} on {data}" for data, spaces in by_data.items())
+        return said or "counted, not trained"
+
+
 def study_folders(folders: Sequence[Path]) -> list[Path]:
     """Those of the folders, or right below them, that hold a study's results."""
-    found = [
+    with_results = [
         folder for each in folders for folder in (each, *sorted(each.glob("*"))) if (folder / "results.json").exists()
     ]
-    if not found:
+    if not with_results:
         where = ", ".join(map(str, folders))
         raise WsnasError(f"there are no study results in {where}: run one first, e.g. nox -s study_capacity")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(with_results))
 
 
-def read_study(folder: Path) -> dict[str, Any]:
-    """What one study wrote, ready for the page. Raises WsnasError where it is not all there.
+def read_study(folder: Path) -> StudyResult:
+    """The results in a folder, ready for the page. Raises WsnasError if something is missing.
 
     Results that no study wrote (they have no ``study``) are shown, too: their figures and numbers as they are.
     """
     try:
-        found: dict[str, Any] = json.loads((folder / "results.json").read_text())
-        name, settings = found.get("study"), found.get("settings", {})
+        stored: dict[str, Any] = json.loads((folder / "results.json").read_text())
+        name, settings = stored.get("study"), stored.get("settings", {})
         if name is None:
             settings, pictures = {}, sorted(folder.glob("*.png"))
         else:
             pictures = [folder / f"{name}.png", *sorted(folder.glob(f"{name}-*.png"))]
-        data = {space: Path(of["dataset"]).stem for space, of in settings.items() if isinstance(of, dict)}
-        by_data: dict[str, list[str]] = {}
-        for space, of in data.items():
-            by_data.setdefault(of, []).append(space)
-        return {
-            "name": name or OTHER,
-            "title": found.get("title") or name or folder.name,
-            "source": found.get("source", ""),
-            "command": found.get("command"),  # nothing is made up where it was not recorded
-            "folder": folder,
-            "pictures": [picture(path) for path in pictures],
-            "data": data,  # by space: what its networks were trained on
-            "about": "; ".join(f"{', '.join(spaces)} on {of}" for of, spaces in by_data.items())
-            or "counted, not trained",
-            "trainings": trainings(found) if name else [],
-            "tables": tricks_tables(found["results"]) if name == "tricks" else [],
-            "verdicts": found["verdicts"] if name else [],
-            "settings": json.dumps(found["settings"] if name else found, indent=1),
-            "environment": json.dumps(found["environment"], indent=1) if name else "",
-        }
+        return StudyResult(
+            name=name or OTHER,
+            title=stored.get("title") or name or folder.name,
+            source=stored.get("source", ""),
+            command=stored.get("command"),
+            folder=folder,
+            pictures=[picture(path) for path in pictures],
+            data={space: Path(of["dataset"]).stem for space, of in settings.items() if isinstance(of, dict)},
+            trainings=trainings(stored) if name else [],
+            tables=tricks_tables(stored["results"]) if name == "tricks" else [],
+            verdicts=[Verdict(**verdict) for verdict in stored["verdicts"]] if name else [],
+            settings=json.dumps(stored["settings"] if name else stored, indent=1),
+            environment=json.dumps(stored["environment"], indent=1) if name else "",
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WsnasError(
             f"{folder} does not hold a finished study ({type(error).__name__}: {error}); run it again"
         ) from error
 
 
-def picture(path: Path) -> dict[str, Any]:
-    """A PNG for the page, with its width in pixels."""
+def picture(path: Path) -> Picture:
     data = path.read_bytes()
-    return {"name": path.stem, "data": base64.b64encode(data).decode(), "width": int.from_bytes(data[16:20], "big")}
+    return Picture(path.stem, base64.b64encode(data).decode(), int.from_bytes(data[16:20], "big"))
 
 
-def trainings(found: dict[str, Any]) -> list[str]:
+def trainings(stored: dict[str, Any]) -> list[str]:
     """A line a space: what was trained or scored, and what failed, as far as the results say."""
     lines = []
-    for space, of in found["settings"].items():
+    for space, of in stored["settings"].items():
         if not isinstance(of, dict):
             continue
-        result = found.get("results", {}).get(space)
+        result = stored.get("results", {}).get(space)
         said = []
         if isinstance(result, dict) and "status" in result:  # the study trained them itself
             said += [f"trainings: {with_failed(result['status'])}"]
@@ -113,55 +175,56 @@ def named(value: Any, name: str) -> Iterator[Any]:
             yield from named(item, name)
 
 
-def tricks_tables(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """The paper's Table 3, one a space: the baseline first; numbers as the page shows them."""
+def tricks_tables(results: dict[str, Any]) -> list[TrickTable]:
+    """The paper's Table 3, one per space, the baseline first."""
     tables = []
     for space, of in results.items():
         sign = -1.0 if of.get("metric") == "perplexity" else 1.0
         seen = {True: "yes", False: "no", None: "–"}
         rows = []
-        for row in of["rows"]:
-            based = "difference" not in row
-            rows.append(
-                {
-                    "label": row["label"],
-                    "corr_baseline": "–" if row["corr_baseline"] is None else f"{row['corr_baseline']:.3f}",
-                    "corr_truth": f"{row['corr_truth']:.3f}",
-                    "difference": ""
-                    if based
-                    else f"{row['difference']:+.3f} [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]",
-                    "beyond": "" if based else seen[None if of["seed_noise"] is None else row["beyond_seeds"]],
-                    "top": f"{sign * row['top10']:.2f}",
-                    "top_difference": "" if based else f"{sign * row['top_difference']:+.2f}",
-                    "top_beyond": ""
-                    if based
-                    else seen[None if of["seed_noise"] is None else row.get("top_beyond_seeds")],
-                }
-            )
-        tables.append({"space": space, "unit": "perplexity" if sign < 0 else "%", "rows": rows})
+        for stored in of["rows"]:
+            agreement = "–" if stored["corr_baseline"] is None else f"{stored['corr_baseline']:.3f}"
+            row = TrickRow(stored["label"], agreement, f"{stored['corr_truth']:.3f}", f"{sign * stored['top10']:.2f}")
+            if "difference" in stored:
+                several = of["seed_noise"] is not None
+                low, high = stored["difference_low"], stored["difference_high"]
+                row = replace(
+                    row,
+                    difference=f"{stored['difference']:+.3f} [{low:+.3f}, {high:+.3f}]",
+                    beyond=seen[stored["beyond_seeds"] if several else None],
+                    top_difference=f"{sign * stored['top_difference']:+.2f}",
+                    top_beyond=seen[stored.get("top_beyond_seeds") if several else None],
+                )
+            rows.append(row)
+        tables.append(TrickTable(space, "perplexity" if sign < 0 else "%", rows))
     return tables
 
 
-def claims_table(studies: Sequence[dict[str, Any]]) -> tuple[list[tuple[str, str]], list[dict[str, Any]]]:
-    """Columns (space, data) and rows, a claim each, with ``cells`` [columns] of verdicts or None."""
+def claims_table(studies: Sequence[StudyResult]) -> tuple[list[tuple[str, str]], list[Claim]]:
+    """Columns (space, data) and one row per claim."""
+    often = Counter((study.name, *pair) for study in studies for pair in study.data.items())
     columns: dict[tuple[str, str], None] = {}
-    often = Counter((study["name"], *pair) for study in studies for pair in study["data"].items())
+    data_of = []
     for study in studies:  # two results of one study on one data set are told apart by their folders
-        for space, data in study["data"].items():
-            if often[study["name"], space, data] > 1:
-                study["data"] = {**study["data"], space: f"{data}, {study['folder'].name}"}
-        columns |= dict.fromkeys(study["data"].items())
-    rows: dict[str, dict[str, Any]] = {}
-    for study in studies:
-        for verdict in study["verdicts"]:
-            space = verdict["space"]
+        data_of.append(
+            {
+                space: f"{data}, {study.folder.name}" if often[study.name, space, data] > 1 else data
+                for space, data in study.data.items()
+            }
+        )
+        columns |= dict.fromkeys(data_of[-1].items())
+    rows: dict[str, tuple[str, dict[tuple[str, str], Verdict]]] = {}
+    for study, data in zip(studies, data_of, strict=True):
+        for verdict in study.verdicts:
+            space = verdict.space
             of_space = next((column for column in columns if column[0] == space), (space, ""))
-            column = (space, study["data"][space]) if space in study["data"] else of_space  # counts need no data
+            column = (space, data[space]) if space in data else of_space  # counts need no data
             columns.setdefault(column)
-            row = rows.setdefault(verdict["claim"], {**verdict, "study": study["name"], "of": {}})
-            row["of"][column] = verdict
+            rows.setdefault(verdict.claim, (study.name, {}))[1][column] = verdict
     order = list(columns)
-    return order, [{**row, "cells": [row["of"].get(column) for column in order]} for row in rows.values()]
+    return order, [
+        Claim(claim, study, [verdicts.get(column) for column in order]) for claim, (study, verdicts) in rows.items()
+    ]
 
 
 def write_report(folders: Sequence[Path], out: Path, explorer: Path | None = None) -> list[str]:
@@ -171,18 +234,14 @@ def write_report(folders: Sequence[Path], out: Path, explorer: Path | None = Non
     ``explorer``: the page beside it to link to (``wsnas.studies.explorer``).
     """
     studies = [read_study(folder) for folder in study_folders(folders)]
-    studies.sort(
-        key=lambda study: (
-            ORDER.index(study["name"]) if study["name"] in ORDER else len(ORDER) + (study["name"] == OTHER)
-        )
-    )
-    sections: dict[str, list[dict[str, Any]]] = {}
-    for study in studies:
-        sections.setdefault(study["name"], []).append(study)
-    for results in sections.values():
-        often = Counter(study["about"] for study in results)
-        for study in results:  # two of one study, space and data set are told apart by their folders
-            study["heading"] = study["about"] + (f" ({study['folder'].name})" if often[study["about"]] > 1 else "")
+    order = {name: i for i, name in enumerate(ORDER)}
+    studies.sort(key=lambda study: order.get(study.name, len(order) + (study.name == OTHER)))
+    often = Counter((study.name, study.about) for study in studies)
+    sections: dict[str, list[StudyResult]] = {}
+    for study in studies:  # two of one study, space and data set are told apart by their folders
+        several = often[study.name, study.about] > 1
+        heading = study.about + (f" ({study.folder.name})" if several else "")
+        sections.setdefault(study.name, []).append(replace(study, heading=heading))
     columns, claims = claims_table(studies)
     template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(
         files("wsnas.studies").joinpath("report.html").read_text()

@@ -73,19 +73,29 @@ def write_results(
         "results": results,
         "verdicts": verdicts,
     }
-    atomic_write(out / "results.json", (json.dumps(to_jsonable(described), indent=1) + "\n").encode())
-    text = io.StringIO()
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    atomic_write(out / f"{study}.csv", text.getvalue().encode())
     figures = {study: figure, **{f"{study}-{name}": other for name, other in (more or {}).items()}}
-    for name, drawn in figures.items():
-        for kind in ("png", "svg"):
-            buffer = io.BytesIO()
-            drawn.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-            atomic_write(out / f"{name}.{kind}", buffer.getvalue())
+    write_files(out, study, described, rows, figures)
     for verdict in verdicts:
         click.echo(f"{verdict.space}: {verdict.claim}: {verdict.verdict} ({verdict.measured})")
     click.echo(", ".join([f"{out / 'results.json'}, {study}.csv", *(f"{name}.png, {name}.svg" for name in figures)]))
+
+
+def write_files(
+    out: Path,
+    name: str,
+    described: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    figures: Mapping[str, Figure],
+) -> None:
+    """Writes ``described`` to results.json, ``rows`` to NAME.csv, and each figure as PNG and SVG, into ``out``."""
+    atomic_write(out / "results.json", (json.dumps(to_jsonable(described), indent=1) + "\n").encode())
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write(out / f"{name}.csv", text.getvalue().encode())
+    for title, figure in figures.items():
+        for kind in ("png", "svg"):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+            atomic_write(out / f"{title}.{kind}", buffer.getvalue())

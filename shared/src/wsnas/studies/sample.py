@@ -30,10 +30,10 @@ A = TypeVar("A", bound=Hashable)
 
 def chosen_spaces(names: Sequence[str]) -> list[Any]:
     """The named spaces, or all installed ones. Raises WsnasError where there are none."""
-    found = names or installed_spaces()
-    if not found:
+    chosen = names or installed_spaces()
+    if not chosen:
         raise WsnasError("no search space is installed; install one, e.g. pip install ./packages/nb201")
-    return [load_space(name) for name in found]
+    return [load_space(name) for name in chosen]
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Reci
     Validation and test results are those of one training length: the longest that has both.
     """
     dataset = options.truth or recipe.dataset
-    found = load_ground_truth(space, dataset, options.table)
-    if options.truth is not None and dataset not in found.datasets:
+    loaded = load_ground_truth(space, dataset, options.table)
+    if options.truth is not None and dataset not in loaded.datasets:
         raise WsnasError(
-            f"--truth {dataset}: the table of {space.name} has no such data set, but {', '.join(found.datasets)}"
+            f"--truth {dataset}: the table of {space.name} has no such data set, but {', '.join(loaded.datasets)}"
         )
-    dataset = dataset if dataset in found.datasets else found.datasets[0]
-    lengths = {split: found.epochs(dataset, split) for split in ("valid", "test")}
+    dataset = dataset if dataset in loaded.datasets else loaded.datasets[0]
+    lengths = {split: loaded.epochs(dataset, split) for split in ("valid", "test")}
     both, longest = lengths["valid"] & lengths["test"], max(lengths["valid"] | lengths["test"])
     if not both:
         raise WsnasError(
@@ -85,12 +85,12 @@ def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Reci
             f"{space.name}: the {longest}-epoch results of {dataset} are not used: only those of {epochs} epochs are "
             "there for validation and test"
         )
-    valid, test = (found.mean(dataset, split, epochs) for split in ("valid", "test"))
+    valid, test = (loaded.mean(dataset, split, epochs) for split in ("valid", "test"))
     known = ~(np.isnan(valid) | np.isnan(test))
     left_out = int((~known).sum())
     if left_out:
-        click.echo(f"{space.name}: {left_out} of {len(found)} architectures have no result (failed or not trained)")
-    kept = found.select([arch for arch, ok in zip(found.archs, known, strict=True) if ok])
+        click.echo(f"{space.name}: {left_out} of {len(loaded)} architectures have no result (failed or not trained)")
+    kept = loaded.select([arch for arch, ok in zip(loaded.archs, known, strict=True) if ok])
     valid, test = (higher_is_better(values[known], space.metric) for values in (valid, test))
     return GroundTruth(kept, tuple(map(space.decode, kept.archs)), dataset, epochs, valid, test, left_out)
 
@@ -137,7 +137,7 @@ def space_samples(options: StudyOptions, count: int, least: int = 12, fewest: in
     """
     if (options.architectures or count) < fewest:
         raise WsnasError(f"--architectures {options.architectures} is too few for this study: give at least {fewest}")
-    found = []
+    samples = []
     for space in chosen_spaces(options.spaces):
         chosen = chosen_recipe(space, options.scale, options.recipe)
         try:
@@ -153,10 +153,10 @@ def space_samples(options: StudyOptions, count: int, least: int = 12, fewest: in
         order = numpy_rng(0, "sample").permutation(len(ground.table))[: options.architectures or count]
         archs = tuple(ground.archs[int(i)] for i in order)
         sizes = np.array([space.parameters(arch, chosen) for arch in archs], dtype=np.float64)
-        found.append(SpaceSample(space, chosen, ground, archs, ground.valid[order], ground.test[order], sizes))
-    if not found:
+        samples.append(SpaceSample(space, chosen, ground, archs, ground.valid[order], ground.test[order], sizes))
+    if not samples:
         raise WsnasError("no installed space has a ground truth for this study; see 'wsnas ground-truth' and --table")
-    return found
+    return samples
 
 
 def random_archs(archs: Sequence[A], factor: float, rng: np.random.Generator) -> list[A]:

@@ -1,0 +1,189 @@
+"""Everything that can be run is run: scripts in docs/, and the commands that the documentation shows."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import runpy
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+import wsnas
+from wsnas.cli import main
+from wsnas.evaluation import latest_scores
+from wsnas.recipe import change_recipe
+from wsnas.runs import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+
+if not (ROOT / "docs").exists():
+    pytest.skip("not a checkout", allow_module_level=True)
+
+
+def test_every_script_is_run_by_a_test() -> None:
+    """A new one needs a test, which reads its name here; studies and benchmarks have tests of their own."""
+    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("*.py"))
+    scripts = list((ROOT / "docs").rglob("*.py"))
+    assert len(scripts) >= 5
+    for script in scripts:
+        assert script.name in tests or f"import {script.stem}" in tests or f"{script.stem}:" in tests, script
+
+
+# commands in the documentation -------------------------------------------------------------------------------
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """(page, command) of each line of a shell block that runs something of this repository, its variables filled in."""
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+            block = re.sub(r"\\\n\s*", " ", block)
+            values = dict(re.findall(r"^(\w+)=\"([^\"]*)\"", block, re.MULTILINE))
+            block = re.sub(r"^\w+=\"[^\"]*\"", "", block, flags=re.MULTILINE)
+            for line in block.splitlines():
+                values |= {name: words.split()[0] for name, words in re.findall(r"for (\w+) in ([^;]+);", line)}
+                for name in sorted(values, key=len, reverse=True):
+                    line = re.sub(rf"\$\{{?{name}\b\}}?", " ".join(values[name].split()), line)
+                yield from ((str(page.relative_to(ROOT)), command) for command in simple_commands(line))
+
+
+def simple_commands(line: str) -> Iterator[str]:
+    """Those of ``wsnas``, python and nox in a line of shell."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="&|;")
+    lexer.whitespace_split = True
+    words: list[str] = []
+    for word in [*lexer, ";"]:
+        if set(word) <= set("&|;"):
+            if words[:1] in (["wsnas"], ["python"], ["nox"]) and len(words) > 1:
+                yield shlex.join(words)
+            words = []
+        elif words or not (word == "do" or re.fullmatch(r"\w+=.*", word)):
+            words.append(word)
+
+
+def script_command(path: str) -> Any:
+    found = runpy.run_path(str(ROOT / path))["main"]
+    return found if isinstance(found, click.Command) else None
+
+
+@pytest.mark.parametrize(("page", "command"), list(commands()), ids=lambda value: value[:60])
+def test_the_documentation_shows_commands_that_exist(page: str, command: str) -> None:
+    """Names, arguments and options are those of today; nothing is run but the parser."""
+    words = shlex.split(command)
+    if words[0] == "nox":
+        sessions = (ROOT / "noxfile.py").read_text()
+        for name in words[2 : words.index("--") if "--" in words else None]:
+            study = name.removeprefix("study_")
+            assert f"def {name.split('(')[0]}(" in sessions or (ROOT / f"studies/{study}.py").exists(), command
+        if "--" not in words or not words[2].startswith("study_"):
+            return
+        words = ["python", f"studies/{words[2].removeprefix('study_')}.py", *words[words.index("--") + 1 :]]
+    if words[0] == "python":
+        assert (ROOT / words[1]).exists(), command
+        found, words = script_command(words[1]), words[2:]
+        if found is None:  # plain arguments
+            return
+    else:
+        found, words = main, words[1:]
+        while isinstance(found, click.Group) and words[0] in found.commands:
+            found, words = found.commands[words[0]], words[1:]
+        assert not isinstance(found, click.Group), f"{page}: there is no such command: {command}"
+    assert found is not None
+    if "--help" not in words:
+        found.make_context("command", [word for word in words if word != "..."])
+
+
+def test_the_documentation_shows_commands() -> None:
+    assert len(list(commands())) > 30
+
+
+# scripts -----------------------------------------------------------------------------------------------------
+
+
+def test_rank(forks: Any, tmp_path: Path) -> None:
+    """``wsnas rank`` against scipy, and the files that it leaves."""
+    if "nb201" not in wsnas.installed_spaces():
+        pytest.skip("needs the space nb201")
+    small = (
+        "--channels",
+        "2",
+        "--train-size",
+        "640",
+        "--valid-size",
+        "200",
+        "--epochs",
+        "1",
+        "--calibration-steps",
+        "1",
+    )
+    assert forks.wsnas("train-supernet", "nb201", *small, "--out", "run", cwd=tmp_path).code == 0
+    assert forks.wsnas("evaluate", "run", "--sample", "20", cwd=tmp_path).code == 0
+    done = forks.wsnas("rank", "run", "--scale", "micro", cwd=tmp_path)
+    assert done.code == 0, done.err
+    results = json.loads((tmp_path / "run/rank/results.json").read_text())["results"]
+    space, scores = wsnas.load_space("nb201"), latest_scores(Run.read(tmp_path / "run"))
+    truth = wsnas.load_ground_truth(space).select(scores)
+    test = truth.mean("digits", "test")
+    counts = [space.parameters(space.decode(arch), space.recipes["micro"]) for arch in scores]
+    assert results["architectures"] == len(scores) == 20
+    expected = stats.spearmanr(list(scores.values()), test).statistic
+    assert results["spearman"]["value"] == pytest.approx(expected)
+    assert results["parameter_count_spearman"]["value"] == pytest.approx(stats.spearmanr(counts, test).statistic)
+    low, high = results["supernet_minus_parameter_count"]
+    assert low < expected - results["parameter_count_spearman"]["value"] < high
+    assert results["top_10"] in [pytest.approx(value) for value in test]
+    assert {path.name for path in (tmp_path / "run/rank").iterdir()} == {
+        "results.json", "rank.csv", "rank.png", "rank.svg",
+    }  # fmt: skip
+    nothing = forks.wsnas("rank", "run", "--dataset", "cifar10", cwd=tmp_path)
+    assert nothing.code == 2
+    assert "wsnas table import" in nothing.err
+
+
+def test_activations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/results/real/darts_rnn-ptb/activations.py on a supernet of one epoch."""
+    if "darts_rnn" not in wsnas.installed_spaces():
+        pytest.skip("needs the space darts_rnn")
+    space = wsnas.load_space("darts_rnn")
+    recipe = change_recipe(space.recipes["micro"], epochs=1, train_size=4000, valid_size=2000, units=8)
+    wsnas.train_supernet(space, recipe, out=tmp_path / "run", device="cpu")
+    table = wsnas.load_ground_truth(space)
+    table.select(table.archs[:8]).save(tmp_path / "table.parquet")
+    script = runpy.run_path(str(ROOT / "docs/results/real/darts_rnn-ptb/activations.py"))
+    monkeypatch.setitem(script["main"].__globals__, "sample_distinct", lambda space, count, rng: [])
+    script["main"](tmp_path / "run", tmp_path / "table.parquet", tmp_path)
+    result = json.loads((tmp_path / "results.json").read_text())
+    assert result["cells"] == {"trained": 8, "scored": 8}
+    assert set(result["activations"]) == {"tanh", "relu", "sigmoid", "identity"}
+    assert (tmp_path / "activations.png").stat().st_size > 10_000
+
+
+def test_unpack_jpeg_npz(tmp_path: Path) -> None:
+    """JPEG bytes become the pixels that pillow decodes them to."""
+    rng, stored, pixels = np.random.default_rng(0), {}, {}
+    for part, count in (("train", 3), ("test", 2)):
+        images = [rng.integers(0, 256, (4, 4, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1) for _ in range(count)]
+        files = []
+        for image in images:
+            buffer = io.BytesIO()
+            Image.fromarray(image).save(buffer, "jpeg")
+            files.append(buffer.getvalue())
+        stored[f"{part}_jpeg"] = np.frombuffer(b"".join(files), np.uint8)
+        stored[f"{part}_offsets"] = np.cumsum([0, *map(len, files)])
+        stored[f"{part}_labels"] = np.arange(count)
+        pixels[part] = np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files])
+    np.savez(tmp_path / "in.npz", allow_pickle=False, **stored)
+    unpack = runpy.run_path(str(ROOT / "docs/results/unpack_jpeg_npz.py"))["main"]
+    unpack(str(tmp_path / "in.npz"), str(tmp_path / "out.npz"))
+    with np.load(tmp_path / "out.npz") as found:
+        for part in ("train", "test"):
+            np.testing.assert_allclose(found[f"{part}_images"].astype(int), pixels[part].astype(int), atol=2)
+            assert found[f"{part}_labels"].tolist() == stored[f"{part}_labels"].tolist()
