@@ -14,11 +14,12 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from wsnas import WsnasError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 OPS = (  # DARTS's order, without its "none"
     "max_pool_3x3",

@@ -12,10 +12,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from wsnas.errors import WsnasError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ACTIVATIONS = ("tanh", "relu", "sigmoid", "identity")  # the reference's order, without its "none"
 NODES = 8

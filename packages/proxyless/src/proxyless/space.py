@@ -10,10 +10,12 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from wsnas import WsnasError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 STAGES = (4, 4, 4, 4, 4, 1)  # blocks
 BLOCKS = sum(STAGES)
@@ -105,7 +107,7 @@ def fair_paths(rng: np.random.Generator) -> Sequence[Architecture]:
     lower learning rate than one path's.
     """
     paths = math.lcm(*RADIX)
-    columns = [rng.permutation(np.arange(paths) % radix).tolist() for radix in RADIX]
+    columns = [rng.permutation([i % radix for i in range(paths)]).tolist() for radix in RADIX]
     return [Architecture(blocks) for blocks in zip(*columns, strict=True)]
 
 
