@@ -126,7 +126,7 @@ def test_gpu_check_runs_dry_on_a_cpu(tmp_path: Path) -> None:
     """Every part in a process of its own, the published accuracies from a table written here."""
     from nb201 import SPACE
 
-    rows = [f"{SPACE.encode(SPACE.arch(i))},{50 + i / 1000}" for i in range(SPACE.size)]
+    rows = [f"{SPACE.encode(arch)},{50 + i / 1000}" for i, arch in enumerate(SPACE)]
     (tmp_path / "truth.csv").write_text("\n".join(["architecture,cifar10_test_200", *rows]) + "\n")
     options = ["--device", "cpu", "--dry-run", "--submodels", "5", "--truth", str(tmp_path / "truth.csv")]
     command = [sys.executable, str(BENCHMARKS / "gpu_check.py"), "--out", str(tmp_path / "out"), *options]

@@ -77,7 +77,7 @@ class Run:
                     f"{path} was written by another version of wsnas (format {described['format']}, here {FORMAT}): "
                     "train it again, or use the version that wrote it"
                 )
-            return Run(path, described["identity"], described["recipe"])
+            return Run(path, dict(described["identity"]), dict(described["recipe"]))
         except FileNotFoundError as error:
             raise WsnasError(f"{path} is not a run directory (it has no run.json)") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -126,7 +126,7 @@ class Run:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch's, of a foreign pickle's protocol: what follows says more
                 state = dict(torch.load(path, map_location=device, weights_only=True))
-            recorded, here = json.loads(state["identity"]), json.loads(json.dumps(self.identity))
+            recorded, here = dict(json.loads(state["identity"])), json.loads(json.dumps(self.identity))
         except Exception as error:  # a malformed pickle can raise nearly anything
             reason = (str(error).strip().splitlines() or ["it ends too early"])[0][:120]
             raise WsnasError(
