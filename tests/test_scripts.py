@@ -76,7 +76,7 @@ def script_command(path: str) -> Any:
 
 @pytest.mark.parametrize(("page", "command"), list(commands()), ids=lambda value: value[:60])
 def test_the_documentation_shows_commands_that_exist(page: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names, arguments and options are those of today; nothing is run but the parser, and the reader's files may lack."""
+    """Names, arguments and options are those of today; nothing but the parser is run, without the reader's files."""
     words = shlex.split(command)
     if words[0] == "nox":
         sessions = (ROOT / "noxfile.py").read_text()
@@ -88,6 +88,7 @@ def test_the_documentation_shows_commands_that_exist(page: str, command: str, mo
         words = ["python", f"studies/{words[2].removeprefix('study_')}.py", *words[words.index("--") + 1 :]]
     if words[0] == "python":
         assert (ROOT / words[1]).exists(), command
+        monkeypatch.syspath_prepend((ROOT / words[1]).parent)  # where a script finds its neighbours
         found, words = script_command(words[1]), words[2:]
         if found is None:  # plain arguments
             return

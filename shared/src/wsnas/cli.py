@@ -244,6 +244,11 @@ def train(
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings an architecture.")
 @click.option("--sample-seed", type=int, default=0, show_default=True)
 @click.option(
+    "--best",
+    type=click.IntRange(1),
+    help="Of the sample only these many: the best by the validation of seed 0, which --out already holds.",
+)
+@click.option(
     "--dedupe/--no-dedupe", default=True, show_default=True, help="Train once what is the same function when trained."
 )
 @click.option(
@@ -263,6 +268,7 @@ def ground_truth(
     sample: int,
     seeds: int,
     sample_seed: int,
+    best: int | None,
     dedupe: bool,
     known: Path | None,
     retry_failed: bool,
@@ -275,10 +281,10 @@ def ground_truth(
     """Train a uniform sample of SPACE from scratch and publish it as a benchmark.
 
     Leaves table.parquet, table.csv, curves.parquet and a data card in --out. Ctrl-C stops it, the same command
-    goes on; a larger --sample extends what is there.
+    goes on; a larger --sample or more --seeds extend what is there.
     """
     from wsnas.agreement import load_ground_truth
-    from wsnas.ground_truth import measure_latencies, train_many
+    from wsnas.ground_truth import best_of, measure_latencies, train_many
     from wsnas.publish import publish
     from wsnas.randomness import numpy_rng
     from wsnas.sampling import sample_candidates
@@ -287,6 +293,8 @@ def ground_truth(
     found = load_space(space)
     chosen = chosen_recipe(found, scale, recipe)
     archs = sample_candidates(found, chosen, sample, numpy_rng(sample_seed, "ground truth"))
+    if best is not None:
+        archs = best_of(found, archs, out, chosen, best, dedupe)
     with progress(f"{space} ground truth") as report:
         table = train_many(
             found,
@@ -355,6 +363,21 @@ def table_import(space: str, file: Path, out: Path | None) -> None:
     )
 
 
+@table.command("join")
+@click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The joined table, a .parquet file.")
+def table_join(files: tuple[Path, ...], out: Path) -> None:
+    """One table of the tables FILES of one space: all their architectures, training lengths and seeds.
+
+    What both have is the first one's, and so is the length that counts as ground truth.
+    """
+    from wsnas.table import Table, join
+
+    joined = join([Table.load(file) for file in files])
+    joined.save(out)
+    click.echo(f"{len(joined)} architectures, {len(joined.columns)} columns, {out.stat().st_size / 1e6:.2f} MB: {out}")
+
+
 _TABLE = click.option("--table", "file", type=click.Path(), help="A table file; by default the shipped micro table.")
 _DATASET = click.option("--dataset", help="Use the imported table that has this data set.")
 
@@ -372,6 +395,7 @@ def table_show(space: str, file: str | None, dataset: str | None) -> None:
     from wsnas.agreement import load_ground_truth
     from wsnas.metrics import noise_ceiling
     from wsnas.space import load_space
+    from wsnas.sufficiency import sufficiency
 
     loaded = load_ground_truth(load_space(space), dataset, file)
     failed = 0 if loaded.failed is None else int(loaded.failed.sum())
@@ -406,6 +430,10 @@ def table_show(space: str, file: str | None, dataset: str | None) -> None:
             ),
         )
     Console(width=None if Console().is_terminal else 140).print(grid)
+    for name in loaded.datasets:
+        rule = sufficiency(loaded, name, load_space(space).metric)
+        if rule is not None:
+            click.echo(f"{name}, {rule}")
 
 
 @table.command("query")

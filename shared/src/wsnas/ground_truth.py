@@ -24,6 +24,7 @@ from wsnas.devices import choose_device, to_device
 from wsnas.environment import environment
 from wsnas.errors import Diverged, WorkerLost, WsnasError
 from wsnas.executor import Executor, run_jobs
+from wsnas.metrics import higher_is_better
 from wsnas.randomness import torch_seeded
 from wsnas.recipe import Recipe
 from wsnas.runs import Run
@@ -72,8 +73,9 @@ def train_many(
     """Trains every architecture with every seed into the run ``out`` and returns the table.
 
     With ``dedupe``, architectures of one ``training_key`` are the same function: the first of them is
-    trained, for all. Rows are committed as they come; a second call trains only what is missing. What
-    ``known`` (a table of the same recipe) holds is taken over. A training that diverged, crashed or took too
+    trained, for all. Rows are committed as they come; a second call trains only what is missing, and its table
+    has the architectures and seeds of earlier calls, too. What ``known`` (a table of the same recipe) holds is taken
+    over. A training that diverged, crashed or took too
     long is a row with that status, and trained again with ``retry_failed``.
     """
     recipe = space.recipes["micro"] if recipe is None else recipe
@@ -84,6 +86,7 @@ def train_many(
     for arch in archs:
         first.setdefault(space.training_key(arch) if dedupe else space.encode(arch), arch)
     with run.writing():
+        run.record_all("architecture", {space.encode(arch): {} for arch in archs})
         if known is not None:
             _take_over(space, known, run, recipe, seeds, dedupe)
         rows = run.records("training")
@@ -110,6 +113,27 @@ def train_many(
             if report is not None:
                 report(done, len(wanted), f"trainings, {failed} failed" if failed else "trainings")
     return table_of(space, archs, run, recipe, seeds, dedupe)
+
+
+def best_of(
+    space: SearchSpace[Any], archs: Sequence[Any], out: Path, recipe: Recipe, count: int, dedupe: bool = True
+) -> list[Any]:
+    """The best ``count`` architectures by seed 0's validation in the run ``out``: those whose other seeds report.
+
+    Raises WsnasError where one of ``archs`` has no training with seed 0 yet: the choice would then not be what it says.
+    """
+    rows = Run.read(out).records("training")
+    keys = [f"{space.training_key(arch) if dedupe else space.encode(arch)}@0" for arch in archs]
+    missing = sum(key not in rows for key in keys)
+    if missing:
+        raise WsnasError(
+            f"{missing} of {len(archs)} architectures have no training with seed 0 in {out}: run the same command "
+            "without --best and with --seeds 1 first"
+        )
+    values = [rows[key].get("valid") for key in keys]
+    known = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    order = np.argsort(-higher_is_better(known, space.metric), kind="stable")  # NaN, a failed training, comes last
+    return [archs[int(i)] for i in order[:count]]
 
 
 def _take_over(
@@ -150,8 +174,10 @@ def table_of(
     seeds: Sequence[int],
     dedupe: bool = True,
 ) -> Table:
-    """The ground-truth table of the trainings that a run holds; what is missing or failed is NaN."""
+    """The ground-truth table of the trainings that a run holds, these architectures first; what it lacks is NaN."""
     rows = run.records("training")
+    archs = list(dict.fromkeys([*archs, *map(space.decode, run.records("architecture"))]))
+    seeds = sorted({*seeds, *(int(key.rpartition("@")[2]) for key in rows)})
     names = [space.training_key(arch) if dedupe else space.encode(arch) for arch in archs]
     used = {f"{name}@{seed}": rows.get(f"{name}@{seed}", {"status": "missing"}) for name in names for seed in seeds}
     columns: dict[Column, Any] = {}
@@ -159,8 +185,10 @@ def table_of(
         for field in ("valid", "test", "half_valid")[: 3 if recipe.standalone.epochs > 1 else 2]:
             measured = [used[f"{name}@{seed}"].get(field) for name in names]
             columns[_column(recipe, field, seed)] = np.array([np.nan if v is None else v for v in measured], np.float64)
-    failed = np.array([any(used[f"{name}@{seed}"]["status"] != "ok" for seed in seeds) for name in names])
+    fine = ("ok", "missing")
+    failed = np.array([any(used[f"{name}@{seed}"]["status"] not in fine for seed in seeds) for name in names])
     statuses = Counter(row["status"] for row in used.values())
+    trained = len(used) - statuses["missing"]
     seconds = [row["seconds"] for row in used.values() if row.get("seconds")]
     makers = [maker for row in run.records("known").values() for maker in row["makers"]]
     return Table(
@@ -173,9 +201,10 @@ def table_of(
         about={
             "source": "trained by wsnas",
             "metric": space.metric,
+            "epochs": str(recipe.standalone.epochs),
             "recipe": _recipe_text(recipe),
             "seeds": ", ".join(map(str, seeds)),
-            "trainings": f"{len(used)}, {'one a training key and seed' if dedupe else 'one an architecture and seed'}",
+            "trainings": f"{trained}, {'one a training key and seed' if dedupe else 'one an architecture and seed'}",
             "status": ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())),
             "seconds": f"{sum(seconds):.0f} in all of {len(seconds)} trainings, median {np.median(seconds or [0]):.2f}",
             "environment": json.dumps(environment(), sort_keys=True),

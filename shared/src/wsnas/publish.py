@@ -41,7 +41,7 @@ def _said(table: Table) -> list[str]:
     failed = 0 if table.failed is None else int(table.failed.sum())
     seeds = table.seeds(dataset, "test")
     said = [
-        f"{len(table)} architectures, {seeds.shape[1]} seeds, {failed} with a failed or missing training "
+        f"{len(table)} architectures, {seeds.shape[1]} seeds, {failed} with a failed training "
         f"(trainings: {table.about['status']})"
     ]
     whole = seeds[np.isfinite(seeds).all(1)]
@@ -69,7 +69,7 @@ def _card(space: SearchSpace[Any], table: Table, said: list[str]) -> str:
     lines.append("| flops | millions of operations an item, two a multiply-add |")
     if table.latency is not None:
         lines.append(f"| latency | {table.about['latency']} |")
-    lines.append("| failed | a training of it diverged, crashed, took too long or is missing |")
+    lines.append("| failed | a training of it diverged, crashed or took too long |")
     lines += [f"| {column} | {unit}: data set, split, epochs, seed |" for column in table.columns]
     lines += [
         "",

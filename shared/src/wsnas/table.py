@@ -15,11 +15,11 @@ import os
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,13 +77,13 @@ class Table:
         return {arch: i for i, arch in enumerate(self.archs)}
 
     def seeds(self, dataset: str, split: str, epochs: int | None = None) -> Floats:
-        """[architectures, seeds] for one data set and split, seeds in order; the longest training by default.
+        """[architectures, seeds] for one data set and split, seeds in order; by default of ``length``.
 
         A publisher's mean counts as the one seed there is, and is left out beside its seeds.
         """
         matching = [c for c in self.columns if (c.dataset, c.split) == (dataset, split)]
         if epochs is None and matching:
-            epochs = max(c.epochs for c in matching)
+            epochs = self.length(dataset, split)
         matching = [c for c in matching if c.epochs == epochs]
         seeded = sorted((c for c in matching if c.seed is not None), key=lambda c: c.seed or 0)
         matching = seeded or matching
@@ -104,6 +104,14 @@ class Table:
     def epochs(self, dataset: str, split: str) -> set[int]:
         """The training lengths there are of one data set and split."""
         return {c.epochs for c in self.columns if (c.dataset, c.split) == (dataset, split)}
+
+    def length(self, dataset: str, split: str) -> int:
+        """The training length, in epochs, that counts as ground truth: the one that ``about`` names, else the longest.
+
+        Trainings of twice as many epochs, of some architectures, only test whether that length is sufficient.
+        """
+        lengths, named = self.epochs(dataset, split), int(self.about.get("epochs", 0))
+        return named if named in lengths else max(lengths)
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -199,6 +207,59 @@ class Table:
             raise WsnasError(
                 f"{path} is truncated or not a wsnas table ({type(error).__name__}); import the original file again"
             ) from error
+
+
+def join(tables: Sequence[Table]) -> Table:
+    """One table of all architectures and columns of several tables of one space.
+
+    The first says what counts as ground truth: ``about`` is its own, and under "2 epochs" (and so on) it has, as JSON,
+    that of a table with other training lengths. A value that two tables have is the first one's. Raises WsnasError for
+    tables of several spaces, and where two tables count parameters or operations differently.
+    """
+    first, *others = tables
+    archs = tuple(dict.fromkeys(arch for table in tables for arch in table.archs))
+    position = {arch: i for i, arch in enumerate(archs)}
+    columns: dict[Column, Floats] = {}
+    single: dict[str, NDArray[Any]] = {}
+    failed = np.zeros(len(archs), dtype=np.bool_)
+    about = dict(first.about)
+    for table in tables:
+        if table.space != first.space:
+            raise WsnasError(f"tables of {first.space} and {table.space} cannot be joined")
+        rows = np.array([position[arch] for arch in table.archs], dtype=np.int64)
+        for column, values in table.columns.items():
+            joined = columns.setdefault(column, np.full(len(archs), np.nan))
+            joined[rows] = np.where(np.isnan(joined[rows]), values, joined[rows])
+        for name, unknown in (("parameters", -1), ("flops", np.nan), ("latency", np.nan)):
+            values = getattr(table, name)
+            if values is None:
+                continue
+            joined = single.setdefault(name, np.full(len(archs), unknown, values.dtype))
+            here = joined[rows]
+            known = here >= 0
+            if name != "latency" and not np.allclose(here[known], values[known], rtol=1e-5, equal_nan=True):
+                raise WsnasError(f"tables of {first.space} with different {name} cannot be joined: other networks")
+            joined[rows] = np.where(known, here, values)
+        if table.failed is not None:
+            failed[rows] |= table.failed
+    for table in others:
+        lengths = sorted({c.epochs for c in table.columns} - {c.epochs for c in first.columns})
+        own = {k: v for k, v in table.about.items() if not k.endswith(" epochs")}
+        if lengths:
+            about[f"{own.get('epochs', lengths[-1])} epochs"] = json.dumps(own, sort_keys=True)
+        about |= {k: v for k, v in table.about.items() if k.endswith(" epochs") and k not in about}
+        if "latency" in table.about:
+            about.setdefault("latency", table.about["latency"])
+    return Table(
+        first.space,
+        archs,
+        columns,
+        single.get("parameters"),
+        single.get("flops"),
+        failed if any(table.failed is not None for table in tables) else None,
+        about,
+        single.get("latency"),
+    )
 
 
 _CSV_COLUMN = re.compile(r"(?P<dataset>.+)_(?P<split>valid|test)_(?P<epochs>\d+)(?:_(?P<seed>\d+))?")

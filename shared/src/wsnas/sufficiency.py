@@ -1,0 +1,75 @@
+"""Is a training length sufficient? The rule behind every ground truth that is trained here.
+
+The paper's ground truth is what an architecture reaches "when it is trained independently and sufficiently". A
+training of E epochs counts as sufficient when, on a uniform sample of architectures, twice the epochs change neither
+
+(a) the order: Spearman of E and 2E, of different seeds, is at least the lower end of the 95 % interval of the
+    agreement of two seeds at E on the same architectures; nor
+(b) the level: the mean improves by less than a point of accuracy, or 2 % of perplexity, from E to 2E.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from wsnas.metrics import Interval, correlation
+from wsnas.table import Table
+
+LEAST = 60  # architectures that the rule asks for
+POINTS, PERCENT = 1.0, 2.0  # of accuracy, of perplexity
+
+
+@dataclass(frozen=True)
+class Sufficiency:
+    """What twice the epochs change, on the ``n`` architectures that have a training of 2E and two seeds of E."""
+
+    epochs: int  # E
+    n: int
+    doubled: Interval  # Spearman of 2E's first seed with E's second: nothing in common but the architecture
+    seeds: Interval  # Spearman of two seeds of E
+    mean: float  # test accuracy in percent, or perplexity, at E
+    doubled_mean: float  # at 2E
+    gain: float  # points of accuracy, or percent of perplexity, from E to 2E; above zero is better
+    metric: Literal["accuracy", "perplexity"]
+
+    @property
+    def holds(self) -> bool | None:
+        """None: fewer than LEAST architectures."""
+        if self.n < LEAST:
+            return None
+        return self.doubled.value >= self.seeds.low and self.gain < (POINTS if self.metric == "accuracy" else PERCENT)
+
+    def __str__(self) -> str:
+        verdict = {True: "sufficient", False: "not sufficient", None: f"undecided, the rule asks for {LEAST}"}[
+            self.holds
+        ]
+        unit = "points" if self.metric == "accuracy" else "% of perplexity"
+        return (
+            f"{self.epochs} epochs against {2 * self.epochs} on {self.n} architectures: they agree at {self.doubled}, "
+            f"two seeds of {self.epochs} epochs at {self.seeds}; the mean goes from {self.mean:.2f} to "
+            f"{self.doubled_mean:.2f} ({self.gain:+.2f} {unit}): {verdict}"
+        )
+
+
+def sufficiency(table: Table, dataset: str, metric: Literal["accuracy", "perplexity"]) -> Sufficiency | None:
+    """The rule, for the length that counts as the table's ground truth; None where it has no trainings of 2E, or one
+    seed of E.
+    """
+    epochs = table.length(dataset, "test")
+    if 2 * epochs not in table.epochs(dataset, "test"):
+        return None
+    single, double = table.seeds(dataset, "test", epochs), table.seeds(dataset, "test", 2 * epochs)[:, 0]
+    if single.shape[1] < 2:
+        return None
+    known = np.isfinite(single[:, :2]).all(1) & np.isfinite(double)
+    n = int(known.sum())
+    if n < 2:
+        return None
+    first, second, doubled = single[known, 0], single[known, 1], double[known]
+    order, seeds = correlation(doubled, second), correlation(first, second)
+    mean, doubled_mean = float(first.mean()), float(doubled.mean())
+    gain = doubled_mean - mean if metric == "accuracy" else 100 * (mean - doubled_mean) / mean
+    return Sufficiency(epochs, n, order, seeds, mean, doubled_mean, gain, metric)
