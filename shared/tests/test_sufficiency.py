@@ -1,0 +1,116 @@
+"""The rule for sufficient trainings, and the tables it is computed from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from wsnas import WsnasError
+from wsnas.sufficiency import LEAST, sufficiency
+from wsnas.table import Column, Table, join
+
+N = 80
+
+
+def table(gain: float, noise: float, doubled_noise: float = 0.5, n: int = N) -> Table:
+    """Accuracies around 90 %, two seeds of 10 epochs and one of 20 of the first ``n`` architectures."""
+    rng = np.random.default_rng(0)
+    true = rng.normal(90, 2, N)
+    double = true + gain + rng.normal(0, doubled_noise, N)
+    double[n:] = np.nan
+    columns = {
+        Column("digits", "test", 10, 0): true + rng.normal(0, noise, N),
+        Column("digits", "test", 10, 1): true + rng.normal(0, noise, N),
+        Column("digits", "test", 20, 0): double,
+    }
+    return Table("toy", tuple(f"a{i}" for i in range(N)), columns, about={"epochs": "10"})
+
+
+def test_twice_the_epochs_that_change_neither_order_nor_level() -> None:
+    found = sufficiency(table(0.5, 0.5), "digits", "accuracy")
+    assert found is not None
+    assert (found.epochs, found.n, found.holds) == (10, N, True)
+    columns = table(0.5, 0.5).columns
+    first, second, double = (columns[Column("digits", "test", *key)] for key in ((10, 0), (10, 1), (20, 0)))
+    assert found.doubled.value == pytest.approx(stats.spearmanr(double, second).statistic)
+    assert found.seeds.value == pytest.approx(stats.spearmanr(first, second).statistic)
+    assert found.gain == pytest.approx((double - first).mean())
+
+
+def test_a_level_that_still_rises_is_not_sufficient() -> None:
+    found = sufficiency(table(1.5, 0.5), "digits", "accuracy")
+    assert found is not None
+    assert found.holds is False
+
+
+def test_an_order_that_still_changes_is_not_sufficient() -> None:
+    found = sufficiency(table(0.0, 0.5, doubled_noise=4.0), "digits", "accuracy")
+    assert found is not None
+    assert found.holds is False
+
+
+def test_perplexity_is_measured_in_percent_and_lower_is_better() -> None:
+    """Perplexities that fall by 1.5 of 90 have gained 1.7 %; those that fall by 2 have gained 2.2 %."""
+    for fall, holds in ((1.5, True), (2.0, False)):
+        found = sufficiency(table(-fall, 0.5), "digits", "perplexity")
+        assert found is not None
+        assert found.gain == pytest.approx(100 * fall / 90, abs=0.2)
+        assert found.holds is holds
+
+
+def test_few_architectures_decide_nothing() -> None:
+    found = sufficiency(table(0.5, 0.5, n=LEAST - 1), "digits", "accuracy")
+    assert found is not None
+    assert found.holds is None
+    assert "undecided" in str(found)
+
+
+def test_without_trainings_twice_as_long_there_is_no_rule() -> None:
+    whole = table(0.5, 0.5)
+    short = {column: values for column, values in whole.columns.items() if column.epochs == 10}
+    assert sufficiency(Table("toy", whole.archs, short), "digits", "accuracy") is None
+
+
+def test_the_named_length_counts_not_the_longest() -> None:
+    """Trainings of 20 epochs only test the 10 that the table names; without a name the longest count."""
+    whole = table(0.5, 0.5)
+    np.testing.assert_array_equal(whole.seeds("digits", "test")[:, 0], whole.columns[Column("digits", "test", 10, 0)])
+    unnamed = Table("toy", whole.archs, whole.columns)
+    assert unnamed.length("digits", "test") == 20
+
+
+def test_joined_tables_hold_what_each_holds() -> None:
+    one = Table(
+        "toy",
+        ("a", "b"),
+        {Column("digits", "test", 10, 0): np.array([1.0, np.nan])},
+        parameters=np.array([5, 6]),
+        failed=np.array([False, True]),
+        about={"epochs": "10", "recipe": "{}"},
+    )
+    other = Table(
+        "toy",
+        ("b", "c"),
+        {Column("digits", "test", 10, 0): np.array([2.0, 3.0]), Column("digits", "test", 2, 0): np.array([4.0, 5.0])},
+        parameters=np.array([6, 7]),
+        about={"epochs": "2", "recipe": "{}"},
+    )
+    joined = join([one, other])
+    assert joined.archs == ("a", "b", "c")
+    np.testing.assert_array_equal(joined.columns[Column("digits", "test", 10, 0)], [1, 2, 3])
+    np.testing.assert_array_equal(joined.columns[Column("digits", "test", 2, 0)], [np.nan, 4, 5])
+    assert joined.parameters is not None
+    assert joined.parameters.tolist() == [5, 6, 7]
+    assert joined.failed is not None
+    assert joined.failed.tolist() == [False, True, False]
+    assert joined.about["epochs"] == "10"
+    assert joined.about["2 epochs"] == '{"epochs": "2", "recipe": "{}"}'
+
+
+def test_tables_of_other_networks_or_spaces_are_not_joined() -> None:
+    one = Table("toy", ("a",), {Column("digits", "test", 10, 0): np.array([1.0])}, parameters=np.array([5]))
+    with pytest.raises(WsnasError, match="different parameters"):
+        join([one, Table("toy", ("a",), {}, parameters=np.array([6]))])
+    with pytest.raises(WsnasError, match="toy and other"):
+        join([one, Table("other", ("a",), {})])
