@@ -20,12 +20,12 @@ from wsnas import load_ground_truth
 from wsnas.cli import main
 from wsnas.errors import WsnasError
 from wsnas.executor import Executor
-from wsnas.ground_truth import measure_latencies, train_many
+from wsnas.ground_truth import best_of, measure_latencies, train_many
 from wsnas.publish import load_curves, publish
 from wsnas.recipe import change_recipe
 from wsnas.runs import Run
 from wsnas.standalone import train_architecture
-from wsnas.table import Table, read_csv
+from wsnas.table import Column, Table, join, read_csv
 
 HERE = Executor(workers=0)
 SOME = ALL[:4]
@@ -133,6 +133,41 @@ def test_known_rows_are_not_trained(
     other = dataclasses.replace(MICRO, channels=5)
     with pytest.raises(WsnasError, match="another recipe"):
         train_many(TOY, SOME, tmp_path / "other", other, executor=HERE, known=table)
+
+
+def test_known_rows_of_another_length_are_found_in_a_joined_table(
+    trained: tuple[Table, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table of 1-epoch trainings into which the 2-epoch ones were joined still knows the recipe of both."""
+    table, _ = trained
+    short = train_many(TOY, SOME, tmp_path / "short", change_recipe(MICRO, **{"standalone.epochs": 1}), executor=HERE)
+    monkeypatch.setattr("wsnas.ground_truth.train_architecture", lambda *a, **k: pytest.fail("trained"))
+    both = join([short, table])
+    assert both.length(MICRO.dataset, "test") == 1
+    again = train_many(TOY, SOME, tmp_path / "run", seeds=(0, 1), executor=HERE, known=both)
+    np.testing.assert_allclose(again.mean(MICRO.dataset, "test"), table.mean(MICRO.dataset, "test"), atol=1e-6)
+
+
+def test_a_second_call_keeps_what_the_first_trained_and_the_best_are_those_of_seed_0(
+    toy_installed: Path, tmp_path: Path
+) -> None:
+    """Seed 0 of all, then a second seed for the two best of them by seed 0's validation: one table of both."""
+    out = tmp_path / "truth"
+    first = train_many(TOY, SOME, out, seeds=(0,), executor=HERE)
+    with pytest.raises(WsnasError, match="1 of 5 architectures have no training with seed 0"):
+        best_of(TOY, ALL[:5], out, MICRO, 2)
+    best = best_of(TOY, SOME, out, MICRO, 2)
+    valid = first.columns[Column(MICRO.dataset, "valid", 2, 0)]
+    assert sorted(valid[SOME.index(arch)] for arch in best) == sorted(valid)[-2:]
+    table = train_many(TOY, best, out, seeds=(0, 1), executor=HERE)
+    assert set(table.archs) == {TOY.encode(arch) for arch in SOME}
+    second = table.columns[Column(MICRO.dataset, "test", 2, 1)]
+    assert {name for name, value in zip(table.archs, second, strict=True) if np.isfinite(value)} == {
+        TOY.encode(arch) for arch in best
+    }
+    assert table.failed is not None
+    assert not table.failed.any()  # a seed that was never asked for is no failure
+    assert table.about["trainings"].startswith("6,")
 
 
 def test_one_training_for_one_function(toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

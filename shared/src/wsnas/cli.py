@@ -431,8 +431,7 @@ def table_show(space: str, file: str | None, dataset: str | None) -> None:
         )
     Console(width=None if Console().is_terminal else 140).print(grid)
     for name in loaded.datasets:
-        rule = sufficiency(loaded, name, load_space(space).metric)
-        if rule is not None:
+        for rule in sufficiency(loaded, name, load_space(space).metric):
             click.echo(f"{name}, {rule}")
 
 

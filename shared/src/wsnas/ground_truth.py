@@ -140,7 +140,8 @@ def _take_over(
     space: SearchSpace[Any], known: Table, run: Run, recipe: Recipe, seeds: Sequence[int], dedupe: bool
 ) -> None:
     """Copies a table's trainings into the run's records, where they are of its recipe, and notes who made them."""
-    if known.about.get("recipe") != _recipe_text(recipe):
+    about = known.about_length(recipe.standalone.epochs) or known.about
+    if about.get("recipe") != _recipe_text(recipe):
         raise WsnasError(f"the known table of {space.name} is of another recipe: its rows cannot stand for this one's")
     rows, added = run.records("training"), dict[str, dict[str, Any]]()
     names = {field: _column(recipe, field, 0) for field in ("valid", "test", "half_valid")}
@@ -152,8 +153,8 @@ def _take_over(
             if f"{key}@{seed}" not in rows and values["valid"] is not None and values["test"] is not None:
                 added.setdefault(f"{key}@{seed}", {"arch": text, **values, "seconds": None, "curve": []})
     if added:
-        maker = {name: known.about.get(name) for name in ("environment", "seconds")}
-        run.record("known", json.dumps(maker), {"makers": [*json.loads(known.about.get("taken over", "[]")), maker]})
+        maker = {name: about.get(name) for name in ("environment", "seconds")}
+        run.record("known", json.dumps(maker), {"makers": [*json.loads(about.get("taken over", "[]")), maker]})
         run.record_all("training", added)
 
 

@@ -54,13 +54,17 @@ class Sufficiency:
         )
 
 
-def sufficiency(table: Table, dataset: str, metric: Literal["accuracy", "perplexity"]) -> Sufficiency | None:
-    """The rule, for the length that counts as the table's ground truth; None where it has no trainings of 2E, or one
-    seed of E.
-    """
-    epochs = table.length(dataset, "test")
-    if 2 * epochs not in table.epochs(dataset, "test"):
-        return None
+def sufficiency(table: Table, dataset: str, metric: Literal["accuracy", "perplexity"]) -> list[Sufficiency]:
+    """The rule, for every training length that has two seeds, and trainings of twice as many epochs; shortest first."""
+    lengths = table.epochs(dataset, "test")
+    return [
+        rule
+        for epochs in sorted(lengths)
+        if 2 * epochs in lengths and (rule := _rule(table, dataset, metric, epochs)) is not None
+    ]
+
+
+def _rule(table: Table, dataset: str, metric: Literal["accuracy", "perplexity"], epochs: int) -> Sufficiency | None:
     single, double = table.seeds(dataset, "test", epochs), table.seeds(dataset, "test", 2 * epochs)[:, 0]
     if single.shape[1] < 2:
         return None
@@ -69,7 +73,8 @@ def sufficiency(table: Table, dataset: str, metric: Literal["accuracy", "perplex
     if n < 2:
         return None
     first, second, doubled = single[known, 0], single[known, 1], double[known]
-    order, seeds = correlation(doubled, second), correlation(first, second)
     mean, doubled_mean = float(first.mean()), float(doubled.mean())
     gain = doubled_mean - mean if metric == "accuracy" else 100 * (mean - doubled_mean) / mean
-    return Sufficiency(epochs, n, order, seeds, mean, doubled_mean, gain, metric)
+    return Sufficiency(
+        epochs, n, correlation(doubled, second), correlation(first, second), mean, doubled_mean, gain, metric
+    )

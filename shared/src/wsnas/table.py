@@ -113,6 +113,13 @@ class Table:
         lengths, named = self.epochs(dataset, split), int(self.about.get("epochs", 0))
         return named if named in lengths else max(lengths)
 
+    def about_length(self, epochs: int) -> Mapping[str, str]:
+        """What ``about`` says of the trainings of so many epochs; empty where it says nothing."""
+        if self.about.get("epochs") == str(epochs):
+            return self.about
+        stored = json.loads(self.about.get(f"{epochs} epochs", "{}"))
+        return stored if isinstance(stored, dict) else {}
+
     @property
     def datasets(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(c.dataset for c in self.columns))
@@ -217,12 +224,13 @@ def join(tables: Sequence[Table]) -> Table:
     tables of several spaces, and where two tables count parameters or operations differently.
     """
     first, *others = tables
+    longest = str(max(column.epochs for column in first.columns))
     archs = tuple(dict.fromkeys(arch for table in tables for arch in table.archs))
     position = {arch: i for i, arch in enumerate(archs)}
     columns: dict[Column, Floats] = {}
     single: dict[str, NDArray[Any]] = {}
     failed = np.zeros(len(archs), dtype=np.bool_)
-    about = dict(first.about)
+    about = {"epochs": longest, **first.about}
     for table in tables:
         if table.space != first.space:
             raise WsnasError(f"tables of {first.space} and {table.space} cannot be joined")
