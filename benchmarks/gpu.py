@@ -1,15 +1,15 @@
-"""One GPU, one command: nb201 stand-alone training and the supernet step at paper size, and what the card allows.
+"""One GPU, one command: nb201 stand-alone training and the supernet step at paper size, and the card's limits.
 
-Every way trains with the loop of ``wsnas.training`` on random bytes of CIFAR's size (the time does not depend on
-them): in float32 and bfloat16, step by step and as a captured CUDA graph, one training on the card and several;
-the textbook's loop (default layout, DataLoader, optimizer as it comes) beside them. "fp32" is what torch makes of it
-on this card: by its default convolutions multiply in TF32, and the output says whether they did. The card's own
-matmul and copy rates are measured in the same run, for an idea of what a step could take.
+All variants train with the loop of ``wsnas.training`` on random bytes of CIFAR's size (the time does not depend on
+them): in float32 and bfloat16, eager and as a captured CUDA graph, one training on the card and several; the
+textbook loop (default layout, DataLoader, default optimizer) runs for comparison. "fp32" means torch's default on
+this card: convolutions may use TF32, and the output says whether they did. The card's matmul and copy rates are
+measured in the same run, to estimate how fast a step could be.
 
     python benchmarks/gpu.py > docs/results/benchmarks/gpu-CARD.json
 
-On a machine without a GPU only the dry run works (``--device cpu --dry-run``): tiny sizes, two worker processes, no
-figures to keep; captured graphs are what it leaves out.
+Without a GPU, only the dry run works (``--device cpu --dry-run``): tiny sizes, two worker processes, no captured
+graphs; its figures are not measurements.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def epoch_ends(
     cuda_graph: bool,
     warm: Callable[[], None] | None = None,
 ) -> list[float]:
-    """When each epoch ended, ``time.time()``, all work on the device done. ``warm`` is called after the first."""
+    """When each epoch ended, ``time.time()``, with all device work finished. ``warm`` is called after the first."""
     ends: list[float] = []
 
     def on_epoch(line: Any) -> None:
@@ -80,12 +80,12 @@ def epoch_ends(
 
 
 def seconds_a_step(ends: list[float], steps: int) -> float:
-    """Mean over the epochs after the first, of so many steps each."""
+    """Mean over the epochs after the first, of ``steps`` steps each."""
     return (ends[-1] - ends[0]) / (len(ends) - 1) / steps
 
 
 def meet(folder: str, count: int, seconds: float = 120.0) -> None:
-    """Returns in ``count`` processes at one time, a second after the last has called it; ``folder`` must be new."""
+    """Returns in ``count`` processes at the same time, a second after the last call; ``folder`` must be new."""
     Path(folder, str(os.getpid())).touch()
     deadline = time.time() + seconds
     while len(here := list(Path(folder).iterdir())) < count:
@@ -96,10 +96,10 @@ def meet(folder: str, count: int, seconds: float = 120.0) -> None:
 
 
 def images_a_second(ends: list[list[float]], images: int) -> float | None:
-    """Of trainings side by side, all together, in the time in which all of them trained; None where there is none.
+    """Total rate of parallel trainings while all of them trained; None if they never did at the same time.
 
-    ``ends``: of each training, when its epochs of ``images`` ended; it trains from the first of them to the last.
-    An epoch that is partly in that time counts by its part.
+    ``ends``: for each training, when its epochs of ``images`` ended; it trains from the first to the last.
+    An epoch partly within that time counts in proportion.
     """
     start, stop = max(one[0] for one in ends), min(one[-1] for one in ends)
     if start >= stop:
@@ -111,7 +111,7 @@ def images_a_second(ends: list[list[float]], images: int) -> float | None:
 def standalone(job: tuple[str, int, NB201Recipe, bool, bool, str, int]) -> list[float]:
     """``epoch_ends`` of one stand-alone training; a job, so that several can share the card.
 
-    (device, images, recipe, bfloat16, captured, the folder in which to meet, how many trainings meet; 0: none)
+    (device, images, recipe, bfloat16, captured, folder for synchronisation, number of parallel trainings; 0: none)
     """
     name, count, recipe, amp, captured, folder, together = job
     device = choose_device(name)
@@ -142,7 +142,7 @@ def supernet(device: torch.device, count: int, recipe: NB201Recipe, amp: bool) -
 
 
 def textbook(device: torch.device, count: int, recipe: NB201Recipe, shared: bool, steps: int) -> float:
-    """Seconds a step of the textbook's loop, over so many steps after as many to warm up."""
+    """Seconds per step of the textbook loop, over ``steps`` steps after as many warm-up steps."""
     training = recipe.supernet if shared else recipe.standalone
     arch = None if shared else SPACE.decode(ARCH)
     model = TextbookNetwork(recipe.channels, recipe.cells, 10, 3, arch).to(device).train()
@@ -169,7 +169,7 @@ def textbook(device: torch.device, count: int, recipe: NB201Recipe, shared: bool
             if training.clip:
                 nn.utils.clip_grad_norm_(model.parameters(), training.clip)
             optimizer.step()
-            loss.item()  # what a progress bar shows
+            loss.item()  # as for a progress bar
             done += 1
             if done == 2 * steps:
                 break
@@ -203,9 +203,9 @@ def card(device: torch.device, side: int) -> dict[str, float]:
 def estimates(network: nn.Module, arch: Architecture, batch: int, rates: dict[str, float]) -> dict[str, float]:
     """Seconds that a bfloat16 step's operations take at the matmul rate, and its activations at the copy rate.
 
-    A scale to read the seconds a step by, no bound: a cache is faster than the copies that were measured, and small
-    activations stay in it; and of the activations only the outputs of convolutions and batch norms are counted,
-    each as written and read once forward and twice backward.
+    A reference for the measured seconds per step, not a bound: small activations stay in caches, which are faster than
+    the measured copies, and only the outputs of convolutions and batch norms are counted, each as written and read
+    once forward and twice backward.
     """
     moved = 0
 
@@ -226,11 +226,11 @@ def estimates(network: nn.Module, arch: Architecture, batch: int, rates: dict[st
 
 
 @click.command(cls=Command)
-@click.option("--device", help="By default the GPU.")
-@click.option("--dry-run", is_flag=True, help="Tiny sizes: does every part run?")
+@click.option("--device", help="Default: the GPU.")
+@click.option("--dry-run", is_flag=True, help="Tiny sizes, to check that every part runs.")
 @click.option("--together", default=4, show_default=True, help="Trainings that share the card.")
 def main(device: str | None, dry_run: bool, together: int) -> None:
-    """nb201 at paper size on one GPU: images a second, projected times, and the card's own limits."""
+    """nb201 at paper size on one GPU: images per second, projected times, and the card's limits."""
     found = choose_device(device or ("cpu" if dry_run else "cuda"))
     recipe, images, side, steps = PAPER, 25_000, 8192, 50
     if dry_run:
@@ -250,7 +250,7 @@ def main(device: str | None, dry_run: bool, together: int) -> None:
     best = min(taken, key=lambda name: taken[name])
     ends: list[list[float]] = []
     with tempfile.TemporaryDirectory() as folder:
-        # the jobs differ in nothing: each worker takes one, and waits in its job until all have
+        # the jobs are identical: each worker takes one and waits in it for the others
         jobs = [(str(found), images, recipe, *alone[best], folder, together)] * together
         started = time.perf_counter()
         for _, one in run_jobs(standalone, jobs, Executor(together)):

@@ -1,18 +1,18 @@
-"""One GPU, one command, nine minutes at most: do the CUDA tests pass, how quick is it, and does a supernet rank?
+"""One GPU, one command, nine minutes at most: do the CUDA tests pass, how fast is it, and does a supernet rank?
 
-Three parts, each a process of its own with a time limit of its own; what they find is written as they find it:
+Three parts, each in its own process with its own time limit; results are written as they come:
 
     tests     the tests marked ``cuda``
     rates     the card's own; loader; nb201's stand-alone step eager, captured and textbook; the paper-size supernet
-              step of all five spaces, nb201's from pieces and textbook, too; scoring
-    supernet  nb201's supernet at paper size on real CIFAR-10 in the time that is left, then 200 of its submodels
-              scored: Spearman with the published accuracies, beside the parameter count's
+              step of all five spaces, nb201's also from pieces and textbook; scoring
+    supernet  nb201's supernet at paper size on real CIFAR-10 in the remaining time, then scores of 200 submodels:
+              Spearman with the published accuracies, compared with the parameter count's
 
     python benchmarks/gpu_check.py --out docs/results/gpu/CARD --cifar cifar10.npz --truth nb201.csv.gz
 
 ``--cifar``: a .npz of images ({train,test}_images uint8 [N,32,32,3], _labels) or of JPEG bytes ({train,test}_jpeg,
-_offsets [n+1], _labels). Without it and ``--truth`` the last part is left out. On a machine without a GPU only the dry
-run works (``--device cpu --dry-run``): tiny sizes, random images, no figures to keep.
+_offsets [n+1], _labels). Without it and ``--truth`` the last part is skipped. Without a GPU, only the dry run works
+(``--device cpu --dry-run``): tiny sizes, random images; its figures are not measurements.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ from wsnas.table import Table
 from wsnas.training import first_steps, optimizer_of, train
 
 ROOT = Path(__file__).parents[1]
-SHARES = {"tests": 0.2, "rates": 0.3, "supernet": 1.0}  # of the time that is left, at most
+SHARES = {"tests": 0.2, "rates": 0.3, "supernet": 1.0}  # largest share of the remaining time
 
 
 class Notes:
-    """What a part has found so far, in a file that is whole at any moment; and until when it may take."""
+    """A part's results so far, in a file written atomically, and its deadline."""
 
     def __init__(self, path: Path, until: float) -> None:
         self.path, self.until, self.found = path, until, dict[str, Any]()
@@ -82,13 +82,13 @@ class Notes:
         atomic_write(self.path, (json.dumps(self.found, indent=1) + "\n").encode())
 
     def attempt(self, name: str, work: Callable[[], Any], needs: float = 0.0) -> None:
-        """Adds what ``work`` returns, or why there is nothing; not begun with less than ``needs`` seconds left."""
+        """Adds the result of ``work``, or why there is none; skipped if less than ``needs`` seconds are left."""
         if self.left() < needs:
             self.add(name, f"not measured: {self.left():.0f} s were left")
             return
         try:
             self.add(name, work())
-        except Exception as error:  # the other figures are worth having
+        except Exception as error:  # the other measurements are still useful
             self.add(name, f"failed: {type(error).__name__}: {str(error)[:300]}")
 
 
@@ -120,7 +120,7 @@ def run_tests(notes: Notes, dry_run: bool) -> None:
 
 
 def loader_rate(images: Images, training: Training, epochs: int = 2) -> float:
-    """Images a second, augmented and normalised; after an epoch to warm up."""
+    """Images per second, augmented and normalised, after a warm-up epoch."""
     started = 0.0
     for epoch in range(epochs + 1):
         if epoch == 1:
@@ -140,10 +140,10 @@ def finish(device: torch.device) -> None:
 def supernet_step(
     space: SearchSpace[Any], recipe: Any, data: Data, amp: bool, pieces: bool, epochs: int = 2
 ) -> dict[str, float]:
-    """Milliseconds a step over the last epoch but one, and what came before and took no part in it: start-up, pieces.
+    """Milliseconds per step over the last epoch but one, and the time before it, for start-up and recording pieces.
 
-    On a GPU also what tells whether it waits for the CPU: the time for which kernels ran, over the last ten steps, and
-    how far the GPU was behind the CPU just before these.
+    On a GPU also whether it waits for the CPU: how long kernels ran over the last ten steps, and how far the GPU
+    lagged behind the CPU just before these.
     """
     with torch_seeded(0, "init"):
         model = to_device(space.supernet(recipe), data.device)
@@ -183,7 +183,7 @@ def supernet_step(
 
 
 def bare_step(recipe: NB201Recipe, device: torch.device, amp: bool, steps: int) -> float:
-    """Milliseconds a step from pieces on one batch, without loader and training loop; the second time for each path."""
+    """Milliseconds per step from pieces on one batch, without loader and training loop, at each path's second use."""
     with torch_seeded(0, "init"):
         model = to_device(SPACE.supernet(recipe), device).train()
     training, parameters = recipe.supernet, list(model.parameters())
@@ -202,7 +202,7 @@ def bare_step(recipe: NB201Recipe, device: torch.device, amp: bool, steps: int) 
 
 
 def random_data(space: SearchSpace[Any], recipe: Any, steps: int, device: torch.device) -> Data:
-    """About so many steps an epoch of random images, or words, of the recipe's shape."""
+    """Random images, or words, of the recipe's shape, for about ``steps`` steps per epoch."""
     rng, batch = numpy_rng(0, "bytes"), recipe.supernet.batch
     if space.metric == "perplexity":
         return Tokens(rng.integers(0, 500, batch * (recipe.supernet.inputs.bptt * steps + 2)), device)
@@ -213,7 +213,7 @@ def random_data(space: SearchSpace[Any], recipe: Any, steps: int, device: torch.
 
 
 def paper_size(space: SearchSpace[Any], dry_run: bool) -> Any:
-    """The paper's recipe; proxyless with a quarter of its batch, which one card holds."""
+    """The paper's recipe; proxyless with a quarter of its batch, to fit one card."""
     recipe = space.recipes["micro" if dry_run else "paper"]
     training = recipe.supernet
     batch = 4 if dry_run else training.batch // 4 if space.name == "proxyless" else training.batch
@@ -271,7 +271,7 @@ def measure_rates(notes: Notes, device: torch.device, dry_run: bool) -> None:
 
 
 def scoring(recipe: NB201Recipe, device: torch.device, batch: int, amp: bool, dry_run: bool) -> float:
-    """Seconds: 10,000 images to calibrate and 10,000 to score, mean of three submodels after one."""
+    """Seconds to calibrate on 10,000 images and score 10,000, mean of three submodels after one warm-up."""
     with torch_seeded(0, "init"):
         model = to_device(SPACE.supernet(recipe), device)
     images = bytes_of(32 if dry_run else 10_000, device)
@@ -339,7 +339,7 @@ def rank(
     few = supernet_step(SPACE, replace(recipe, supernet=training), images, amp, pieces, epochs=3)
     notes.add("probe", few)
     seconds = few["ms a step"] / 1000 * steps  # an epoch
-    reserve = 15 + 0.12 * submodels if pieces else 5.0  # recording, scoring, and what was not thought of
+    reserve = 15 + 0.12 * submodels if pieces else 5.0  # recording, scoring, and a margin
     epochs = 2 if dry_run else max(1, int((notes.left() - reserve) / (1.04 * seconds)))
     recipe = replace(recipe, supernet=replace(training, epochs=epochs))
     notes.add("recipe", {"bfloat16": amp, **recipe.identity()})
@@ -402,9 +402,9 @@ def agreement(table: Table, scores: dict[str, float]) -> dict[str, Any]:
 @click.option("--seconds", type=float, default=540.0, show_default=True, help="For everything.")
 @click.option("--amp/--no-amp", default=True, show_default=True, help="The real supernet in bfloat16.")
 @click.option("--submodels", default=200, show_default=True, help="To score.")
-@click.option("--device", help="By default the GPU.")
-@click.option("--dry-run", is_flag=True, help="Tiny sizes: does every part run?")
-@click.option("--part", type=click.Choice([*SHARES]), hidden=True, help="Only this one, in this process.")
+@click.option("--device", help="Default: the GPU.")
+@click.option("--dry-run", is_flag=True, help="Tiny sizes, to check that every part runs.")
+@click.option("--part", type=click.Choice([*SHARES]), hidden=True, help="Run only this part, in this process.")
 @click.option("--until", type=float, hidden=True, help="When a part is stopped, as time.time().")
 def main(
     out: Path,
@@ -418,7 +418,7 @@ def main(
     part: str | None,
     until: float | None,
 ) -> None:
-    """Do the CUDA tests pass on this GPU, how quick is it, and does a paper-size supernet rank?"""
+    """Do the CUDA tests pass on this GPU, how fast is it, and does a paper-size supernet rank?"""
     name = device or ("cpu" if dry_run else "cuda")
     if part is not None:
         notes = Notes(out / f"{part}.json", time.time() + seconds if until is None else until)
@@ -433,7 +433,7 @@ def main(
             rank(notes, found, data, truth, dry_run, amp, submodels)
         return
     if not torch.cuda.is_available():
-        choose_device(name)  # says so; where there is one, only the parts use it, one at a time
+        choose_device(name)  # refuses a missing GPU; only the parts use it, one at a time
     whole = Notes(out / "gpu_check.json", time.time() + seconds)
     whole.add("benchmark", "gpu_check" + (", dry run: not a measurement" if dry_run else ""))
     for one, share in SHARES.items():

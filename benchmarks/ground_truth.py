@@ -1,14 +1,14 @@
-"""Ground truth by the hour: our executor and training against the textbook's way, side by side in one run.
+"""Ground-truth trainings per hour: our executor and training against a textbook implementation, in one run.
 
 Both train the same nb201 architectures for the same epochs with the same recipe and score them on the same
-validation and test images. The textbook's way is one process with all threads, one architecture after another,
-default layout, a DataLoader with 2 workers. Ours is what ``wsnas ground-truth`` does: a single-threaded worker
-a core. The textbook trains half of its architectures before ours and half after, so that a machine whose speed
-drifts slows both. Micro size is the whole recipe; paper size (16 channels, 5 cells, 32x32 images) a few steps an
-architecture, on random bytes, which take as long as pictures. All of it is on the CPU, also where there is a GPU.
+validation and test images. The textbook runs one process with all threads, one architecture after another,
+default layout, a DataLoader with 2 workers. Ours works like ``wsnas ground-truth``: one single-threaded worker per
+core. The textbook trains half of its architectures before ours and half after, so a machine whose speed drifts
+affects both. Micro size is the whole recipe; paper size (16 channels, 5 cells, 32x32 images) is a few steps per
+architecture, on random bytes, which take as long as real images. Everything runs on the CPU, even with a GPU.
 
-Ours is timed from the first quarter of the trainings on, when the workers have started, and over at least three more
-a worker: the number of architectures is raised to four a worker where it is not given.
+Ours is timed after the first quarter of the trainings, when the workers have started, over at least three more
+per worker: by default there are at least four architectures per worker.
 
     python benchmarks/ground_truth.py [--size micro --size paper] [--architectures 8]
 """
@@ -58,7 +58,7 @@ def accuracy(model: nn.Module, loader: DataLoader[Any]) -> float:
 
 
 def textbook_training(arch: Architecture, recipe: NB201Recipe, splits: Splits) -> dict[str, float]:
-    """One architecture as most code trains it; the recipe's schedule and averaging, validation at half and end."""
+    """One architecture in textbook style; the recipe's schedule and averaging, validation half-way and at the end."""
     training = recipe.standalone
     classes, inputs, _ = shape_of(recipe.dataset)
     model = TextbookNetwork(recipe.channels, recipe.cells, classes, inputs, arch)
@@ -84,7 +84,7 @@ def textbook_training(arch: Architecture, recipe: NB201Recipe, splits: Splits) -
             step += 1
             if step > total - round(training.average_last * total):
                 averaged.update_parameters(model)
-            loss.item()  # what a progress bar shows
+            loss.item()  # as for a progress bar
         if epoch + 1 == training.epochs // 2:
             accuracy(model, valid)
     if training.average_last:
@@ -98,7 +98,7 @@ def recipe_of(size: str, folder: str, steps: int) -> NB201Recipe:
         return MICRO
     rng, batch, path = numpy_rng(0, "bytes"), PAPER.standalone.batch, Path(folder) / "bytes.npz"
     arrays: dict[str, Any] = {}
-    for name, count in (("train", (steps + 1) * batch), ("test", batch)):  # one batch validates
+    for name, count in (("train", (steps + 1) * batch), ("test", batch)):  # one batch for validation
         arrays[f"{name}_images"] = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
         arrays[f"{name}_labels"] = rng.integers(0, 10, count)
     np.savez(path, **arrays)
@@ -107,7 +107,7 @@ def recipe_of(size: str, folder: str, steps: int) -> NB201Recipe:
 
 
 def where_time_goes(arch: Architecture, recipe: NB201Recipe, splits: Splits) -> dict[str, float]:
-    """Shares of one training's time by kind of operation, one thread, in percent."""
+    """One training's time by kind of operation, one thread, in percent."""
     groups = {
         "convolution forward": ("aten::mkldnn_convolution", "aten::convolution_overrideable", "aten::thnn_conv2d"),
         "convolution backward": ("aten::convolution_backward",),
@@ -131,7 +131,7 @@ def where_time_goes(arch: Architecture, recipe: NB201Recipe, splits: Splits) -> 
 
 
 def enough(given: int | None, default: int, workers: int) -> int:
-    """How many architectures to train: four a worker at least, or a steady rate could not be told from one wave."""
+    """The number of architectures to train: at least four per worker, to measure a steady rate."""
     least = 4 * workers
     if given is not None and given < least:
         raise WsnasError(
@@ -148,7 +148,9 @@ def compare(recipe: NB201Recipe, archs: list[Architecture], workers: int | None)
     plain = TextbookNetwork(recipe.channels, recipe.cells, classes, inputs, archs[0]).train()
     copy_weights(ours, plain)
     x, _ = next(splits.valid.ordered(16))
-    difference = (ours(x) - plain(x.contiguous())).abs().max().item()  # the same function, before anything is timed
+    difference = (
+        (ours(x) - plain(x.contiguous())).abs().max().item()
+    )  # check that both are the same function, before timing
 
     seconds, textbook = 0.0, list[dict[str, float]]()
     half = len(archs) // 2
@@ -160,7 +162,7 @@ def compare(recipe: NB201Recipe, archs: list[Architecture], workers: int | None)
         seconds += time.perf_counter() - started
 
     by_the_book(archs[:half])
-    # a seed each, as the textbook's have: one seed moves all architectures together, by 0.8 points of test accuracy
+    # different seeds, as in the textbook: one seed shifts all architectures together, by 0.8 points of test accuracy
     jobs = [TrainingJob("nb201", recipe, arch, seed) for seed, arch in enumerate(archs)]
     started, ended, found = time.perf_counter(), [], []
     for _, result in run_jobs(train_job, jobs, Executor(workers)):
@@ -190,14 +192,16 @@ def compare(recipe: NB201Recipe, archs: list[Architecture], workers: int | None)
 
 @click.command(cls=Command)
 @click.option("--size", "sizes", multiple=True, type=click.Choice(["micro", "paper"]), default=["micro", "paper"])
-@click.option("--architectures", type=click.IntRange(2), help="By default 16 at micro, 8 at paper size, or 4 a worker.")
-@click.option("--steps", type=click.IntRange(1), default=4, show_default=True, help="Of each training, at paper size.")
-@click.option("--workers", type=click.IntRange(0), help="Our processes; by default one a core.")
+@click.option(
+    "--architectures", type=click.IntRange(2), help="Default: 16 at micro, 8 at paper size, at least 4 per worker."
+)
+@click.option("--steps", type=click.IntRange(1), default=4, show_default=True, help="Steps per training at paper size.")
+@click.option("--workers", type=click.IntRange(0), help="Our processes; default: one per core.")
 def main(sizes: tuple[str, ...], architectures: int | None, steps: int, workers: int | None) -> None:
-    """Architectures an hour, ours against the textbook's way: rates, ratio and mean accuracies, side by side."""
+    """Architectures per hour, ours against the textbook: rates, ratio and mean accuracies."""
     workers = cores() if workers is None else workers
     counts = {size: enough(architectures, {"micro": 16, "paper": 8}[size], workers) for size in sizes}
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks, and for the workers: the textbook has the CPU, too
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch is imported, and for the workers: both use the CPU
     result: dict[str, Any] = {"benchmark": "ground_truth", **environment()}
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:

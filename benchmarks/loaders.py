@@ -3,12 +3,12 @@
 CIFAR-size images: ``wsnas.data.images.Images`` (in memory, crop and flip in batches) against PIL transforms. Image
 folders: ``wsnas.data.folders.StreamedImages`` with 2 threads (decode, random resized crop, flip, colour jitter) against
 PIL transforms of the same files. Both give normalised float32 batches on the CPU and nothing is trained. The two take
-turns epoch by epoch, so that a machine whose speed drifts slows both; the first epoch of each, in which the
-workers start, is not counted, and shows that both see the same pixels on average.
+turns epoch by epoch, so a machine whose speed drifts affects both. The first epoch of each, in which the workers
+start, is not timed; it checks that both see the same pixels on average.
 
     python benchmarks/loaders.py [--images cifar10 | FILE.npz] [--folder FOLDER] [--size 64]
 
-Without data, the images are random bytes of CIFAR-10's size, and JPEGs of 64 x 64 pixels written for the occasion.
+Without data, the images are random bytes of CIFAR-10's size, and temporary JPEGs of 64 x 64 pixels.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]  # of an epoch
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
-    """What torchvision's tutorials do: one PIL image at a time, from memory or from a file."""
+    """A loader as in torchvision's tutorials: one PIL image at a time, from memory or from a file."""
 
     def __init__(self, sources: Any, labels: Sequence[int], steps: Sequence[Any]) -> None:
         self.sources, self.labels, self.transform = sources, labels, transforms.Compose(steps)
@@ -67,7 +67,7 @@ def textbook(pictures: Pictures, batch: int) -> Batches:
 
 
 def compare(loaders: dict[str, Batches], epochs: int) -> dict[str, Any]:
-    """Images a second of each over ``epochs`` epochs, taking turns, after one that warms up and is looked at."""
+    """Images per second of each over ``epochs`` epochs, taking turns, after one epoch for warm-up and checks."""
     rates: dict[str, list[float]] = {name: [] for name in loaders}
     seen = {}
     for epoch in range(-1, epochs):
@@ -139,7 +139,7 @@ def streamed(folder: Path, name: str, size: int, batch: int, epochs: int) -> dic
 
 @contextmanager
 def jpegs(count: int, side: int = 64) -> Iterator[Path]:
-    """A folder of ``count`` training images of two classes, smooth with some noise, as photographs compress."""
+    """A folder of ``count`` training images of two classes, smooth with some noise, to compress like photographs."""
     with tempfile.TemporaryDirectory() as place:
         rng = numpy_rng(0, "jpegs")
         for i, (part, name) in enumerate(itertools.product(("train", "val"), ("one", "two"))):
@@ -155,13 +155,13 @@ def jpegs(count: int, side: int = 64) -> Iterator[Path]:
 @click.command(cls=Command)
 @click.option("--images", help="cifar10 or a .npz file; random bytes of CIFAR-10's size by default.")
 @click.option("--folder", type=click.Path(path_type=Path), help="An image folder; JPEGs of 64 x 64 pixels by default.")
-@click.option("--size", default=64, show_default=True, help="Pixels a side at which the folder is streamed.")
+@click.option("--size", default=64, show_default=True, help="Side in pixels at which the folder is streamed.")
 @click.option("--batch", default=256, show_default=True)
-@click.option("--epochs", default=5, show_default=True, help="Epochs of each loader that are counted.")
-@click.option("--count", default=8192, show_default=True, help="Images made where there are no data.")
-@click.option("--threads", default=1, show_default=True, help="Torch's threads in this process.")
+@click.option("--epochs", default=5, show_default=True, help="Timed epochs per loader.")
+@click.option("--count", default=8192, show_default=True, help="Number of generated images if no data are given.")
+@click.option("--threads", default=1, show_default=True, help="Torch threads in this process.")
 def main(images: str | None, folder: Path | None, size: int, batch: int, epochs: int, count: int, threads: int) -> None:
-    """Both loaders' images a second beside torchvision's, same images, same augmentation."""
+    """Images per second of both loaders and torchvision's, with the same images and augmentation."""
     torch.set_num_threads(threads)
     result: dict[str, Any] = {"benchmark": "loaders", **environment(), "batch": batch, "epochs": epochs}
     result["in memory"] = in_memory(images, batch, epochs, count)

@@ -1,14 +1,13 @@
-"""Training step of the recurrent network against the reference's formulation, side by side in one run.
+"""Training step of the recurrent network against the reference's formulation, in one run.
 
 Both train the same network on the same random text and the same architectures, taking turns step by step.
 The reference's formulation is how the cell is usually written: in every time step the word and the state are
-concatenated, one product a node, each gate and candidate split off, all of it recorded by autograd; whole
-logarithms of probabilities; a loop over parameters in the optimizer. Both apply the same five dropouts.
+concatenated, with one product per node, gates and candidates split off, all recorded by autograd; full
+log-probabilities; a loop over parameters in the optimizer. Both apply the same five dropouts.
 
     python benchmarks/rnn_step.py [--scale micro | --scale paper] [--steps N]
 
-On one thread, in processor seconds of this process: on a machine that others use, too, the clock on the wall
-would time them.
+It uses one thread and measures this process's CPU time, because wall time would include other load on the machine.
 """
 
 from __future__ import annotations
@@ -91,7 +90,7 @@ class Textbook(nn.Module):
 
 
 def measure(recipe: RNNRecipe, steps: int) -> dict[str, Any]:
-    """Tokens a second of each formulation over ``steps`` counted steps, and the quotients."""
+    """Tokens per second of each formulation over ``steps`` timed steps, and the ratios."""
     training, words = recipe.standalone, vocabulary_size(recipe)
     assert isinstance(training.inputs, Sequences)
     bptt = training.inputs.bptt
@@ -107,7 +106,7 @@ def measure(recipe: RNNRecipe, steps: int) -> dict[str, Any]:
     text = Tokens(numpy_rng(0, "text").integers(0, words, training.batch * bptt * (steps + 4)), torch.device("cpu"))
     hidden = torch.zeros(training.batch, recipe.units)
 
-    # the same function: one batch through both, before either trains, without dropout
+    # check that both are the same function: one batch through both before training, without dropout
     arch = sample(numpy_rng(0, "check"))
     x, y = next(text.epoch(training, 0, 0))
     ones = torch.ones(1)
@@ -154,7 +153,7 @@ def measure(recipe: RNNRecipe, steps: int) -> dict[str, Any]:
 
 @click.command(cls=Command)
 @click.option("--scale", "scales", multiple=True, type=click.Choice(["micro", "paper"]), help="Default: both.")
-@click.option("--steps", type=click.IntRange(1), help="Steps that are counted. Default: 60 at micro, 4 at paper.")
+@click.option("--steps", type=click.IntRange(1), help="Timed steps. Default: 60 at micro, 4 at paper.")
 def main(scales: tuple[str, ...], steps: int | None) -> None:
     """Our recurrent training step, in fp32 and in bfloat16 autocast, against the reference's formulation."""
     torch.set_num_threads(1)

@@ -1,9 +1,9 @@
-"""Paper-size nb201 supernet step against the textbook loop, side by side in one run.
+"""Paper-size nb201 supernet step against the textbook loop, in one run.
 
-Both train the same supernet (16 channels, 5 cells a stage, batch 256, 32x32 images) on the same
-architectures in the same order, taking turns in blocks of steps so that a machine whose speed drifts
-slows all. The textbook loop is what most code for this space does: an operation is an
-``nn.Sequential(ReLU, Conv2d, BatchNorm2d)``, every edge is computed, the default memory layout, fp32,
+Both train the same supernet (16 channels, 5 cells per stage, batch 256, 32x32 images) on the same
+architectures in the same order, taking turns in blocks of steps, so a machine whose speed drifts
+affects all. The textbook loop follows most code for this space: an operation is an
+``nn.Sequential(ReLU, Conv2d, BatchNorm2d)``, every edge is computed, with the default memory layout, fp32 and
 torchvision transforms in a DataLoader with 2 workers.
 
     python benchmarks/supernet_step.py [--dataset cifar10 | FILE.npz] [--steps 24]
@@ -47,13 +47,13 @@ def endless(make: Any) -> Iterator[tuple[Tensor, Tensor]]:
 
 @click.command(cls=Command)
 @click.option("--dataset", help="cifar10 or a .npz file; random bytes of CIFAR-10's size by default.")
-@click.option("--steps", default=24, show_default=True, help="Steps of each loop that are counted.")
-@click.option("--block", default=4, show_default=True, help="Steps before the next loop has its turn.")
+@click.option("--steps", default=24, show_default=True, help="Timed steps per loop.")
+@click.option("--block", default=4, show_default=True, help="Steps before the loops take turns.")
 @click.option("--channels", default=16, show_default=True)
 @click.option("--cells", default=5, show_default=True)
 @click.option("--batch", default=256, show_default=True)
 def main(dataset: str | None, steps: int, block: int, channels: int, cells: int, batch: int) -> None:
-    """Our supernet step, in fp32 and in bfloat16 autocast, against the textbook's: seconds a step, side by side."""
+    """Our supernet step, in fp32 and in bfloat16 autocast, against the textbook's: seconds per step."""
     space = load_space("nb201")
     recipe = change_recipe(
         space.recipes["paper"], dataset=dataset or "cifar10", channels=channels, cells=cells, batch=batch
@@ -78,7 +78,7 @@ def main(dataset: str | None, steps: int, block: int, channels: int, cells: int,
         Pictures(images, training), batch, shuffle=True, num_workers=2, drop_last=True, persistent_workers=True
     )
     models: dict[str, nn.Module] = {"textbook": plain, "ours fp32": ours(), "ours bf16": ours()}
-    # the same function: one batch through both, before either trains
+    # check that both are the same function: one batch through both before training
     x, _ = next(images.epoch(training, 0, 0))
     arch = sample(numpy_rng(0, "check"))
     logits = models["textbook"].train()(x.contiguous(), arch) - models["ours fp32"].train()(x, arch)

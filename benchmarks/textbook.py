@@ -1,4 +1,4 @@
-"""nb201 as most code for it is written: what the benchmarks compare with.
+"""nb201 in textbook style, the baseline of the benchmarks.
 
 An operation is an ``nn.Sequential(ReLU, Conv2d, BatchNorm2d)``, every edge is computed, tensors have the default
 layout, images come from a DataLoader one PIL image at a time.
@@ -17,7 +17,7 @@ from wsnas.recipe import SGD, Augmentation, Training
 
 
 class TextbookCell(nn.Module):
-    """The cell as it is usually written: one module an operation, every edge computed."""
+    """The cell as it is usually written: one module per operation, every edge computed."""
 
     def __init__(self, channels: int, arch: Architecture | None) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class TextbookCell(nn.Module):
 
 
 class TextbookNetwork(nn.Module):
-    """The supernet, or with ``arch`` the network of one architecture."""
+    """The supernet or, with ``arch``, the network of one architecture."""
 
     def __init__(
         self, channels: int, cells: int, classes: int, inputs: int = 3, arch: Architecture | None = None
@@ -92,7 +92,7 @@ class TextbookReduction(nn.Module):
 
 
 def copy_weights(ours: nn.Module, theirs: nn.Module) -> None:
-    """From our network to the textbook's: of one shape, both list their parameters in the same order."""
+    """Copies weights from our network to the textbook's: parameters of the same shape have the same order in both."""
     source = {tuple(p.shape): [] for p in ours.parameters()}  # type: ignore[var-annotated]
     for p in ours.parameters():
         source[tuple(p.shape)].append(p)
@@ -102,7 +102,7 @@ def copy_weights(ours: nn.Module, theirs: nn.Module) -> None:
 
 
 def textbook_sgd(model: nn.Module, training: Training, foreach: bool | None = None) -> torch.optim.SGD:
-    """The training's SGD, as the textbook makes it."""
+    """The training's SGD in textbook style."""
     rule = training.optimizer
     assert isinstance(rule, SGD)
     return torch.optim.SGD(
@@ -116,7 +116,7 @@ def textbook_sgd(model: nn.Module, training: Training, foreach: bool | None = No
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
-    """A split as torchvision's transforms want it, one PIL image at a time; augmented where ``training`` says how."""
+    """A split for torchvision's transforms, one PIL image at a time; augmented according to ``training``, if given."""
 
     def __init__(self, images: Images, training: Training | None) -> None:
         self.pixels, self.labels = images.pixels.numpy(), images.labels.tolist()

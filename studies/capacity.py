@@ -1,9 +1,9 @@
 """Figure 5, section 3: is weight sharing still effective on a space pruned to its best architectures?
 
 For growing k the best 1/k of the architectures by ground-truth validation score become the space.
-Supernets are trained on it by uniform sampling inside it, and up to N of its architectures are scored.
+Supernets are trained by uniform sampling within it, and up to N of its architectures are scored.
 For each k: the Spearman correlation with the ground truth, the highest correlation its noise allows, the
-top-10 architecture's test score, and the exact expectation of ten random ones.
+top-10 architecture's test score, and the exact expectation for ten random ones.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample, best_archs, space_samples
 from wsnas.studies.verdicts import Verdict, sign_verdict
 
-ENOUGH = 500  # architectures with a ground truth, for a space to be pruned without being asked for by name
+ENOUGH = 500  # architectures with a ground truth needed to include a space that --space does not name
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What is computed at a scale: factors, and architectures scored a factor at most."""
+    """A scale's factors, and its maximum number of architectures scored per factor."""
 
     factors: tuple[int, ...]
     architectures: int
@@ -130,7 +130,7 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
                 click.echo(f"{sample.name}: left out {factor}x, which would keep {len(kept)} architectures")
                 continue
             order = numpy_rng(0, "capacity", factor).permutation(len(kept))[:architectures]
-            # at 1x the sample that other studies score, too: its rows are shared
+            # at 1x the same sample as other studies, to share its scores
             scored = sample.archs if factor == 1 else tuple(kept[int(i)] for i in order)
             jobs += [sub_space_job(options, sample, kept, scored, seed) for seed in options.seeds]
             ceiling = noise_ceiling(seeds) if factor == 1 else pruned_ceiling(seeds, factor)

@@ -1,8 +1,8 @@
 """Figure 3: do supernets agree with each other more than with the ground truth?
 
 Mutual Spearman correlations of the rankings by supernets of several budgets and seeds, by parameter count, and by
-ground truth, over the same architectures. The supernets are those of the study ``epochs``; Figure 7, which has those
-of training tricks and of other data sets, is drawn by ``tricks``.
+ground truth, over the same architectures. The supernets are those of the study ``epochs``; the study ``tricks`` draws
+Figure 7, with supernets of training tricks and other data sets.
 """
 
 from __future__ import annotations

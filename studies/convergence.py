@@ -1,7 +1,7 @@
-"""Figure 8, Appendix D: how far supernets converge, and what their mean score says of the ranking.
+"""Figure 8, Appendix D: how far supernets converge, and how their mean score relates to the ranking.
 
-The supernets are those of the study ``epochs``: one training for each budget. The mean score of the sampled
-submodels against the mean ground truth of the same architectures trained on their own.
+The supernets are those of the study ``epochs``, one training per budget. The mean score of the sampled
+submodels is compared with the mean ground truth of the same architectures.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from wsnas.studies.verdicts import Verdict, sign_verdict
 
 @dataclass(frozen=True)
 class Budget:
-    """The supernets of one budget. Scores are higher is better, a perplexity's sign is flipped."""
+    """The supernets of one budget. Higher scores are better; perplexities are negated."""
 
     epochs: int
     mean: float  # over submodels and supernets

@@ -1,8 +1,8 @@
 """Figure 2: does it help when fewer architectures share the weights?
 
 For growing k a random 1/k of the architectures with a ground truth becomes the space. Supernets are
-trained on it by uniform sampling inside it, and up to N of its architectures are scored. Only for spaces whose
-ground truth is large enough to be downscaled.
+trained by uniform sampling within it, and up to N of its architectures are scored. This needs a ground truth
+large enough to be downscaled.
 """
 
 from __future__ import annotations

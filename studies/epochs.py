@@ -1,7 +1,7 @@
 """Figure 1, section 2: does longer training of the supernet rank better?
 
-One supernet is trained for each budget, epochs doubling. For each: the Spearman correlation with the ground truth,
-the top-1 and top-10 architectures' test results, and the exact expectation of ten random ones.
+One supernet is trained per budget, each with twice the epochs of the last. For each: the Spearman correlation with
+the ground truth, the top-1 and top-10 architectures' test results, and the exact expectation for ten random ones.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Figure 4, section 2: towards which choices is weight sharing biased?
+"""Figure 4, section 2: which choices does weight sharing favour?
 
-Every decision of an architecture (the operation of an edge, of a vertex, the activation of a node) groups the sample.
-A choice's effect is how much higher supernets rank architectures that made it than the ground truth does, against
-all that chose otherwise; tested by permutation, corrected over all choices (Holm). The largest is drawn. The scored
-architectures are written down one by one, too: ``wsnas report`` makes a page of them to look around in.
+Each decision of an architecture (the operation of an edge or vertex, the activation of a node) groups the sample.
+A choice's effect is how much higher supernets rank architectures with it than the ground truth does, compared with
+all others; tested by permutation, corrected over all choices (Holm). The largest is drawn. The scored architectures
+are also saved one by one, for the explorer page of ``wsnas report``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ PERMUTATIONS = 20_000  # a smallest p of 5e-5, so that 200 choices corrected for
 
 @dataclass(frozen=True)
 class Effect:
-    """How much higher supernets rank the architectures that made a choice than the ground truth does."""
+    """How much higher supernets rank the architectures with a choice than the ground truth does."""
 
     decision: str
     choice: str
@@ -59,7 +59,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Scored:
-    """One scored architecture: what was measured, not flipped, and how it looks."""
+    """One scored architecture: its measurements, without sign changes, and its cell."""
 
     arch: str
     supernet: float  # mean over supernets
@@ -72,7 +72,7 @@ class Scored:
 
 
 def effects(sample: SpaceSample, made: Sequence[Mapping[str, str]], scores: Floats) -> list[Effect]:
-    """Of each choice that enough architectures made and did not make, strongest first. scores [n]."""
+    """The effect of each choice that enough architectures made and did not make, strongest first. scores [n]."""
     n = len(scores)
     by_supernet, by_truth = stats.rankdata(scores) / n, stats.rankdata(sample.test) / n
     gap = by_supernet - by_truth  # above 0: ranked too high by the supernet
@@ -158,7 +158,7 @@ def verdicts_of(sample: SpaceSample, effects: Sequence[Effect]) -> list[Verdict]
 
 @dataclass(frozen=True)
 class Panel:
-    """One space, and the choice that its panel highlights."""
+    """One space, and the choice its panel highlights."""
 
     sample: SpaceSample
     scores: Floats  # [n] mean over supernets, higher is better
@@ -216,9 +216,9 @@ def operators_figure(panels: Sequence[Panel], note: str) -> Figure:
 
 @click.command(cls=RecipeCommand)
 @study_options("operators")
-@click.option("--decision", help="Draw this decision instead of the most biased, e.g. 'edge 0-3'.")
+@click.option("--decision", help="Draw this decision instead of the most biased one, e.g. 'edge 0-3'.")
 def main(options: StudyOptions, decision: str | None) -> None:
-    """Choices that supernets rank too high or too low (Figure 4)."""
+    """Choices supernets rank too high or too low (Figure 4)."""
     samples = space_samples(options, ARCHITECTURES[options.scale], least=3 * LEAST, fewest=3 * LEAST)
     for sample in samples:
         there = sample.space.decisions(sample.archs[0])
@@ -244,7 +244,7 @@ def main(options: StudyOptions, decision: str | None) -> None:
         architectures = scored_architectures(sample, made, matrix)
         panels.append(Panel(sample, matrix.mean(0), choices, drawn, biases, architectures))
     if not panels:
-        raise WsnasError("no space is left to look at; score more with --architectures: the supernets are kept")
+        raise WsnasError("no space has enough architectures; score more with --architectures (the supernets are kept)")
     write_results(
         options,
         settings=settings_of(options, [panel.sample for panel in panels]),

@@ -1,7 +1,7 @@
-"""Table 1 and Appendix A.1: how large the spaces are, and how far apart their smallest and largest networks.
+"""Table 1 and Appendix A.1: the sizes of the spaces and of their networks.
 
-A space that can be enumerated is counted whole: valid architectures, the publisher's isomorphism
-classes, distinct trained functions, exact parameters and multiply-adds at the paper's size. Of the others,
+A space that can be enumerated is counted completely: valid architectures, the publisher's isomorphism
+classes, distinct trained functions, exact parameters and multiply-adds at the paper's size. For the others,
 parameters and multiply-adds come from a uniform sample.
 """
 
@@ -31,7 +31,7 @@ from wsnas.studies.verdicts import Verdict
 
 @dataclass(frozen=True)
 class Printed:
-    """What the paper prints of a space."""
+    """The paper's figures for a space."""
 
     size: str  # Table 1
     classes: int | None = None  # distinct cells (A.1)
@@ -195,7 +195,13 @@ def spaces_figure(rows: Sequence[Summary]) -> Figure:
 
 @click.command(cls=RecipeCommand)
 @study_options("spaces")
-@click.option("--sample", type=click.IntRange(10), default=1000, show_default=True, help="Of spaces too large.")
+@click.option(
+    "--sample",
+    type=click.IntRange(10),
+    default=1000,
+    show_default=True,
+    help="Sample size for spaces too large to enumerate.",
+)
 def main(options: StudyOptions, sample: int) -> None:
     """Sizes, duplicates, parameter and multiply-add ranges of the installed spaces at the paper's size (Table 1)."""
     rows = []

@@ -1,9 +1,9 @@
 """Figure 6, Appendix B: trains architectures from scratch and publishes their table.
 
 A uniform sample is trained with several seeds and published (tables, curves, data card). For networks of
-different sizes: accuracy against parameters, multiply-adds and latency; for recurrent cells, which all have one
-size: validation against test perplexity. Where the space ships a ground truth of the same recipe, the same
-architectures are looked up in it: a training that is run again must give what is published.
+different sizes: accuracy against parameters, multiply-adds and latency; for recurrent cells, which all have the same
+size: validation against test perplexity. If the space ships a ground truth of the same recipe, the trainings are
+compared with its rows: repeating a training must reproduce the published result.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from wsnas.studies.sample import chosen_spaces
 from wsnas.studies.verdicts import Verdict, sign_verdict
 from wsnas.table import Table
 
-ARCHITECTURES = {"micro": 6, "paper": 100}  # trained a space; the paper: 377, 36 and 137
+ARCHITECTURES = {"micro": 6, "paper": 100}  # trained per space; the paper: 377, 36 and 137
 
 
 def shipped_truth(space: SearchSpace[Any], table: Table) -> Table | None:
-    """The ground truth that ships with the space, where it is of the same recipe."""
+    """The ground truth that ships with the space, if it has the same recipe."""
     try:
         shipped = load_ground_truth(space)
     except WsnasError:
@@ -58,7 +58,7 @@ def shipped_truth(space: SearchSpace[Any], table: Table) -> Table | None:
 
 @dataclass(frozen=True)
 class Repeated:
-    """How this run's trainings compare with the shipped table's of the same architectures and seeds."""
+    """Comparison of this run's trainings with the shipped table's for the same architectures and seeds."""
 
     trainings: int
     identical: int
@@ -74,7 +74,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Findings:
-    """The numbers of one space: spread, agreement of seeds, and what predicts the test result."""
+    """The numbers of one space: spread, agreement of seeds, and predictors of the test result."""
 
     architectures: int
     without_result: int
@@ -114,7 +114,7 @@ def findings_of(table: Table, shipped: Table | None, space: SearchSpace[Any], da
     known = np.isfinite(valid) & np.isfinite(test)
     if not known.any():
         raise WsnasError(
-            f"{space.name}: no architecture has a result (trainings: {table.about['status']}); mend the cause and "
+            f"{space.name}: no architecture has a result (trainings: {table.about['status']}); fix the cause and "
             "train them again with --fresh"
         )
     ceiling = noise_ceiling(values[np.isfinite(values).all(1)])
@@ -156,7 +156,7 @@ def verdicts_of(space: SearchSpace[Any], correlations: dict[str, Interval]) -> l
 
 
 def standalone_figure(panels: Sequence[Trained], note: str) -> Figure:
-    """Figure 6: a row a space; test result against parameters, multiply-adds and latency, or against validation."""
+    """Figure 6: one row per space; test result against parameters, multiply-adds and latency, or validation."""
     with plt.rc_context(STYLE):
         figure: Figure
         figure, grid = plt.subplots(
@@ -170,8 +170,8 @@ def standalone_figure(panels: Sequence[Trained], note: str) -> Figure:
             assert table.parameters is not None  # counted by ``train_many``
             predictors = [
                 ("parameters", table.parameters / 1e3, "parameters, thousands"),
-                ("flops", table.flops, "operations an item, millions"),
-                ("latency", table.latency, "latency, ms a batch of 32"),
+                ("flops", table.flops, "operations per item, millions"),
+                ("latency", table.latency, "latency, ms per batch of 32"),
             ]
             if len(set(table.parameters)) == 1:  # every architecture has the same size
                 measured = table.mean(recipe.dataset, "valid")
@@ -207,10 +207,10 @@ def standalone_figure(panels: Sequence[Trained], note: str) -> Figure:
             row[0].set_ylabel(unit)
         caption(
             figure,
-            f"What do architectures reach when they are trained from scratch? {note}: the mean over seeds, bars from "
-            "the lowest to the highest. Up is better. Above each: the Spearman correlation of these with the test "
-            "result, higher being better in it, and its 95 % bootstrap interval. Grey dots, from no training of this "
-            "run and not in its results.json: the whole ground truth that ships with the package.",
+            f"How accurate are architectures trained from scratch? {note}: the mean over seeds, bars from the lowest "
+            "to the highest. Up is better. Above each: the Spearman correlation with the test result (higher is "
+            "better) and its 95 % bootstrap interval. Grey dots: the whole ground truth that ships with the package, "
+            "not trained in this run and not in its results.json.",
         )
         plt.close(figure)
         return figure
@@ -221,7 +221,7 @@ def standalone_figure(panels: Sequence[Trained], note: str) -> Figure:
 def main(options: StudyOptions) -> None:
     """Train a sample of each space from scratch and publish their table (Figure 6)."""
     if options.table is not None:
-        raise WsnasError("this study trains its own table; to look at yours: wsnas table show SPACE --table FILE")
+        raise WsnasError("this study trains its own table; to see yours, run wsnas table show SPACE --table FILE")
     count, scale = options.architectures or ARCHITECTURES[options.scale], options.scale
     panels: list[Trained] = []
     for space in chosen_spaces(options.spaces):

@@ -1,15 +1,15 @@
 """Table 3 and Figure 7, Appendix C: do training tricks and other settings change how a supernet ranks?
 
-Rows: the baseline, strict fairness, multi-path, another learning rate and weight decay, another seed and, where there
-is one, another training data set (at the micro scale the same images, named by their weaker digit). Each with its
-correlation with the baseline (Corr-BL), with the ground truth (Corr-GT) and its top-10, the differences to the
-baseline, and whether a difference exceeds what a seed changes. A second picture has the mutual correlations of all
-these supernets, the parameter count and the ground truth (Figure 7).
+Rows: the baseline, strict fairness, multi-path, another learning rate and weight decay, another seed and, if there
+is one, another training data set (at the micro scale the same images, labelled by their weaker digit). Each row has
+its correlation with the baseline (Corr-BL) and the ground truth (Corr-GT), its top-10, the differences from the
+baseline, and whether a difference exceeds the variation between seeds. A second figure shows the mutual correlations
+of all these supernets, the parameter count and the ground truth (Figure 7).
 
-Every variant has the same epochs, as in the paper: FairNAS and multi-path cost as many times more as they train
-paths a step. At the micro scale that is half of the recipe's epochs, the second longest budget of the study ``epochs``,
-whose longest is one more row: what the baseline itself makes of twice the cost. Spaces of a small ground truth are
-left out there: over 50 architectures no difference of the size that tricks make could be told from chance.
+Every variant has the same epochs, as in the paper, so the cost of FairNAS and multi-path is multiplied by their
+paths per step. At the micro scale these are half the recipe's epochs, the second longest budget of the study
+``epochs``; its longest budget is one more row: the baseline at twice the cost. Spaces with a small ground truth are
+left out there, because 50 architectures cannot distinguish differences of this size from chance.
 """
 
 from __future__ import annotations
@@ -47,24 +47,24 @@ from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample, space_samples
 from wsnas.studies.verdicts import Verdict, sign_verdict
 
-OTHER = {"digits": "faint-digits", "cifar100": "cifar10"}  # by data set: the other one that is trained on
-ENOUGH = 500  # architectures with a ground truth, for a space to be looked at without being asked for by name
+OTHER = {"digits": "faint-digits", "cifar100": "cifar10"}  # by data set: the other training data set
+ENOUGH = 500  # architectures with a ground truth needed to include a space that --space does not name
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What is computed at a scale."""
+    """The settings of a scale."""
 
-    architectures: int  # scored a space
+    architectures: int  # scored per space
     shortened: int  # the recipe's epochs are divided by this
-    paths: int  # a step of a multi-path supernet
+    paths: int  # per step of a multi-path supernet
 
 
 BUDGETS = {"micro": Budget(100, shortened=2, paths=2), "paper": Budget(1000, shortened=1, paths=4)}
 
 
 def variants(sample: SpaceSample, seeds: int, scale: str, dataset: str | None) -> list[Variant]:
-    """The baseline first; each trick with the baseline's seeds; another seed last but for another data set."""
+    """The baseline first; each trick with the baseline's seeds; then another seed, and last another data set."""
     numbers, paths, longest = tuple(range(seeds)), BUDGETS[scale].paths, sample.recipe.supernet.epochs
     recipe = change_recipe(sample.recipe, epochs=max(1, round(longest / BUDGETS[scale].shortened)))
     # as the paper: lr 0.1 -> 0.05, weight decay 1e-4 -> 3e-4 on NAS-Bench-101
@@ -88,7 +88,7 @@ def variants(sample: SpaceSample, seeds: int, scale: str, dataset: str | None) -
 
 @dataclass(frozen=True)
 class Change:
-    """How a variant's supernets differ from the baseline's, and whether by more than seeds do."""
+    """How a variant's supernets differ from the baseline's, and whether by more than seeds differ."""
 
     difference: float  # of the correlations with the ground truth
     difference_low: float  # its 95 % bootstrap interval over architectures and supernets
@@ -100,7 +100,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of Table 3. Results are higher is better; ``*_seeds``: of each supernet."""
+    """A row of Table 3. Higher results are better; ``*_seeds``: of each supernet."""
 
     label: str
     corr_baseline: float | None  # mean correlation with the baseline's supernets; None: one supernet, no other
@@ -136,7 +136,7 @@ class Table:
 
 
 def row_of(sample: SpaceSample, base: Floats, scores: Floats, label: str) -> Row:
-    """The variant ``label``. base, scores [supernets, n], higher is better; the baseline's row where they are one.
+    """The row of the variant ``label``, or of the baseline. base, scores [supernets, n], higher is better.
 
     A difference in correlation is beyond what seeds change if its interval leaves 0 and it is larger than two seeds of
     the baseline differ; in top-10, if every supernet, of several, is beyond every one of the baseline's, and the
@@ -168,7 +168,7 @@ def change_of(sample: SpaceSample, base: Floats, scores: Floats) -> Change:
     difference = float(np.mean(ours)) - float(np.mean(theirs))
     top_difference = float(np.mean(tops) - np.mean(base_tops))
     apart = min(tops) > max(base_tops) or max(tops) < min(base_tops)
-    several = len(base) > 1  # of one supernet nobody knows what a seed changes
+    several = len(base) > 1  # one supernet does not show the variation between seeds
     noise, top_noise = max(theirs) - min(theirs), max(base_tops) - min(base_tops)
     return Change(
         difference=difference,
@@ -312,7 +312,7 @@ def tricks_figure(tables: Sequence[Table], note: str) -> Figure:
 @study_options("tricks")
 @click.option(
     "--other-dataset",
-    help="Also train on this data set. Default: faint-digits where the others train on digits, cifar10 for cifar100.",
+    help="Also train on this data set. Default: faint-digits for digits, cifar10 for cifar100.",
 )
 def main(options: StudyOptions, other_dataset: str | None) -> None:
     """Training tricks and settings against the baseline (Table 3)."""

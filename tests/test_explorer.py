@@ -386,7 +386,7 @@ def test_results_of_another_form_are_named(forks: Any, runs: Path, tmp_path: Pat
     (folder / "results.json").write_text(json.dumps(stored))
     done = forks.wsnas("report", cwd=tmp_path)
     assert done.code == 0, done.err
-    assert "explorer.html is left out: runs/study-operators-micro holds no architectures" in done.out
+    assert "no explorer.html: runs/study-operators-micro holds no architectures" in done.out
     assert "explorer.html" not in (tmp_path / "runs/report.html").read_text()
     stored["study"] = "capacity"
     (folder / "results.json").write_text(json.dumps(stored))

@@ -173,7 +173,7 @@ def test_ctrl_c(forks: Any, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert err == "stopped; everything finished is saved: run the same command again to go on\n"
+    assert err == "stopped; finished work is saved: run the same command again to resume\n"
     assert out == ""
     step = torch.load(tmp_path / "net/checkpoint.pt", weights_only=True)["step"]
     assert 10 <= step < 200
@@ -196,7 +196,7 @@ def test_ctrl_c_while_evaluating(forks: Any, tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGINT)
     done = process.wait()
     assert done.code == 130, done.err
-    assert done.err.startswith("stopped; everything finished is saved")
+    assert done.err.startswith("stopped; finished work is saved")
     run = Run.read(tmp_path / "net")
     (kind,) = run.kinds()
     first = run.records(kind)

@@ -344,9 +344,9 @@ def test_a_corrupt_image_is_named_and_fatal_or_left_out(files: list[str], kind: 
 def test_nothing_but_corrupt_images_is_an_error_even_where_they_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"")
     data = streamed([str(tmp_path / "a.jpg")] * 3, skip_corrupt=True)
-    with pytest.warns(UserWarning, match="left out"), pytest.raises(WsnasError, match="none of 3"):
+    with pytest.warns(UserWarning, match="skipped"), pytest.raises(WsnasError, match="none of 3"):
         list(data.epoch(PLAIN, 0, 0))
-    with pytest.warns(UserWarning, match="left out"), pytest.raises(WsnasError, match="no image"):
+    with pytest.warns(UserWarning, match="skipped"), pytest.raises(WsnasError, match="no image"):
         data.score(nn.Identity(), None, 8)
 
 

@@ -213,7 +213,7 @@ def test_failures_are_rows_and_are_counted(
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [(("--ray", "auto", "--workers", "2"), "choose one"), (("--gpus-a-job", "0.5"), "--workers")],
+    [(("--ray", "auto", "--workers", "2"), "give only one"), (("--gpus-a-job", "0.5"), "--workers")],
     ids=["both", "gpus without a cluster"],
 )
 def test_where_it_runs_is_chosen_once(toy_installed: Path, tmp_path: Path, options: tuple[str, ...], said: str) -> None:

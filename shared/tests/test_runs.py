@@ -59,7 +59,7 @@ def test_a_run_is_continued_by_the_same_identity_and_read_without_one(run: Run) 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"seed": 4}, "seed is 3, this one's is 4"),
+        ({"seed": 4}, "seed is 3, yours is 4"),
         ({"paths": "fair"}, "paths is 'uniform'"),
         ({"recipe": {**RECIPE, "supernet": {"lr": 0.2, "batch": 16}}}, "recipe.supernet.lr is 0.1"),
         ({"recipe": {"dataset": "toy"}}, "recipe.supernet"),
@@ -160,7 +160,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(tmp_path: Pat
 )
 def test_somebody_elses_checkpoint_is_refused(run: Run, content: Any) -> None:
     torch.save(content, run.path / "checkpoint.pt")
-    with pytest.raises(WsnasError, match="not a checkpoint"):
+    with pytest.raises(WsnasError, match="not a wsnas checkpoint"):
         run.load_checkpoint(CPU)
 
 
@@ -184,7 +184,7 @@ def test_a_damaged_checkpoint_is_refused_or_read_but_never_a_traceback(run: Run)
             except WsnasError:
                 continue
         else:
-            with pytest.raises(WsnasError, match="not a checkpoint"):
+            with pytest.raises(WsnasError, match="not a wsnas checkpoint"):
                 run.load_checkpoint(CPU)
 
 
@@ -277,7 +277,7 @@ def test_a_full_disk_stops_lines_and_records_and_keeps_those_before(run: Run) ->
     size = (run.path / "records.sqlite").stat().st_size
     with full_disk(10), pytest.raises(WsnasError, match=r"metrics\.jsonl"):
         run.append("metrics.jsonl", {"epoch": 2})
-    with full_disk(size), pytest.raises(WsnasError, match="already committed are intact"):
+    with full_disk(size), pytest.raises(WsnasError, match="committed rows are intact"):
         run.record("kind", "after", {"x": "y" * 100_000})
     assert run.records("kind") == {"before": {"status": "ok", "x": 1}}
     run.record("kind", "after", {"x": 2})

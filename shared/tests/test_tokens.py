@@ -121,7 +121,7 @@ def test_a_hopeless_model_has_infinite_perplexity() -> None:
 
 
 def test_too_short_a_text_is_refused() -> None:
-    with pytest.raises(WsnasError, match="11 tokens is too short for 4 sequences"):
+    with pytest.raises(WsnasError, match="11 tokens is too short for 4 parallel sequences"):
         counting(11).fold(4)
     with pytest.raises(WsnasError, match="11 tokens is too short for a batch of 4"):
         counting(11).steps(TRAINING, 0, 0)

@@ -226,15 +226,15 @@ def test_foreign_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"epochs": 50}, "does not have the form"),
-        ({"epochs": "108"}, "does not have the form"),
-        ({"metrics": "*"}, "does not have the form"),
-        ({"metrics": ""}, "does not have the form"),
-        ({"metrics": base64.b64encode(metrics(9, [(0.1, 0.1)] * 2)).decode()}, "does not have the form"),
-        ({"metrics": base64.b64encode(metrics(9, [(0.1, 0.1)] * 3)[:-20]).decode()}, "does not have the form"),
-        ({"metrics": 7}, "does not have the form"),
-        ({"hash": 7}, "does not have the form"),
-        ({"more": 1}, "does not have the form"),
+        ({"epochs": 50}, "published format"),
+        ({"epochs": "108"}, "published format"),
+        ({"metrics": "*"}, "published format"),
+        ({"metrics": ""}, "published format"),
+        ({"metrics": base64.b64encode(metrics(9, [(0.1, 0.1)] * 2)).decode()}, "published format"),
+        ({"metrics": base64.b64encode(metrics(9, [(0.1, 0.1)] * 3)[:-20]).decode()}, "published format"),
+        ({"metrics": 7}, "published format"),
+        ({"hash": 7}, "published format"),
+        ({"more": 1}, "published format"),
         ({"adjacency": "0" * 49}, "under the hash of another"),
         ({"adjacency": "0101"}, "unknown form"),
         ({"adjacency": "x" * 49}, "unknown form"),
@@ -252,7 +252,7 @@ def test_a_run_too_many(tmp_path: Path) -> None:
     with pytest.raises(WsnasError, match=r"record 4: a fourth run of .* with 108 epochs"):
         import_table(path)
     other = payload(CELLS[0], 108, 1, {"operations": payload(CELLS[1], 108, 0)[3]})
-    with pytest.raises(WsnasError, match="record 2: another cell had the hash"):
+    with pytest.raises(WsnasError, match="record 2: an earlier cell has the same hash"):
         import_table(write(path, [payload(CELLS[0], 108, 0), other]))
 
 

@@ -87,7 +87,7 @@ def test_torchrun_trains_what_one_process_does_on_half_batches(tmp_path: Path) -
 
 
 def test_batch_norm_is_not_synchronised_on_the_cpu(tmp_path: Path) -> None:
-    with pytest.raises(WsnasError, match="leave out --sync-bn"):
+    with pytest.raises(WsnasError, match="without --sync-bn"):
         train_supernet(SPACE, RECIPE, out=tmp_path / "run", device="cpu", sync_bn=True)
     assert not (tmp_path / "run").exists()
 

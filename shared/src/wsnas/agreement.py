@@ -1,4 +1,4 @@
-"""How well supernet scores agree with ground truth: load it, correlate."""
+"""How well supernet scores agree with ground truth: loading and correlation."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from wsnas.table import Table, import_home
 def load_ground_truth(space: SearchSpace[Any], dataset: str | None = None, table: Path | str | None = None) -> Table:
     """The space's ground truth: the file ``table``, or the shipped micro table, or an imported official one.
 
-    ``dataset`` chooses between the last two; by default the micro recipe's. Raises WsnasError, naming the
-    command that helps, where there is none.
+    ``dataset`` chooses between the last two; by default the micro recipe's. If there is none, raises WsnasError
+    with the command that helps.
     """
     if table is not None:
         path = Path(table)
@@ -34,18 +34,18 @@ def load_ground_truth(space: SearchSpace[Any], dataset: str | None = None, table
     if not imported.exists():
         if micro:
             raise WsnasError(
-                f"{space.name} ships no ground truth: train one with 'wsnas ground-truth {space.name}', or name one "
+                f"{space.name} ships no ground truth: train one with 'wsnas ground-truth {space.name}', or give one "
                 "with --table"
             )
         raise WsnasError(
-            f"there is no ground truth of {space.name} on {dataset}: import the official file with "
-            f"'wsnas table import {space.name} FILE', or name one with --table"
+            f"there is no ground truth for {space.name} on {dataset}: import the official file with "
+            f"'wsnas table import {space.name} FILE', or give one with --table"
         )
     return Table.load(imported)
 
 
 def correlate(scores: dict[str, float], truth: Table, dataset: str | None = None, split: str = "test") -> Interval:
-    """Spearman of supernet scores against ground truth over the architectures that have both."""
+    """Spearman correlation of supernet scores with ground truth over the architectures that have both."""
     dataset = truth.datasets[0] if dataset is None else dataset
     shared = [arch for arch in scores if arch in truth.row]
     values = truth.select(shared).mean(dataset, split)

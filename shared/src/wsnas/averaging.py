@@ -1,4 +1,4 @@
-"""The weights a training returns: the last, a mean over its last steps, or the best by validation."""
+"""The weights a training returns: the last, their mean over the last steps, or the best by validation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Averages:
         self.validations: list[float] = []  # cross-entropy, one per epoch
 
     def add(self, step: int) -> None:
-        """Takes in the weights after this many steps."""
+        """Adds the weights after this many steps."""
         if step > self.start:
             if not self.mean:
                 self.mean = [weight.clone() for weight in self.weights]
@@ -36,7 +36,7 @@ class Averages:
                 torch._foreach_lerp_(self.mean, self.weights, 1 / (step - self.start))
 
     def validate(self, validate: Callable[[], float], step: int) -> float:
-        """Validates the mean, or the weights while there is none; keeps the best; may start the mean."""
+        """Validates the mean, or the weights if there is none yet; keeps the best; may start averaging."""
         current = [weight.clone() for weight in self.weights]
         if self.mean:
             torch._foreach_copy_(self.weights, self.mean)
@@ -51,7 +51,7 @@ class Averages:
         return loss
 
     def become_the_weights(self) -> None:
-        """Copies the best weights, or else the mean, if there is either, into the model."""
+        """Copies the best weights, else the mean, into the model, if there is either."""
         if self.best or self.mean:
             torch._foreach_copy_(self.weights, self.best or self.mean)
 

@@ -2,7 +2,7 @@
 
 A supernet's running statistics mix all paths, so they fit none. Before a submodel is scored, its
 statistics are replaced by the average of the *biased* batch mean and variance over the calibration
-batches, weighted by samples: cumulative, so the module's momentum plays no part.
+batches, weighted by samples. The module's momentum has no effect.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 def calibrate(model: nn.Module, path: Any, batches: Iterable[Tensor]) -> None:
     """Sets the running statistics of the batch norms on ``path`` from ``batches``; leaves ``model`` in eval mode.
 
-    ``model(x, path)`` is run once a batch, in train mode and without gradients; x is float32
-    [B, C, H, W]. The statistics of batch norms that ``path`` does not cross are reset.
+    ``model(x, path)`` is run once per batch, in train mode and without gradients; x is float32
+    [B, C, H, W]. The statistics of batch norms that ``path`` does not use are reset.
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     sums: dict[nn.Module, tuple[Tensor, Tensor, int]] = {}
 
     def collect(norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        # with momentum 1 the running statistics are this batch's own; torch keeps the unbiased variance
+        # with momentum 1 the running statistics are this batch's; torch stores the unbiased variance
         x = inputs[0]
         samples, elements = len(x), x.numel() // x.shape[1]
         assert isinstance(norm, _BatchNorm)
@@ -62,7 +62,7 @@ def calibrate(model: nn.Module, path: Any, batches: Iterable[Tensor]) -> None:
 
 
 def reset(norms: list[_BatchNorm]) -> None:
-    """``reset_running_stats`` of all of them, in a few launches where a GPU would have three a batch norm."""
+    """``reset_running_stats`` of all of them, in a few kernel launches instead of three per batch norm."""
     means, variances, counts = (
         [getattr(norm, name) for norm in norms if getattr(norm, name) is not None]
         for name in ("running_mean", "running_var", "num_batches_tracked")

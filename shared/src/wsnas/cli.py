@@ -1,4 +1,4 @@
-"""The ``wsnas`` command. Everything heavy is imported inside the command that needs it."""
+"""The ``wsnas`` command. Heavy imports happen inside the command that needs them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def _device(command: F) -> F:
-    return click.option("--device", help="cpu, cuda or cuda:N; the GPU by default when there is one.")(command)
+    return click.option("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one.")(command)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,13 +48,13 @@ def spaces() -> None:
 
 @main.command("train-supernet", cls=RecipeCommand)
 @click.argument("space")
-@click.option("--paths", default="uniform", show_default=True, help="What a step trains: uniform, fair or multi:N.")
+@click.option("--paths", default="uniform", show_default=True, help="Paths trained per step: uniform, fair or multi:N.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Run directory; by default runs/SPACE-<digest of the recipe>."
 )
 @click.option("--amp/--no-amp", default=None, help="bfloat16 autocast; by default on CUDA only.")
-@click.option("--sync-bn", is_flag=True, help="Batch norm over the images of all GPUs, not of each.")
+@click.option("--sync-bn", is_flag=True, help="Batch norm over the images of all GPUs together.")
 @_device
 def train_supernet(
     space: str,
@@ -67,7 +67,7 @@ def train_supernet(
     scale: str,
     recipe: dict[str, Any],
 ) -> None:
-    """Train a supernet of SPACE. The same command continues a run that was stopped."""
+    """Train a supernet of SPACE. Repeat the command to resume a stopped run."""
     from wsnas.paths import parse
     from wsnas.space import load_space
     from wsnas.supernet import train_supernet as train
@@ -101,10 +101,12 @@ def train_supernet(
 @click.option(
     "--valid-size",
     type=click.IntRange(1),
-    help="Score on this many (text: tokens); by default as the run's recipe says.",
+    help="Number of validation images (text: tokens); by default the recipe's.",
 )
-@click.option("--max-macs", type=click.IntRange(1), help="Draw architectures of so many multiply-adds at most.")
-@click.option("--amp", is_flag=True, help="Calibrate and score in bfloat16; by default in float32, on any device.")
+@click.option(
+    "--max-macs", type=click.IntRange(1), help="Draw only architectures with at most this many multiply-adds."
+)
+@click.option("--amp", is_flag=True, help="Calibrate and score in bfloat16 instead of float32.")
 @_device
 def evaluate(
     run: Path,
@@ -117,7 +119,7 @@ def evaluate(
     amp: bool,
     device: str | None,
 ) -> None:
-    """Score submodels of a trained supernet: calibrate, then validation accuracy or perplexity."""
+    """Score submodels of a trained supernet: calibrate each, then measure validation accuracy or perplexity."""
     import dataclasses
 
     import numpy as np
@@ -158,7 +160,7 @@ def evaluate(
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--table", type=click.Path(), help="Ground truth; by default the shipped or imported table.")
-@click.option("--dataset", help="Which data set's ground truth; by default the run's, where the table has it.")
+@click.option("--dataset", help="Data set of the ground truth; by default the run's, if the table has it.")
 @click.option("--split", type=click.Choice(["valid", "test"]), default="test", show_default=True)
 def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> None:
     """Spearman correlation between a supernet's evaluated scores and ground truth."""
@@ -185,15 +187,15 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--table", type=click.Path(), help="Ground truth; by default the shipped or imported table.")
-@click.option("--dataset", help="The ground truth's data set; by default the run's.")
+@click.option("--dataset", help="Data set of the ground truth; by default the run's.")
 @click.option(
     "--scale",
     type=click.Choice(["micro", "paper"]),
     default="paper",
     show_default=True,
-    help="Recipe in which parameters are counted: the ground truth's.",
+    help="Recipe of the ground truth, used to count parameters.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="By default rank in the run's folder.")
+@click.option("--out", type=click.Path(path_type=Path), help="Output folder; by default RUN/rank.")
 def rank(run: Path, table: str | None, dataset: str | None, scale: str, out: Path | None) -> None:
     """Compare a supernet's ranking with the parameter count's: results.json, CSV and figure."""
     from wsnas.studies.rank import rank as compare
@@ -210,12 +212,12 @@ def rank(run: Path, table: str | None, dataset: str | None, scale: str, out: Pat
 @click.argument("space")
 @click.argument("arch")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Run directory: checkpoints and resumes.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run directory, for checkpoints and resuming.")
 @_device
 def train(
     space: str, arch: str, seed: int, out: Path | None, device: str | None, scale: str, recipe: dict[str, Any]
 ) -> None:
-    """Train the architecture ARCH of SPACE on its own: one row of ground truth."""
+    """Train the architecture ARCH of SPACE stand-alone: one row of ground truth."""
     from wsnas.recipe import digest
     from wsnas.space import load_space
     from wsnas.standalone import train_architecture
@@ -239,29 +241,35 @@ def train(
 @main.command("ground-truth", cls=RecipeCommand, trains="standalone", without=("valid_size",))
 @click.argument("space")
 @click.option(
-    "--sample", type=click.IntRange(1), required=True, help="Architectures, drawn uniformly; more extend fewer."
+    "--sample",
+    type=click.IntRange(1),
+    required=True,
+    help="Architectures, drawn uniformly; a larger sample extends a smaller one.",
 )
-@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings an architecture.")
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings per architecture.")
 @click.option("--sample-seed", type=int, default=0, show_default=True)
 @click.option(
     "--best",
     type=click.IntRange(1),
-    help="Of the sample only these many: the best by the validation of seed 0, which --out already holds.",
+    help="Train only the N best of the sample by seed 0's validation score, already in --out.",
 )
 @click.option(
-    "--dedupe/--no-dedupe", default=True, show_default=True, help="Train once what is the same function when trained."
+    "--dedupe/--no-dedupe",
+    default=True,
+    show_default=True,
+    help="Train architectures that compute the same function only once.",
 )
 @click.option(
-    "--known", type=click.Path(path_type=Path), help="A table of the same recipe whose rows need no training."
+    "--known", type=click.Path(path_type=Path), help="Table of the same recipe; its rows are not trained again."
 )
-@click.option("--retry-failed", is_flag=True, help="Train again what diverged, crashed or took too long.")
+@click.option("--retry-failed", is_flag=True, help="Repeat trainings that diverged, crashed or timed out.")
 @click.option("--latency/--no-latency", default=True, show_default=True, help="Measure each network's forward pass.")
 @executor_options
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     required=True,
-    help="Run directory; the benchmark is written beside its rows.",
+    help="Run directory; the benchmark is written there too.",
 )
 def ground_truth(
     space: str,
@@ -280,8 +288,8 @@ def ground_truth(
 ) -> None:
     """Train a uniform sample of SPACE from scratch and publish it as a benchmark.
 
-    Leaves table.parquet, table.csv, curves.parquet and a data card in --out. Ctrl-C stops it, the same command
-    goes on; a larger --sample or more --seeds extend what is there.
+    Writes table.parquet, table.csv, curves.parquet and a data card to --out. Ctrl-C stops it; the same command
+    resumes. A larger --sample or more --seeds extend the existing table.
     """
     from wsnas.agreement import load_ground_truth
     from wsnas.ground_truth import best_of, measure_latencies, train_many
@@ -319,9 +327,9 @@ def ground_truth(
 @click.argument("folders", type=click.Path(path_type=Path), nargs=-1)
 @click.option("--out", type=click.Path(path_type=Path), help="By default report.html in the first folder.")
 def report(folders: tuple[Path, ...], out: Path | None) -> None:
-    """One HTML page of what studies left in FOLDERS: figures, claims, verdicts, commands. By default in runs.
+    """Write one HTML page of the study results in FOLDERS (by default runs): figures, claims, verdicts, commands.
 
-    Beside it, where the study operators was run, explorer.html: its architectures one by one.
+    If the study operators was run, explorer.html next to it shows the architectures one by one.
     """
     from wsnas.studies.explorer import write_explorer
     from wsnas.studies.report import write_report
@@ -331,26 +339,26 @@ def report(folders: tuple[Path, ...], out: Path | None) -> None:
     try:
         explorer, why = write_explorer(folders, target.with_name("explorer.html"), target.name), ""
     except WsnasError as error:
-        explorer, why = None, f"explorer.html is left out: {error}"
+        explorer, why = None, f"no explorer.html: {error}"
     names = write_report(folders, target, explorer)
     click.echo(f"{len(names)} studies ({', '.join(names)}): {target}")
     if explorer or why:
-        click.echo(why or f"their architectures one by one: {explorer}")
+        click.echo(why or f"explorer of the architectures: {explorer}")
 
 
 @main.group(cls=Group)
 def table() -> None:
-    """Published ground truth: import it once, then look things up."""
+    """Import published ground truth and look it up."""
 
 
 @table.command("import")
 @click.argument("space")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Where the compact table goes; by default this user's tables."
+    "--out", type=click.Path(path_type=Path), help="Output file; by default in your folder of imported tables."
 )
 def table_import(space: str, file: Path, out: Path | None) -> None:
-    """Read the official FILE of SPACE (never executing it) into one compact table."""
+    """Convert the official FILE of SPACE to one compact table, without executing any code in it."""
     from wsnas.space import load_space
     from wsnas.table import import_home
 
@@ -367,9 +375,9 @@ def table_import(space: str, file: Path, out: Path | None) -> None:
 @click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The joined table, a .parquet file.")
 def table_join(files: tuple[Path, ...], out: Path) -> None:
-    """One table of the tables FILES of one space: all their architectures, training lengths and seeds.
+    """Join the tables FILES of one space: all their architectures, training lengths and seeds.
 
-    What both have is the first one's, and so is the length that counts as ground truth.
+    Where tables overlap, the first wins; it also decides which training length is the ground truth.
     """
     from wsnas.table import Table, join
 
@@ -387,7 +395,7 @@ _DATASET = click.option("--dataset", help="Use the imported table that has this 
 @_TABLE
 @_DATASET
 def table_show(space: str, file: str | None, dataset: str | None) -> None:
-    """What a ground-truth table holds, and how far it can be trusted."""
+    """Show what a ground-truth table holds and how reliable it is."""
     import numpy as np
     from rich.console import Console
     from rich.table import Table as Grid
@@ -441,7 +449,7 @@ def table_show(space: str, file: str | None, dataset: str | None) -> None:
 @_TABLE
 @_DATASET
 def table_query(space: str, arch: str, file: str | None, dataset: str | None) -> None:
-    """One architecture's ground truth."""
+    """Show one architecture's ground truth."""
     from wsnas.agreement import load_ground_truth
     from wsnas.space import load_space
 

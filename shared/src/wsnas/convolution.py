@@ -1,7 +1,7 @@
-"""Convolution and batch norm on a CPU: matrix products where maps are small, and one operation where nothing trains.
+"""Convolution and batch norm on a CPU: matrix products on small maps, and one fused operation in eval mode.
 
-With few channels on small maps torch's convolution reaches a fraction of what a CPU can do. Only the order of sums
-differs here from that of the plain modules.
+With few channels on small maps, torch's convolution uses only a fraction of a CPU's speed. Results differ from the
+plain modules' only by the order of sums.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SMALL = 8  # pixels of side; on larger maps torch's convolution is as quick as a matrix product, or quicker
+SMALL = 8  # side in pixels; on larger maps torch's convolution is at least as fast as a matrix product
 
 
 def conv_norm(x: Tensor, weight: Tensor, norm: nn.BatchNorm2d, stride: int = 1) -> Tensor:
@@ -29,7 +29,7 @@ def conv_norm(x: Tensor, weight: Tensor, norm: nn.BatchNorm2d, stride: int = 1) 
 def convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1) -> Tensor:
     """``F.conv2d(x, weight, bias, stride, kernel // 2)`` for an odd kernel: x [N, I, H, W], weight [O, I, K, K].
 
-    On small maps and a CPU a kernel of 1 is a matrix product over all pixels, and a kernel of 3 on a 2x2 map, where
+    On small maps on a CPU, a kernel of 1 is a matrix product over all pixels, and a kernel of 3 on a 2x2 map, where
     every pixel sees every other, is one over all images. Forward and backward take 0.3 to 0.7 of the time.
     """
     kernel = weight.shape[-1]
@@ -48,7 +48,7 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: i
 
 @cache
 def _taps() -> Tensor:
-    """[16] int64: for each pixel of a 2x2 map and each it gives to, which of a 3x3 kernel's 9 taps that takes."""
-    with torch.inference_mode(False):  # made while evaluating, it serves training, too
+    """[16] int64: for each input and output pixel of a 2x2 map, the tap of the 3x3 kernel (0 to 8) between them."""
+    with torch.inference_mode(False):  # if first made while evaluating, training can still use it
         y, x = torch.arange(4) // 2, torch.arange(4) % 2
         return ((y[:, None] - y + 1) * 3 + x[:, None] - x + 1).flatten()

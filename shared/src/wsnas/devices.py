@@ -1,4 +1,4 @@
-"""Which device, how many processes, and the layout that makes convolutions fast on both."""
+"""The device, the number of processes, and a memory layout that makes convolutions fast."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def cores() -> int:
 
 
 def choose_device(name: str | None = None) -> torch.device:
-    """``cpu``, ``cuda`` or ``cuda:N``; by default the GPU when there is one, and of several the rank's or worker's own.
+    """``cpu``, ``cuda`` or ``cuda:N``; by default a GPU if there is one, and of several the rank's or worker's own.
 
-    A GPU becomes torch's current one: streams, captured graphs and seeds without a device mean that one.
+    A GPU becomes torch's current one, which streams, captured graphs and seeds use by default.
     """
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -35,10 +35,10 @@ def choose_device(name: str | None = None) -> torch.device:
     except RuntimeError as error:
         raise WsnasError(f"unknown device '{name}'; use cpu, cuda or cuda:N") from error
     if device.type not in ("cpu", "cuda"):
-        raise WsnasError(f"nothing here was tried on the device '{name}'; use cpu, cuda or cuda:N")
+        raise WsnasError(f"unsupported device '{name}'; use cpu, cuda or cuda:N")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise WsnasError(
-            f"device {name} was asked for, but this torch ({torch.__version__}) finds no CUDA GPU; use --device cpu"
+            f"cannot use device {name}: this torch ({torch.__version__}) finds no CUDA GPU; use --device cpu"
         )
     if device.type == "cuda":
         index = int(os.environ.get("LOCAL_RANK", "0")) if device.index is None else device.index
@@ -52,7 +52,7 @@ def choose_device(name: str | None = None) -> torch.device:
 
 @cache
 def keep_freed_memory() -> None:
-    """Has glibc keep what is freed: by chance it returns a step's activations to the system and asks for them anew.
+    """Makes glibc keep freed memory, instead of returning a step's activations to the system and allocating them again.
 
     That took up to a sixth of a training step. Other C libraries have no such setting.
     """
@@ -63,7 +63,7 @@ def keep_freed_memory() -> None:
 
 
 def to_device(model: M, device: torch.device) -> M:
-    """The model on the device, convolution weights in ``channels_last``, which both want."""
+    """The model on the device, with convolution weights in ``channels_last``, the fast layout on CPUs and GPUs."""
     return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
 
 

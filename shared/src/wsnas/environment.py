@@ -1,4 +1,4 @@
-"""What a result may depend on besides its recipe and seed, and the command and commit that made it."""
+"""The environment a result may depend on besides its recipe and seed, and the command and commit that made it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 def _processor() -> str:
-    """The processor's name and model, where the system tells: kernels, and so the last bits, depend on it."""
+    """The processor's name and model, if known: kernels, and so the last bits, depend on it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
     except OSError:
@@ -22,13 +22,13 @@ def _processor() -> str:
 
 
 def command_line() -> str:
-    """The command that runs, without its folder."""
+    """The running command, without its folder."""
     name = Path(sys.argv[0]).name
     return " ".join(["wsnas" if name == "__main__.py" else name, *sys.argv[1:]])
 
 
 def commit() -> str | None:
-    """The commit of the checkout that holds the script that runs; None where that cannot be told."""
+    """The commit of the running script's checkout; None if unknown."""
     where = Path(sys.argv[0]).resolve().parent
     try:
         said = subprocess.run(
@@ -40,7 +40,7 @@ def commit() -> str | None:
 
 
 def environment() -> dict[str, str]:
-    """What a result may depend on besides its recipe and seed."""
+    """Versions and hardware that a result may depend on besides its recipe and seed."""
     import numpy
 
     return {

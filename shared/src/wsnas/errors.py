@@ -1,11 +1,10 @@
-"""What the tool says when it cannot go on: one sentence, exit code 2, nothing lost."""
+"""Errors reported to the user: one sentence, exit code 2, nothing lost."""
 
 
 class WsnasError(Exception):
-    """A problem its message explains in one sentence: what, where, and what to do.
+    """An error whose message says in one sentence what is wrong, where, and what to do.
 
-    The command line prints the message and exits with code 2; results that were already
-    written stay as they are.
+    The command line prints the message and exits with code 2; results already written are kept.
     """
 
 
@@ -14,4 +13,4 @@ class Diverged(WsnasError):
 
 
 class WorkerLost(WsnasError):
-    """A job's worker died every time it was tried."""
+    """A job's worker died on every attempt."""

@@ -1,7 +1,7 @@
-"""Scores submodels of one trained supernet: calibrate, then accuracy or perplexity on the validation data.
+"""Scores submodels of one trained supernet: calibrate, then measure accuracy or perplexity on the validation data.
 
-One row a submodel, committed as it is made, so a killed evaluation goes on where it was. A submodel's
-score depends on the weights, the calibration images and itself, not on what was evaluated before it.
+Each submodel's row is committed at once, so a killed evaluation resumes where it stopped. A submodel's
+score depends on the weights, the calibration images and its path, not on earlier evaluations.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from wsnas.space import SearchSpace, load_space
 from wsnas.supernet import Supernet
 from wsnas.training import Report, stop_between_steps
 
-BF16 = " bf16"  # how the name of a kind of rows ends whose scores are in bfloat16
+BF16 = " bf16"  # suffix of the kind of rows scored in bfloat16
 
 
 def evaluate_submodel(
     model: nn.Module, path: Any, splits: Splits, recipe: Recipe, amp: bool = False
 ) -> tuple[float, float]:
-    """(validation accuracy in percent or perplexity, cross-entropy) of one path, its batch norms calibrated first.
+    """(validation accuracy in percent or perplexity, cross-entropy) of one path, after calibrating its batch norms.
 
     Calibration images are the first training images in order, not augmented: the same for every path. ``amp``:
-    both under bfloat16 autocast.
+    calibrate and score under bfloat16 autocast.
     """
     images = recipe.calibration_batch * recipe.calibration_steps
     with torch.autocast(splits.valid.device.type, torch.bfloat16, enabled=amp):
@@ -54,13 +54,13 @@ def evaluate(
 ) -> dict[str, float]:
     """Validation accuracy in percent (or perplexity) of each architecture, by its encoding, in the order given.
 
-    ``archs``: architectures or their encodings. Rows that the run already has for these weights and settings are
-    reused; ``amp``, bfloat16, is one of these. Raises WsnasError on an invalid encoding, before anything is evaluated.
+    ``archs``: architectures or their encodings. Existing rows for the same weights and settings, ``amp`` (bfloat16)
+    included, are reused. Raises WsnasError for an invalid encoding, before anything is evaluated.
     """
     space, recipe = supernet.space, supernet.recipe
     wanted = {space.encode(arch): arch for arch in (space.decode(a) if isinstance(a, str) else a for a in archs)}
     if not wanted:
-        raise WsnasError("there is no architecture to evaluate")
+        raise WsnasError("there are no architectures to evaluate")
     kind = _kind(recipe, supernet.step, amp)
     with supernet.run.writing(), stop_between_steps() as stopping:
         rows = supernet.run.records(kind) if resume else {}
@@ -77,18 +77,18 @@ def evaluate(
 
 
 def _kind(recipe: Recipe, step: int, amp: bool = False) -> str:
-    """What rows of submodels are called: all that a score depends on besides the submodel and the supernet's run."""
+    """The kind of submodel rows: everything a score depends on besides the submodel and the supernet's run."""
     images = "all" if recipe.valid_size is None else f"{recipe.valid_size:08d}"
     calibration = f"{recipe.calibration_batch}x{recipe.calibration_steps}"
     own = [f for f in recipe_fields(recipe).values() if f.decides is Decides.SCORES and "calibration" not in f.name]
-    more = "".join(f" {f.name}={f.value}" for f in own)  # that a space adds
+    more = "".join(f" {f.name}={f.value}" for f in own)  # fields added by the space
     return f"evaluation step={step:08d} images={images} calibration={calibration}{more}" + BF16 * amp
 
 
 def recorded_scores(
     path: Path, space: SearchSpace[Any], recipe: Recipe, archs: Iterable[Any]
 ) -> NDArray[np.float64] | None:
-    """Scores [n] of the architectures, if a finished run has them all; loads no data and builds no network."""
+    """Scores [n] of the architectures, if a finished run has all of them; loads no data and builds no network."""
     if not (path / "metrics.jsonl").exists():
         return None
     run = Run.read(path)
@@ -101,9 +101,9 @@ def recorded_scores(
 
 
 def latest_scores(run: Run) -> dict[str, float]:
-    """Validation accuracy in percent (or perplexity) by architecture: of the latest weights, on the most images.
+    """Validation accuracy in percent (or perplexity) by architecture, for the latest weights and the most images.
 
-    Scores in bfloat16 only where there are none in float32.
+    bfloat16 scores are used only if there are none in float32.
     """
     kinds = [kind for kind in run.kinds() if kind.startswith("evaluation ")]
     if not kinds:

@@ -1,8 +1,8 @@
-"""Where many independent jobs run: this process, local worker processes, or a Ray cluster.
+"""Runs many independent jobs in this process, in local worker processes, or on a Ray cluster.
 
-On a CPU one single-threaded process a core beats one process with all threads for networks of this
-size; on GPUs a worker has one, or a share of one. Results come back as they finish; only the caller writes
-records, so a lost worker or node costs what was in flight there, and that is run again.
+On a CPU, one single-threaded process per core beats one process with all threads for networks of this
+size; on GPUs, each worker has one or a share of one. Results come back as they finish. Only the caller writes
+records, so jobs in flight on a lost worker or node are simply rerun.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Executor:
-    """Where jobs run, and how often a job is tried whose worker was lost.
+    """Where jobs run, their time limit and retries.
 
-    ``workers``: local processes; by default one a GPU, or one a CPU core; 0 is this process. ``ray``: the
-    address of a Ray cluster in their place ("auto", "host:port", or "local" for one on this machine), with
-    ``gpus`` of its GPUs a job (0.25: four jobs share a card; by default 1 where the cluster has any).
-    ``timeout``: seconds a job may take. ``retries``: how often a job is tried again whose worker died.
+    ``workers``: local processes; by default one per GPU, else one per CPU core; 0 is this process. ``ray``: the
+    address of a Ray cluster to use instead ("auto", "host:port", or "local" for one on this machine), with
+    ``gpus`` GPUs per job (0.25: four jobs share a card; by default 1 if the cluster has any).
+    ``timeout``: seconds per job. ``retries``: how often a job is retried after its worker died.
     """
 
     workers: int | None = None
@@ -50,11 +50,11 @@ class Executor:
 def run_jobs(
     function: Callable[[J], R], jobs: Iterable[J], executor: Executor | None = None
 ) -> Iterator[tuple[J, R | BaseException]]:
-    """``function(job)`` of every job, as they finish, each with its result or the exception it raised.
+    """Yields (job, ``function(job)``), or (job, the exception it raised), as jobs finish.
 
-    ``function`` must be importable (module level) and jobs and results picklable. A job that takes too long
-    ends in TimeoutError; one whose worker died every time it was tried, in WorkerLost. Ctrl-C ends the local
-    workers' jobs at their next safe point and is raised here; what was yielded before is the caller's to keep.
+    ``function`` must be importable (module level), and jobs and results picklable. A job that exceeds the time limit
+    gives TimeoutError; one whose worker died on every attempt, WorkerLost. Ctrl-C ends the local workers' jobs at
+    their next safe point and is raised here; results already yielded stay valid.
     """
     pending, executor = list(jobs), executor or Executor()
     if not pending:
@@ -64,7 +64,7 @@ def run_jobs(
     elif executor.workers == 0:
         for job in pending:
             failure, result = _attempt(function, job, executor.timeout)
-            yield job, failure if failure is not None else result  # the caller decides what a failed job means
+            yield job, failure if failure is not None else result  # the caller handles failed jobs
     else:
         yield from _in_processes(function, pending, executor)
 
@@ -80,13 +80,13 @@ def _attempt(function: Callable[[J], R], job: J, timeout: float | None) -> tuple
 
 @contextmanager
 def _alarm(seconds: float | None) -> Iterator[None]:
-    """Raises TimeoutError in the block after so many seconds; only in a main thread, where signals arrive."""
+    """Raises TimeoutError in the block after this many seconds; only in the main thread, which receives signals."""
     if seconds is None or threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def ring(number: int, frame: Any) -> None:
-        raise TimeoutError(f"it took longer than {seconds:g} s")
+        raise TimeoutError(f"took longer than {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -98,7 +98,7 @@ def _alarm(seconds: float | None) -> Iterator[None]:
 
 
 def _in_worker(function: Callable[[J], R], job: J, timeout: float | None) -> tuple[Exception | None, Any]:
-    """``_attempt`` in a pool's worker, where Ctrl-C means the job in hand, and nothing between jobs."""
+    """``_attempt`` in a pool's worker; Ctrl-C interrupts the current job and is ignored between jobs."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return _attempt(function, job, timeout)
@@ -107,12 +107,12 @@ def _in_worker(function: Callable[[J], R], job: J, timeout: float | None) -> tup
 
 
 def _start_worker(started: Any, gpus: int) -> None:
-    """One thread a worker; its own GPU where there are some; gone when the parent is gone, however it went."""
+    """Sets up a worker: one thread, its own GPU if there are any, and an exit when the parent is gone."""
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
     if gpus:
         with started.get_lock():
-            os.environ["LOCAL_RANK"] = str(started.value % gpus)  # what choose_device looks at
+            os.environ["LOCAL_RANK"] = str(started.value % gpus)  # read by choose_device
             started.value += 1
     parent = multiprocessing.parent_process()
 
@@ -135,7 +135,7 @@ def _in_processes(
     running: dict[Future[Any], tuple[J, int]] = {}
     try:
         while pending or running:
-            while pending and len(running) < 2 * workers:  # a short queue: Ctrl-C leaves little undone
+            while pending and len(running) < 2 * workers:  # a short queue, so Ctrl-C stops soon
                 job, retries = pending.popleft()
                 running[pool.schedule(_in_worker, args=(function, job, executor.timeout))] = job, retries
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -157,7 +157,7 @@ def _in_processes(
                     yield job, failure if failure is not None else result
     finally:
         for future in running:
-            if not future.running():  # those in hand end at their safe point
+            if not future.running():  # running jobs end at their safe point
                 future.cancel()
         pool.close()  # type: ignore[no-untyped-call, unused-ignore]
         pool.join()
@@ -168,14 +168,14 @@ def _lost(why: str) -> WorkerLost:
 
 
 def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> Iterator[tuple[J, R | BaseException]]:
-    """Ray itself runs a lost node's jobs again elsewhere; every node needs the same packages installed."""
+    """Ray itself reruns a lost node's jobs elsewhere; every node needs the same packages installed."""
     try:
         import ray
     except ImportError as error:
-        raise WsnasError("a Ray cluster needs Ray here and on every node: pip install 'wsnas[ray]'") from error
+        raise WsnasError("--ray needs Ray here and on every node: pip install 'wsnas[ray]'") from error
     try:
         host, _, port = executor.ray.rpartition(":") if executor.ray is not None else ("", "", "")
-        if host and "/" not in host and port.isdecimal():  # Ray itself waits for minutes
+        if host and "/" not in host and port.isdecimal():  # Ray itself would wait for minutes
             socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(
             address=None if executor.ray == "local" else executor.ray,
@@ -204,9 +204,9 @@ def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> It
                     failure, result = ray.get(reference)
                     yield job, failure if failure is not None else result
                 except ray.exceptions.RayError as error:
-                    yield job, _lost(f"Ray lost it every time it was tried ({type(error).__name__})")
+                    yield job, _lost(f"Ray lost the job on every attempt ({type(error).__name__})")
     finally:
-        ray.shutdown()  # cancels what this driver still had in flight
+        ray.shutdown()  # cancels jobs still in flight
 
 
 def _on_a_node(function: Callable[[J], R], job: J, timeout: float | None) -> tuple[Exception | None, Any]:

@@ -13,7 +13,7 @@ from wsnas.errors import WsnasError
 
 
 def atomic_write(path: Path, content: bytes) -> None:
-    """Replaces ``path`` with ``content``; a crash or a full disk leaves what was there."""
+    """Replaces ``path`` with ``content``; a crash or a full disk leaves the old file intact."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,15 +23,15 @@ def atomic_write(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        with suppress(OSError):  # where the folder itself cannot be, neither can this
+        with suppress(OSError):  # fails if the folder could not be created
             temporary.unlink()
         raise cannot_write(path, error) from error
 
 
 def cannot_write(path: Path, error: OSError) -> WsnasError:
     return WsnasError(
-        f"cannot write {path} ({error.strerror or error}): what was there before is intact; "
-        "free some space or choose another place, then run the same command again"
+        f"cannot write {path} ({error.strerror or error}): existing files are intact; "
+        "free some disk space or choose another folder, then run the same command again"
     )
 
 
@@ -55,8 +55,8 @@ def safe_pickle(content: bytes, path: Path) -> Any:
             if (module, name) in NUMPY_PICKLE:
                 return super().find_class(module, name)
             raise WsnasError(
-                f"refused to read {path}: its pickle asks for {module}.{name}, which plain numbers do not need and "
-                "which could run code; get the file from its publisher again"
+                f"refused to read {path}: its pickle asks for {module}.{name}, which plain data do not need and "
+                "which could run code; download the file from its publisher again"
             )
 
     try:

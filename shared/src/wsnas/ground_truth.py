@@ -1,8 +1,4 @@
-"""Ground truth: what an architecture reaches when it is trained on its own.
-
-The loop, the images and the checkpoints are the supernet's (training.py); only the network and its
-``Recipe.standalone`` training differ.
-"""
+"""Ground truth: trains many architectures stand-alone and collects their scores in a table."""
 
 from __future__ import annotations
 
@@ -36,7 +32,7 @@ from wsnas.training import Report, stop_between_steps
 
 @lru_cache(maxsize=1)
 def splits_once(space: str, recipe: Recipe, device: torch.device) -> Splits:
-    """The recipe's data; a worker, which trains many networks on the same images, loads them once."""
+    """The recipe's data, loaded once per worker, which trains many networks on the same images."""
     return load_space(space).load_data(recipe, device)
 
 
@@ -72,11 +68,10 @@ def train_many(
 ) -> Table:
     """Trains every architecture with every seed into the run ``out`` and returns the table.
 
-    With ``dedupe``, architectures of one ``training_key`` are the same function: the first of them is
-    trained, for all. Rows are committed as they come; a second call trains only what is missing, and its table
-    has the architectures and seeds of earlier calls, too. What ``known`` (a table of the same recipe) holds is taken
-    over. A training that diverged, crashed or took too
-    long is a row with that status, and trained again with ``retry_failed``.
+    With ``dedupe``, of the architectures with the same ``training_key`` only the first is trained. Rows are committed
+    as they come; a second call trains only the missing ones, and its table includes the architectures and seeds of
+    earlier calls. The trainings in ``known`` (a table of the same recipe) are reused. A training that diverged,
+    crashed or timed out is a row with that status; ``retry_failed`` trains it again.
     """
     recipe = space.recipes["micro"] if recipe is None else recipe
     seeds = tuple(seeds)
@@ -118,9 +113,9 @@ def train_many(
 def best_of(
     space: SearchSpace[Any], archs: Sequence[Any], out: Path, recipe: Recipe, count: int, dedupe: bool = True
 ) -> list[Any]:
-    """The best ``count`` architectures by seed 0's validation in the run ``out``: those whose other seeds report.
+    """The best ``count`` architectures by seed 0's validation score in the run ``out``; other seeds then report them.
 
-    Raises WsnasError where one of ``archs`` has no training with seed 0 yet: the choice would then not be what it says.
+    Raises WsnasError if one of ``archs`` has no training with seed 0 yet, as it might be among the best.
     """
     rows = Run.read(out).records("training")
     keys = [f"{space.training_key(arch) if dedupe else space.encode(arch)}@0" for arch in archs]
@@ -139,10 +134,10 @@ def best_of(
 def _take_over(
     space: SearchSpace[Any], known: Table, run: Run, recipe: Recipe, seeds: Sequence[int], dedupe: bool
 ) -> None:
-    """Copies a table's trainings into the run's records, where they are of its recipe, and notes who made them."""
+    """Copies a table's trainings of the same recipe into the run's records and notes where they were made."""
     about = known.about_length(recipe.standalone.epochs) or known.about
     if about.get("recipe") != _recipe_text(recipe):
-        raise WsnasError(f"the known table of {space.name} is of another recipe: its rows cannot stand for this one's")
+        raise WsnasError(f"the known table of {space.name} has another recipe, so its rows cannot be reused")
     rows, added = run.records("training"), dict[str, dict[str, Any]]()
     names = {field: _column(recipe, field, 0) for field in ("valid", "test", "half_valid")}
     for i, text in enumerate(known.archs):
@@ -175,7 +170,7 @@ def table_of(
     seeds: Sequence[int],
     dedupe: bool = True,
 ) -> Table:
-    """The ground-truth table of the trainings that a run holds, these architectures first; what it lacks is NaN."""
+    """The ground-truth table of a run's trainings, these architectures first; missing values are NaN."""
     rows = run.records("training")
     archs = list(dict.fromkeys([*archs, *map(space.decode, run.records("architecture"))]))
     seeds = sorted({*seeds, *(int(key.rpartition("@")[2]) for key in rows)})
@@ -205,7 +200,7 @@ def table_of(
             "epochs": str(recipe.standalone.epochs),
             "recipe": _recipe_text(recipe),
             "seeds": ", ".join(map(str, seeds)),
-            "trainings": f"{trained}, {'one a training key and seed' if dedupe else 'one an architecture and seed'}",
+            "trainings": f"{trained}, one per {'training key' if dedupe else 'architecture'} and seed",
             "status": ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())),
             "seconds": f"{sum(seconds):.0f} in all of {len(seconds)} trainings, median {np.median(seconds or [0]):.2f}",
             "environment": json.dumps(environment(), sort_keys=True),
@@ -225,8 +220,8 @@ def measure_latencies(
 ) -> Table:
     """The table with each network's latency: the fastest of twelve forward passes in eval mode.
 
-    Milliseconds a batch of 32 (images, or whatever the space's data are), on one CPU thread or on the GPU. Rows
-    are committed as they come; what another device measured is measured again.
+    Milliseconds per batch of 32 (images, or the space's other inputs), on one CPU thread or on the GPU. Rows
+    are committed as they come; latencies measured on another device are measured again.
     """
     chosen = choose_device(device)
     splits = splits_once(space.name, recipe, chosen)
@@ -250,7 +245,7 @@ def measure_latencies(
                     raise KeyboardInterrupt
     finally:
         torch.set_num_threads(threads)
-    about = {**table.about, "latency": f"milliseconds a forward pass of 32, fastest of 12, {where}"}
+    about = {**table.about, "latency": f"milliseconds per forward pass of 32, fastest of 12, {where}"}
     return replace(table, latency=np.array([latencies[name] for name in table.archs]), about=about)
 
 
@@ -263,4 +258,4 @@ def _milliseconds(network: torch.nn.Module, x: torch.Tensor) -> float:
         if x.device.type == "cuda":
             torch.cuda.synchronize(x.device)
         times.append(1e3 * (time.perf_counter() - started))
-    return min(times)  # what else runs here can only add to it
+    return min(times)  # other load can only add to it

@@ -1,4 +1,4 @@
-"""What every command shares, ``wsnas`` and studies alike: errors in one sentence, progress, and common options."""
+"""Shared by ``wsnas`` and the studies: one-sentence errors, progress, and common options."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class Stopped(click.ClickException):
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turns what the tool refuses into one sentence and exit code 2, and Ctrl-C into exit code 130."""
+    """Turns a WsnasError into one sentence and exit code 2, and Ctrl-C into exit code 130."""
     try:
         yield
     except WsnasError as error:
         raise Refused(str(error)) from error
     except KeyboardInterrupt as error:
-        raise Stopped("stopped; everything finished is saved: run the same command again to go on") from error
+        raise Stopped("stopped; finished work is saved: run the same command again to resume") from error
 
 
 class Command(click.Command):
-    """A command that ends in one clear sentence; studies use it, too."""
+    """A command whose errors are one clear sentence; studies use it, too."""
 
     def invoke(self, ctx: click.Context) -> Any:
         with one_sentence():
@@ -55,13 +55,13 @@ class Group(click.Group):
 
 
 def is_leader() -> bool:
-    """Whether this process speaks: under torchrun only rank 0 does."""
+    """Whether this process prints: under torchrun only rank 0 does."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def progress(what: str) -> Iterator[Report]:
-    """Yields a function ``(done, total, note)`` that moves a bar; silent where the output is not a terminal."""
+    """Yields a function ``(done, total, note)`` that updates a progress bar; silent if stderr is not a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -80,15 +80,15 @@ def progress(what: str) -> Iterator[Report]:
 
 
 def measured(space: SearchSpace[Any], value: float) -> str:
-    """A score as it is printed, e.g. ``93.51 %`` or ``perplexity 55.68``."""
+    """A score as text, e.g. ``93.51 %`` or ``perplexity 55.68``."""
     return f"{value:.2f} %" if space.metric == "accuracy" else f"{space.metric} {value:.2f}"
 
 
 EXECUTOR_OPTIONS = (
-    click.option("--workers", type=click.IntRange(0), help="Processes; by default one a GPU or CPU core; 0: this one."),
+    click.option("--workers", type=click.IntRange(0), help="Processes; default: one per GPU or CPU core; 0: this one."),
     click.option("--ray", help="Run on a Ray cluster: its address, auto, or local. Needs wsnas[ray]."),
-    click.option("--gpus-a-job", "gpus", type=click.FloatRange(0), help="GPUs a job on Ray; 0.25: four share one."),
-    click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds a job may take."),
+    click.option("--gpus-a-job", "gpus", type=click.FloatRange(0), help="GPUs per job on Ray; 0.25: four share one."),
+    click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Time limit per job, in seconds."),
 )
 
 
@@ -102,9 +102,9 @@ def executor_options(command: F) -> F:
         from wsnas.executor import Executor
 
         if ray is not None and workers is not None:
-            raise WsnasError("--workers are processes of this machine, --ray a cluster's: choose one of them")
+            raise WsnasError("--workers starts processes on this machine, --ray on a cluster: give only one of them")
         if gpus is not None and ray is None:
-            raise WsnasError("--gpus-a-job divides a Ray cluster's cards; here choose --workers (several share a GPU)")
+            raise WsnasError("--gpus-a-job needs --ray; on one machine use --workers (several can share a GPU)")
         return command(*args, executor=Executor(workers, ray, gpus, timeout), **kwargs)
 
     wrapped: Any = with_executor

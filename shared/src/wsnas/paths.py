@@ -1,8 +1,8 @@
-"""What one supernet training step trains: the paths it draws and the weight of each loss.
+"""The paths that a supernet's training step draws, and the weight of each path's loss.
 
 A sampler is a function of the space (or sub-space) and a generator that returns
 ``[(architecture, weight), ...]``; the step minimises the weighted sum of their losses.
-Write your own the same way and hand it to ``train_supernet(..., paths=mine)``.
+Write your own the same way and pass it as ``train_supernet(..., paths=mine)``.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Sampler = Callable[[Paths[Any], np.random.Generator], Step]
 
 
 def uniform(space: Paths[Any], rng: np.random.Generator) -> Step:
-    """One path a step, every valid architecture equally likely: SPOS (Guo et al., 2019)."""
+    """One path per step, every valid architecture equally likely: SPOS (Guo et al., 2019)."""
     return [(space.sample(rng), 1.0)]
 
 
 def fair(space: Paths[Any], rng: np.random.Generator) -> Step:
     """Strict fairness: paths that use each choice exactly once, gradients summed (FairNAS, Chu et al., 2019).
 
-    The permutations are drawn anew each step.
+    Each step draws new permutations.
     """
     return [(arch, 1.0) for arch in space.fair_paths(rng)]
 
@@ -35,7 +35,7 @@ def fair(space: Paths[Any], rng: np.random.Generator) -> Step:
 def multi_path(paths: int) -> Sampler:
     """The mean loss of ``paths`` independent uniform paths (as ENAS averages over M, Pham et al., 2018)."""
     if paths < 1:
-        raise WsnasError(f"multi-path needs at least 1 path a step, not {paths}")
+        raise WsnasError(f"multi-path needs at least 1 path per step, not {paths}")
 
     def sample(space: Paths[Any], rng: np.random.Generator) -> Step:
         return [(space.sample(rng), 1.0 / paths) for _ in range(paths)]
@@ -57,10 +57,10 @@ def parse(text: str) -> Sampler:
 
 
 def name_of(sampler: Sampler) -> str:
-    """How a run's identity names the sampler: ``uniform``, ``fair``, ``multi:4``, or your function's name."""
+    """The sampler's name in a run's identity: ``uniform``, ``fair``, ``multi:4``, or your function's name."""
     name = str(getattr(sampler, "__name__", type(sampler).__name__))
     if name == "<lambda>":
         raise WsnasError(
-            "a path sampler needs a name, for the run's identity: write it as a function (def), not a lambda"
+            "a path sampler needs a name for the run's identity: define it as a function (def), not a lambda"
         )
     return name

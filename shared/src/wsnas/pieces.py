@@ -1,12 +1,12 @@
-"""A supernet's training step from captured pieces: what a GPU needs where launching kernels takes the time.
+"""A supernet's training step from captured pieces, because launching kernels otherwise dominates it on a GPU.
 
-A random path cannot be captured as one CUDA graph, but what it is made of can. A piece adds a function of one node
-to another node (an operation on an edge, a block); nodes and their gradients are buffers that stay where they are.
-Each piece is recorded once, forward and backward; a step replays the pieces of its path in order, then their
-gradients in reverse, without autograd: about 150 launches in place of 700 kernels in NAS-Bench-201's supernet. On a
-CPU the same schedule runs by plain calls, and gives the loss, gradients and running statistics of the ordinary step.
+A random path cannot be captured as one CUDA graph, but its parts can. A piece adds a function of one node to another
+node (an operation on an edge, a block); nodes and their gradients are fixed buffers. Each piece is recorded once,
+forward and backward; a step replays the pieces of its path in order, then their gradients in reverse, without
+autograd: about 150 launches instead of 700 kernels in NAS-Bench-201's supernet. On a CPU the same schedule runs as
+plain calls, with the loss, gradients and running statistics of the ordinary step.
 
-A supernet takes part by a method ``pieces(path)`` that yields its ``Piece``s in an order in which every node is
+A supernet supports this with a method ``pieces(path)`` that yields its ``Piece``s in an order in which every node is
 complete before it is read. A piece is recorded when a path first needs it: ``function`` must do the same every time.
 """
 
@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-INPUT, LOGITS, LOSS = "input", "logits", "loss"  # the nodes that every supernet has
+INPUT, LOGITS, LOSS = "input", "logits", "loss"  # the nodes of every supernet
 
 
 class Piece(NamedTuple):
     """``target += function(source)``: nodes by name, the first from ``INPUT``, the last to ``LOGITS``."""
 
-    slot: Hashable  # of the pieces of one slot a path has one at most, so that they share memory
+    slot: Hashable  # a path has at most one piece per slot, so pieces of a slot share memory
     choice: Hashable  # which of the slot's
     source: Hashable
     target: Hashable
@@ -41,7 +41,7 @@ class Node:
 
 
 class Recorded:
-    """A piece as a path uses it; ``sets``: whether it is the first to write its target, and its source's gradient."""
+    """A recorded piece; ``sets``: whether it is the first to write its target, and its source's gradient."""
 
     def __init__(self, piece: Piece, sets: tuple[bool, bool], nodes: dict[Hashable, Node], amp: bool) -> None:
         self.piece, self.sets, self.nodes, self.amp = piece, sets, nodes, amp
@@ -62,7 +62,7 @@ class Recorded:
         source, target = self.nodes[self.piece.source], self.nodes[self.piece.target]
         inputs = [*self.parameters, *([self.leaf] if source.gradient is not None else [])]
         found = torch.autograd.grad(self.out, inputs, target.gradient, allow_unused=True)
-        # laid out as their parameters, which is what optimizers are quick with
+        # in their parameters' layout, which is fast for optimizers
         self.gradients = [
             g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
             for p, g in zip(self.parameters, found, strict=False)
@@ -80,7 +80,7 @@ class Recorded:
         del self.leaf, self.out
 
     def capture(self, stream: torch.cuda.Stream, pool: Any) -> None:
-        """Both ways as CUDA graphs; what they leave for each other and their results lie in ``pool``."""
+        """Captures forward and backward as CUDA graphs, with their shared buffers and results in ``pool``."""
         for name in ("forward", "backward"):
             graph, work = torch.cuda.CUDAGraph(), getattr(self, name)
             with torch.cuda.stream(stream):
@@ -93,7 +93,7 @@ class Recorded:
 
 
 def write(buffer: Tensor, value: Tensor | None, first: bool) -> None:
-    """Sets or adds; None: a function that does not depend on its source."""
+    """Sets or adds; None means the function does not depend on its source."""
     if value is None:
         if first:
             buffer.zero_()
@@ -104,10 +104,10 @@ def write(buffer: Tensor, value: Tensor | None, first: bool) -> None:
 
 
 class Pieces:
-    """``pieces(x, y, [(path, weight), ...])``: the step's gradients into ``p.grad``; its loss, until the next step.
+    """``pieces(x, y, [(path, weight), ...])`` writes the step's gradients to ``p.grad`` and returns its loss.
 
-    ``model`` in train mode, with the method ``pieces``; ``loss(logits, y)`` -> scalar. Parameters that the step does
-    not use have None for a gradient. All steps have one batch size.
+    The loss is valid until the next step. ``model`` is in train mode and has the method ``pieces``;
+    ``loss(logits, y)`` -> scalar. The gradient of unused parameters is None. All steps have the same batch size.
     """
 
     def __init__(self, model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], amp: bool) -> None:
@@ -148,7 +148,7 @@ class Pieces:
             self.stream = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call, unused-ignore]
 
     def _of(self, path: Any) -> list[Recorded]:
-        """The path's pieces, those recorded that were not before."""
+        """The path's pieces; new ones are recorded."""
         pieces = [*self.model.pieces(path), self.last]  # type: ignore[operator]
         first = first_of(piece.target for piece in pieces)
         last = first_of(piece.source for piece in reversed(pieces))[::-1]
@@ -194,14 +194,14 @@ class Pieces:
 
 
 def first_of(names: Iterator[Hashable]) -> list[bool]:
-    """Of each name, whether it is the first of its kind."""
+    """For each name, whether it is its first occurrence."""
     seen: set[Hashable] = set()
     return [not (name in seen or seen.add(name)) for name in names]  # type: ignore[func-returns-value]
 
 
 @contextmanager
 def buffers_kept(model: nn.Module) -> Iterator[None]:
-    """The model's buffers (running statistics) after the block as before it."""
+    """Restores the model's buffers (running statistics) after the block."""
     before = [buffer.clone() for buffer in model.buffers()]
     yield
     with torch.no_grad():

@@ -1,8 +1,8 @@
-"""3x3 average pooling whose gradient is right on a GPU, too.
+"""3x3 average pooling with correct gradients on GPUs too.
 
 ``F.avg_pool2d`` on CUDA silently returns wrong gradients for padded ``channels_last`` maps (pytorch/pytorch issue
-188344; seen with torch 2.11 on an H100). So CUDA has a kernel of its own here, which is also several times as quick,
-or without Triton the contiguous layout, whose gradient is right.
+188344; seen with torch 2.11 on an H100). On CUDA this module uses its own kernel, which is also several times as
+fast, or without Triton the contiguous layout, whose gradient is correct.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torch import Tensor
 try:
     import triton
     import triton.language as tl
-except ImportError:  # torch for CPUs comes without it
+except ImportError:  # CPU builds of torch lack it
     triton = None
 
 BLOCK = 1024
 
 
 def average_pool(x: Tensor, stride: int = 1) -> Tensor:
-    """The mean of the pixels that are there: [N, C, H, W] -> [N, C, ceil(H / stride), ceil(W / stride)]."""
+    """The mean over the pixels inside the image: [N, C, H, W] -> [N, C, ceil(H / stride), ceil(W / stride)]."""
     if not x.is_cuda:
         return F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)
     if stride == 1 and _kernel_works(x.device):
@@ -44,7 +44,7 @@ class _Pool(torch.autograd.Function):
 
 
 def _run(x: Tensor, transposed: bool) -> Tensor:
-    """The pooling, or its transpose: every pixel is divided by its window's size before the sum in place of after."""
+    """The pooling, or its transpose, which divides each pixel by its window's size before the sum instead of after."""
     x = x.contiguous(memory_format=torch.channels_last)
     out = torch.empty_like(x)
     grid = (triton.cdiv(x.numel(), BLOCK),)
@@ -54,7 +54,7 @@ def _run(x: Tensor, transposed: bool) -> Tensor:
 
 @cache
 def _kernel_works(device: torch.device) -> bool:
-    """Whether Triton is there, can compile (it needs a C compiler) and agrees with the contiguous layout."""
+    """Whether Triton is installed, can compile (it needs a C compiler) and agrees with the contiguous layout."""
     if triton is None:
         return False
     try:
@@ -68,7 +68,7 @@ if triton is not None:
 
     @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
     def _pixels(row, column, height, width):  # type: ignore[no-untyped-def]
-        """Of the 3x3 window around a pixel, how many lie in the image."""
+        """How many pixels of the 3x3 window around a pixel lie inside the image."""
         rows = 3 - (row == 0).to(tl.int32) - (row == height - 1).to(tl.int32)
         columns = 3 - (column == 0).to(tl.int32) - (column == width - 1).to(tl.int32)
         return (rows * columns).to(tl.float32)

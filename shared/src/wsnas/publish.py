@@ -1,4 +1,4 @@
-"""Publishes a run's trainings as ground truth: tables, training curves, and a card that says what they are."""
+"""Publishes a run's trainings as ground truth: tables, training curves, and a data card."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Curves = dict[tuple[str, int], tuple[float, ...]]  # (trained architecture, seed
 def publish(space: SearchSpace[Any], table: Table, out: Path) -> list[str]:
     """Writes table.parquet, table.csv, curves.parquet and README.md (the data card) into the run ``out``.
 
-    Returns what there is to say about them, a sentence a line. Read them back with ``Table.load``,
-    ``wsnas.table.read_csv`` and ``load_curves``, or name the folder with --table.
+    Returns a summary, one sentence per line. Read the files back with ``Table.load``, ``wsnas.table.read_csv`` and
+    ``load_curves``, or give the folder as --table.
     """
     run = Run.read(out)
     table = replace(table, about={**table.about, "command": command_line()})
@@ -55,25 +55,25 @@ def _said(table: Table) -> list[str]:
 
 
 def _card(space: SearchSpace[Any], table: Table, said: list[str]) -> str:
-    """The data card, in Markdown: what was measured, how, and how far it can be trusted."""
+    """The data card, in Markdown: what was measured, how, and how reliable it is."""
     unit = "accuracy in percent" if space.metric == "accuracy" else "perplexity (lower is better)"
     lines = [f"# Ground truth of {space.name}", "", *(f"- {line}" for line in said)]
     lines += [
         f"- the space has {space.size:,} architectures; these are a uniform sample",
         "",
-        "| column | what |",
+        "| column | meaning |",
         "|---|---|",
     ]
-    lines.append("| architecture | the field's notation; `wsnas.load_space(...).decode` reads it |")
+    lines.append("| architecture | the usual notation; `wsnas.load_space(...).decode` reads it |")
     lines.append("| parameters | trainable parameters of the stand-alone network |")
-    lines.append("| flops | millions of operations an item, two a multiply-add |")
+    lines.append("| flops | millions of operations per item, two per multiply-add |")
     if table.latency is not None:
         lines.append(f"| latency | {table.about['latency']} |")
-    lines.append("| failed | a training of it diverged, crashed or took too long |")
+    lines.append("| failed | one of its trainings diverged, crashed or timed out |")
     lines += [f"| {column} | {unit}: data set, split, epochs, seed |" for column in table.columns]
     lines += [
         "",
-        "Architectures that are the same function when trained share the trainings of one of them, unless the",
+        "Architectures that compute the same function share the trainings of one of them, unless the",
     ]
     lines += [
         "command says `--no-dedupe`. `curves.parquet` holds the mean training loss of each epoch.",
@@ -106,7 +106,7 @@ def _save_curves(run: Run, path: Path) -> None:
 
 
 def load_curves(path: Path) -> Curves:
-    """Training curves by (trained architecture, seed). Raises WsnasError for what is not such a file."""
+    """Training curves by (trained architecture, seed). Raises WsnasError for any other file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

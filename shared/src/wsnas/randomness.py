@@ -1,7 +1,7 @@
-"""Random numbers that depend on a seed and a place (epoch, step), never on what ran before.
+"""Random numbers that depend on a seed and a key (epoch, step), never on earlier draws.
 
-Because step 1,234 draws the same numbers whether or not the process was killed at step
-1,000, a resumed run needs no generator state and equals the undisturbed one.
+Step 1,234 draws the same numbers whether or not the process was killed at step 1,000, so a resumed run needs no
+generator state and equals an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ def numpy_rng(seed: int, *key: str | int) -> np.random.Generator:
 
 
 def torch_rng(seed: int, *key: str | int) -> torch.Generator:
-    """A CPU torch generator for this seed and key: the same draws whatever the device."""
+    """A CPU torch generator for this seed and key: the same draws on any device."""
     return torch.Generator().manual_seed(_entropy(seed, key) >> 1)
 
 
 @contextmanager
 def torch_seeded(seed: int, *key: str | int, device: torch.device | None = None) -> Iterator[None]:
-    """Torch's own generators, the CPU's and the device's, seeded inside the block and restored after it."""
+    """Seeds torch's global generators, the CPU's and the device's, inside the block and restores them after it."""
     on_gpu = device is not None and device.type == "cuda"
     with torch.random.fork_rng(devices=[device] if on_gpu else []):
         torch.default_generator.manual_seed(_entropy(seed, key) >> 1)

@@ -1,7 +1,7 @@
-"""Recipes: how networks are trained, and everything else that decides a result besides the seed.
+"""Recipes: how networks are trained, and everything else besides the seed that affects a result.
 
-A recipe is composed of frozen dataclasses, and each field is honoured by whatever it is given to. An annotation
-holds the field's help and its range: the command line's options are made of them (``wsnas.options``).
+A recipe is composed of frozen dataclasses in which every field has an effect. Annotations hold each field's help
+and range, from which ``wsnas.recipe_options`` makes the command-line options.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from wsnas.errors import WsnasError
 
 @dataclass(frozen=True)
 class Between:
-    """The values a number may have; ``above``, ``below``: the ends themselves are not among them."""
+    """The range of a number; ``above``, ``below``: the end itself is excluded."""
 
     least: float
     most: float = math.inf
@@ -30,7 +30,7 @@ class Between:
 
 
 class Decides(Enum):
-    """What a field decides if it is not how a network is trained."""
+    """The effect of a field that does not affect training."""
 
     SCORES = "how a trained network is calibrated and scored"
     SUBMODELS = "which submodels of a supernet are scored, and on how many images"
@@ -52,24 +52,24 @@ class SGD:
     """``torch.optim.SGD``."""
 
     kind: ClassVar = "sgd"
-    lr: Annotated[Positive, "learning rate that the schedule starts from, or rises to"]
+    lr: Annotated[Positive, "peak learning rate of the schedule"]
     momentum: Annotated[Fraction, "momentum of the gradient"] = 0.9
-    nesterov: Annotated[bool, "Nesterov's momentum"] = False
-    weight_decay: Annotated[NotNegative, "L2 penalty, on every weight that a step trained"] = 0.0
+    nesterov: Annotated[bool, "Nesterov momentum"] = False
+    weight_decay: Annotated[NotNegative, "L2 penalty on every weight the step trains"] = 0.0
 
     def __post_init__(self) -> None:
         if self.nesterov and not self.momentum:
-            raise WsnasError("Nesterov's momentum needs a momentum above 0: set momentum, or leave out nesterov")
+            raise WsnasError("Nesterov momentum needs a momentum above 0: set momentum, or leave out nesterov")
 
 
 @dataclass(frozen=True)
 class RMSpropTF:
-    """RMSProp in TensorFlow's form, eps inside the square root: ``timm.optim.RMSpropTF``."""
+    """RMSProp as in TensorFlow, with eps inside the square root: ``timm.optim.RMSpropTF``."""
 
     kind: ClassVar = "rmsprop-tf"
-    lr: Annotated[Positive, "learning rate that the schedule starts from, or rises to"]
+    lr: Annotated[Positive, "peak learning rate of the schedule"]
     momentum: Annotated[Fraction, "momentum of the update"] = 0.9
-    weight_decay: Annotated[NotNegative, "L2 penalty, on every weight that a step trained"] = 0.0
+    weight_decay: Annotated[NotNegative, "L2 penalty on every weight the step trains"] = 0.0
     alpha: Annotated[Fraction, "decay of the squared gradient's running mean"] = 0.9
     eps: Annotated[Positive, "added to that mean, inside the square root"] = 1e-10
 
@@ -93,20 +93,20 @@ class CosinePerStep:
 
 @dataclass(frozen=True)
 class Linear:
-    """A straight line up to the learning rate and one down to 0, one value per step."""
+    """Linear warm-up to the learning rate, then linear decay to 0, one value per step."""
 
     kind: ClassVar = "linear"
-    warmup: Annotated[Fraction, "fraction of all steps in which the learning rate rises"] = 0.0
+    warmup: Annotated[Fraction, "fraction of all steps spent on warm-up"] = 0.0
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """The learning rate as it is."""
+    """A constant learning rate."""
 
     kind: ClassVar = "fixed"
 
 
-# what a training reads ---------------------------------------------------------------------------------------
+# inputs of a training ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -120,25 +120,25 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class ColourAugmentation(Augmentation):
-    """Augmentation that also changes colours: of image folders that are streamed."""
+    """Augmentation of streamed image folders, which can also change colours."""
 
     colour_jitter: Annotated[
         NotNegative, "largest relative change of brightness, contrast and saturation (streamed folders)"
     ] = 0.0
     hue: Annotated[
-        Annotated[float, Between(0, 0.5)], "largest turn of the hue, in whole turns (with colour jitter)"
+        Annotated[float, Between(0, 0.5)], "largest rotation of the hue, in whole turns (with colour jitter)"
     ] = 0.0
 
     def __post_init__(self) -> None:
         if self.hue and not self.colour_jitter:
-            raise WsnasError("the hue turns as a part of the colour jitter: set colour_jitter, too, or leave out hue")
+            raise WsnasError("hue is part of the colour jitter: set colour_jitter too, or leave out hue")
 
 
 @dataclass(frozen=True)
 class Sequences:
     """How text is cut for truncated backpropagation through time."""
 
-    bptt: Annotated[Count, "tokens of a sequence and step, on average; the learning rate is scaled by length / bptt"]
+    bptt: Annotated[Count, "mean sequence length in tokens; the learning rate is scaled by length / bptt"]
 
 
 # a recipe ----------------------------------------------------------------------------------------------------
@@ -146,48 +146,52 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Training:
-    """How one network, supernet or stand-alone, is trained."""
+    """How one network is trained, supernet or stand-alone."""
 
     epochs: Annotated[Count, "passes over the training data"]
-    batch: Annotated[Count, "images (text: sequences) per step, over all devices together"]
-    optimizer: Annotated[SGD | RMSpropTF, "rule of the update"]
-    schedule: Annotated[CosinePerEpoch | CosinePerStep | Linear | Fixed, "course of the learning rate"] = field(
+    batch: Annotated[Count, "images (text: sequences) per step, in total over all devices"]
+    optimizer: Annotated[SGD | RMSpropTF, "update rule"]
+    schedule: Annotated[CosinePerEpoch | CosinePerStep | Linear | Fixed, "learning-rate schedule"] = field(
         default_factory=CosinePerEpoch
     )
-    clip: Annotated[NotNegative, "largest L2 norm of the whole gradient; 0: not clipped"] = 0.0
-    average_last: Annotated[Fraction, "the result is the mean of the weights in this last fraction of all steps"] = 0.0
+    clip: Annotated[NotNegative, "largest L2 norm of the whole gradient; 0: no clipping"] = 0.0
+    average_last: Annotated[Fraction, "the result is the mean of the weights over this last fraction of all steps"] = (
+        0.0
+    )
     patience: Annotated[
         Natural,
-        "epochs without a better validation loss before the weights are averaged, of which the best are kept; 0: off",
+        "epochs without a better validation loss before weight averaging starts; the best weights are kept; 0: off",
     ] = 0
-    label_smoothing: Annotated[Fraction, "probability that is spread over all classes"] = 0.0
+    label_smoothing: Annotated[Fraction, "probability spread evenly over all classes"] = 0.0
     inputs: Augmentation | Sequences = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
         if self.patience and self.average_last:
-            raise WsnasError("patience and average_last both say when weights are averaged: set one of them to 0")
+            raise WsnasError("patience and average_last both start weight averaging: set one of them to 0")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a result besides the seed. A space adds its network's sizes."""
+    """Everything besides the seed that affects a result. A space adds its network's sizes."""
 
-    dataset: Annotated[str, "name of a data set, e.g. cifar10, or the path of a .npz file or an image folder"]
+    dataset: Annotated[str, "name of a data set, e.g. cifar10, or path of a .npz file or image folder"]
     supernet: Training
     standalone: Training
     calibration_batch: Annotated[Natural, "images per batch-norm calibration step", Decides.SCORES]
     calibration_steps: Annotated[Natural, "batch-norm calibration steps per submodel; 0: none", Decides.SCORES]
     evaluation_batch: Annotated[Count, "images (text: tokens) per forward pass when scoring", Decides.NOTHING] = 1000
     train_size: Annotated[Count | None, "training images; none: the data set's own split"] = None
-    valid_size: Annotated[Count | None, "validation images that score a submodel; none: all", Decides.SUBMODELS] = None
-    split_file: Annotated[str | None, "the benchmark authors' split, in place of a random one"] = None
+    valid_size: Annotated[Count | None, "validation images used to score a submodel; none: all", Decides.SUBMODELS] = (
+        None
+    )
+    split_file: Annotated[str | None, "file with the benchmark authors' split, instead of a random one"] = None
     max_macs: Annotated[
-        Count | None, "draw only architectures of at most this many multiply-adds; none: all", Decides.NOTHING
+        Count | None, "draw only architectures with at most this many multiply-adds; none: all", Decides.NOTHING
     ] = None
 
     def __post_init__(self) -> None:
         if self.supernet.patience:
-            raise WsnasError("patience waits for a validation loss, which a supernet's training does not have")
+            raise WsnasError("patience needs a validation loss, which supernet training does not have")
 
     def to_json(self) -> dict[str, Any]:
         return _to_json(self)
@@ -197,12 +201,12 @@ class Recipe:
         return _beside_defaults(self)
 
     def supernet_identity(self) -> dict[str, Any]:
-        """The part that decides a supernet's weights."""
+        """The part that affects a supernet's weights."""
         decides = {f.name: f.decides for f in recipe_fields(self).values()}
         return {k: v for k, v in self.identity().items() if k != "standalone" and decides.get(k) is None}
 
     def standalone_identity(self) -> dict[str, Any]:
-        """The part that decides a stand-alone training and its scores. Only averaged weights are calibrated."""
+        """The part that affects a stand-alone training and its scores. Only averaged weights are calibrated."""
         decides = {f.name: f.decides for f in recipe_fields(self).values()}
         other = {"supernet"} if self.standalone.average_last else {"supernet", "calibration_batch", "calibration_steps"}
         kept = (None, Decides.SCORES)
@@ -215,7 +219,7 @@ TRAININGS = ("supernet", "standalone")
 
 @dataclass(frozen=True)
 class RecipeField:
-    """One value of a recipe that can be set: ``supernet.lr`` is the ``lr`` of the supernet's optimizer."""
+    """One settable value of a recipe: ``supernet.lr`` is the ``lr`` of the supernet's optimizer."""
 
     name: str
     path: tuple[str, ...]  # of attributes
@@ -224,7 +228,7 @@ class RecipeField:
     optional: bool  # may be None
     help: str
     between: Between | None
-    kinds: Mapping[str, Any]  # of a part that comes in several: kind -> class
+    kinds: Mapping[str, Any]  # of a part with several kinds: kind -> class
     decides: Decides | None
 
 
@@ -240,7 +244,7 @@ class _Declared:
 
 @cache
 def _declared(owner: type) -> Mapping[str, _Declared]:
-    """The settable fields of a dataclass: name -> what its annotation says."""
+    """The settable fields of a dataclass: name -> its annotation."""
     hints = get_type_hints(owner, include_extras=True)
     settable = [f.name for f in dataclasses.fields(owner) if f.init]
     return {name: _read(hints[name]) for name in settable}
@@ -271,7 +275,7 @@ def _read(hint: Any) -> _Declared:
 
 
 def recipe_fields(recipe: Recipe | Training) -> dict[str, RecipeField]:
-    """Everything that can be set in ``recipe``, by name: its own fields, and ``supernet.X`` and ``standalone.X``."""
+    """All settable fields of ``recipe``, by name: its own, and ``supernet.X`` and ``standalone.X``."""
     return {found.name: found for found in _fields(recipe, (), "")}
 
 
@@ -292,21 +296,21 @@ def _fields(part: Any, path: tuple[str, ...], prefix: str) -> list[RecipeField]:
 
 
 def change_recipe(recipe: R, **changes: Any) -> R:
-    """``recipe``, or one training, with the values replaced that are not None.
+    """A copy of ``recipe``, or of one training, with the given values; None leaves a field unchanged.
 
-    Names are those of ``recipe_fields``, e.g. ``**{"standalone.epochs": 1}``; one that only a training has
-    (``epochs``, ``batch``, ``lr`` ...) changes the supernet's. Raises WsnasError for a name that is not among them.
+    Names are those of ``recipe_fields``, e.g. ``**{"standalone.epochs": 1}``; a training's field without a prefix
+    (``epochs``, ``batch``, ``lr`` ...) is the supernet's. Raises WsnasError for an unknown name.
     """
     return with_changes(recipe, {name: value for name, value in changes.items() if value is not None})
 
 
 def with_changes(recipe: R, changes: Mapping[str, Any]) -> R:
-    """As ``change_recipe``, with None as a value."""
+    """Like ``change_recipe``, but None is a value."""
     known = recipe_fields(recipe)
     short = f"{TRAININGS[0]}." if isinstance(recipe, Recipe) else ""
     full = {n if n in known or n in TRAININGS or "." in n else short + n: value for n, value in changes.items()}
     chosen = {name: value for name, value in full.items() if name in known and known[name].kinds}
-    if chosen:  # first, since an optimizer or a schedule has fields of its own
+    if chosen:  # first, because an optimizer or a schedule has its own fields
         recipe = _replaced(recipe, {known[name].path: _of_kind(recipe, known[name], k) for name, k in chosen.items()})
         known = recipe_fields(recipe)
     values = {name: value for name, value in full.items() if name not in chosen}
@@ -315,24 +319,24 @@ def with_changes(recipe: R, changes: Mapping[str, Any]) -> R:
             continue
         if name not in known:
             have = ", ".join(sorted(known))
-            raise WsnasError(f"the recipe has no '{name.removeprefix(short)}'; it has {have}")
+            raise WsnasError(f"the recipe has no field '{name.removeprefix(short)}'; it has {have}")
     changed: R = _replaced(recipe, {known[n].path if n in known else (n,): value for n, value in values.items()})
     return changed
 
 
 def _of_kind(recipe: Recipe | Training, where: RecipeField, kind: str) -> Any:
-    """An optimizer or schedule of another kind, with the values that both have."""
+    """An optimizer or schedule of another kind, keeping the values both have."""
     part: Any = recipe
     for name in where.path:
         part = getattr(part, name)
     if kind not in where.kinds:
-        raise WsnasError(f"{where.name} is one of {', '.join(where.kinds)}, not '{kind}'")
+        raise WsnasError(f"{where.name} must be one of {', '.join(where.kinds)}, not '{kind}'")
     made = where.kinds[kind]
     return made(**{name: getattr(part, name) for name in _declared(made) if hasattr(part, name)})
 
 
 def _replaced(part: Any, values: Mapping[tuple[str, ...], Any]) -> Any:
-    """``part`` with the values at these paths replaced, those of one dataclass together."""
+    """``part`` with the values at these paths replaced, one dataclass at a time."""
     inner: dict[str, dict[tuple[str, ...], Any]] = {}
     for (name, *rest), value in values.items():
         inner.setdefault(name, {})[tuple(rest)] = value
@@ -360,7 +364,7 @@ def _beside_defaults(part: Any) -> dict[str, Any]:
 
 
 def recipe_from_json(like: R, stored: Mapping[str, Any]) -> R:
-    """The recipe that ``to_json`` wrote, of the same class as ``like``."""
+    """The recipe ``to_json`` wrote, of the same class as ``like``."""
     try:
         found: R = _from_json(like, stored)
     except (TypeError, KeyError, AttributeError) as error:
@@ -382,6 +386,6 @@ def _from_json(like: Any, stored: Mapping[str, Any]) -> Any:
 
 
 def digest(identity: Mapping[str, Any]) -> str:
-    """Sixteen hex digits of a JSON-able description: what a content-addressed run is called."""
+    """Sixteen hex digits of a JSON-able description: the name of a content-addressed run."""
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,4 +1,4 @@
-"""Command-line options made of a recipe's fields: those of the spaces a command is given, at the scale it is given."""
+"""Command-line options generated from recipe fields, for the spaces and the scale given on the command line."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ TRAININGS = ("supernet", "standalone")
 
 
 class RecipeOption(click.Option):
-    """``field``: the recipe's field that it sets; ``lacking``: spaces that have none."""
+    """``field``: the recipe field it sets; ``lacking``: spaces without that field."""
 
     field: str = ""
     lacking: str = ""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """With the shortest spelling alone."""
+        """Shows only the shortest spelling."""
         shown = copy(self)
         shown.opts, shown.secondary_opts = self.opts[-1:], self.secondary_opts[-1:]
         return super(RecipeOption, shown).get_help_record(ctx)
 
 
 class RecipeCommand(Command):
-    """A command whose options are, besides its own, ``--scale`` and the fields of the chosen spaces' recipes.
+    """A command that adds ``--scale`` and the recipe fields of the chosen spaces to its own options.
 
-    It has either an argument ``space`` or a repeatable option ``spaces`` (none: all that are installed), and gets
-    ``scale`` and ``recipe``: the values that were given, by the names of ``recipe_fields``. ``trains``: the training
-    whose fields are listed, also without the prefix (``--epochs``); ``without``: fields that the command ignores.
+    It has either an argument ``space`` or a repeatable option ``spaces`` (default: all installed). It receives
+    ``scale``, and ``recipe``: the given values by the names in ``recipe_fields``. ``trains``: the training
+    whose fields are listed, also without the prefix (``--epochs``); ``without``: fields the command ignores.
     """
 
     def __init__(self, *args: Any, trains: str = "supernet", without: tuple[str, ...] = (), **kwargs: Any) -> None:
@@ -55,14 +55,14 @@ class RecipeCommand(Command):
         with one_sentence():
             spaces = self._spaces(args)
             options = ctx.meta[OPTIONS] = self._options(spaces, args) if spaces else []
-            if not spaces:  # there is no such space, as the command will say
+            if not spaces:  # no such space: the command itself reports it
                 ctx.ignore_unknown_options = ctx.allow_extra_args = True
             try:
                 left = super().parse_args(ctx, args)
             except click.NoSuchOption as error:
                 names = ", ".join(space.name for space in spaces)
                 raise WsnasError(
-                    f"no such option {error.option_name}, for this command or the recipe of {names}; --help lists all"
+                    f"no such option {error.option_name} for this command or the recipe of {names}; --help lists them"
                 ) from error
             given = {}
             for one in options:
@@ -88,7 +88,7 @@ class RecipeCommand(Command):
         return [load_space(name) for name in names]
 
     def _options(self, spaces: list[SearchSpace[Any]], args: list[str]) -> list[RecipeOption]:
-        """``--scale`` first; then what the recipes of that scale have, hidden where not all of them have it."""
+        """``--scale``, then the fields of the recipes at that scale; fields that some recipes lack are hidden."""
         from wsnas.recipe import recipe_fields, with_changes
 
         scales = list(dict.fromkeys(scale for space in spaces for scale in space.recipes))
@@ -117,7 +117,7 @@ class RecipeCommand(Command):
         return options
 
     def _spellings(self, name: str, own: set[str]) -> list[str]:
-        """``--supernet.weight-decay`` and, unless the command has another option of that name, ``--weight-decay``."""
+        """``--supernet.weight-decay`` and, unless the command already has that option, ``--weight-decay``."""
         full = f"--{name.replace('_', '-')}"
         short = full.replace(f"--{self.trains}.", "--")
         return [full] if short in own or short == full else [full, short]
@@ -133,17 +133,17 @@ class RecipeCommand(Command):
         if options:
             formatter.write_text(f"--epochs is short for --{self.trains}.epochs, and so on.")
         else:
-            formatter.write_text(f"More options come with the space's recipe: {ctx.command_path} SPACE --help")
+            formatter.write_text(f"For the options of a space's recipe: {ctx.command_path} SPACE --help")
 
 
 def _given(args: list[str], option: str) -> list[str]:
-    """The values of ``--option value`` and ``--option=value`` on a command line that is not parsed yet."""
+    """The values of ``--option value`` and ``--option=value`` on a command line not yet parsed."""
     separate = [after for one, after in pairwise(args) if one == option]
     return separate + [one.partition("=")[2] for one in args if one.startswith(f"{option}=")]
 
 
 def _option(have: list[RecipeField], spellings: list[str], lacking: str) -> RecipeOption:
-    """The option of a field that these recipes have."""
+    """The option for a field these recipes share."""
     one, limits = have[0], have[0].between
     kind: click.ParamType[Any] = click.STRING
     if one.kinds:
@@ -188,7 +188,7 @@ def _shown(value: Any) -> str:
 
 
 def chosen_recipe(space: SearchSpace[Any], scale: str, changes: Mapping[str, Any]) -> Any:
-    """The space's recipe of this scale with these values (``wsnas.recipe.with_changes``); paths become absolute."""
+    """The space's recipe at this scale with these changes (``wsnas.recipe.with_changes``); paths become absolute."""
     from wsnas.data.sources import KNOWN
     from wsnas.recipe import with_changes
 

@@ -1,13 +1,13 @@
-"""A run directory: what was run, how far it is, and what it found.
+"""A run directory: a run's settings, progress and results.
 
     run.json          identity (space, recipe, seed, paths ...), environment and command
     checkpoint.pt     weights, optimizer and step: replaced whole, never written in place
-    metrics.jsonl     one line an epoch, deterministic; cut back to the checkpoint on resume
-    records.sqlite    one row an evaluation or training, committed as it is made (WAL)
+    metrics.jsonl     one line per epoch, deterministic; cut back to the checkpoint on resume
+    records.sqlite    one row per evaluation or training, committed at once (WAL)
     sessions.jsonl    when, where and how long each session ran
     lock              held by the one process that writes
 
-The identity decides whether a directory may be continued: a checkpoint of another recipe is refused.
+A run can be resumed only with the same identity: a checkpoint of another recipe is refused.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Run:
-    """One run directory. Make it with ``Run.open`` (to write) or ``Run.read``."""
+    """One run directory. Create it with ``Run.open`` (to write) or ``Run.read``."""
 
     path: Path
     identity: Mapping[str, Any]
-    recipe: Mapping[str, Any]  # as it was when the run began: also what does not decide its weights
+    recipe: Mapping[str, Any]  # at the run's start, with the fields that do not affect its weights
 
     @staticmethod
     def open(path: Path, identity: Mapping[str, Any], recipe: Mapping[str, Any]) -> Run:
-        """The run at ``path``, new or to be continued; refused when it is another run."""
-        identity = json.loads(json.dumps(identity))  # tuples become lists, as they will be read back
+        """The run at ``path``, created or resumed. Raises WsnasError if the directory holds another run."""
+        identity = json.loads(json.dumps(identity))  # tuples become lists, as when read back
         if (path / "run.json").exists():
             existing = Run.read(path)
             difference = _first_difference(existing.identity, identity)
             if difference is not None:
                 name, there, here = difference
                 raise WsnasError(
-                    f"{path} holds another run: its {name} is {there!r}, this one's is {here!r}; "
-                    "choose another directory with --out, or repeat that run's options"
+                    f"{path} holds another run: its {name} is {there!r}, yours is {here!r}; "
+                    "choose another directory with --out, or use that run's options"
                 )
             return existing
         described = {
@@ -69,7 +69,7 @@ class Run:
 
     @staticmethod
     def read(path: Path) -> Run:
-        """The run at ``path``. Raises WsnasError where there is none."""
+        """The run at ``path``. Raises WsnasError if there is none."""
         try:
             described = json.loads((path / "run.json").read_text())
             if described["format"] != FORMAT:
@@ -81,11 +81,11 @@ class Run:
         except FileNotFoundError as error:
             raise WsnasError(f"{path} is not a run directory (it has no run.json)") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise WsnasError(f"{path / 'run.json'} cannot be read ({error}); the run cannot be continued") from error
+            raise WsnasError(f"{path / 'run.json'} cannot be read ({error}); the run cannot be resumed") from error
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Holds the lock: a second writer is refused at once; a killed one's lock is gone with it."""
+        """Holds the lock: a second writer is refused at once; a killed process releases its lock."""
         lock = filelock.FileLock(str(self.path / "lock"), timeout=0)
         try:
             lock.acquire()
@@ -97,14 +97,14 @@ class Run:
             raise cannot_write(self.path / "lock", error) from error
         try:
             for left in self.path.glob(".checkpoint.pt.*.part"):
-                left.unlink(missing_ok=True)  # by a process that was killed while it wrote
+                left.unlink(missing_ok=True)  # from a process killed while writing
             yield
         finally:
             lock.release()
 
     @staticmethod
     def remove(path: Path) -> None:
-        """Deletes the run at ``path``, where there is one. Refused while another process writes it."""
+        """Deletes the run at ``path``, if there is one. Refused while another process writes to it."""
         if path.exists():
             with Run(path, {}, {}).writing():
                 shutil.rmtree(path)
@@ -113,7 +113,7 @@ class Run:
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Replaces the checkpoint. ``state``: tensors, numbers, strings and containers of them."""
-        buffer = io.BytesIO()  # serialised in memory first: a full disk then fails where it can be handled
+        buffer = io.BytesIO()  # serialised in memory first, so a full disk fails where it can be handled
         torch.save({"format": FORMAT, "identity": json.dumps(self.identity, sort_keys=True), **state}, buffer)
         atomic_write(self.path / "checkpoint.pt", buffer.getvalue())
 
@@ -124,14 +124,14 @@ class Run:
             return None
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch's, of a foreign pickle's protocol: what follows says more
+                warnings.simplefilter("ignore")  # torch's about the pickle protocol: the error below says more
                 state = dict(torch.load(path, map_location=device, weights_only=True))
             recorded, here = dict(json.loads(state["identity"])), json.loads(json.dumps(self.identity))
         except Exception as error:  # a malformed pickle can raise nearly anything
             reason = (str(error).strip().splitlines() or ["it ends too early"])[0][:120]
             raise WsnasError(
-                f"{path} is not a checkpoint of this tool ({type(error).__name__}: {reason}); "
-                "nothing in it was executed; move it away to start this run anew"
+                f"{path} is not a wsnas checkpoint ({type(error).__name__}: {reason}); "
+                "nothing in it was executed; move it away to restart this run"
             ) from error
         difference = _first_difference(recorded, here)
         if difference is not None:
@@ -155,7 +155,7 @@ class Run:
             raise cannot_write(path, error) from error
 
     def cut_back(self, name: str, size: int) -> None:
-        """Forgets the lines written after a checkpoint: the resumed run writes them again."""
+        """Drops the lines written after a checkpoint; the resumed run writes them again."""
         path = self.path / name
         if path.exists() and path.stat().st_size > size:
             os.truncate(path, size)
@@ -163,7 +163,7 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         path = self.path / "metrics.jsonl"
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]  # a line cut off is written again
+        return [json.loads(line) for line in lines if line.endswith("\n")]  # a truncated line is written again
 
     # records --------------------------------------------------------------------------------------
 
@@ -184,25 +184,25 @@ class Run:
                 connection.close()
         except sqlite3.Error as error:
             raise WsnasError(
-                f"cannot use {path} ({error}): rows already committed are intact; free some space, or move the "
+                f"cannot use {path} ({error}): committed rows are intact; free some disk space, or move the "
                 "file away if it is damaged, then run the same command again"
             ) from error
 
     def record(self, kind: str, key: str, data: Mapping[str, Any], status: str = "ok") -> None:
-        """Commits one row: it survives whatever happens next. A row of the same kind and key is replaced."""
+        """Commits one row at once. A row of the same kind and key is replaced."""
         with self._database() as database:
             database.execute(
                 "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", (kind, key, status, json.dumps(data))
             )
 
     def record_all(self, kind: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
-        """Commits many rows of one kind, key -> data, at once."""
+        """Commits many rows of one kind, key -> data, in one transaction."""
         with self._database() as database:
             values = [(kind, key, "ok", json.dumps(data)) for key, data in rows.items()]
             database.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", values)
 
     def records(self, kind: str) -> dict[str, dict[str, Any]]:
-        """Key -> row of one kind, with its ``status``; empty where there are none."""
+        """Key -> row of one kind, with its ``status``; empty if there are none."""
         if not (self.path / "records.sqlite").exists():
             return {}
         with self._database() as database:
@@ -210,7 +210,7 @@ class Run:
         return {key: {"status": status, **json.loads(data)} for key, status, data in rows}
 
     def kinds(self) -> list[str]:
-        """Every kind of row there is, sorted."""
+        """All kinds of rows in the run, sorted."""
         if not (self.path / "records.sqlite").exists():
             return []
         with self._database() as database:
@@ -218,7 +218,7 @@ class Run:
 
     @contextmanager
     def session(self, device: torch.device) -> Iterator[dict[str, Any]]:
-        """Notes one session when it ends, however it ends; the block may add to the yielded notes."""
+        """Logs one session when it ends, even by an error; the block may add to the yielded notes."""
         started = time.time()
         notes: dict[str, Any] = {
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
@@ -240,7 +240,7 @@ class _Default:
         return "the default"
 
 
-_DEFAULT = _Default()  # identities leave out what is not changed
+_DEFAULT = _Default()  # identities leave out unchanged fields
 
 
 def _first_difference(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> tuple[str, Any, Any] | None:

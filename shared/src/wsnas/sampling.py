@@ -26,12 +26,12 @@ def sample_within_limit(space: SearchSpace[A], recipe: Recipe, rng: np.random.Ge
             return arch
     raise WsnasError(
         f"none of 10,000 random architectures of {space.name} has at most {recipe.max_macs:,} multiply-adds; "
-        f"raise the limit (one of them has {space.macs(arch, recipe):,})"
+        f"raise the limit (the last one had {space.macs(arch, recipe):,})"
     )
 
 
 def sample_distinct(space: Paths[A], count: int, rng: np.random.Generator) -> list[A]:
-    """``count`` different architectures, uniform; a longer sample of the same generator begins with a shorter one."""
+    """``count`` different architectures, uniform; with the same generator, a smaller sample begins a larger one."""
     size = getattr(space, "size", count)
     if not 1 <= count <= size:
         raise WsnasError(f"cannot draw {count} different architectures: the space has {size}")
@@ -39,7 +39,7 @@ def sample_distinct(space: Paths[A], count: int, rng: np.random.Generator) -> li
 
 
 def sample_candidates(space: SearchSpace[A], recipe: Recipe, count: int, rng: np.random.Generator) -> list[A]:
-    """As ``sample_distinct``, of the architectures that ``recipe.max_macs`` lets evaluation and ground truth draw."""
+    """Like ``sample_distinct``, restricted to architectures within ``recipe.max_macs``."""
     if recipe.max_macs is None:
         return sample_distinct(space, count, rng)
     return _distinct(lambda rng: sample_within_limit(space, recipe, rng), count, rng)
@@ -51,4 +51,4 @@ def _distinct(draw: Callable[[np.random.Generator], A], count: int, rng: np.rand
         drawn.setdefault(draw(rng))
         if len(drawn) == count:
             return list(drawn)
-    raise WsnasError(f"cannot draw {count} different architectures: there seem to be only {len(drawn)}")
+    raise WsnasError(f"cannot draw {count} different architectures: only {len(drawn)} were found")

@@ -1,9 +1,8 @@
 """The contract between a search space and everything else.
 
-A search space says which architectures exist, how they are written down, and which
-modules and data they are trained with. The core trains, calibrates, evaluates and
-correlates; it knows no space by name. A package makes its space known with an entry
-point in the group ``wsnas.spaces``.
+A search space defines which architectures exist, their notation, and the modules and data they are trained
+with. The core trains, calibrates, evaluates and correlates; it knows no space by name. A package registers its
+space with an entry point in the group ``wsnas.spaces``.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ ENTRY_POINTS = "wsnas.spaces"
 
 
 class SearchSpace(ABC, Generic[A]):
-    """What a space package provides. ``A``: its architectures, frozen, hashable, ordered.
+    """Base class of a space. ``A``: its architectures: frozen, hashable and ordered.
 
-    Five things have to be written: iteration, ``encode``, ``decisions``, ``build`` and the attributes. All else has a
-    default, which a space replaces where it knows better.
+    A space must define five things: iteration, ``encode``, ``decisions``, ``build`` and the attributes. Everything
+    else has a default it can override.
     """
 
     name: str
@@ -50,7 +49,7 @@ class SearchSpace(ABC, Generic[A]):
 
     @abstractmethod
     def encode(self, arch: A) -> str:
-        """The field's own notation; ``decode(encode(a)) == a``."""
+        """The notation used in the literature; ``decode(encode(a)) == a``."""
 
     @abstractmethod
     def decisions(self, arch: A) -> Mapping[str, str]:
@@ -58,9 +57,9 @@ class SearchSpace(ABC, Generic[A]):
 
     @abstractmethod
     def build(self, recipe: Any, arch: A | None = None) -> nn.Module:
-        """The network of ``arch``, ``forward(x) -> logits``; without one the supernet, ``forward(x, arch) -> logits``.
+        """The network of ``arch``, ``forward(x) -> logits``; if None, the supernet, ``forward(x, arch) -> logits``.
 
-        A network's parameter names are a subset of the supernet's. Initial weights come from torch's generator.
+        A network's parameter names are a subset of the supernet's. Initial weights come from torch's global generator.
         """
 
     # defaults ----------------------------------------------------------------------------------------------------
@@ -74,34 +73,37 @@ class SearchSpace(ABC, Generic[A]):
         return tuple(self)
 
     def sample(self, rng: np.random.Generator) -> A:
-        """One architecture, uniform over the valid ones. Default: of the list of all."""
+        """One architecture, uniform over the valid ones. Default: from the list of all."""
         return self._every[int(rng.integers(len(self._every)))]
 
     def decode(self, text: str) -> A:
-        """Raises WsnasError, saying why, for text that is not a valid architecture. Default: looked up among all."""
+        """The architecture of an encoding. Default: looked up in the list of all.
+
+        Raises WsnasError, with the reason, if ``text`` is not a valid architecture.
+        """
         if text not in self._by_name:
-            raise WsnasError(f"'{text[:200]}' is no architecture of {self.name}; one is {next(iter(self._by_name))}")
+            example = next(iter(self._by_name))
+            raise WsnasError(f"'{text[:200]}' is not an architecture of {self.name}; an example is {example}")
         return self._by_name[text]
 
     def canonical(self, arch: A) -> str:
-        """The benchmark's own isomorphism class. Default: every architecture is its own."""
+        """The benchmark's own isomorphism class. Default: one per architecture."""
         return self.encode(arch)
 
     def training_key(self, arch: A) -> str:
-        """Equal only for architectures whose trained function is the same. Default: no two are."""
+        """Equal only for architectures whose trained function is the same. Default: the encoding."""
         return self.encode(arch)
 
     def cell_graph(self, arch: A) -> Mapping[str, Sequence[tuple[str, str, str]]]:
-        """Each cell by name, to be drawn: its edges as (from, to, operation), "" where an edge has no operation.
+        """Each cell by name, for drawing: its edges as (from, to, operation), with "" for no operation.
 
-        What is an operation on a vertex ends the vertex's name, after a space: ``"1 conv3x3"``. Default: a chain of
-        the decisions.
+        An operation on a vertex is appended to the vertex's name: ``"1 conv3x3"``. Default: a chain of the decisions.
         """
         chosen = self.decisions(arch).values()
         return {"architecture": [(str(i), str(i + 1), "" if c == "none" else c) for i, c in enumerate(chosen)]}
 
     def fair_paths(self, rng: np.random.Generator) -> Sequence[A]:
-        """Valid architectures that together use each choice equally often, once where that is possible (FairNAS).
+        """Valid architectures that together use each choice equally often, once if possible (FairNAS).
 
         Default: refused.
         """
@@ -114,14 +116,14 @@ class SearchSpace(ABC, Generic[A]):
         return load_splits(recipe, device)
 
     def parameters(self, arch: A, recipe: Any) -> int:
-        """Exact parameter count of ``network(arch, recipe)``. Default: builds it, without memory for its weights."""
+        """Exact parameter count of ``network(arch, recipe)``. Default: counted on the meta device."""
         import torch
 
         with torch.device("meta"):
             return sum(p.numel() for p in self.network(arch, recipe).parameters())
 
     def macs(self, arch: A, recipe: Any) -> int:
-        """Exact multiply-adds of its convolutions and linear layers, one image. Default: counted by torch."""
+        """Exact multiply-adds of its convolutions and linear layers for one image. Default: counted by torch."""
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
@@ -133,12 +135,12 @@ class SearchSpace(ABC, Generic[A]):
         return int(counter.get_total_flops()) // 2
 
     def import_table(self, path: Path) -> Table:
-        """Reads a published ground-truth file, without executing it. Default: a CSV table or one of ours."""
+        """Reads a published ground-truth file, without executing it. Default: a CSV or wsnas table."""
         from wsnas.table import read_table
 
         return read_table(path, self.name, lambda text: self.encode(self.decode(text)))
 
-    # not to be replaced ------------------------------------------------------------------------------------------
+    # not to be overridden ----------------------------------------------------------------------------------------
 
     def supernet(self, recipe: Any) -> nn.Module:
         """``forward(x, arch) -> logits``."""
@@ -174,8 +176,7 @@ class SubSpace(Generic[A]):
 
     def fair_paths(self, rng: np.random.Generator) -> Sequence[A]:
         raise WsnasError(
-            f"strict fairness needs all of {self.space.name}: a sub-space does not hold every permutation; "
-            "use uniform paths"
+            f"strict fairness needs all of {self.space.name}: a sub-space lacks some permutations; use uniform paths"
         )
 
     def fingerprint(self) -> str:
@@ -185,7 +186,7 @@ class SubSpace(Generic[A]):
 
 
 class Paths(Protocol[A_co]):
-    """What a path sampler needs: a space or a sub-space."""
+    """The part of a space or sub-space that a path sampler needs."""
 
     def sample(self, rng: np.random.Generator) -> A_co: ...
 
@@ -198,7 +199,7 @@ def installed_spaces() -> tuple[str, ...]:
 
 
 def load_space(name: str) -> SearchSpace[Any]:
-    """The installed search space called ``name``. Raises WsnasError when there is none."""
+    """The installed search space called ``name``. Raises WsnasError if there is none."""
     for point in entry_points(group=ENTRY_POINTS):
         if point.name == name:
             space: SearchSpace[Any] = point.load()

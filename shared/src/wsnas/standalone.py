@@ -1,6 +1,6 @@
-"""One stand-alone training: what an architecture reaches when it is trained on its own.
+"""One stand-alone training of an architecture.
 
-The loop, the images and the checkpoints are the supernet's (training.py); only the network and its
+It uses the same loop, images and checkpoints as a supernet (training.py); only the network and its
 ``Recipe.standalone`` training differ.
 """
 
@@ -28,7 +28,7 @@ from wsnas.training import Report, train
 
 @dataclass(frozen=True)
 class Trained:
-    """One stand-alone training. Accuracies in percent, or perplexities; ``half_valid`` after half of the epochs."""
+    """One stand-alone training. Accuracies in percent, or perplexities; ``half_valid`` after half the epochs."""
 
     valid: float
     test: float
@@ -51,9 +51,8 @@ def train_architecture(
 ) -> Trained:
     """Trains one architecture from scratch and scores it on all validation and test images.
 
-    ``arch``: the architecture or its encoding. With ``out`` the training is a run directory: it
-    checkpoints and resumes. ``splits``: the recipe's data, when it is already on the device. Raises
-    Diverged where the loss is not finite.
+    ``arch``: the architecture or its encoding. ``out``: a run directory, for checkpoints and resuming.
+    ``splits``: the recipe's data, if already on the device. Raises Diverged if the loss is not finite.
     """
     arch = space.decode(arch) if isinstance(arch, str) else arch
     recipe = space.recipes["micro"] if recipe is None else recipe
@@ -64,7 +63,7 @@ def train_architecture(
     training = recipe.standalone
     images = recipe.calibration_batch * recipe.calibration_steps
     if training.average_last and not images and any(isinstance(module, _BatchNorm) for module in network.modules()):
-        raise WsnasError("averaged weights need batch statistics of their own: give --calibration-steps above 0")
+        raise WsnasError("averaged weights need recalibrated batch norm: give --calibration-steps above 0")
     started = time.perf_counter()
     half = math.nan
     curve: list[float] = []
@@ -102,11 +101,11 @@ def train_architecture(
     else:
         with run.writing(), run.session(chosen):
             work()
-    if training.average_last:  # the running statistics are those of the weights before they were averaged
+    if training.average_last:  # the running statistics belong to the weights before averaging
         calibrate(network, arch, (x for x, _ in splits.train.ordered(recipe.calibration_batch, images)))
     valid, test = (part.score(network, arch, recipe.evaluation_batch)[0] for part in (splits.valid, splits.test))
     if run is not None:
-        curve = [line["loss"] for line in run.metrics()]  # those of earlier sessions, too
+        curve = [line["loss"] for line in run.metrics()]  # earlier sessions included
     trained = Trained(valid, test, half, time.perf_counter() - started, tuple(curve))
     if run is not None:
         run.record("training", space.encode(arch), asdict(trained))

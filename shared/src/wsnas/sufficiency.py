@@ -1,7 +1,7 @@
-"""Is a training length sufficient? The rule behind every ground truth that is trained here.
+"""Is a training length sufficient? The rule for every ground truth trained here.
 
-The paper's ground truth is what an architecture reaches "when it is trained independently and sufficiently". A
-training of E epochs counts as sufficient when, on a uniform sample of architectures, twice the epochs change neither
+The paper's ground truth is the score of an architecture "when it is trained independently and sufficiently". A
+training of E epochs counts as sufficient if, on a uniform sample of architectures, twice the epochs change neither
 
 (a) the order: Spearman of E and 2E, of different seeds, is at least the lower end of the 95 % interval of the
     agreement of two seeds at E on the same architectures; nor
@@ -18,13 +18,13 @@ import numpy as np
 from wsnas.metrics import Interval, correlation
 from wsnas.table import Table
 
-LEAST = 60  # architectures that the rule asks for
+LEAST = 60  # architectures the rule needs
 POINTS, PERCENT = 1.0, 2.0  # of accuracy, of perplexity
 
 
 @dataclass(frozen=True)
 class Sufficiency:
-    """What twice the epochs change, on the ``n`` architectures that have a training of 2E and two seeds of E."""
+    """The effect of twice the epochs on the ``n`` architectures with a training of 2E and two seeds of E."""
 
     epochs: int  # E
     n: int
@@ -43,9 +43,7 @@ class Sufficiency:
         return self.doubled.value >= self.seeds.low and self.gain < (POINTS if self.metric == "accuracy" else PERCENT)
 
     def __str__(self) -> str:
-        verdict = {True: "sufficient", False: "not sufficient", None: f"undecided, the rule asks for {LEAST}"}[
-            self.holds
-        ]
+        verdict = {True: "sufficient", False: "not sufficient", None: f"undecided, the rule needs {LEAST}"}[self.holds]
         unit = "points" if self.metric == "accuracy" else "% of perplexity"
         return (
             f"{self.epochs} epochs against {2 * self.epochs} on {self.n} architectures: they agree at {self.doubled}, "
@@ -55,7 +53,7 @@ class Sufficiency:
 
 
 def sufficiency(table: Table, dataset: str, metric: Literal["accuracy", "perplexity"]) -> list[Sufficiency]:
-    """The rule, for every training length that has two seeds, and trainings of twice as many epochs; shortest first."""
+    """The rule for every training length with two seeds and with trainings of twice as many epochs, shortest first."""
     lengths = table.epochs(dataset, "test")
     return [
         rule

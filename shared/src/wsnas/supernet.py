@@ -1,4 +1,4 @@
-"""A supernet run: train it (SPOS by default), load it again."""
+"""Train a supernet (SPOS by default) in a run directory, and load it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from wsnas.training import Report, first_steps, train
 
 @dataclass(frozen=True)
 class Supernet:
-    """A supernet with its weights, and the run directory they came from."""
+    """A supernet with its weights and run directory."""
 
     space: SearchSpace[Any]
     recipe: Recipe
@@ -49,13 +49,13 @@ def train_supernet(
     checkpoint_seconds: float = 30.0,
     report: Report | None = None,
 ) -> Supernet:
-    """Trains a supernet of ``space`` and returns it; continues, or just loads, one that is there already.
+    """Trains a supernet of ``space`` and returns it; resumes an unfinished run, just loads a finished one.
 
-    ``recipe``: by default the micro one. ``candidates``: the architectures of a sub-space to draw paths from.
-    ``out``: the run directory, by default ``runs/<space>-<digest of everything that decides the result>``.
-    Same seed and device: same weights, also through a kill and a resume. ``splits``: the recipe's data,
-    when it is already on the device. ``checkpoint_seconds``: how much work a kill may cost. ``sync_bn``: under
-    ``torchrun`` on GPUs batch norm takes its statistics from all ranks' images instead of each from its own.
+    ``recipe``: by default micro. ``candidates``: the architectures of a sub-space to draw paths from. ``out``: the
+    run directory, by default ``runs/<space>-<digest of the identity>``. The same seed and device give the same
+    weights, even after a kill and a resume. ``splits``: the recipe's data, if already on the device.
+    ``checkpoint_seconds``: the most work a kill can lose. ``sync_bn``: under ``torchrun`` on GPUs, batch norm uses
+    the statistics of all ranks' images instead of its own rank's.
     """
     recipe = space.recipes["micro"] if recipe is None else recipe
     source = space if candidates is None else SubSpace(space, candidates)
@@ -64,13 +64,13 @@ def train_supernet(
     chosen = choose_device(device)
     if sync_bn and chosen.type != "cuda":
         raise WsnasError(
-            "batch norm cannot be synchronised on the CPU: torch's SyncBatchNorm needs GPUs; leave out --sync-bn, and "
+            "batch norm cannot be synchronised on the CPU, because torch's SyncBatchNorm needs GPUs; without --sync-bn "
             "each process normalises with the statistics of its own images"
         )
     with process_group(chosen) as rank:
         run = Run.open(where, identity, recipe.to_json()) if rank == 0 else Run(where, identity, recipe.to_json())
         if dist.is_initialized():
-            dist.barrier()  # nobody looks for a checkpoint before the directory is known to be this run's
+            dist.barrier()  # no rank looks for a checkpoint before the directory is known to be this run's
         splits = space.load_data(recipe, chosen) if splits is None else splits
         with torch_seeded(seed, "init"):
             model = to_device(space.supernet(recipe), chosen)
@@ -111,7 +111,7 @@ def supernet_identity(
     sync_bn: bool = False,
     amp: bool | None = None,
 ) -> dict[str, Any]:
-    """Everything that decides a supernet's weights on a given device: two runs with one identity are one run."""
+    """Everything that affects a supernet's weights on a given device: runs with the same identity are the same."""
     return {
         "kind": "supernet",
         "space": space.name,
@@ -122,12 +122,12 @@ def supernet_identity(
         if candidates is None
         else f"{len(candidates)} architectures {SubSpace(space, candidates).fingerprint()}",
         **({"sync_bn": True} if sync_bn else {}),
-        **({} if amp is None else {"amp": amp}),  # None: the device decides
+        **({} if amp is None else {"amp": amp}),  # None: depends on the device
     }
 
 
 def load_supernet(path: Path | str, device: str | None = None) -> Supernet:
-    """The supernet of a run directory, as far as it is trained. Raises WsnasError where there is none."""
+    """The supernet at the last checkpoint of a run directory. Raises WsnasError if there is none."""
     run = Run.read(Path(path))
     if run.identity.get("kind") != "supernet":
         raise WsnasError(f"{path} is a {run.identity.get('kind')} run, not a supernet's")
@@ -143,7 +143,7 @@ def load_supernet(path: Path | str, device: str | None = None) -> Supernet:
 
 
 def submodel(supernet: nn.Module, network: nn.Module) -> nn.Module:
-    """Copies a supernet's weights into a stand-alone network, whose parameter names are a subset; returns it."""
+    """Copies a supernet's weights into a stand-alone network, whose parameter names are a subset, and returns it."""
     weights = supernet.state_dict()
     with torch.no_grad():
         network.load_state_dict({name: weights[name] for name in network.state_dict()})

@@ -1,7 +1,7 @@
-"""A ground-truth table: what each architecture reached when it was trained on its own.
+"""A ground-truth table: the scores of architectures trained stand-alone.
 
 A column is one measurement, named by data set, split, epochs and seed. Higher accuracy and lower
-perplexity are better; the table stores what was measured. On disk it is one Parquet file; nothing in
+perplexity are better; the table stores measured values. On disk it is one Parquet file; nothing in
 a table file is ever executed.
 """
 
@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 
 
 class Column(NamedTuple):
-    """One measurement of every architecture. ``seed`` is None where the publisher gives only a mean."""
+    """One measurement of every architecture. ``seed`` is None if the publisher gives only a mean."""
 
     dataset: str
     split: str  # "valid" or "test"
@@ -49,7 +49,7 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """Ground truth of ``archs`` (encoded). Every array has one entry an architecture; NaN: not measured."""
+    """Ground truth of ``archs`` (encoded). Every array has one entry per architecture; NaN: not measured."""
 
     space: str
     archs: tuple[str, ...]
@@ -58,7 +58,7 @@ class Table:
     flops: Floats | None = None  # in millions, as the publisher counts them
     failed: NDArray[np.bool_] | None = None  # a training that ended in chance accuracy, NaN or a crash
     about: Mapping[str, str] = field(default_factory=dict)  # provenance: source, recipe, command ...
-    latency: Floats | None = None  # milliseconds; ``about["latency"]`` says of what
+    latency: Floats | None = None  # milliseconds; ``about["latency"]`` describes the measurement
 
     def __post_init__(self) -> None:
         single = {name: getattr(self, name) for name in ("parameters", "flops", "latency", "failed")}
@@ -77,9 +77,9 @@ class Table:
         return {arch: i for i, arch in enumerate(self.archs)}
 
     def seeds(self, dataset: str, split: str, epochs: int | None = None) -> Floats:
-        """[architectures, seeds] for one data set and split, seeds in order; by default of ``length``.
+        """[architectures, seeds] for one data set and split, seeds in order; by default after ``length`` epochs.
 
-        A publisher's mean counts as the one seed there is, and is left out beside its seeds.
+        A publisher's mean counts as a single seed, but is left out if the seeds are there.
         """
         matching = [c for c in self.columns if (c.dataset, c.split) == (dataset, split)]
         if epochs is None and matching:
@@ -96,19 +96,19 @@ class Table:
         return np.stack([self.columns[c] for c in matching], axis=1)
 
     def mean(self, dataset: str, split: str, epochs: int | None = None) -> Floats:
-        """[architectures]: the mean over the seeds that were measured."""
+        """[architectures]: the mean over the measured seeds."""
         values = self.seeds(dataset, split, epochs)
         count = (~np.isnan(values)).sum(1)
         return np.where(count > 0, np.nansum(values, 1) / np.maximum(count, 1), np.nan)
 
     def epochs(self, dataset: str, split: str) -> set[int]:
-        """The training lengths there are of one data set and split."""
+        """The training lengths of one data set and split."""
         return {c.epochs for c in self.columns if (c.dataset, c.split) == (dataset, split)}
 
     def length(self, dataset: str, split: str) -> int:
-        """The training length, in epochs, that counts as ground truth: the one that ``about`` names, else the longest.
+        """The training length, in epochs, that counts as ground truth: the one named in ``about``, else the longest.
 
-        Trainings of twice as many epochs, of some architectures, only test whether that length is sufficient.
+        Trainings of some architectures for twice as long only test whether that length is sufficient.
         """
         lengths, named = self.epochs(dataset, split), int(self.about.get("epochs", 0))
         return named if named in lengths else max(lengths)
@@ -125,7 +125,7 @@ class Table:
         return tuple(dict.fromkeys(c.dataset for c in self.columns))
 
     def select(self, archs: Iterable[str]) -> Table:
-        """The rows of these architectures, in this order. Raises WsnasError for one that is not in the table."""
+        """The rows of these architectures, in this order. Raises WsnasError if one is not in the table."""
         archs = tuple(archs)
         missing = [arch for arch in archs if arch not in self.row]
         if missing:
@@ -146,12 +146,12 @@ class Table:
         )
 
     def sample(self, count: int, rng: np.random.Generator | int = 0) -> list[str]:
-        """``count`` different architectures of the table, uniform; all of them, shuffled, where it has fewer."""
+        """``count`` different architectures of the table, uniform; all of them, shuffled, if it has fewer."""
         order = np.random.default_rng(rng).permutation(len(self))[:count]
         return [self.archs[int(i)] for i in order]
 
     def save(self, path: Path) -> None:
-        """Writes one compressed Parquet file, atomically. float32 holds every published accuracy exactly enough."""
+        """Writes one compressed Parquet file, atomically. float32 is precise enough for published accuracies."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -173,7 +173,7 @@ class Table:
         atomic_write(path, buffer.getvalue())
 
     def save_csv(self, path: Path) -> None:
-        """Writes what ``read_csv`` reads, atomically; an empty field is "not measured"."""
+        """Writes the CSV that ``read_csv`` reads, atomically; an empty field means "not measured"."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         single = {name: getattr(self, name) for name in ("parameters", "flops", "latency", "failed")}
@@ -188,7 +188,7 @@ class Table:
 
     @staticmethod
     def load(path: Path) -> Table:
-        """Reads what ``save`` wrote. Raises WsnasError for anything else."""
+        """Reads a file written by ``save``. Raises WsnasError for anything else."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -217,11 +217,11 @@ class Table:
 
 
 def join(tables: Sequence[Table]) -> Table:
-    """One table of all architectures and columns of several tables of one space.
+    """One table with all architectures and columns of several tables of one space.
 
-    The first says what counts as ground truth: ``about`` is its own, and under "2 epochs" (and so on) it has, as JSON,
-    that of a table with other training lengths. A value that two tables have is the first one's. Raises WsnasError for
-    tables of several spaces, and where two tables count parameters or operations differently.
+    The first table decides what counts as ground truth: the result has its ``about``, with that of tables with other
+    training lengths added as JSON under "2 epochs" and so on. Where tables overlap, the first wins. Raises WsnasError
+    for tables of several spaces, and if two tables count parameters or operations differently.
     """
     first, *others = tables
     longest = str(max(column.epochs for column in first.columns))
@@ -246,7 +246,7 @@ def join(tables: Sequence[Table]) -> Table:
             here = joined[rows]
             known = here >= 0
             if name != "latency" and not np.allclose(here[known], values[known], rtol=1e-5, equal_nan=True):
-                raise WsnasError(f"tables of {first.space} with different {name} cannot be joined: other networks")
+                raise WsnasError(f"tables of {first.space} with different {name} cannot be joined: networks differ")
             joined[rows] = np.where(known, here, values)
         if table.failed is not None:
             failed[rows] |= table.failed
@@ -276,8 +276,8 @@ _CSV_COLUMN = re.compile(r"(?P<dataset>.+)_(?P<split>valid|test)_(?P<epochs>\d+)
 def read_csv(path: Path, space: str) -> Table:
     """A table from CSV (``.csv`` or ``.csv.gz``): a column ``architecture`` (or ``arch``), and columns
     ``DATASET_valid_EPOCHS`` / ``DATASET_test_EPOCHS`` with an optional ``_SEED``; ``parameters``
-    (or ``DATASET_parameters``), ``flops``, ``latency`` and ``failed`` are read when there. An empty field is "not
-    measured". The architectures are left as they are written; the space checks them.
+    (or ``DATASET_parameters``), ``flops``, ``latency`` and ``failed`` are optional. An empty field means "not
+    measured". Architectures are kept as written; the space checks them.
     """
     try:
         content = path.read_bytes()
@@ -319,7 +319,7 @@ def read_csv(path: Path, space: str) -> Table:
     archs = tuple(row[key] for row in body)
     if len(set(archs)) != len(archs):
         twice = Counter(archs).most_common(1)[0][0]
-        raise WsnasError(f"{path} lists {twice} twice; keep one row an architecture")
+        raise WsnasError(f"{path} lists {twice} twice; keep one row per architecture")
     return Table(
         space,
         archs,
@@ -333,10 +333,10 @@ def read_csv(path: Path, space: str) -> Table:
 
 
 def read_table(path: Path, space: str, respell: Callable[[str], str]) -> Table:
-    """A table of ours, CSV or Parquet, of a space whose ground truth nobody published in another form.
+    """A wsnas table, CSV or Parquet, for a space without published ground truth in another format.
 
-    ``respell``: an architecture, as somebody wrote it, to the space's own encoding; raises WsnasError for what is none.
-    Raises WsnasError for a file that is missing, foreign, of another space or lists an architecture twice.
+    ``respell``: converts a written architecture to the space's encoding; raises WsnasError if it is invalid.
+    Raises WsnasError if the file is missing, in another format, of another space or lists an architecture twice.
     """
     if not path.exists():
         raise WsnasError(f"there is no {path}; give a .csv, .csv.gz or .parquet table")
@@ -356,5 +356,5 @@ def read_table(path: Path, space: str, respell: Callable[[str], str]) -> Table:
 
 
 def import_home() -> Path:
-    """Where imported tables lie: ``$WSNAS_TABLES``, else ``~/.local/share/wsnas``."""
+    """The folder of imported tables: ``$WSNAS_TABLES``, else ``~/.local/share/wsnas``."""
     return Path(os.environ.get("WSNAS_TABLES", Path.home() / ".local" / "share" / "wsnas"))

@@ -1,9 +1,8 @@
-"""The training loop: of every supernet and of every stand-alone network.
+"""The training loop, for supernets and stand-alone networks.
 
-A step draws its batch and its paths from (seed, step), so it does not matter which process made the
-steps before it. A supernet's step trains the paths its sampler drew; a stand-alone network's path is
-always itself. Parameters that a step did not use have no gradient and do not move: no weight decay,
-no momentum.
+A step draws its batch and its paths from (seed, step), so a resumed run repeats them exactly. A supernet's
+step trains the paths its sampler drew; a stand-alone network's path is always itself. Parameters that a step
+does not use have no gradient and stay as they are: no weight decay, no momentum.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ from wsnas.recipe import CosinePerEpoch, CosinePerStep, Fixed, Linear, Sequences
 from wsnas.recipe import RMSpropTF as RMSpropTFRecipe
 from wsnas.runs import Run
 
-Report = Callable[[int, int, str], None]  # (steps done, steps in all, what to say)
+Report = Callable[[int, int, str], None]  # (steps done, all steps, note)
 Gradients = Callable[[Tensor, Tensor, Step, float], list[Tensor]]  # (x, y, paths, progress) -> the losses
 
 
 @dataclass
 class State:
-    """Where a training stands: a checkpoint holds all of it."""
+    """The state of a training, all of it saved in a checkpoint."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -83,33 +82,32 @@ def train(
     on_epoch: Callable[[Mapping[str, float]], None] | None = None,
     report: Report | None = None,
 ) -> None:
-    """Trains ``model`` in place, from the run's checkpoint on when it has one.
+    """Trains ``model`` in place, resuming from the run's checkpoint if there is one.
 
-    ``model(x, path)``: x as ``data`` has it (images: float32 [B, C, H, W]) -> logits [B, classes]. A model
-    with a loss of its own (auxiliary head, dropout) has ``training_loss(x, y, path, training, progress)``:
-    progress is the fraction of the steps done; inside it torch's generator is seeded from (seed, step). State that
-    a model carries from step to step belongs in its ``get_extra_state``; ``start_epoch()``, if the model has it, is
-    called before the first step of each epoch.
+    ``model(x, path)``: x from ``data`` (images: float32 [B, C, H, W]) -> logits [B, classes]. A model with its own
+    loss (auxiliary head, dropout) defines ``training_loss(x, y, path, training, progress)``, where progress is the
+    fraction of steps done; torch's generator is seeded from (seed, step) inside it. State that a model carries from
+    step to step belongs in its ``get_extra_state``; ``start_epoch()``, if defined, is called before the first step of
+    each epoch.
 
-    ``paths(step)``: the paths that the step trains. ``amp``: bfloat16 autocast, by default on CUDA only: a CPU with
-    bfloat16 instructions is faster with it, too (benchmarks/supernet_step.py), but results would then depend on the
+    ``paths(step)``: the paths the step trains. ``amp``: bfloat16 autocast, by default on CUDA only: CPUs with
+    bfloat16 instructions are faster with it too (benchmarks/supernet_step.py), but results would then depend on the
     processor. ``cuda_graph``: forward and backward as one CUDA graph, if every step trains the same single path.
-    ``pieces``: the step as the schedule of ``wsnas.pieces``, by default on CUDA if the model describes its pieces,
-    there is no whole graph, and one process trains. ``validate()``: the cross-entropy that ``Training.patience``
-    watches; the weights with the lowest are kept. ``on_epoch(metrics)`` may use the model between epochs; both may
-    leave it in eval mode. Under ``torchrun`` the ranks share each batch and train the same paths; gradients are
-    averaged.
+    ``pieces``: the step runs through ``wsnas.pieces``, by default on CUDA if the model describes its pieces, there is
+    no whole graph, and training uses one process. ``validate()``: the cross-entropy for ``Training.patience``; the
+    weights with the lowest value are kept. ``on_epoch(metrics)`` may use the model between epochs; both may leave it
+    in eval mode. Under ``torchrun`` the ranks share each batch and train the same paths; gradients are averaged.
 
-    Raises Diverged if the loss or a weight is not finite (the last checkpoint is from before), and KeyboardInterrupt
+    Raises Diverged if the loss or a weight is not finite (the last checkpoint predates it), and KeyboardInterrupt
     after saving a checkpoint. If the weights were averaged, batch norm must be calibrated afterwards.
     """
     device = data.device
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     amp = device.type == "cuda" if amp is None else amp
     if training.batch % world:
-        raise WsnasError(f"a batch of {training.batch} does not divide among {world} processes; choose another")
+        raise WsnasError(f"a batch of {training.batch} cannot be split evenly across {world} processes; change --batch")
     if training.patience and validate is None:
-        raise WsnasError("a training with patience needs validation, which a supernet's does not have: set it to 0")
+        raise WsnasError("patience needs validation, which supernet training does not have: set it to 0")
     first = first_steps(data, training, seed)
     total = first[-1]
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -120,7 +118,7 @@ def train(
     if saved is not None:
         state.load_state_dict(saved)
     custom_loss, start_epoch = hasattr(model, "training_loss"), getattr(model, "start_epoch", None)
-    own_run = run if rank == 0 else None  # the one rank that writes
+    own_run = run if rank == 0 else None  # only rank 0 writes
     if own_run is not None:
         own_run.cut_back("metrics.jsonl", state.metrics_size)
     gradients = gradients_of(model, training, device, world, amp, cuda_graph, pieces)
@@ -142,9 +140,9 @@ def train(
     def require_finite(*tensors: Tensor) -> None:
         if not torch.stack([tensor.detach().isfinite().all() for tensor in tensors]).all():
             raise Diverged(
-                f"the training is not finite by step {state.step} of {total}: lower the learning rate "
-                f"({training.optimizer.lr:g}) or clip the gradient (now {training.clip:g}; 0 is off); what was saved "
-                "before is intact"
+                f"loss or weights are not finite by step {state.step} of {total}: lower the learning rate "
+                f"({training.optimizer.lr:g}) or clip the gradient (now {training.clip:g}; 0 is off); earlier "
+                "checkpoints are intact"
             )
 
     model.train()
@@ -177,7 +175,7 @@ def train(
                         on_epoch(line)
                     model.train()
                 if stopping() or state.step == total or time.monotonic() - saved_at > checkpoint_seconds:
-                    require_finite(state.loss_sum, *parameters)  # a last update can overflow though its loss did not
+                    require_finite(state.loss_sum, *parameters)  # the last update can overflow after a finite loss
                     if own_run is not None:
                         own_run.save_checkpoint(state.state_dict())
                     saved_at = time.monotonic()
@@ -186,8 +184,8 @@ def train(
 
 
 def learning_rate(training: Training, step: int, steps_per_epoch: float) -> float:
-    """The step's learning rate: fixed; half a cosine to 0 over the epochs, stepped per epoch or step; or a
-    straight line up and one down to 0, stepped per step.
+    """The step's learning rate: constant; half a cosine to 0, updated per epoch or per step; or linear warm-up and
+    linear decay to 0, updated per step.
     """
     lr, total = training.optimizer.lr, training.epochs * steps_per_epoch
     match training.schedule:
@@ -203,14 +201,14 @@ def learning_rate(training: Training, step: int, steps_per_epoch: float) -> floa
 
 
 def first_steps(data: Data, training: Training, seed: int) -> list[int]:
-    """The first step of every epoch, and last the number of steps in all; epochs of jittered text differ in length."""
+    """The first step of each epoch, then the total number of steps; epochs of text differ in length."""
     return list(accumulate((data.steps(training, seed, epoch) for epoch in range(training.epochs)), initial=0))
 
 
 def optimizer_of(model: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """The training's optimizer over all parameters of ``model``; it leaves alone those without a gradient.
+    """The training's optimizer over all parameters of ``model``; those without a gradient are not changed.
 
-    A model whose weights are not all decayed says which with ``no_weight_decay(training)``, a list of parameters.
+    A model can exempt parameters from weight decay by returning them from ``no_weight_decay(training)``.
     """
     spared = model.no_weight_decay(training) if hasattr(model, "no_weight_decay") else []  # type: ignore[operator]
     spared_ids = {id(p) for p in spared}
@@ -227,9 +225,9 @@ def optimizer_of(model: nn.Module, training: Training) -> torch.optim.Optimizer:
             raise WsnasError("this recipe trains with timm's RMSpropTF: pip install timm") from error
         rmsprop: torch.optim.Optimizer = RMSpropTF(groups, alpha=rule.alpha, eps=rule.eps, **common)
         return rmsprop
-    fused = torch.__version__ >= "2.4"  # compared as versions; an earlier torch fuses on CUDA only
+    fused = torch.__version__ >= "2.4"  # compared as versions; older torch fuses on CUDA only
     optimizer = torch.optim.SGD(groups, nesterov=rule.nesterov, fused=fused, foreach=not fused, **common)
-    if rule.momentum:  # from zero instead of none: a fused step cannot take first steps together with later ones
+    if rule.momentum:  # zero instead of none: a fused step cannot mix first steps with later ones
         for parameter in (parameter for group in groups for parameter in group["params"]):
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
@@ -244,7 +242,7 @@ def gradients_of(
     cuda_graph: bool,
     pieces: bool | None,
 ) -> Gradients:
-    """A function that leaves a step's gradients in ``p.grad`` and returns the weighted losses of its paths."""
+    """A function that computes a step's gradients into ``p.grad`` and returns the weighted losses of its paths."""
     custom_loss = getattr(model, "training_loss", None)
     on_gpu = device.type == "cuda" and custom_loss is None
     parameters = list(model.parameters())
@@ -273,7 +271,7 @@ def gradients_of(
 
         def by_graph(x: Tensor, y: Tensor, paths: Step, progress: float) -> list[Tensor]:
             nonlocal replay
-            if replay is None:  # the path of this step is that of every step
+            if replay is None:  # every step has the same path
                 ((path, weight),) = paths
                 replay = capture(lambda x, y: backward(x, y, path, weight, 0.0), model, x, y)
             return [replay(x, y)]
@@ -291,10 +289,10 @@ def gradients_of(
 def capture(
     backward: Callable[[Tensor, Tensor], Tensor], model: nn.Module, x: Tensor, y: Tensor
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """``backward(x, y)`` as one CUDA graph: a small network's step is otherwise spent on launching kernels.
+    """``backward(x, y)`` as one CUDA graph, because launching kernels otherwise dominates a small network's step.
 
-    Its gradients stay in the same tensors from step to step, each replay overwrites them. The warm-up that
-    a capture needs leaves no trace: buffers (running statistics) are put back, gradients dropped.
+    Gradients stay in the same tensors, which each replay overwrites. The warm-up before the capture has no side
+    effects: buffers (running statistics) are restored, gradients dropped.
     """
     x, y = x.clone(), y.clone()
     model.train()
@@ -323,9 +321,8 @@ def capture(
 def average_gradients(parameters: list[nn.Parameter], world: int) -> None:
     """Replaces every gradient by its mean over the ranks, in one all-reduce.
 
-    Not DistributedDataParallel: its hooks expect one backward a step and the same parameters in each,
-    which strict fairness and single paths both break. Ranks train the same paths, so they have
-    gradients for the same parameters.
+    Not DistributedDataParallel, whose hooks expect one backward per step and the same parameters in each; strict
+    fairness and single paths break both. Ranks train the same paths, so they have gradients for the same parameters.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([g.reshape(-1) for g in gradients])
@@ -337,9 +334,9 @@ def average_gradients(parameters: list[nn.Parameter], world: int) -> None:
 
 @contextmanager
 def stop_between_steps() -> Iterator[Callable[[], bool]]:
-    """Yields a function that tells whether Ctrl-C was pressed: the step in hand is finished and saved.
+    """Yields a function that returns whether Ctrl-C was pressed, so the current step can be finished and saved.
 
-    A second Ctrl-C stops at once. Outside the main thread, where signals do not arrive, it tells False.
+    A second Ctrl-C stops at once. Outside the main thread, which receives no signals, it always returns False.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
@@ -360,7 +357,7 @@ def stop_between_steps() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def tensorboard(run: Run | None) -> Iterator[Callable[[dict[str, float]], None]]:
-    """Yields a function that adds a line of metrics to TensorBoard, when that is installed."""
+    """Yields a function that adds a line of metrics to TensorBoard, if installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

@@ -1,24 +1,24 @@
 """The DARTS evaluation network (Liu et al., 2019), as supernet and as stand-alone network, from the same modules.
 
 Stem conv3x3-BN to three times ``channels``; then ``cells`` cells, of which those at 1/3 and 2/3 of the depth are
-reduction cells at stride 2 and twice the width; global average pool; linear. A cell brings its two inputs to its
-width (ReLU-conv1x1-BN, or a factorised reduction where the first comes from before a reduction), and its output is
-its four nodes, concatenated. DARTS_V2 at 36 channels and 20 cells counts 3,349,342 parameters, as published.
+reduction cells with stride 2 and twice the width; global average pool; linear. A cell projects its two inputs to its
+width (ReLU-conv1x1-BN, or a factorised reduction if the first comes from before a reduction), and its output is
+the concatenation of its four nodes. DARTS_V2 at 36 channels and 20 cells has 3,349,342 parameters, as published.
 
-**The supernet is in ENAS form** (Pham et al., 2018), as the paper has it (A.1): a node has two slots, and a slot
+**The supernet is in ENAS form** (Pham et al., 2018), as in the paper (A.1): a node has two slots, and a slot
 first picks one earlier node, then applies one operation to it. Weights belong to (cell, node, slot, operation):
-whichever node a slot reads, it uses the same weights, and its stride is 2 where it reads an input of a reduction cell,
-else 1. So a slot holds four convolutions, and in a reduction cell the factorised reduction that stands in for a skip
-there. DARTS would hold these for each of the 14 (node, input) pairs in place of the 8 (node, slot) ones, and the code
-of ENAS keeps weights by input, too; the paper says that its supernet is smaller than DARTS's, so inputs share here.
-That the two slots of a node do not is a choice: A.1 has DARTS's "3 - 4 times larger", here it is 14 / 8 = 1.75 times,
-and with one set of weights a node it would be 14 / 4 = 3.5. The paper gives neither the supernet's width nor its
-depth. Here they are the stand-alone network's (36 channels, 20 cells at paper scale: 448 images on 4 GPUs are then
-about as many a GPU as the 96 of a stand-alone training), and flags change both.
+a slot uses the same weights whichever node it reads, and its stride is 2 if it reads an input of a reduction cell,
+else 1. A slot therefore holds four convolutions and, in a reduction cell, the factorised reduction that replaces a
+skip. DARTS would hold these for each of the 14 (node, input) pairs instead of the 8 (node, slot) pairs, and ENAS's
+code also keeps weights per input; the paper says its supernet is smaller than DARTS's, so inputs share weights here.
+Separate weights for the two slots of a node are our choice: A.1 calls DARTS's "3 - 4 times larger"; here it is
+14 / 8 = 1.75 times, and with one set of weights per node it would be 14 / 4 = 3.5. The paper gives neither the
+supernet's width nor its depth. Here they are the stand-alone network's (36 channels, 20 cells at paper scale: 448
+images on 4 GPUs are then about as many per GPU as the 96 of a stand-alone training), and flags change both.
 
-The stand-alone network holds the operations that its architecture names, under the same parameter names, the
-auxiliary head included where the recipe has one: a supernet then holds it as well, and trains it only where its own
-training has an auxiliary loss.
+The stand-alone network holds only its architecture's operations, under the same parameter names, and the auxiliary
+head if the recipe has one. A supernet then holds the head too, but trains it only if its training has an auxiliary
+loss.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ConvBN(nn.Module):
 
 
 class FactorisedReduction(nn.Module):
-    """Half the side by convolutions of kernel 1: half of the channels from even pixels, half from odd ones.
+    """Halves the side by 1x1 convolutions: half of the channels from even pixels, half from odd ones.
 
     x: [N, C, H, W], rectified -> [N, outputs, H/2, W/2]; an odd side is rounded up.
     """
@@ -69,11 +69,11 @@ class FactorisedReduction(nn.Module):
 
 
 def depthwise(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
-    """Depthwise convolution that keeps the side, but for the stride. x [N, C, H, W], weight [C, 1, K, K].
+    """Depthwise convolution that keeps the side, except for the stride. x [N, C, H, W], weight [C, 1, K, K].
 
-    A dilation of 2 with a stride of 2 reads even pixels only: the same as neither on those. With a stride of 1 it
-    treats pixels of even and odd rows and columns apart; done so, a CPU takes a half to a sixth of the time for
-    kernel 5 on maps of side 8 and less, and up to a half less on 16.
+    A dilation of 2 with a stride of 2 reads even pixels only, so it is a plain convolution on those. With a stride of
+    1, pixels of even and odd rows and columns are independent; computed separately, a CPU takes a half to a sixth of
+    the time for kernel 5 on maps of side 8 or less, and up to a half less on 16.
     """
     channels, kernel = weight.shape[0], weight.shape[-1]
     if stride == dilation == 2:
@@ -115,7 +115,7 @@ class TwiceSeparable(nn.Module):
 
 
 def weights_of(op: int, channels: int, reads_input: bool, reduction: bool) -> nn.Module | None:
-    """The module of an operation in a slot; None where it has no weights."""
+    """The module of an operation in a slot; None if it has no weights."""
     if op in (SEP3, SEP5):
         return TwiceSeparable(channels, KERNEL[op])
     if op in (DIL3, DIL5):
@@ -124,7 +124,7 @@ def weights_of(op: int, channels: int, reads_input: bool, reduction: bool) -> nn
 
 
 def drop_paths(x: Tensor, probability: float) -> Tensor:
-    """Whole images of ``x`` [N, C, H, W] set to zero with this probability, the others scaled up to make up for it."""
+    """Sets whole images of ``x`` [N, C, H, W] to zero with this probability and scales up the others to compensate."""
     kept = torch.rand(len(x), 1, 1, 1, device=x.device) >= probability
     return x * (kept.to(x.dtype) / (1 - probability))
 
@@ -133,7 +133,7 @@ class Cell(nn.Module):
     """Two inputs [N, Cpp, H', W'] and [N, Cp, H, W], both rectified -> [N, 4 * channels, H, W], or half that side in a
     reduction cell.
 
-    ``after_reduction``: the first input's side is twice the second's. ``genes``: the one cell it can be; None: all.
+    ``after_reduction``: the first input's side is twice the second's. ``genes``: its only cell; None: all cells.
     """
 
     def __init__(
@@ -176,9 +176,9 @@ class Cell(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """A second classifier, which only training uses: [N, C, 8, 8] -> logits [N, classes].
+    """A second classifier, used only in training: [N, C, 8, 8] -> logits [N, classes].
 
-    As in DARTS 5x5 windows 3 apart make an 8x8 map 2x2; a map of another side is pooled to 2x2 by equal parts.
+    As in DARTS, 5x5 windows with stride 3 pool an 8x8 map to 2x2; maps of another side are pooled to 2x2 adaptively.
     """
 
     def __init__(self, inputs: int, classes: int) -> None:
@@ -198,8 +198,8 @@ class AuxiliaryHead(nn.Module):
 class Network(nn.Module):
     """Supernet (``arch=None``) or stand-alone network of ``arch``; ``forward(x, path)`` -> logits [N, classes].
 
-    x: float32 [N, inputs, H, W]. A supernet needs a path; a stand-alone network is its own. ``head``: with an
-    auxiliary head after the second reduction, whose loss only ``training_loss`` computes.
+    x: float32 [N, inputs, H, W]. A supernet needs a path; a stand-alone network has only one. ``head``: whether there
+    is an auxiliary head after the second reduction, whose loss only ``training_loss`` computes.
     """
 
     def __init__(
@@ -230,7 +230,7 @@ class Network(nn.Module):
         arch = path if self.arch is None else self.arch
         assert arch is not None, "a supernet needs the path to take"
         output = seen = self.stem(x)
-        last = before = F.relu(output)  # all that cells do with the output of another
+        last = before = F.relu(output)  # cells use each other's output only rectified
         for number, cell in enumerate(self.cells):
             output = cell(before, last, arch.reduce if cell.reduction else arch.normal, drop_path)
             if number == self.head_after:
@@ -242,7 +242,7 @@ class Network(nn.Module):
     def training_loss(
         self, x: Tensor, y: Tensor, path: Architecture | None, training: DartsTraining, progress: float
     ) -> Tensor:
-        """Cross-entropy in nats, and ``training.auxiliary`` times the auxiliary head's; drop-path as DARTS has it.
+        """Cross-entropy in nats plus ``training.auxiliary`` times the auxiliary head's; drop-path as in DARTS.
 
         The probability of dropping an operation's output (never an identity's) rises with the epochs:
         ``training.drop_path * epoch / epochs``. Raises WsnasError for an auxiliary loss without a head.
@@ -259,7 +259,7 @@ class Network(nn.Module):
 
 
 def plan(channels: int, cells: int) -> Iterator[tuple[tuple[int, int], int, bool, bool]]:
-    """Of each cell: (channels of its two inputs, its own, whether it reduces, whether the one before it does)."""
+    """For each cell: (channels of its two inputs, its own, whether it reduces, whether the cell before it does)."""
     widths, width, after = (STEM_MULTIPLIER * channels,) * 2, channels, False
     for number in range(cells):
         reduction = number in (cells // 3, 2 * cells // 3)
@@ -269,7 +269,7 @@ def plan(channels: int, cells: int) -> Iterator[tuple[tuple[int, int], int, bool
 
 
 def _operations(arch: Architecture, reduction: bool) -> tuple[int, int]:
-    """Of one cell: weights of its depthwise convolutions a channel, and its conv1x1-BNs, their halves paired."""
+    """For one cell: weights of its depthwise convolutions per channel, and its conv1x1-BNs, with halves paired."""
     depthwise = pointwise = 0
     for op, source in (slot for node in (arch.reduce if reduction else arch.normal) for slot in node):
         if op in KERNEL:

@@ -10,7 +10,7 @@ from wsnas.recipe import SGD, Augmentation, Count, Fraction, Linear, NotNegative
 
 @dataclass(frozen=True)
 class DartsTraining(Training):
-    """A training with what DARTS's loss has besides cross-entropy (network.py)."""
+    """A training with the additions of DARTS's loss to cross-entropy (network.py)."""
 
     auxiliary: Annotated[NotNegative, "weight of the auxiliary head's loss; 0: none"] = 0.0
     drop_path: Annotated[Fraction, "probability of dropping a path at the end of training; rises linearly from 0"] = 0.0
@@ -21,11 +21,11 @@ class DartsRecipe(Recipe):
     """A recipe with the skeleton's sizes, the same for the supernet and the stand-alone network."""
 
     channels: Annotated[Count, "channels of the first cell; each of the two reductions doubles them"] = 36
-    cells: Annotated[Count, "cells in all, the two reduction cells among them"] = 20
+    cells: Annotated[Count, "total number of cells, including the two reduction cells"] = 20
     auxiliary_head: Annotated[bool, "supernet and stand-alone network have an auxiliary head"] = False
 
     def sizes(self) -> tuple[int, int, int, int, int]:
-        """Channels and cells of the skeleton; classes, channels and side in pixels of the images."""
+        """Channels and cells of the skeleton; classes, channels and side (pixels) of the images."""
         from wsnas.data.sources import shape_of
 
         return self.channels, self.cells, *shape_of(self.dataset)
@@ -33,7 +33,7 @@ class DartsRecipe(Recipe):
 
 # Supernet: Table 2 of the paper (which gives no momentum: 0.9 is a choice), with the flips and crops of DARTS's own
 # search. Stand-alone: the evaluation of Liu et al. (2019), A.3 and the released train.py; the paper's batch is
-# 96, too. Both train on the 40,000 images that nb101 trains on, so that 10,000 are left to validate; DARTS's published
+# also 96. Both train on the same 40,000 images as nb101, which leaves 10,000 for validation; DARTS's published
 # accuracies come from all 50,000.
 PAPER = DartsRecipe(
     dataset="cifar10",
@@ -63,7 +63,7 @@ PAPER = DartsRecipe(
 
 # The same space and loops on images that ship with scikit-learn, for a laptop's CPU; without augmentation, auxiliary
 # head and drop-path, which a short training does not need. The supernet needs more and smaller steps than nb201's: a
-# cell ends without batch norm, so that pools and sums of skips reach the linear layer on another scale in each path.
+# cell ends without batch norm, so pools and sums of skips reach the linear layer on a different scale in each path.
 MICRO = DartsRecipe(
     dataset="digits",
     supernet=DartsTraining(

@@ -33,7 +33,7 @@ OPS = (  # DARTS's order, without its "none"
 MAX_POOL, AVG_POOL, SKIP, SEP3, SEP5, DIL3, DIL5 = range(7)
 NODES = 4
 FORM = (
-    "Genotype(normal=[('sep_conv_3x3', 1), ('skip_connect', 0), ... two a node], normal_concat=[2, 3, 4, 5], "
+    "Genotype(normal=[('sep_conv_3x3', 1), ('skip_connect', 0), ... two per node], normal_concat=[2, 3, 4, 5], "
     "reduce=[...], reduce_concat=[2, 3, 4, 5])"
 )
 
@@ -50,8 +50,8 @@ class Architecture:
     reduce: Cell
 
 
-# The choices of one architecture in order, and how many there are of each: operation and input of a node's first
-# slot, operation and input of its second, which has one input less to choose from.
+# The choices of one architecture in order, and their numbers of options: operation and input of a node's first
+# slot, operation and input of its second, which has one input fewer to choose from.
 RADICES = [choices for _ in range(2) for i in range(NODES) for choices in (len(OPS), i + 2, len(OPS), i + 1)]
 SIZE = math.prod(RADICES)
 
@@ -75,7 +75,7 @@ def _digits(arch: Architecture) -> Iterator[int]:
 
 
 def is_valid(arch: Architecture) -> bool:
-    """Whether every slot reads an earlier node with a known operation, and a node's slots different nodes."""
+    """Whether every slot reads an earlier node with a known operation, and a node's slots read different nodes."""
     cells = (arch.normal, arch.reduce)
     return all(len(cell) == NODES and all(len(node) == 2 for node in cell) for cell in cells) and all(
         a != b and all(0 <= source < i + 2 for source in (a, b)) and all(0 <= op < len(OPS) for op in (op_a, op_b))
@@ -106,7 +106,7 @@ def architecture(position: int) -> Architecture:
 
 
 def architectures() -> Iterator[Architecture]:
-    """All of them, one at a time: nobody lives to see the last."""
+    """All architectures, one at a time; there are far too many to finish."""
     return map(architecture, range(SIZE))
 
 
@@ -117,8 +117,8 @@ def sample(rng: np.random.Generator) -> Architecture:
 def fair_paths(rng: np.random.Generator) -> Sequence[Architecture]:
     """Seven architectures of one topology in which every slot takes each of the seven operations exactly once.
 
-    The topology, drawn uniformly, is kept within the set: weights belong to slots and operations, not to inputs
-    (network.py), so that this uses every weight equally often, as strict fairness asks (Chu et al., 2019).
+    All share one uniformly drawn topology. Weights belong to slots and operations, not to inputs (network.py), so
+    every weight is used equally often, as strict fairness requires (Chu et al., 2019).
     """
     topology = sample(rng)
     every = iter([rng.permutation(len(OPS)).tolist() for _ in range(4 * NODES)])
@@ -156,12 +156,12 @@ def cell_graph(arch: Architecture) -> dict[str, list[tuple[str, str, str]]]:
 
 
 def _in_order(cell: Cell) -> Cell:
-    """The cell with each node's slots in the order of what they read."""
+    """The cell with each node's slots sorted by their inputs."""
     return tuple(tuple(sorted(node, key=lambda slot: slot[1])) for node in cell)  # type: ignore[return-value]
 
 
 def _smallest(cell: Cell) -> Cell:
-    """The first, in the order of cells, of those that number the same four nodes in another order."""
+    """The smallest of the cells that number the same four nodes in another order."""
     found = []
     for order in itertools.permutations(range(NODES)):
         label = [0, 1, *(2 + order.index(i) for i in range(NODES))]  # a node's number in the new order
@@ -174,19 +174,20 @@ def _smallest(cell: Cell) -> Cell:
 def canonical(arch: Architecture) -> str:
     """The genotype with each node's slots in the order of their inputs.
 
-    DARTS names no classes of its own; a genotype is read as the set of a node's two edges, whichever comes first.
+    DARTS defines no classes; a genotype is read as the set of a node's two edges, in either order.
     """
     return encode(Architecture(_in_order(arch.normal), _in_order(arch.reduce)))
 
 
 def training_key(arch: Architecture) -> str:
-    """Equal only where the trained function is the same, up to what its weights are called.
+    """Equal only if the trained function is the same, up to the names of its weights.
 
-    In the stand-alone network the slots of a node can be swapped (their sum commutes), and a cell's nodes can be
-    numbered in any order in which none reads a later one: that permutes the channels of the cell's output, which
-    only convolutions of kernel 1 and the linear layer read, whose weights are learned. Both are used. (In the
-    supernet they are different paths: another slot or node has other weights.) Rarer coincidences are not: two
-    nodes that add the same two inputs by skips are one function, and a reader of either gets its own key here.
+    In the stand-alone network, the slots of a node can be swapped (their sum commutes), and a cell's nodes can be
+    renumbered in any order in which none reads a later one: this permutes the channels of the cell's output, which
+    only 1x1 convolutions and the linear layer read, whose weights are learned. The key uses both symmetries. (In the
+    supernet these are different paths, because other slots or nodes have other weights.) It ignores rarer ones: two
+    nodes that add the same two inputs by skips are one function, but architectures that read one or the other have
+    different keys.
     """
     return encode(Architecture(_smallest(arch.normal), _smallest(arch.reduce)))
 
@@ -208,26 +209,26 @@ def encode(arch: Architecture) -> str:
 
 
 def decode(text: str) -> Architecture:
-    """The architecture a genotype stands for; WsnasError, saying why, where it is malformed or not in the space.
+    """The architecture of a genotype. Raises WsnasError, with the reason, if it is malformed or not in the space.
 
-    Python's parser reads the text; only a call of ``Genotype`` with four keyword arguments, lists or tuples of
-    literals, and ``range(2, 6)`` as a concat are understood, and nothing is evaluated.
+    The text is parsed as Python but never evaluated. Only a call of ``Genotype`` with four keyword arguments, lists
+    or tuples of literals, and ``range(2, 6)`` as a concat are accepted.
     """
     shown = repr(text if len(text) <= 80 else text[:77] + "...")
     try:
         fields = _parsed(text)
         for name in ("normal", "reduce"):
             if fields[f"{name}_concat"] != list(range(2, 2 + NODES)):
-                raise ValueError(f"{name}_concat must be [2, 3, 4, 5], every node: this space has no other")
+                raise ValueError(f"{name}_concat must be [2, 3, 4, 5]: in this space every node enters the output")
         return Architecture(cell_of(fields["normal"], "normal"), cell_of(fields["reduce"], "reduce"))
     except ValueError as error:
         raise WsnasError(f"{shown} is not a genotype of darts_cnn: {error}; write it as {FORM}") from error
 
 
 def cell_of(slots: Sequence[Any], name: str) -> Cell:
-    """The cell of eight ``(operation's name, input)``, two a node. Raises ValueError, saying which is wrong."""
+    """The cell of eight ``(operation's name, input)``, two per node. Raises ValueError naming the wrong one."""
     if len(slots) != 2 * NODES:
-        raise ValueError(f"{name} needs {2 * NODES} slots, two a node, and has {len(slots)}")
+        raise ValueError(f"{name} needs {2 * NODES} slots, two per node, but has {len(slots)}")
     read: list[Slot] = []
     for i, slot in enumerate(slots):
         node = f"{name}, node {2 + i // 2}"
@@ -248,7 +249,7 @@ def cell_of(slots: Sequence[Any], name: str) -> Cell:
 
 def _parsed(text: str) -> dict[str, list[Any]]:
     """The four arguments of ``Genotype(...)``. Raises ValueError for anything else."""
-    if len(text) > 5000:  # a genotype has some 600 characters; the parser is spared what is far from one
+    if len(text) > 5000:  # a genotype has some 600 characters; do not parse much longer text
         raise ValueError("it is far too long")
     try:
         with warnings.catch_warnings():

@@ -1,17 +1,17 @@
 """Ground truth of DARTS cells from files of genotypes with accuracies.
 
 ==========================  ===========================================================================================
-``*.json``                  a list of ``{"normal": CELL, "reduce": CELL, MEASUREMENT: accuracy, ...}``, one an
-                            architecture; CELL has four nodes, ``[[operation, input], [operation, input]]`` each. Or
-                            ``"architecture"``, a genotype as text, in place of the two cells
+``*.json``                  a list of ``{"normal": CELL, "reduce": CELL, MEASUREMENT: accuracy, ...}``, one
+                            per architecture; CELL has four nodes, ``[[operation, input], [operation, input]]`` each. Or
+                            ``"architecture"``, a genotype as text, instead of the two cells
 ``*.csv``, ``*.csv.gz``     see ``wsnas.table.read_csv``; architectures are genotypes as text, in quotes
-``*.parquet``               what ``wsnas table import`` or ``wsnas ground-truth`` wrote
+``*.parquet``               written by ``wsnas table import`` or ``wsnas ground-truth``
 ==========================  ===========================================================================================
 
-A measurement in JSON is named as in CSV, ``cifar10_test_600`` or ``cifar10_test_600_SEED``, or, as the random cells
-of Yang et al. (2020, "NAS evaluation is frustratingly hard") come, ``cifar10_test_last`` and ``cifar10_test_best``: 600
-epochs, at the last of them and at the one that is best on these very images. The latter becomes the data set
-``cifar10-best``: it is chosen on the test set, and so a little too high.
+A measurement in JSON is named as in CSV, ``cifar10_test_600`` or ``cifar10_test_600_SEED``, or, as for the random cells
+of Yang et al. (2020, "NAS evaluation is frustratingly hard"), ``cifar10_test_last`` and ``cifar10_test_best``: after
+600 epochs, and at the epoch that is best on these same images. The latter becomes the data set ``cifar10-best``;
+because it is selected on the test set, it is slightly too high.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _MEASURED = re.compile(
 
 
 def import_table(path: Path) -> Table:
-    """The architectures of one file, in its order. Raises WsnasError, naming the entry, for what does not fit."""
+    """The architectures of one file, in its order. Raises WsnasError naming the first malformed entry."""
     if not path.exists():
         raise WsnasError(f"there is no {path}; give {FILES}")
     name = path.name.lower()
@@ -56,7 +56,7 @@ def import_table(path: Path) -> Table:
 
 
 def _with_archs(path: Path, table: Table) -> Table:
-    """``table`` with its architectures as ``encode`` writes them."""
+    """``table`` with its architectures re-encoded by ``encode``."""
     archs = []
     for line, text in enumerate(table.archs, start=2):
         try:
@@ -67,7 +67,7 @@ def _with_archs(path: Path, table: Table) -> Table:
 
 
 def _checked(path: Path, table: Table) -> Table:
-    """No architecture twice; ``failed`` marks what is not above 1.1 times the chance of 10 classes."""
+    """Refuses duplicates; ``failed`` marks accuracies of at most 1.1 times chance for 10 classes."""
     arch, times = Counter(table.archs).most_common(1)[0]
     if times > 1:
         raise WsnasError(f"{path} lists {arch} twice; keep one of them")
@@ -125,7 +125,7 @@ def _column(name: str) -> Column | None:
 
 
 def _accuracy(name: str, value: Any) -> float:
-    """Percent; NaN for null, which is "not measured"."""
+    """Percent; NaN for null, which means "not measured"."""
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:

@@ -1,4 +1,4 @@
-"""The recurrent language model of DARTS, as supernet and as stand-alone network: they are the same modules.
+"""The recurrent language model of DARTS, as supernet and as stand-alone network, from the same modules.
 
 Words are embedded, run through one recurrent cell and decoded with the embedding's own weights (Liu et al.,
 2019, appendix A.2; Merity et al., 2018). The cell, with x the word and h the state before it, all of one width:
@@ -8,9 +8,9 @@ Words are embedded, run through one recurrent cell and decoded with the embeddin
     new h = mean of s_1 to s_8
 
 A node's matrix does not depend on its predecessor or activation, so every architecture has the same
-parameters, and the supernet is one such network that is told which cell to be.
+parameters, and the supernet is one such network that can run any cell.
 
-The cell is a chain of small products. What can leave the chain does: the word's half of W0 is one product
+The cell is a chain of small products. Some can leave the chain: the word's half of W0 is one product
 for all time steps, and so is the gradient of every matrix; nodes that share a predecessor share one product.
 The chain itself is one autograd function, so no graph is built step by step.
 """
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 
 def initial_bound(units: int) -> float:
-    """Weights start uniform between plus and minus this: 0.04 at the reference's 850 units, and as wide for others."""
+    """Weights start uniform between plus and minus this: 0.04 at the reference's 850 units, scaled for other widths."""
     return 0.04 * math.sqrt(850 / units)
 
 
 @dataclass(frozen=True)
 class Siblings:
-    """The nodes of one predecessor, side by side in the order the cell keeps its states: ``first`` to ``last``.
+    """The nodes of one predecessor, adjacent in the order of the cell's states: ``first`` to ``last``.
 
     ``parent``: the predecessor's place in that order, -1 for the initial state. ``activations``: (name, from,
     to), counted from ``first``.
@@ -54,7 +54,7 @@ class Siblings:
 
 @lru_cache(maxsize=4096)
 def plan(arch: Architecture) -> tuple[tuple[int, ...], tuple[Siblings, ...]]:
-    """The order in which a cell keeps its states (node numbers from 0), and its products in a possible order."""
+    """The order of a cell's states (node numbers from 0), and its products in a valid order."""
     order: list[int] = []
     groups = []
     for parent in range(NODES + 1):  # nodes come after their predecessors, so a parent's place is known here
@@ -91,11 +91,11 @@ def slope(name: str, f: Tensor) -> Tensor | None:
 
 @dataclass
 class Trace:
-    """What a run of the cell over T steps computed on the way; all but ``g0`` of the last step alone unless kept.
+    """Intermediate values of a cell's run over T steps; without ``keep``, only of the last step, except ``g0``.
 
     ``s0`` [T, B, H]; ``states`` [T, B, 8, H]; ``g0`` [T, B, 2, H] gate and candidate of s0; for each group of k
-    siblings ``g`` [T, B, 2, k, H] their gates and candidates. ``inputs`` [T, B, H]: what was multiplied with
-    W0's second half, then with each group's matrix.
+    siblings ``g`` [T, B, 2, k, H] their gates and candidates. ``inputs`` [T, B, H]: the operands of W0's second
+    half, then of each group's matrix.
     """
 
     s0: Tensor
@@ -125,10 +125,10 @@ def unroll(
 ) -> tuple[Tensor, Trace]:
     """The cell's outputs [T, B, H] over x [T, B, H] from ``hidden`` [B, H], and their trace. No autograd.
 
-    ``keep``: the trace has all that backward needs.
+    ``keep``: the trace has everything backward needs.
 
     ``w0`` [2H, 2H]; ``matrices`` from ``gather``; ``mask`` [B, H] multiplies the input of every product with a
-    state. Where the matrices are bfloat16, so are the operands of the products; everything else is as x is.
+    state. If the matrices are bfloat16, so are the operands of the products; everything else has x's dtype.
     """
     t, b, h = x.shape
     _, groups = plan(arch)
@@ -138,11 +138,11 @@ def unroll(
     out, s0, states = x.new_empty(t, b, h), x.new_empty(kept, b, h), x.new_empty(kept, b, NODES, h)
     g = [x.new_empty(kept, b, 2, group.last - group.first, h) for group in groups]
     parents = [s0 if group.parent < 0 else states[:, :, group.parent] for group in groups]
-    own = lean or mask is not None  # whether a product's input is a tensor of its own
+    own = lean or mask is not None  # whether a product's input is a separate tensor
     inputs = [w0.new_empty(kept, b, h) for _ in range(1 + len(groups))] if own else [s0, *parents]
 
     def rows(tensor: Tensor) -> tuple[Tensor, ...]:
-        """The tensor's steps; made once, because a view costs as much as a small product."""
+        """The tensor's steps, created once, because a view costs as much as a small product."""
         return tensor.unbind(0) if len(tensor) == t else (tensor[0],) * t
 
     def operand(state: Tensor, into: Tensor) -> Tensor:
@@ -183,8 +183,8 @@ def unroll(
 class Unrolled(torch.autograd.Function):
     """``unroll`` with its gradient: (x, hidden, w0, nodes, mask, arch, dtype of the products) -> out [T, B, H].
 
-    Backward runs the chain once in reverse. What an element of a gate and a candidate contributes is computed
-    beforehand for all steps, the gradients of the matrices afterwards, one product each.
+    Backward runs the chain once in reverse. The elementwise contributions of gates and candidates are computed
+    beforehand for all steps, the gradients of the matrices afterwards, with one product each.
     """
 
     @staticmethod
@@ -254,7 +254,7 @@ class Unrolled(torch.autograd.Function):
         chain.reverse()
         d_nodes = d_states[:, 1:]
         grads = (grad / NODES).unbind(0)
-        carried = torch.zeros_like(hidden)  # gradient of the state handed to the next step
+        carried = torch.zeros_like(hidden)  # gradient of the state passed to the next step
         for step in range(t - 1, -1, -1):
             torch.add(grads[step][:, None], carried[:, None], alpha=1 / NODES, out=d_nodes[:, :1])
             d_nodes[:, 1:].copy_(d_nodes[:, :1].expand(b, NODES - 1, h))
@@ -287,9 +287,9 @@ class Unrolled(torch.autograd.Function):
 class Network(nn.Module):
     """Supernet (``arch=None``) or stand-alone network of ``arch``; ``forward(x, path)`` -> logits [T * B, words].
 
-    x: int64 [T, B], a column a stream. A supernet needs a path; a stand-alone network is its own. ``forward``
-    and ``carry`` apply no dropout; ``training_loss`` does, and carries the hidden state from step to step: it is
-    the module's extra state. (With several processes a checkpoint holds the first one's.)
+    x: int64 [T, B], one column per stream. A supernet needs a path; a stand-alone network has only one. ``forward``
+    and ``carry`` apply no dropout; ``training_loss`` does, and carries the hidden state from step to step as the
+    module's extra state. (With several processes, a checkpoint holds the first one's.)
     """
 
     def __init__(self, recipe: RNNRecipe, words: int, arch: Architecture | None = None) -> None:
@@ -305,7 +305,7 @@ class Network(nn.Module):
         self.start_epoch()
 
     def start_epoch(self) -> None:
-        """An epoch starts at the top of the text, with a hidden state of zeros."""
+        """Resets the hidden state to zeros, because an epoch starts at the top of the text."""
         self.hidden = self.bias.detach().new_zeros(0, self.recipe.units)
         self._entered: tuple[float, Tensor] = (-1.0, self.hidden)
 
@@ -322,7 +322,7 @@ class Network(nn.Module):
         assert arch is not None, "a supernet needs the path to take"
         if not torch.is_grad_enabled():
             return unroll(x, hidden, self.w0, gather(self.nodes, arch), mask, arch, keep=False)[0]
-        dtype = torch.mm(self.w0[:1, :1], self.w0[:1, :1]).dtype  # what autocast, if any, makes of a product
+        dtype = torch.mm(self.w0[:1, :1], self.w0[:1, :1]).dtype  # the dtype of a product under autocast, if any
         with torch.autocast(x.device.type, enabled=False):
             out: Tensor = Unrolled.apply(x.float(), hidden, self.w0, self.nodes, mask, arch, dtype)
         return out
@@ -340,9 +340,9 @@ class Network(nn.Module):
     def training_loss(self, x: Tensor, y: Tensor, path: Architecture, training: Training, progress: float) -> Tensor:
         """Mean cross-entropy of y [T * B] after x [T, B], plus the penalty on fast states; a scalar.
 
-        The dropouts of Merity et al. (2018), every mask but that of the words drawn once for the whole
-        sequence: words of the embedding, embedded words, the cell's input, its states (one mask for all nodes),
-        its outputs. The paths of one step all start from the state that the last path of the step before left.
+        The dropouts are those of Merity et al. (2018): of words of the embedding, embedded words, the cell's input, its
+        states (one mask for all nodes) and its outputs. Every mask but that of the words is drawn once per sequence.
+        All paths of a step start from the final state of the previous step's last path.
         """
         recipe, (_, b), h = self.recipe, x.shape, self.recipe.units
         if self._entered[0] != progress:
@@ -371,12 +371,12 @@ class Network(nn.Module):
 
 
 def parameters(words: int, units: int) -> int:
-    """Exact parameter count, whatever the architecture: embedding (tied), the decoder's bias, W0, a matrix a node."""
+    """Exact parameter count of any architecture: embedding (tied), the decoder's bias, W0, one matrix per node."""
     return words * units + words + 4 * units * units + NODES * 2 * units * units
 
 
 def macs(words: int, units: int) -> int:
-    """Multiply-adds of one token: the cell's products and the decoder's."""
+    """Multiply-adds for one token: the cell's products and the decoder's."""
     return 4 * units * units + NODES * 2 * units * units + words * units
 
 

@@ -10,20 +10,22 @@ from wsnas.recipe import SGD, Between, Count, Decides, Fixed, Fraction, Linear, 
 
 @dataclass(frozen=True)
 class RNNRecipe(Recipe):
-    """A recipe with the network's width, its regularisation, and how text is read.
+    """A recipe with the network's width, its regularisation, and the reading of text.
 
-    Supernet and stand-alone network share all of it. There is no batch norm to calibrate, and a text has its own split.
+    Supernet and stand-alone network share all of it. There is no batch norm to calibrate, and texts have fixed splits.
     """
 
     dataset: Annotated[str, "text: ptb, tragedies, or the path of a folder"]
     calibration_batch: int = field(default=0, init=False)
     calibration_steps: int = field(default=0, init=False)
     train_size: Annotated[Count | None, "training tokens; none: all"] = None
-    valid_size: Annotated[Count | None, "validation tokens that score a submodel; none: all", Decides.SUBMODELS] = None
+    valid_size: Annotated[Count | None, "validation tokens used to score a submodel; none: all", Decides.SUBMODELS] = (
+        None
+    )
     split_file: None = field(default=None, init=False)
     units: Annotated[Count, "width of the embedding and of every state"] = 850
     vocabulary: Annotated[
-        Annotated[int, Between(3)] | None, "most frequent words that are kept, <unk> and <eos> included; none: all"
+        Annotated[int, Between(3)] | None, "number of most frequent words kept, including <unk> and <eos>; none: all"
     ] = None
     dropout: Annotated[Fraction, "dropout of the cell's outputs"] = 0.75
     dropout_hidden: Annotated[Fraction, "dropout of the states inside the cell, one mask for all nodes"] = 0.25
@@ -31,8 +33,8 @@ class RNNRecipe(Recipe):
     dropout_embedding: Annotated[Fraction, "dropout of embedded words"] = 0.2
     dropout_words: Annotated[Fraction, "dropout of whole words of the embedding"] = 0.1
     slowness: Annotated[NotNegative, "weight of the state's mean squared change from token to token"] = 1e-3
-    valid_streams: Annotated[Count, "parts of the validation text that are read side by side", Decides.SCORES] = 10
-    test_streams: Annotated[Count, "parts of the test text that are read side by side", Decides.SCORES] = 1
+    valid_streams: Annotated[Count, "parts of the validation text read in parallel", Decides.SCORES] = 10
+    test_streams: Annotated[Count, "parts of the test text read in parallel", Decides.SCORES] = 1
 
 
 # Supernet: Table 2 of the paper, which gives neither momentum nor width nor regularisation. No momentum, as in

@@ -1,7 +1,7 @@
 """The recurrent search space of DARTS (Liu et al., 2019): 8 nodes, each with a predecessor and an activation.
 
 Node 0 is the cell's initial state. Node i of 1 to 8 takes one of the i nodes before it and one of four
-activations, so there are 8! * 4^8 = 2,642,411,520 cells. Every node has one weight matrix, whatever it takes,
+activations, so there are 8! * 4^8 = 2,642,411,520 cells. Every node has one weight matrix, whatever its input,
 and all eight nodes enter the cell's output.
 """
 
@@ -53,7 +53,7 @@ def architecture(index: int) -> Architecture:
 
 
 def architectures() -> Iterator[Architecture]:
-    """All of them, in order, made as they are asked for: counting to the end takes hours."""
+    """All architectures in order, generated lazily: iterating over all takes hours."""
     return (architecture(i) for i in range(SIZE))
 
 
@@ -62,7 +62,7 @@ def sample(rng: np.random.Generator) -> Architecture:
 
 
 def require_valid(arch: Architecture) -> None:
-    """Raises WsnasError unless ``arch`` is one of the space."""
+    """Raises WsnasError unless ``arch`` is in the space."""
     if len(arch.nodes) != NODES:
         raise WsnasError(f"a darts_rnn cell has {NODES} nodes, not {len(arch.nodes)}")
     for node, (activation, predecessor) in enumerate(arch.nodes, start=1):
@@ -82,9 +82,9 @@ NOTATION = "[('relu', 0), ('tanh', 1), ...] with 8 pairs, or Genotype(recurrent=
 
 
 def decode(text: str) -> Architecture:
-    """The architecture of a genotype: the bare list, or DARTS's ``Genotype(recurrent=[...], concat=range(1, 9))``.
+    """The architecture of a genotype: a bare list, or DARTS's ``Genotype(recurrent=[...], concat=range(1, 9))``.
 
-    The text is parsed, never run. WsnasError for anything else.
+    The text is parsed, never run. Raises WsnasError for anything else.
     """
     shown = text if len(text) <= 300 else text[:300] + "..."
     try:
@@ -105,7 +105,7 @@ def decode(text: str) -> Architecture:
 
 
 def _recurrent(tree: ast.expr) -> list[tuple[str, int]] | None:
-    """The (activation, predecessor) pairs of a parsed genotype; None where it has another form."""
+    """The (activation, predecessor) pairs of a parsed genotype; None if it has another form."""
     if isinstance(tree, ast.Call):
         if not (isinstance(tree.func, ast.Name) and tree.func.id == "Genotype" and not tree.args):
             return None
@@ -134,11 +134,11 @@ def _all_nodes(tree: ast.expr) -> bool:
 def shape(arch: Architecture) -> str:
     """The cell as a rooted tree of activations, ``relu(tanh,tanh(relu))...``, its branches in one fixed order.
 
-    Cells of one shape differ only in the numbers of their nodes. The nodes' matrices are alike before training
-    and all states are averaged, so trained alone they are the same function up to a relabelling: this is both
-    the class of isomorphic cells and the key to train once. (Inside a supernet they use other matrices.) No
-    other two cells are the same: each node has weights of its own, a gate keeps even the identity from
-    vanishing, and none is left out of the output. There are 9,345,761 shapes.
+    Cells of one shape differ only in the numbering of their nodes. The nodes' matrices have the same initial
+    distribution and all states are averaged, so trained stand-alone they are the same function up to relabelling:
+    this is both the class of isomorphic cells and the training key. (In a supernet they use different matrices.) No
+    other two cells are the same: each node has its own weights, a gate keeps even the identity from
+    vanishing, and every node enters the output. There are 9,345,761 shapes.
     """
     below: list[list[str]] = [[] for _ in range(NODES + 1)]
     for node in range(NODES, 0, -1):
@@ -154,7 +154,7 @@ def _branches(found: list[str]) -> str:
 def fair_paths(rng: np.random.Generator) -> Sequence[Architecture]:
     """Four cells of one random topology in which every node takes each of the four activations exactly once.
 
-    FairNAS on this space: the topology is kept, the activations are permuted, node by node.
+    FairNAS on this space: one topology, with the activations permuted node by node.
     """
     predecessors = [predecessor for _, predecessor in sample(rng).nodes]
     permutations = [rng.permutation(len(ACTIVATIONS)) for _ in range(NODES)]

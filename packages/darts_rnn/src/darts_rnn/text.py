@@ -1,22 +1,22 @@
-"""Where text comes from, how it is split, and its vocabulary.
+"""Text data sets: their sources, splits and vocabulary.
 
 ==================  ==================================================================================
 data set            train / valid / test
 ==================  ==================================================================================
 ptb                 Penn Treebank as Mikolov prepared it: ``ptb.{train,valid,test}.txt`` in
-                    ``$WSNAS_DATA/ptb`` (or ``ptb.zip`` there), checked against their md5; where
-                    they are not, torchtext, if it is installed, downloads them into
+                    ``$WSNAS_DATA/ptb`` (or ``ptb.zip`` there), checked against their md5; if
+                    they are missing, torchtext, if installed, downloads them to
                     ``$WSNAS_DATA/datasets/PennTreebank``; 929,589 / 73,760 / 82,430 tokens,
                     10,000 words
 FOLDER or FILE.zip  ``train.txt``, ``valid.txt``, ``test.txt``, or Penn Treebank's three
-FILE (.gz or not)   one plain text, cut into 100 pieces of equally many lines: of every ten the ninth
-                    validates, the tenth tests
+FILE (.gz or not)   one plain text, cut into 100 pieces of equally many lines: of every ten, the ninth
+                    is for validation, the tenth for testing
 tragedies           the micro text, as such a file: 14,000 spoken lines of five of Shakespeare's
-                    tragedies, lower case, marks apart (``tragedies.py`` beside this package's source)
+                    tragedies, lower case, punctuation separated (``tragedies.py`` next to the source)
 ==================  ==================================================================================
 
-A token is what stands between blanks; a line ends in ``<eos>``. Words are numbered by how often the training
-text has them, ties in alphabetical order, as torchtext's ``build_vocab_from_iterator`` does.
+Tokens are separated by blanks; a line ends in ``<eos>``. Words are numbered by their frequency in the training
+text, ties in alphabetical order, as in torchtext's ``build_vocab_from_iterator``.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ PIECES = 100
 
 @dataclass(frozen=True)
 class Text:
-    """A data set as word ids, int64 [N] a part, and its vocabulary: ``words[id]``."""
+    """A data set as word ids, int64 [N] per split, and its vocabulary: ``words[id]``."""
 
     words: tuple[str, ...]
     train: NDArray[np.int64]
@@ -67,7 +67,7 @@ class Text:
 
 
 def load_splits(recipe: RNNRecipe, device: torch.device) -> Splits:
-    """The recipe's text on the device. Raises WsnasError where it is missing, malformed or too short."""
+    """The recipe's text on the device. Raises WsnasError if it is missing, malformed or too short."""
     text = load_text(recipe.dataset, recipe.vocabulary)
     train, valid, test = text.train, text.valid, text.test
     if recipe.train_size is not None:
@@ -83,7 +83,7 @@ def load_splits(recipe: RNNRecipe, device: torch.device) -> Splits:
 
 
 def vocabulary_size(recipe: RNNRecipe) -> int:
-    """How many words the recipe's networks embed; reads the text only where that is not known beforehand."""
+    """The number of words the recipe's networks embed; reads the text only if that is not known beforehand."""
     known = WORDS.get(recipe.dataset)
     if known is not None and (recipe.vocabulary is None or recipe.vocabulary >= known):
         return known
@@ -94,7 +94,7 @@ def vocabulary_size(recipe: RNNRecipe) -> int:
 
 @lru_cache(maxsize=2)
 def load_text(dataset: str, vocabulary: int | None = None) -> Text:
-    """A data set by its name or path, with at most ``vocabulary`` words, ``<unk>`` and ``<eos>`` among them."""
+    """A data set by name or path, with at most ``vocabulary`` words, including ``<unk>`` and ``<eos>``."""
     parts = _parts(dataset)
     tokens = [[*_tokens(part)] for part in parts]
     for name, part in zip(PARTS, tokens, strict=True):
@@ -108,7 +108,7 @@ def load_text(dataset: str, vocabulary: int | None = None) -> Text:
 
 
 def number_words(tokens: Iterable[str], vocabulary: int | None = None) -> tuple[str, ...]:
-    """The words by falling frequency, ties in alphabetical order; ``<unk>`` is there even where no text has it."""
+    """The words by falling frequency, ties in alphabetical order; ``<unk>`` is always included."""
     counts = Counter(tokens)
     words = sorted(counts, key=lambda word: (-counts[word], word))
     if vocabulary is not None:
@@ -155,15 +155,15 @@ def _let_torchtext_download(root: Path) -> None:
     try:
         for part in PARTS:
             next(iter(_penn_treebank(root, part)))
-    except Exception as error:  # no torchtext, or whatever its downloader meets
+    except Exception as error:  # no torchtext, or any error of its downloader
         raise WsnasError(
             f"Penn Treebank is not in {root}: put ptb.train.txt, ptb.valid.txt and ptb.test.txt into {root / 'ptb'}, "
-            f"or name another text with --dataset (torchtext could not download it: {str(error).splitlines()[0]})"
+            f"or choose another text with --dataset (torchtext could not download it: {str(error).splitlines()[0]})"
         ) from error
 
 
 def _penn_treebank(root: Path, part: str) -> Iterable[str]:
-    """One part's lines as torchtext reads them from ``root/datasets/PennTreebank``, downloading what is not there."""
+    """One split's lines as torchtext reads them from ``root/datasets/PennTreebank``, downloading missing files."""
     from torchtext.datasets import PennTreebank
 
     lines: Iterable[str] = PennTreebank(root=str(root), split=part)
@@ -188,9 +188,9 @@ def _decode(content: bytes, path: Path | str) -> list[str]:
 
 
 def _cut(lines: list[str], dataset: str) -> list[list[str]]:
-    """One text as three: PIECES pieces of lines, of every ten eight to train, one to validate, one to test."""
+    """Splits one text into PIECES pieces: of every ten, eight for training, one for validation, one for testing."""
     if len(lines) < PIECES:
-        raise WsnasError(f"{dataset} has {len(lines)} lines; a text that is split here needs at least {PIECES}")
+        raise WsnasError(f"{dataset} has {len(lines)} lines; a single text needs at least {PIECES} to be split")
     found: list[list[str]] = [[], [], []]
     for piece in range(PIECES):
         begin, end = (len(lines) * (piece + i) // PIECES for i in (0, 1))
@@ -199,7 +199,7 @@ def _cut(lines: list[str], dataset: str) -> list[list[str]]:
 
 
 def _three(place: Path) -> list[list[str]]:
-    """Train, valid and test text of a folder or a .zip; files by Penn Treebank's names must be the known copies."""
+    """Train, valid and test text of a folder or .zip; files with Penn Treebank's names must be the known copies."""
     contents: dict[str, bytes] = {}
     try:
         if place.is_dir():
@@ -215,8 +215,8 @@ def _three(place: Path) -> list[list[str]]:
         if official in contents:
             if hashlib.md5(contents[official]).hexdigest() != PTB_MD5[part]:
                 raise WsnasError(
-                    f"{place}: {official} is not the known copy of Penn Treebank (md5 differs); get it again, or name "
-                    f"it {part}.txt if another text is meant"
+                    f"{place}: {official} differs from the known copy of Penn Treebank (md5); get it again, or rename "
+                    f"it to {part}.txt if it is another text"
                 )
             parts.append(_decode(contents[official], place / official))
         elif f"{part}.txt" in contents:

@@ -3,12 +3,12 @@
 Stem conv3x3 to ``channels``; then three stacks of ``cells`` cells at 1, 2 and 4 times the width, 2x2 max-pooling
 between stacks; global average pool; linear (Ying et al., 2019, section 2.2; parameter counts equal the published
 ones). Every convolution is conv-BN-ReLU without bias. The output concatenates two intermediates, so all of them
-have half of its channels; a vertex that takes the cell's input does so through a 1x1 convolution of its own, its
+have half of its channels; a vertex that takes the cell's input does so through its own 1x1 convolution, its
 projection.
 
-The supernet holds both convolutions and the projection of every vertex of every cell; a path picks one operation
-a vertex and says which vertices it takes, whatever feeds it the weights are the same. The stand-alone network holds
-what its architecture uses, under the same parameter names.
+The supernet holds both convolutions and the projection of every vertex of every cell; a path picks each vertex's
+operation and its inputs, but the weights do not depend on the inputs. The stand-alone network holds only the modules
+its architecture uses, under the same parameter names.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ KERNELS = {CONV3: 3, CONV1: 1}  # operation -> side of its kernel
 class ConvBNReLU(nn.Module):
     """Convolution without bias, batch norm, ReLU: [N, inputs, H, W] -> [N, outputs, H, W].
 
-    Weights start as the benchmark's do, TensorFlow's ``variance_scaling_initializer()``: normal, cut at two standard
-    deviations, of variance 1 / fan-in after the cut.
+    Weights are initialised as in the benchmark, by TensorFlow's ``variance_scaling_initializer()``: normal, truncated
+    at two standard deviations, with variance 1 / fan-in after truncation.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, momentum: float) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
-        std = 1 / math.sqrt(inputs * kernel * kernel) / 0.87962566103423978  # what the cut leaves of the deviation
+        std = 1 / math.sqrt(inputs * kernel * kernel) / 0.87962566103423978  # the deviation after truncation
         nn.init.trunc_normal_(self.conv.weight, std=std, a=-2 * std, b=2 * std)
         self.bn = nn.BatchNorm2d(outputs, eps=1e-5, momentum=momentum)
 
@@ -47,8 +47,8 @@ class ConvBNReLU(nn.Module):
 def max_pool(x: Tensor) -> Tensor:
     """3x3 max-pooling, stride 1: [N, C, H, W] -> the same shape.
 
-    Where no gradient is asked for, a CPU takes the greatest of three columns, then of three rows: the same numbers,
-    2 to 18 times as quick on 8x8 and larger maps. The gradient would cost more that way than it saves.
+    Without gradients, a CPU takes the maximum of three columns, then of three rows: the same numbers, 2 to 18 times
+    as fast on 8x8 and larger maps. With gradients this would be slower.
     """
     if x.device.type != "cpu" or x.shape[2] < 4 or torch.is_grad_enabled():
         return F.max_pool2d(x, 3, 1, 1)
@@ -92,7 +92,7 @@ class Cell(nn.Module):
 class Network(nn.Module):
     """Supernet (``arch=None``) or stand-alone network of ``arch``; ``forward(x, path)`` -> logits [N, classes].
 
-    x: float32 [N, inputs, H, W]. A supernet needs a path; a stand-alone network is its own. ``momentum``: batch
+    x: float32 [N, inputs, H, W]. A supernet needs a path; a stand-alone network has only one. ``momentum``: batch
     norm's, in torch's convention (the weight of the new batch). Raises WsnasError for an odd number of channels.
     """
 
@@ -136,7 +136,7 @@ class Network(nn.Module):
 
 
 def _cell_weights(arch: Architecture, inputs: int, outputs: int) -> tuple[int, int]:
-    """(convolution weights, outputs of convolutions) of one cell: what its parameters and multiply-adds are made of."""
+    """(convolution weights, outputs of convolutions) of one cell, for counting parameters and multiply-adds."""
     inner = outputs // 2
     projections = sum(0 in taken for taken in arch.sources)
     kernels = [KERNELS[op] ** 2 for op in arch.ops if op in KERNELS]

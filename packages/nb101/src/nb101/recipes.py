@@ -12,22 +12,24 @@ from wsnas.recipe import SGD, Augmentation, CosinePerStep, Count, Fraction, Line
 class NB101Recipe(Recipe):
     """A recipe with the skeleton's sizes."""
 
-    channels: Annotated[Count, "channels of the stem and the first stack; the others have 2 and 4 times as many"] = 128
-    cells: Annotated[Count, "cells per stack, of three"] = 3
-    bn_momentum: Annotated[Fraction, "weight of a batch in batch norm's running statistics"] = (
+    channels: Annotated[Count, "channels of the stem and the first stack; the next two have 2 and 4 times as many"] = (
+        128
+    )
+    cells: Annotated[Count, "cells in each of the three stacks"] = 3
+    bn_momentum: Annotated[Fraction, "weight of each batch in batch norm's running statistics"] = (
         0.003  # TensorFlow's 0.997
     )
 
     def sizes(self) -> tuple[int, int, int, int, int]:
-        """Channels and cells of the skeleton; classes, channels and side in pixels of the images."""
+        """Channels and cells of the skeleton; classes, channels and side (pixels) of the images."""
         from wsnas.data.sources import shape_of
 
         return self.channels, self.cells, *shape_of(self.dataset)
 
 
 # Supernet: Table 2 of the paper (which gives no momentum: 0.9 is a choice). Stand-alone: Ying et al. (2019), section
-# 2.3, and their released ``config.py`` and ``model_builder.py``: RMSProp in TensorFlow's form with eps 1 inside the
-# square root, cosine by step, L2 on every weight, those of batch norm included, no clip.
+# 2.3, and their released ``config.py`` and ``model_builder.py``: RMSProp as in TensorFlow with eps 1 inside the
+# square root, cosine by step, L2 on every weight, including those of batch norm, no clip.
 PAPER = NB101Recipe(
     dataset="cifar10",
     supernet=Training(
@@ -52,7 +54,7 @@ PAPER = NB101Recipe(
 # The same space and loops on images that ship with scikit-learn, for a laptop's CPU.
 MICRO = NB101Recipe(
     dataset="digits",
-    # Warm-up, Nesterov momentum and averaged weights rank better after 40 epochs than plain cosine did after 60.
+    # With warm-up, Nesterov momentum and averaged weights, 40 epochs rank better than 60 of plain cosine.
     supernet=Training(
         epochs=40,
         batch=128,
@@ -72,10 +74,10 @@ MICRO = NB101Recipe(
     calibration_steps=8,
     evaluation_batch=500,  # faster than 1,000 on a CPU
     valid_size=2000,  # of the 4,000: scoring submodels is most of a study's time
-    train_size=3000,  # of the 6,000: seeds agree as well after half the time
+    train_size=3000,  # of the 6,000: seeds agree equally well in half the time
     channels=16,
     cells=1,
-    bn_momentum=0.1,  # 0.997 remembers more steps than there are
+    bn_momentum=0.1,  # 0.997 averages over more steps than there are
 )
 
 RECIPES = {"paper": PAPER, "micro": MICRO}

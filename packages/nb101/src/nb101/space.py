@@ -73,7 +73,7 @@ def architectures() -> tuple[Architecture, ...]:
 
 
 def index(arch: Architecture) -> int:
-    """Position in ``architectures()``. Raises KeyError for what is not one of them."""
+    """Position in ``architectures()``. Raises KeyError for any other cell."""
     return dag_indices()[arch.sources] * ASSIGNMENTS + assignment_indices()[arch.ops]
 
 
@@ -97,8 +97,8 @@ def arrays() -> tuple[Integers, Integers]:
 def encode(arch: Architecture) -> str:
     """``op~source/op~source/op~source/op~source+source/op~source+source/output~source,source``.
 
-    The benchmark writes a cell as a matrix and a list; this is both in one word that a shell takes unquoted. The
-    vertices follow each other from 1 on; ``+`` adds what a vertex takes, ``,`` concatenates it.
+    The benchmark writes a cell as a matrix and a list; this is both in one word that needs no quotes in a shell. The
+    vertices are in order from 1; ``+`` adds a vertex's inputs, ``,`` concatenates them.
     """
     vertices = [f"{OPS[op]}~{'+'.join(map(str, taken))}" for op, taken in zip(arch.ops, arch.sources[:5], strict=True)]
     return "/".join([*vertices, f"output~{arch.sources[5][0]},{arch.sources[5][1]}"])
@@ -109,12 +109,12 @@ _PATTERN = re.compile(_FORM, re.ASCII)
 
 
 def decode(text: str) -> Architecture:
-    """The cell a string stands for; WsnasError where it is malformed or not of this space."""
+    """The cell of a string. Raises WsnasError if it is malformed or not in this space."""
     match = _PATTERN.fullmatch(text.strip())
     if match is None:
         raise WsnasError(
             f"'{text}' is not a cell of nb101; write it as op~A/op~B/op~C/op~D+E/op~F+G/output~H,I with op one of "
-            f"{', '.join(OPS)} and A to I the vertices taken: 0 is the input, 1 to 5 are the operations in order"
+            f"{', '.join(OPS)} and A to I the input vertices: 0 is the cell's input, 1 to 5 are the operations in order"
         )
     fields = iter(match.groups())
     ops: list[int] = []
@@ -156,7 +156,7 @@ def fair_paths(rng: np.random.Generator) -> Sequence[Architecture]:
 
 
 def decisions(arch: Architecture) -> Mapping[str, str]:
-    """Every vertex's operation and what it takes; vertex 1 has no choice of the latter."""
+    """Every vertex's operation and inputs; vertex 1 has no choice of input."""
     found = {f"vertex {v}": OPS[op] for v, op in zip(INTERMEDIATES, arch.ops, strict=True)}
     for v, taken in enumerate(arch.sources[1:], start=2):
         found["output takes" if v == OUTPUT else f"vertex {v} takes"] = ", ".join(map(str, taken))
@@ -180,8 +180,8 @@ BLANK = 3  # in place of an operation: the vertex was merged into another
 def canonical_codes(adjacency: Integers, ops: Integers) -> Integers:
     """[n]: equal exactly for cells that are equal up to the order of their intermediates.
 
-    adjacency [n, 7, 7] holds how often an edge is there (0 to 2), ops [n, 5] operations (0 to 3). A cell's code
-    is the least of the numbers that its 120 orders spell.
+    adjacency [n, 7, 7]: multiplicity of each edge (0 to 2); ops [n, 5]: operations (0 to 3). A cell's code is the
+    smallest of the numbers that encode its 120 orders.
     """
     orders = np.array(list(itertools.permutations(range(5))))  # [120, 5]
     inside = np.concatenate([adjacency[:, :6, 1:6].reshape(len(ops), 30), adjacency[:, 1:6, 6]], axis=1)
@@ -201,24 +201,24 @@ def canonical_codes(adjacency: Integers, ops: Integers) -> Integers:
     of_graph = spell(np.concatenate([inner[:, :, off_diagonal], outer], axis=2), 3)  # 3^30 < 2^48
     of_labels = spell(labels[:, orders], 4)  # 4^5 = 2^10
     codes = np.empty(len(ops), dtype=np.int64)
-    for start in range(0, len(ops), 8192):  # in parts: the cache's speed, and little memory
+    for start in range(0, len(ops), 8192):  # in chunks that fit the cache
         part = slice(start, start + 8192)
         codes[part] = ((of_graph[graph[part]] << 10) | of_labels[label[part]]).min(1)
     return codes
 
 
 def _distinct(rows: Integers, base: int) -> tuple[Integers, Integers]:
-    """(where each distinct row is first, which of them each row is); entries < base, base^columns < 2^63."""
+    """(index of each distinct row's first occurrence, class of each row); entries < base, base^columns < 2^63."""
     numbers = rows @ base ** np.arange(rows.shape[1])
     _, firsts, which = np.unique(numbers, return_index=True, return_inverse=True)
     return firsts, which.reshape(-1)
 
 
 def merge_equal_pools(adjacency: Integers, ops: Integers) -> tuple[Integers, Integers]:
-    """The cells with max-pools of the same intermediates made one: they have no weights, so they are equal.
+    """Merges max-pools of the same intermediates, which are equal because they have no weights.
 
-    Convolutions have weights of their own, and so has each vertex that takes the input (its projection): those
-    are never merged. What both pools lead to is then led to twice.
+    Convolutions, and vertices that take the input (through their projection), have their own weights and are never
+    merged. A vertex that both pools lead to then has a double edge.
     """
     adjacency, ops = adjacency.copy(), ops.copy()
     for later in INTERMEDIATES[1:]:
@@ -233,14 +233,14 @@ def merge_equal_pools(adjacency: Integers, ops: Integers) -> tuple[Integers, Int
 
 @cache
 def training_codes() -> Integers:
-    """[95985]: equal exactly where the trained function is the same, see ``training_key``."""
+    """[95985]: equal exactly if the trained function is the same, see ``training_key``."""
     return canonical_codes(*merge_equal_pools(*arrays()))
 
 
 class Classes(NamedTuple):
     """The 42,228 classes of isomorphic cells."""
 
-    codes: Integers  # [42228], ascending: what ``canonical_codes`` gives
+    codes: Integers  # [42228], ascending, from ``canonical_codes``
     firsts: Integers  # [42228]: the index of each class's first cell
     of_cell: Integers  # [95985]: the class of every cell
 
@@ -254,11 +254,11 @@ def classes() -> Classes:
 def training_key(arch: Architecture) -> str:
     """Equal exactly for cells whose training is the same up to the order of channels: 42,093 classes.
 
-    Isomorphic cells are: projections, convolutions and their batch norms belong to vertices and go where the
-    vertices go, a vertex adds at most two terms (in floating point, too, in any order), and the order in which the
-    output concatenates is undone by the order of the next weights' input channels. Besides, a max-pool has no
-    weights: two that take the same intermediates are the same number, whichever of them leads on. Not so two
-    convolutions of the same, nor two pools of the input, which see it through projections of their own.
+    This holds for isomorphic cells: projections, convolutions and their batch norms move with their vertices, a
+    vertex adds at most two terms (which commute even in floating point), and the order of the output's concatenation
+    only permutes the input channels of the next weights. Moreover, two max-pools of the same intermediates are equal,
+    because they have no weights. Two convolutions of the same input are not, nor are two pools of the cell's input,
+    which have separate projections.
     """
     return f"{int(training_codes()[index(arch)]):x}"
 
@@ -274,7 +274,7 @@ def hashes() -> tuple[str, ...]:
 
     A vertex starts as the md5 of "(out-degree, in-degree, label)". Seven times it becomes the md5 of its
     in-neighbours' digests, sorted, "|", its out-neighbours', sorted, "|", and its own. The md5 of the sorted list
-    is the cell's. There is nothing to prune before: all vertices lie between the input and the output.
+    is the cell's. No pruning is needed first: all vertices lie between the input and the output.
     """
     adjacency, ops = (array[classes().firsts] for array in arrays())
     n = len(ops)
@@ -283,7 +283,7 @@ def hashes() -> tuple[str, ...]:
     kinds, kind = _distinct(start + 2, 8)
     states = _md5_of([str(tuple(row)).encode() for row in start[kinds].tolist()])[kind]  # [n * 7]
 
-    # vertices with as many in- and out-neighbours have messages of one length: they are hashed together
+    # vertices with equal numbers of in- and out-neighbours have messages of equal length, hashed together
     names: Integers = np.broadcast_to(np.arange(n)[:, None, None] * 7 + np.arange(7), (n, 7, 7)).reshape(n * 7, 7)
     into, out = adjacency.transpose(0, 2, 1).reshape(n * 7, 7) > 0, adjacency.reshape(n * 7, 7) > 0
     degrees = into.sum(1) * 8 + out.sum(1)
@@ -293,7 +293,7 @@ def hashes() -> tuple[str, ...]:
         groups.append((own, [names[own][some[own]].reshape(len(own), -1) for some in (into, out)]))
     for _ in range(7):
         new = np.empty_like(states)
-        rank = states.view(">u8").reshape(-1, 4)[:, :2]  # sixteen digits decide: digests differ there or are equal
+        rank = states.view(">u8").reshape(-1, 4)[:, :2]  # sixteen digits suffice: digests differ there or are equal
         for own, neighbours in groups:
             bar = np.full((len(own), 1), ord("|"), dtype=np.uint8)
             parts = []

@@ -1,13 +1,13 @@
 """The published accuracies of NAS-Bench-101, read without TensorFlow and without the benchmark's own code.
 
 =========================================  ==================================================================
-``nasbench_only108.tfrecord``              TFRecord, 108 epochs, three runs a cell
+``nasbench_only108.tfrecord``              TFRecord, 108 epochs, three runs per cell
 ``nasbench_full.tfrecord``                 the same with 4, 12, 36 and 108 epochs
 ``*.npz``                                  arrays ``adjacency`` [n, 7, 7], ``operations`` [n, 5], ``valid_correct_of_M``
-                                           and ``test_correct_of_M`` [n, runs] after 108 epochs, and, where there,
+                                           and ``test_correct_of_M`` [n, runs] after 108 epochs, and optionally
                                            ``graph_hash`` [n] and ``parameters`` [n] (-1: unknown)
 ``*.csv``, ``*.csv.gz``                    see ``wsnas.table.read_csv``
-``*.parquet``                              what ``wsnas table import`` wrote
+``*.parquet``                              written by ``wsnas table import``
 =========================================  ==================================================================
 
 A TFRecord is a row of: length (uint64), masked CRC-32C of the length, that many bytes, masked CRC-32C of them. The
@@ -17,7 +17,7 @@ training; in it ``validation_accuracy``, 4, and ``test_accuracy``, 5, as fractio
 needed. Sources: ``nasbench/api.py`` and ``nasbench/lib/model_metrics.proto`` (google-research/nasbench), the TFRecord
 description of TensorFlow's guide.
 
-The benchmark measured a cell once for all that are isomorphic to it; here each of these has its row.
+The benchmark measured each class of isomorphic cells once; here every cell of a class has its row.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def import_table(path: Path) -> Table:
     """The cells of this space in one published file; NAS-Bench-101's others are left out.
 
     Columns are cifar10 valid/test of 108, 36, 12 and 4 epochs, as far as the file has them, and of half as many:
-    these were measured half-way through the longer training, whose learning rate was not down yet. Seeds are the
-    runs in the file's order. ``failed`` marks a cell of which a run ended within 1.1 times chance. Raises WsnasError
-    for a file that is missing, damaged or foreign, and for a cell that is measured more often than it can be.
+    these were measured half-way through the longer training, before its learning rate had decayed. Seeds are the
+    runs in the file's order. ``failed`` marks a cell with a run that ended within 1.1 times chance. Raises WsnasError
+    if the file is missing, damaged or of another format, or has too many runs of a cell.
     """
     if not path.is_file():
         raise WsnasError(f"there is no file {path}; give {OFFICIAL}, or a .npz, .csv, .csv.gz or .parquet table")
@@ -71,7 +71,9 @@ def import_table(path: Path) -> Table:
         if table.space != "nb101":
             raise WsnasError(f"{path} is a table of the space {table.space}, not nb101; give one of nb101")
         return table
-    raise WsnasError(f"cannot read {path}: it is no .tfrecord, .npz, .csv, .csv.gz or .parquet file; give {OFFICIAL}")
+    raise WsnasError(
+        f"cannot read {path}: it is not a .tfrecord, .npz, .csv, .csv.gz or .parquet file; give {OFFICIAL}"
+    )
 
 
 def _spread(path: Path, found: Integers, columns: Mapping[Column, Floats], counts: Integers) -> Table:
@@ -108,7 +110,7 @@ def _masked_crc(data: bytes) -> int:
 
 
 def records(path: Path) -> Iterator[bytes]:
-    """The records of a TFRecord file, one in memory at a time. Raises WsnasError at the first that is damaged."""
+    """The records of a TFRecord file, one in memory at a time. Raises WsnasError at the first damaged one."""
 
     def damaged(what: str) -> WsnasError:
         return WsnasError(f"{path}, record {number}: {what}; download it again")
@@ -116,7 +118,7 @@ def records(path: Path) -> Iterator[bytes]:
     def read(file: BinaryIO, size: int) -> bytes:
         data = file.read(size)
         if len(data) < size:
-            raise damaged("the file ends in the middle of it, it is truncated")
+            raise damaged("the file ends in the middle of the record, so it is truncated")
         return data
 
     number = 0
@@ -181,7 +183,7 @@ def _from_tfrecord(path: Path) -> Table:
     number = 0
     for number, data in enumerate(records(path), start=1):
         if data[:2] == b'["' and data[34:35] == b'"' and data[2:34] not in known:
-            continue  # of another part of the benchmark, as nine in ten are
+            continue  # not in this space, like nine in ten
         try:
             name, epochs, adjacency, operations, encoded = json.loads(data)
             which = known.get(name.encode())
@@ -191,11 +193,11 @@ def _from_tfrecord(path: Path) -> Table:
             count, accuracies = _metrics(base64.b64decode(encoded, validate=True))
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
             raise WsnasError(
-                f"{path}, record {number}: it does not have the form NAS-Bench-101 publishes ({type(error).__name__}: "
+                f"{path}, record {number}: it is not in NAS-Bench-101's published format ({type(error).__name__}: "
                 f"{error}); give {OFFICIAL}"
             ) from error
         if cells.setdefault(which, (adjacency, operations)) != (adjacency, operations):
-            raise WsnasError(f"{path}, record {number}: another cell had the hash {name} before; give {OFFICIAL}")
+            raise WsnasError(f"{path}, record {number}: an earlier cell has the same hash {name}; give {OFFICIAL}")
         run = int(runs[budget, which])
         if run == RUNS:
             raise WsnasError(f"{path}, record {number}: a fourth run of {name} with {epochs} epochs; keep three")
@@ -218,7 +220,7 @@ def _from_tfrecord(path: Path) -> Table:
 
 
 def _require_classes(path: Path, found: Integers, cells: list[tuple[str, str]]) -> None:
-    """Raises WsnasError unless each cell, as the file writes it, is of the class that its hash names."""
+    """Raises WsnasError unless each cell in the file belongs to the class of its hash."""
     try:
         digits = np.array([[int(digit) for digit in adjacency] for adjacency, _ in cells], dtype=np.int64).reshape(
             -1, 7, 7
@@ -272,7 +274,7 @@ def _from_npz(path: Path) -> Table:
 
 
 def _from_csv(path: Path) -> Table:
-    """As the file lists them: a cell isomorphic to one of them is not added."""
+    """The cells listed in the file; isomorphic cells are not added."""
     table = read_csv(path, "nb101")
     try:
         archs = tuple(encode(decode(arch)) for arch in table.archs)

@@ -5,8 +5,8 @@ a residual block of stride 2 between stages; BN-ReLU-global average pool-linear 
 section 2.1; parameter counts equal the published ones). Every operation on an edge is ReLU-conv-BN
 without bias, average pooling without batch norm, the identity, or nothing.
 
-The supernet holds both convolutions on every edge of every cell; a path picks one operation an edge.
-The stand-alone network holds the convolutions its architecture names, under the same parameter names.
+The supernet holds both convolutions on every edge of every cell; a path picks one operation per edge.
+The stand-alone network holds only its architecture's convolutions, under the same parameter names.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CONVOLUTIONS = {CONV1: 1, CONV3: 3}  # operation -> kernel size
 
 
 class ConvBN(nn.Module):
-    """Convolution without bias, then batch norm; the ReLU before it is shared by all edges of a node."""
+    """Convolution without bias, then batch norm; all edges of a node share the ReLU before it."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
@@ -42,15 +42,15 @@ class ConvBN(nn.Module):
         return self(F.relu(x))  # type: ignore[no-any-return]
 
     def of_nothing(self, x: Tensor) -> Tensor:
-        """Of zeros shaped like ``x``: a constant, the batch norm's shift."""
+        """The output for zeros shaped like ``x``: a constant, the batch norm's shift."""
         return self(torch.zeros_like(x))  # type: ignore[no-any-return]
 
 
 def average_pool(x: Tensor) -> Tensor:
-    """3x3 average pooling, stride 1, of the pixels that are there: [N, C, H, W] -> the same shape.
+    """3x3 average pooling, stride 1, over the pixels inside the image: [N, C, H, W] -> the same shape.
 
     On a CPU it is a matrix product over pixels on maps of at most 8x8, and a depthwise convolution with ones, divided
-    by the number of pixels, on larger ones: 1.2 to 3 times as quick.
+    by the number of pixels, on larger ones: 1.2 to 3 times as fast.
     """
     n, channels, height, width = x.shape
     if x.device.type != "cpu":
@@ -65,8 +65,8 @@ def average_pool(x: Tensor) -> Tensor:
 
 @cache
 def _pooling(height: int, width: int, dtype: torch.dtype) -> Tensor:
-    """[H * W, H * W]: how much of each pixel goes into each pooled one."""
-    with torch.inference_mode(False):  # made while evaluating, it serves training, too
+    """[H * W, H * W]: the weight of each pixel in each pooled one."""
+    with torch.inference_mode(False):  # if first made while evaluating, training can still use it
         one_pixel = torch.eye(height * width, dtype=dtype).view(-1, 1, height, width)
         return F.avg_pool2d(one_pixel, 3, 1, 1, count_include_pad=False).flatten(1).t().contiguous()
 
@@ -80,8 +80,8 @@ def _one_over_pixels(height: int, width: int, dtype: torch.dtype) -> Tensor:
 
 @cache
 def plan(arch: Architecture) -> tuple[tuple[int, tuple[tuple[int, int, int], ...]], ...]:
-    """The edges to compute: ``((target, ((source, edge, op), ...)), ...)`` without ``none`` and without
-    nodes that do not reach the output. Leaving those out changes no output and no gradient.
+    """The edges to compute: ``((target, ((source, edge, op), ...)), ...)``, without ``none`` and without
+    nodes that do not reach the output; neither affects outputs or gradients.
     """
     live, steps = {3}, []
     for target in (3, 2, 1):
@@ -109,7 +109,7 @@ class Cell(nn.Module):
             total: Tensor | None = None
             for source, e, op in used:
                 node = nodes[source]
-                if op in CONVOLUTIONS:  # of nothing, too: its batch norm's shift is a learned constant
+                if op in CONVOLUTIONS:  # even of nothing: its batch norm's shift is a learned constant
                     relu = rectified[source]
                     if relu is None:
                         relu = rectified[source] = F.relu(torch.zeros_like(x) if node is None else node)

@@ -12,11 +12,11 @@ from wsnas.recipe import SGD, Augmentation, Count, Linear, Recipe, Training
 class NB201Recipe(Recipe):
     """A recipe with the skeleton's sizes."""
 
-    channels: Annotated[Count, "channels of the first stage; the others have 2 and 4 times as many"] = 16
-    cells: Annotated[Count, "cells per stage, of three"] = 5
+    channels: Annotated[Count, "channels of the first stage; the next two have 2 and 4 times as many"] = 16
+    cells: Annotated[Count, "cells in each of the three stages"] = 5
 
     def sizes(self) -> tuple[int, int, int, int, int]:
-        """Channels and cells of the skeleton; classes, channels and side in pixels of the images."""
+        """Channels and cells of the skeleton; classes, channels and side (pixels) of the images."""
         from wsnas.data.sources import shape_of
 
         return self.channels, self.cells, *shape_of(self.dataset)
@@ -48,7 +48,7 @@ PAPER = NB201Recipe(
 # The same space and loops on images that ship with scikit-learn, for a laptop's CPU.
 MICRO = NB201Recipe(
     dataset="digits",
-    # Warm-up, Nesterov momentum and averaged weights: after 20 epochs nearly what plain cosine is after 30.
+    # With warm-up, Nesterov momentum and averaged weights, 20 epochs nearly match 30 of plain cosine.
     supernet=Training(
         epochs=20,
         batch=128,

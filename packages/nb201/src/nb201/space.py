@@ -2,7 +2,7 @@
 
 A cell's node 0 is its input and node 3 its output; every pair of nodes has one edge, and a
 node is the sum of its edges. Of the 5^6 = 15,625 assignments, 341 do not connect the input
-to the output over edges that are not ``none``; the 15,284 others are this space.
+to the output by edges other than ``none``; the remaining 15,284 are this space.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Architecture:
 
 
 def is_valid(arch: Architecture) -> bool:
-    """Whether some path of edges that are not ``none`` leads from the input to the output."""
+    """Whether a path of edges other than ``none`` leads from the input to the output."""
     reached = {0}
     for (source, target), op in zip(EDGES, arch.ops, strict=True):
         if source in reached and op != NONE:
@@ -58,7 +58,7 @@ _PATTERN = re.compile(r"\+".join(r"\|" + r"\|".join(rf"(\w+)~{s}" for s, _ in IN
 
 
 def decode(text: str) -> Architecture:
-    """The architecture a string stands for; WsnasError where it is malformed or not valid."""
+    """The architecture of a string. Raises WsnasError if it is malformed or not valid."""
     match = _PATTERN.fullmatch(text.strip())
     if match is None:
         raise WsnasError(
@@ -70,7 +70,7 @@ def decode(text: str) -> Architecture:
             raise WsnasError(f"'{text}' names the unknown operation '{op}'; the operations are {', '.join(OPS)}")
     arch = Architecture(tuple(OPS.index(op) for op in match.groups()))  # type: ignore[arg-type]
     if not is_valid(arch):
-        raise WsnasError(f"'{text}' is not valid: every way from the cell's input to its output crosses a 'none'")
+        raise WsnasError(f"'{text}' is not valid: every path from the cell's input to its output crosses a 'none'")
     return arch
 
 
@@ -81,7 +81,7 @@ def sample(rng: np.random.Generator) -> Architecture:
 def fair_paths(rng: np.random.Generator) -> Sequence[Architecture]:
     """Five valid architectures in which every edge takes each of the five operations exactly once.
 
-    A set that holds an invalid cell is redrawn whole, so that validity does not distort the permutations.
+    A set with an invalid cell is redrawn as a whole, to keep the permutations uniform.
     """
     while True:
         permutations = [rng.permutation(5) for _ in EDGES]
@@ -105,7 +105,7 @@ def canonical(arch: Architecture) -> str:
     """The benchmark's "unique string": 6,461 classes over the valid architectures.
 
     Its quirks are kept: "#" terms stay in a sum, "#+#" is not reduced, and a source that is itself a
-    sum is not sorted again. The classes are not exact as functions; ``training_key`` is.
+    sum is not sorted again. The classes do not exactly match functions; ``training_key`` does.
     """
     nodes = ["0"]
     for target in (1, 2, 3):
@@ -127,13 +127,13 @@ Node = tuple[Term, ...]  # the sum of its terms
 
 
 def training_key(arch: Architecture) -> str:
-    """Equal only where the trained function is the same, up to relabelling: 5,476 classes.
+    """Equal only if the trained function is the same, up to relabelling: 5,476 classes.
 
-    A node is a multiset of terms. A convolution is an atom of its own wherever it is used: two edges with
-    the same operation have different weights, one edge used twice through skips has the same. A
-    convolution of nothing is a bias atom (its batch norm's shift, whatever its kernel). Edges that do not
-    reach the output vanish. That average pooling distributes over a sum is not used (it would leave 5,227
-    classes): such cells are equal as functions but not in floating point.
+    A node is a multiset of terms. Each edge's convolution is a separate atom: two edges with the same operation have
+    different weights, while one edge used twice through skips has the same. A convolution of nothing is a bias atom
+    (its batch norm's shift, whatever its kernel). Edges that do not reach the output are dropped. Average pooling
+    also distributes over a sum, but this is not used (it would leave 5,227 classes), because such cells are equal as
+    functions but not in floating point.
     """
     nodes: list[Node] = [(("x", None),)]
     inputs: dict[int, tuple[int, Node]] = {}

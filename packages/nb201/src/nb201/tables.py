@@ -1,10 +1,10 @@
-"""The published accuracies of NAS-Bench-201, read from the official files without running what is in them.
+"""The published accuracies of NAS-Bench-201, read from the official files without executing code in them.
 
 ===========================================  ================================================================
 ``NAS-Bench-201-v1_*.pth``                   torch file: ``arch2infos`` {index: {"less": state, "full": state}}
-``NATS-tss-v1_0-3ffb9-simple/``              ``NNNNNN.pickle.pbz2``, one an architecture: {"12": state, "200": state}
+``NATS-tss-v1_0-3ffb9-simple/``              ``NNNNNN.pickle.pbz2``, one per architecture: {"12": state, "200": state}
 ``*.csv``, ``*.csv.gz``                      see ``wsnas.table.read_csv``
-``*.parquet``                                what ``wsnas table import`` wrote
+``*.parquet``                                written by ``wsnas table import``
 ===========================================  ================================================================
 
 A state is the ``__dict__`` of the API's ``ArchResults``: ``arch_str`` and ``all_results``
@@ -54,9 +54,9 @@ CLASSES = {"cifar10": 10, "cifar10-full": 10, "cifar100": 100, "imagenet16-120":
 
 
 class Result(NamedTuple):
-    """What is kept of one architecture: final top-1 in percent (NaN: the training diverged), and its cost."""
+    """One architecture's final top-1 in percent (NaN: the training diverged), and its cost."""
 
-    arch: str  # as the file writes it
+    arch: str  # as written in the file
     accuracies: Mapping[Column, float]
     parameters: int  # for 10 classes; -1: unknown
     flops: float  # in millions, one 32 x 32 image; NaN: unknown
@@ -66,10 +66,10 @@ def import_table(path: Path) -> Table:
     """The valid architectures of one published file or directory, in its order.
 
     Columns are cifar10 valid/test (trained on 25,000 images), cifar10-full test (on 50,000), cifar100 and
-    imagenet16-120 valid/test, of 12 and 200 epochs, one a seed; CSV keeps its own names. ``Table.about`` counts
+    imagenet16-120 valid/test, of 12 and 200 epochs, one per seed; CSV keeps its own names. ``Table.about`` counts
     the architectures "dropped" because they are not valid. ``failed`` marks a diverged training or one within
-    1.1 times chance. Raises WsnasError for a file that is missing, truncated, foreign or asks to run code, for a
-    malformed architecture, and for one that is listed twice.
+    1.1 times chance. Raises WsnasError if the file is missing, truncated, of another format or asks to run code, or
+    an architecture is malformed or listed twice.
     """
     if path.is_dir():
         return _from_results(path, _nats(path))
@@ -99,7 +99,7 @@ def _not_valid() -> frozenset[str]:
 
 
 def _checked(arch: str, where: Path) -> str | None:
-    """The architecture encoded, None where it is not valid; WsnasError where it is not one at all."""
+    """The encoded architecture, or None if it is not valid. Raises WsnasError if it is malformed."""
     if arch.strip() in _not_valid():
         return None
     try:
@@ -133,11 +133,11 @@ def _clean(path: Path, table: Table) -> Table:
 
 
 def _from_results(path: Path, results: Iterable[Result]) -> Table:
-    """A table from the official results, one at a time; a seed that an architecture lacks is NaN."""
+    """A table from the official results, one at a time; missing seeds are NaN."""
     found = list(results)
     measured = sorted({column for result in found for column in result.accuracies}, key=_order)
     if not measured:
-        raise WsnasError(f"{path} holds no accuracy of a known data set; give {OFFICIAL}")
+        raise WsnasError(f"{path} holds no accuracies for a known data set; give {OFFICIAL}")
     columns = {c: np.array([result.accuracies.get(c, np.nan) for result in found]) for c in measured}
     return _clean(
         path,
@@ -163,7 +163,7 @@ def _order(column: Column) -> tuple[int, int, int, int]:
 
 
 def _result(states: Mapping[str, Any], where: Path, what: str) -> Result:
-    """One architecture's ``{recipe: state}``. Raises WsnasError where it is not of that form."""
+    """One architecture's ``{recipe: state}``. Raises WsnasError if it has another form."""
     accuracies: dict[Column, float] = {}
     arch, parameters, flops = "", -1, float("nan")
     try:
@@ -176,11 +176,11 @@ def _result(states: Mapping[str, Any], where: Path, what: str) -> Result:
                     accuracy = result["eval_acc1es"].get(f"{evaluation}@{EPOCHS[recipe] - 1}")
                     if accuracy is not None:
                         accuracies[Column(dataset, split, EPOCHS[recipe], int(seed))] = float(accuracy)
-        _checked(arch, where)  # here, so that a directory of another benchmark ends at its first file
+        _checked(arch, where)  # here, so a directory of another benchmark is refused at its first file
         return Result(arch, accuracies, parameters, flops)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise WsnasError(
-            f"{where}: {what} does not have the form NAS-Bench-201 publishes ({type(error).__name__}: {error}); "
+            f"{where}: {what} is not in NAS-Bench-201's published format ({type(error).__name__}: {error}); "
             f"give {OFFICIAL}"
         ) from error
 
@@ -217,7 +217,7 @@ def _pth(path: Path) -> Iterator[Result]:
 
 
 class _Memo(list[Any]):
-    """The pickle's numbered objects; as a list it needs a tenth of what the dict would."""
+    """The pickle's numbered objects, as a list, which needs a tenth of a dict's memory."""
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if index == len(self):
@@ -229,10 +229,10 @@ class _Memo(list[Any]):
 class _Pruned(pickle._Unpickler):
     """Unpickles plain containers and numbers, refuses everything else, and drops the learning curves.
 
-    Whole, the official file is some 300 million numbers in dicts: about 34 GB of memory and a quarter of an
-    hour with ``torch.load(weights_only=True)``. All but the last epochs' are dropped here as soon as they are
-    read, which leaves about 1 GB and ten minutes (both reckoned from a file of 60 architectures). No code in
-    the file can run: only the classes of the allow-list are ever called.
+    The whole official file is some 300 million numbers in dicts: about 34 GB of memory and a quarter of an
+    hour with ``torch.load(weights_only=True)``. Dropping all but the last epochs' numbers as they are read
+    takes about 1 GB and ten minutes (both extrapolated from a file of 60 architectures). No code in
+    the file can run: only classes on the allow-list are ever called.
     """
 
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
@@ -293,7 +293,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _read_pth(path: Path) -> Any:
-    """What a torch file without tensors holds, less its curves. Raises WsnasError for anything else."""
+    """The content of a torch file without tensors, minus its curves. Raises WsnasError for anything else."""
     try:
         with _opened(path) as file:
             return _Pruned(file, path).load()

@@ -15,12 +15,14 @@ from wsnas.errors import WsnasError
 
 
 def load_splits(recipe: ProxylessRecipe, device: torch.device) -> Splits:
-    """An image folder is streamed if the recipe says at which ``size``; all else is held in memory."""
+    """Streams an image folder if the recipe sets ``size``; everything else is held in memory."""
     folder = _streamed(recipe)
     if folder is not None:
         return stream_splits(folder, recipe.size, recipe, device, skip_corrupt=recipe.skip_corrupt)
     if recipe.size or recipe.skip_corrupt:
-        raise WsnasError(f"{recipe.dataset} is held in memory: size and skip_corrupt are for image folders that stream")
+        raise WsnasError(
+            f"{recipe.dataset} is held in memory: size and skip_corrupt are only for streamed image folders"
+        )
     return sources.load_splits(recipe, device)
 
 
@@ -39,7 +41,7 @@ def skeleton_of(recipe: ProxylessRecipe) -> Skeleton:
 
 
 def _streamed(recipe: ProxylessRecipe) -> Path | None:
-    """The image folder that the recipe streams, if it does."""
+    """The image folder the recipe streams, if any."""
     if not recipe.size:
         return None
     if recipe.dataset == "imagenet":

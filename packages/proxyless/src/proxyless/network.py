@@ -5,8 +5,8 @@ bottlenecks at 24, 40, 80, 96, 192 and 320 channels, conv1x1 to 1280, global ave
 parameter and multiply-add counts equal the published ones). Every convolution is followed by a batch norm with
 eps 1e-3, and by ReLU6 unless it ends a block. All widths are scaled by one factor and rounded to multiples of 8.
 
-The supernet holds the six inverted bottlenecks of every block, each with weights of its own; a path picks one of
-them a block, or none where it skips. The stand-alone network holds those its architecture names, under the same
+The supernet holds the six inverted bottlenecks of every block, each with its own weights; a path picks one of
+them per block, or none if it skips. The stand-alone network holds only its architecture's, under the same
 parameter names.
 """
 
@@ -28,7 +28,7 @@ STEM, FIRST, WIDTHS, HEAD = 32, 16, (24, 40, 80, 96, 192, 320), 1280  # channels
 
 
 def scaled(channels: int, width: float) -> int:
-    """``channels * width``, rounded to a multiple of 8 that is not more than 10 % below it (MobileNetV2)."""
+    """``channels * width``, rounded to a multiple of 8 that is at most 10 % below it (MobileNetV2)."""
     wanted = channels * width
     rounded = max(8, int(wanted + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * wanted else rounded + 8
@@ -36,10 +36,10 @@ def scaled(channels: int, width: float) -> int:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """What an architecture does not choose.
+    """The fixed part of a network.
 
     ``strides``: of the stem and of the first block of each stage. ``identity_start``: the last batch norm of a block
-    with a residual scales by 0 at first (Goyal et al., 2017), so that depth does not hinder a short training.
+    with a residual starts with scale 0 (Goyal et al., 2017), which helps short trainings of deep networks.
     """
 
     width: float = 1.0
@@ -51,7 +51,7 @@ class Skeleton:
     def __post_init__(self) -> None:
         if len(self.strides) != 1 + len(STAGES) or set(self.strides) - {"1", "2"}:
             raise WsnasError(
-                f"strides are seven digits, each 1 or 2, for the stem and six stages, not '{self.strides}'"
+                f"strides must be seven digits, each 1 or 2, for the stem and six stages, not '{self.strides}'"
             )
 
     @property
@@ -79,7 +79,7 @@ class Skeleton:
 
 
 class ConvBN(nn.Module):
-    """Convolution without bias, batch norm, and ReLU6 where ``activate``: [N, C, H, W] -> [N, outputs, H/s, W/s]."""
+    """Convolution without bias, batch norm, and ReLU6 if ``activate``: [N, C, H, W] -> [N, outputs, H/s, W/s]."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, activate: bool = True
@@ -97,7 +97,7 @@ class ConvBN(nn.Module):
 class Bottleneck(nn.Module):
     """Inverted bottleneck (Sandler et al., 2018): conv1x1 to ``expansion`` times the width, depthwise, conv1x1.
 
-    x: [N, inputs, H, W] -> [N, outputs, H/stride, W/stride], plus x itself where the two have one shape.
+    x: [N, inputs, H, W] -> [N, outputs, H/stride, W/stride], plus x itself if the two have the same shape.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, expansion: int, stride: int) -> None:
@@ -117,7 +117,7 @@ class Bottleneck(nn.Module):
 class Network(nn.Module):
     """Supernet (``arch=None``) or stand-alone network of ``arch``; ``forward(x, path)`` -> logits [N, classes].
 
-    x: float32 [N, inputs, H, W]. A supernet needs a path; a stand-alone network is its own. Initial weights are
+    x: float32 [N, inputs, H, W]. A supernet needs a path; a stand-alone network has only one. Initial weights are
     MobileNetV2's: convolutions normal with variance 2 / (kernel area * outputs), linear with deviation 0.01.
     """
 
@@ -144,7 +144,7 @@ class Network(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def no_weight_decay(self, training: ProxylessTraining) -> list[nn.Parameter]:
-        """The weights that the training does not decay."""
+        """The weights exempt from weight decay."""
         norms = [module for module in self.modules() if isinstance(module, _BatchNorm)]
         return [p for norm in norms for p in norm.parameters()] if training.no_decay_on_norms else []
 
@@ -160,10 +160,10 @@ class Network(nn.Module):
 
 @cache
 def costs(skeleton: Skeleton, side: int = 224) -> tuple[tuple[int, int], tuple[tuple[tuple[int, int], ...], ...]]:
-    """Exact (parameters, multiply-adds): of everything that is fixed, and of each choice of each block.
+    """Exact (parameters, multiply-adds): of the fixed part, and of each choice of each block.
 
-    They add up: a block's input has the same width and size whatever the blocks before it are. Multiply-adds are
-    those of convolutions and the linear layer, one image of ``side`` x ``side`` pixels.
+    They add up, because a block's input has the same shape whatever the blocks before it are. Multiply-adds are
+    those of convolutions and the linear layer for one image of ``side`` x ``side`` pixels.
     """
 
     def conv(inputs: int, outputs: int, kernel: int, groups: int, side: int) -> tuple[int, int]:

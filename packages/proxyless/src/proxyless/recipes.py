@@ -21,7 +21,7 @@ from wsnas.recipe import (
 
 @dataclass(frozen=True)
 class ProxylessTraining(Training):
-    """A training whose weight decay can leave batch norms out."""
+    """A training whose weight decay can exempt batch norms."""
 
     no_decay_on_norms: Annotated[bool, "no weight decay on batch norms"] = False
     inputs: ColourAugmentation = field(default_factory=ColourAugmentation)
@@ -34,14 +34,14 @@ class ProxylessTraining(Training):
 
 @dataclass(frozen=True)
 class ProxylessRecipe(Recipe):
-    """A recipe with the skeleton's sizes, and how an image folder is read."""
+    """A recipe with the skeleton's sizes and the reading of image folders."""
 
     width: Annotated[Positive, "factor on all widths"] = 1.0
-    strides: Annotated[str, "strides of the stem and of the six stages"] = "2222121"
+    strides: Annotated[str, "strides of the stem and of the six stages, one digit each"] = "2222121"
     identity_start: Annotated[bool, "blocks with a residual begin as the identity, for short trainings"] = False
-    size: Annotated[Natural, "side in pixels at which an image folder is streamed; 0: read into memory as it is"] = 0
+    size: Annotated[Natural, "side in pixels at which an image folder is streamed; 0: read into memory unchanged"] = 0
     skip_corrupt: Annotated[
-        bool, "leave out images of a streamed folder that cannot be decoded, instead of stopping", Decides.NOTHING
+        bool, "skip images of a streamed folder that cannot be decoded, instead of stopping", Decides.NOTHING
     ] = False
 
 
@@ -70,12 +70,12 @@ PAPER = ProxylessRecipe(
     calibration_steps=25,
     evaluation_batch=250,
     train_size=1_231_167,
-    max_macs=600_000_000,  # A.1: only what fits in a mobile setting is evaluated
+    max_macs=600_000_000,  # A.1: only networks that fit a mobile setting are evaluated
     width=1.35,
     size=224,
 )
 
-# The same space and loops on images that ship with scikit-learn, for a laptop's CPU. Of the five strides two are left:
+# The same space and loops on images that ship with scikit-learn, for a laptop's CPU. Two of the five strides remain:
 # 8x8 images are 4x4 after the stem, where a kernel of 7 still sees more than one of 5, and 2x2 from the fifth stage on.
 MICRO = ProxylessRecipe(
     dataset="digits",
@@ -96,7 +96,7 @@ MICRO = ProxylessRecipe(
     calibration_batch=250,
     calibration_steps=8,
     evaluation_batch=500,
-    train_size=4000,  # of the 6,000: 2.5 to 5 seconds a stand-alone training
+    train_size=4000,  # of the 6,000: 2.5 to 5 seconds per stand-alone training
     valid_size=2000,  # of the 4,000: scoring submodels is most of a study's time
     width=0.125,
     strides="2111121",

@@ -1,7 +1,7 @@
 """The ProxylessNAS search space (Cai, Zhu & Han, 2019): 21 inverted bottlenecks in six stages.
 
-Each block picks a depthwise kernel of 3, 5 or 7 pixels and an expansion of 3 or 6; the 15 blocks that are
-not the first of their stage keep size and width, and can be skipped, too: 6^6 * 7^15 architectures.
+Each block picks a depthwise kernel of 3, 5 or 7 pixels and an expansion of 3 or 6. The 15 blocks that are
+not the first of their stage keep size and width, and can also be skipped: 6^6 * 7^15 architectures.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Architecture:
 
 
 def stages(arch: Architecture) -> Iterator[tuple[int, ...]]:
-    """The choices of one stage after the other."""
+    """The choices of each stage in turn."""
     return (arch.blocks[start:end] for start, end in itertools.pairwise(STARTS))
 
 
@@ -47,7 +47,7 @@ def architectures() -> Iterator[Architecture]:
 def index(arch: Architecture) -> int:
     """0 to 221,502,229,807,900,607: the choices as digits of base 6 or 7, the first block the most significant.
 
-    Raises WsnasError for what is not an architecture.
+    Raises WsnasError for an invalid architecture.
     """
     if len(arch.blocks) != BLOCKS or not all(0 <= choice < r for choice, r in zip(arch.blocks, RADIX, strict=True)):
         raise WsnasError(f"{arch} is not one of the {SIZE} architectures")
@@ -74,7 +74,7 @@ def encode(arch: Architecture) -> str:
 
 
 def decode(text: str) -> Architecture:
-    """The architecture a string stands for; WsnasError where it is malformed or skips what cannot be skipped."""
+    """The architecture of a string. Raises WsnasError if it is malformed or skips the first block of a stage."""
     found = [stage.split() for stage in text.split("|")]
     if [len(stage) for stage in found] != list(STAGES):
         raise WsnasError(
@@ -84,11 +84,11 @@ def decode(text: str) -> Architecture:
     blocks = []
     for position, name in enumerate(itertools.chain(*found)):
         if name not in OPS:
-            raise WsnasError(f"'{name[:200]}' is no block; the blocks are {', '.join(OPS)}")
+            raise WsnasError(f"'{name[:200]}' is not a block; the blocks are {', '.join(OPS)}")
         choice = OPS.index(name)
         if choice >= RADIX[position]:
             raise WsnasError(
-                f"block {position + 1} is the first of its stage: it changes the width, so that it cannot be skipped"
+                f"block {position + 1} is the first of its stage: it changes the width, so it cannot be skipped"
             )
         blocks.append(choice)
     return Architecture(tuple(blocks))
@@ -101,10 +101,10 @@ def sample(rng: np.random.Generator) -> Architecture:
 def fair_paths(rng: np.random.Generator) -> Sequence[Architecture]:
     """42 architectures in which each block takes each of its choices equally often: 7 times each of 6, 6 each of 7.
 
-    FairNAS uses each choice once, which needs as many choices in every block. Here six blocks have 6 choices
-    and fifteen have 7, so that the smallest set which is fair to all is their least common multiple. It takes 42
-    passes a step: a training of as many passes has 42 times fewer steps, and a gradient summed over them wants a
-    lower learning rate than one path's.
+    FairNAS uses each choice once, which requires the same number of choices in every block. Here six blocks have 6
+    choices and fifteen have 7, so the smallest fair set has their least common multiple. That is 42 passes per step:
+    with the same number of passes, training has 42 times fewer steps, and the summed gradient needs a lower learning
+    rate than one path's.
     """
     paths = math.lcm(*RADIX)
     columns = [rng.permutation([i % radix for i in range(paths)]).tolist() for radix in RADIX]
@@ -134,13 +134,13 @@ def canonical(arch: Architecture) -> str:
 
 
 def training_key(arch: Architecture) -> str:
-    """Equal only where the trained function is the same; the same classes as ``canonical``.
+    """Equal only if the trained function is the same; the same classes as ``canonical``.
 
-    All blocks of a stage but the first keep stride and width, so that ``k5e3 skip k3e3 skip`` is, trained on its
-    own, the network of ``k5e3 k3e3 skip skip``: the same modules in the same order. As paths of a supernet the
-    two use different weights and score differently. At the paper's widths any other two differ in a kernel or a
-    width. Not so at micro, where stages 1 and 2 have 8 channels each, 3 and 4 have 16, and none of the four a
-    stride: the first blocks of stages 1, 2 and 4 have a residual there, and a block may stand on either side of the
-    bar (``k3e3 k5e3 skip skip | k7e3 ...`` and ``k3e3 skip skip skip | k5e3 k7e3 ...``). Those are trained apart.
+    All blocks of a stage but the first keep stride and width, so ``k5e3 skip k3e3 skip``, trained stand-alone, is
+    the same network as ``k5e3 k3e3 skip skip``: the same modules in the same order. As paths of a supernet the
+    two use different weights and score differently. At the paper's widths, any other two differ in a kernel or a
+    width. At micro they may not: stages 1 and 2 have 8 channels each, 3 and 4 have 16, and none of the four has a
+    stride, so the first blocks of stages 1, 2 and 4 have a residual, and a block can be on either side of the
+    bar (``k3e3 k5e3 skip skip | k7e3 ...`` and ``k3e3 skip skip skip | k5e3 k7e3 ...``). Those are trained separately.
     """
     return canonical(arch)

@@ -9,14 +9,14 @@ from wsnas.randomness import numpy_rng
 
 
 def digits(faint: bool = False) -> Source:
-    """The micro set: two superposed digits, name the stronger. 8x8 grey pixels, 6,000 / 4,000 / 4,000 images.
+    """Two superposed digits; the label is the stronger. 8x8 grey pixels, 6,000 / 4,000 / 4,000 images.
 
-    ``faint``: name the weaker one instead, another task on the same images, as CIFAR-100 is to CIFAR-10.
+    ``faint``: the label is the weaker digit, a different task on the same images, as CIFAR-100 is to CIFAR-10.
 
-    scikit-learn's 1,797 handwritten digits are too easy to tell architectures apart. Each image adds two of
+    scikit-learn's 1,797 handwritten digits alone are too easy to tell architectures apart. Each image adds two of
     them, shifted by up to a pixel, the second at half the contrast, and a little noise. Training, validation
-    and test images are made from different digits (1,000 / 400 / 397). Always the same images: the
-    generator is this function's own.
+    and test images are made from different digits (1,000 / 400 / 397). The images are always the same, because
+    this function has its own generator.
     """
     from sklearn.datasets import load_digits
 

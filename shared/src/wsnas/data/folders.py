@@ -1,13 +1,13 @@
 """Image folders too large for memory: decoded ahead by threads, cropped and augmented on the device.
 
-A unit of work is a chunk of images of one batch. A thread reads and decodes it and cuts out the crops, which go to
-the device as one pinned copy on a stream of its own, ahead of their use. There every crop is resized, and the
-batch is flipped, jittered and normalised as a whole. On the CPU there is nothing to copy, and the thread does all of
-it. Threads serve because decoding and resizing do not hold Python's lock; pillow decodes because torchvision's
-decoders are deprecated since 0.29.
+The unit of work is a chunk of one batch's images. A thread reads and decodes it and cuts out the crops, which are
+copied to the device ahead of use, pinned and on a separate stream. There each crop is resized, and the batch is
+flipped, jittered and normalised as a whole. On the CPU nothing is copied, and the thread does everything. Threads
+suffice because decoding and resizing release Python's lock; pillow decodes because torchvision's decoders are
+deprecated since 0.29.
 
-Everything random is drawn from (seed, epoch, step) before an image is opened. So batches do not depend on the number
-of threads, an epoch goes on at any step, and the ranks' shares make up the batch of one process.
+All random numbers are drawn from (seed, epoch, step) before an image is opened. Batches therefore do not depend on
+the number of threads, an epoch can resume at any step, and the ranks' shares together equal one process's batch.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ Box = tuple[int, int, int, int]  # top, left, height, width
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, of pixel values 0..255
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of a random crop: share of the image's area, width to height
 TRIES = 10  # to draw a crop that fits
-DRAWS = 2 * TRIES + 2 + 1 + 3 + 3  # uniform draws an image: area, ratio, place, flip, strength and order of the jitter
-HUE_DRAWS = 2  # more of them where the hue turns: strength and order again
-ENLARGED = 256 / 224  # evaluation: the shorter side is so many times the centre crop's
+DRAWS = 2 * TRIES + 2 + 1 + 3 + 3  # uniform draws per image: area, ratio, place, flip, jitter strength and order
+HUE_DRAWS = 2  # extra draws for hue jitter: strength and order
+ENLARGED = 256 / 224  # evaluation: ratio of the shorter side to the centre crop's
 CHUNK = 64  # images
 
 
@@ -56,20 +56,20 @@ def random_box(height: int, width: int, draws: Sequence[float]) -> Box:
         if 0 < w <= width and 0 < h <= height:
             down, right = draws[2 * TRIES : 2 * TRIES + 2]
             return int(down * (height - h + 1)), int(right * (width - w + 1)), h, w
-    w = min(width, round(height * RATIO[1]))  # nothing fitted: the centre, at the nearest ratio that is allowed
+    w = min(width, round(height * RATIO[1]))  # nothing fitted: the centre, at the nearest allowed ratio
     h = min(height, round(width / RATIO[0]))
     return (height - h) // 2, (width - w) // 2, h, w
 
 
 def centre_box(height: int, width: int) -> Box:
-    """What "resize the shorter side to 256, crop the central 224" sees of an image."""
+    """The part of an image that "resize the shorter side to 256, crop the central 224" keeps."""
     side = max(1, round(min(height, width) / ENLARGED))
     return (height - side) // 2, (width - side) // 2, side, side
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some images of a batch. ``draws`` [count, DRAWS (+ HUE_DRAWS)]: their augmentation; None: the centre as it is."""
+    """Some images of a batch. ``draws`` [count, DRAWS (+ HUE_DRAWS)]: augmentation; None: the plain centre crop."""
 
     files: Sequence[str]
     labels: Tensor  # [count] int64
@@ -78,7 +78,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Crops:
-    """What was decoded of a chunk: ``pixels`` uint8, the crops' [height, width, 3] one after the other."""
+    """A decoded chunk: ``pixels`` uint8, the concatenated crops [height, width, 3]."""
 
     pixels: Tensor
     shapes: Sequence[tuple[int, int]]
@@ -89,10 +89,10 @@ class Crops:
 class StreamedImages:
     """One split of an image folder, ``size`` x ``size`` pixels on ``device``; a ``wsnas.data.images.Data``.
 
-    ``labels`` [N] int64. A file that cannot be decoded is a WsnasError with its path, or, with ``skip_corrupt``, a
-    warning with its path, and left out; in a training batch, which keeps its size, the image before it stands in.
-    ``workers``: threads; by default a core each, 16 at most. ``keep``: bytes on the device for what ``ordered``
-    decoded, which is the same for every submodel.
+    ``labels`` [N] int64. A file that cannot be decoded raises WsnasError with its path; with ``skip_corrupt`` it is
+    skipped with a warning, and in a training batch replaced by the image before it. ``workers``: threads; by default
+    one per core, at most 16. ``keep``: bytes of device memory to cache images decoded by ``ordered``, which are the
+    same for every submodel.
     """
 
     def __init__(
@@ -119,20 +119,20 @@ class StreamedImages:
         return len(self.files)
 
     def steps(self, training: Training, seed: int = 0, epoch: int = 0) -> int:
-        """Training steps an epoch; the incomplete last batch is dropped."""
+        """Training steps per epoch; the incomplete last batch is dropped."""
         return max(1, len(self) // training.batch)
 
     def epoch(
         self, training: Training, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Augmented training batches of one epoch from step ``start`` on; rank ``r`` gets the images r, r + world, ...
+        """Augmented training batches of one epoch from step ``start``; rank ``r`` gets the images r, r + world, ...
 
-        Always random resized crops; flips and colour jitter as ``training`` says. Yields float32 [B, 3, size, size],
-        channels_last, and int64 [B]; B is ``training.batch / world``.
+        Crops are always random and resized; ``training`` sets flips and colour jitter. Yields float32
+        [B, 3, size, size], channels_last, and int64 [B]; B is ``training.batch / world``.
         """
         change = augmentation_of(training)
         if change.crop or change.cutout:
-            raise WsnasError("a streamed folder has random resized crops: set this training's crop and cutout to 0")
+            raise WsnasError("streamed folders use random resized crops: set this training's crop and cutout to 0")
         jitter, hue = (change.colour_jitter, change.hue) if isinstance(change, ColourAugmentation) else (0.0, 0.0)
         order = torch.randperm(len(self), generator=torch_rng(seed, "images", epoch))
         parts = math.ceil(len(order[: training.batch][rank::world]) / CHUNK)
@@ -154,7 +154,7 @@ class StreamedImages:
                 waiting = []
 
     def ordered(self, batch: int, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """The first ``limit`` images in order: the shorter side resized to 8/7 ``size``, the centre cropped."""
+        """The first ``limit`` images in order, with the shorter side resized to 8/7 ``size`` and the centre cropped."""
         end = len(self) if limit is None else min(limit, len(self))
         places = [(first, min(first + CHUNK, end)) for first in range(0, end, CHUNK)]
         known = {place: self._kept[place] for place in places if place in self._kept}
@@ -187,13 +187,13 @@ class StreamedImages:
             except Exception as error:  # a malformed image can raise nearly anything
                 message = f"cannot decode the image {file} ({type(error).__name__}: {error})"
                 if not self.skip_corrupt:
-                    raise WsnasError(f"{message}; replace it, or leave such images out with --skip-corrupt") from error
-                warnings.warn(f"{message}: left out", stacklevel=2)
+                    raise WsnasError(f"{message}; replace it, or skip such images with --skip-corrupt") from error
+                warnings.warn(f"{message}: skipped", stacklevel=2)
                 crops.append(None)
         whole = [i for i, crop in enumerate(crops) if crop is not None]
         if not whole and chunk.draws is not None:
-            raise WsnasError(f"none of {len(chunk.files)} images can be decoded, {chunk.files[0]} among them")
-        if chunk.draws is not None:  # the image before stands in, or the first that there is
+            raise WsnasError(f"none of {len(chunk.files)} images can be decoded, for example {chunk.files[0]}")
+        if chunk.draws is not None:  # use the image before, or the first one decoded
             whole = [max((j for j in whole if j <= i), default=whole[0]) for i in range(len(crops))]
         kept = [crop for crop in (crops[i] for i in whole) if crop is not None]
         pixels = torch.empty(sum(crop.size for crop in kept), dtype=torch.uint8, pin_memory=self.device.type == "cuda")
@@ -202,7 +202,7 @@ class StreamedImages:
         return Crops(pixels, [crop.shape[:2] for crop in kept], chunk.labels[whole], chunk.draws)
 
     def _crop(self, file: str, draws: Sequence[float] | None) -> np.ndarray:
-        """The crop as uint8 [height, width, 3], not resized yet; a JPEG's is halved while it stays large enough."""
+        """The crop as uint8 [height, width, 3], not yet resized; JPEGs are halved while they stay large enough."""
         with Image.open(file) as image:
             width, height = image.size
             top, left, h, w = centre_box(height, width) if draws is None else random_box(height, width, draws)
@@ -225,7 +225,7 @@ class StreamedImages:
         for i, (height, width) in enumerate(crops.shapes):
             crop = crops.pixels[place : place + height * width * 3].view(1, height, width, 3).permute(0, 3, 1, 2)
             place += height * width * 3
-            if self.device.type == "cuda":  # which has no such kernel for bytes
+            if self.device.type == "cuda":  # CUDA has no such kernel for bytes
                 crop = crop.float()
             resized = F.interpolate(crop, (self.size, self.size), mode="bilinear", antialias=True)
             pixels[i] = resized[0] if resized.dtype == torch.uint8 else resized[0].round_()
@@ -260,7 +260,7 @@ class StreamedImages:
             yield from self._ahead(chunks, lambda chunk: finish(self._decoded(chunk)))
 
     def _ahead(self, chunks: Iterable[Chunk], work: Callable[[Chunk], R]) -> Iterator[R]:
-        """``work(chunk)`` of each, in order; two a thread are begun before they are asked for."""
+        """``work(chunk)`` of each, in order; two per thread are started ahead."""
         running: deque[Future[R]] = deque()
         try:
             for chunk in chunks:
@@ -274,7 +274,7 @@ class StreamedImages:
                 future.cancel()
 
     def _copied(self, chunks: Iterable[Crops]) -> Iterator[Crops]:
-        """The chunks on the GPU, each copied while the one before it is used."""
+        """The chunks on the GPU, each copied while the one before is in use."""
         stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call, unused-ignore]
         coming: deque[tuple[Crops, torch.cuda.Event]] = deque()
 
@@ -287,7 +287,7 @@ class StreamedImages:
             current.wait_event(event)
             for value in (crops.pixels, crops.labels, crops.draws):
                 if value is not None:
-                    value.record_stream(current)  # its memory is not given away while this stream uses it
+                    value.record_stream(current)  # keep its memory while this stream uses it
             return crops
 
         for crops in chunks:
@@ -308,11 +308,11 @@ def _joined(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
 
 def jittered(x: Tensor, strength: Tensor, order: Tensor) -> Tensor:
-    """Brightness, contrast, saturation and perhaps hue of each image changed, as torchvision's ``ColorJitter``.
+    """Changes brightness, contrast, saturation and optionally hue of each image, like torchvision's ``ColorJitter``.
 
-    x: float32 [B, 3, H, W] in 0..255. ``strength`` [B, 3 or 4]: how much of the image is left of the mix with black,
-    its mean grey and its own greys, and how far the hue turns, in whole turns. ``order`` [B, 3 or 4]: which of them
-    comes first, second and so on, each image's own.
+    x: float32 [B, 3, H, W] in 0..255. ``strength`` [B, 3 or 4]: the weight of the image in the mix with black, its
+    mean grey and its own greys, and the rotation of the hue, in whole turns. ``order`` [B, 3 or 4]: the order of
+    these changes, per image.
     """
     weights = torch.tensor([0.299, 0.587, 0.114], device=x.device).view(3, 1, 1)
     for change in order.unbind(1):
@@ -326,7 +326,7 @@ def jittered(x: Tensor, strength: Tensor, order: Tensor) -> Tensor:
 
 
 def turned(x: Tensor, turns: Tensor) -> Tensor:
-    """The hue of x, [B, 3, H, W] in any range from 0, turned by ``turns`` [B, 1, 1, 1]; value and chroma stay."""
+    """Rotates the hue of x, [B, 3, H, W] in any range from 0, by ``turns`` [B, 1, 1, 1]; keeps value and chroma."""
     red, green, blue = x[:, :1], x[:, 1:2], x[:, 2:]
     high = x.amax(1, keepdim=True)
     chroma = high - x.amin(1, keepdim=True)
@@ -342,16 +342,14 @@ def stream_splits(
 ) -> Splits:
     """A folder's ``train/CLASS/*`` in two parts, and ``val/`` or ``test/CLASS/*``, streamed at ``size`` pixels.
 
-    The training files are split as ``wsnas.data.sources.load_splits`` splits images in memory: half and half, or as the
-    recipe's ``train_size`` or ``split_file`` says. Raises WsnasError where the folder has another form.
+    The training files are split as in ``wsnas.data.sources.load_splits``: in halves, or by the recipe's
+    ``train_size`` or ``split_file``. Raises WsnasError if the folder has another layout.
     """
     classes, (files, labels), (test_files, test_labels) = image_files(folder)
     keep = len(files) // 2 if recipe.train_size is None else recipe.train_size
     if not 0 < keep < len(files):
-        raise WsnasError(
-            f"{folder} has {len(files)} training images to split; train_size={keep} leaves no part: set it"
-        )
-    order = numpy_rng(0, "folder").permutation(len(files))  # the first images must not be all of one class
+        raise WsnasError(f"{folder} has {len(files)} training images to split; train_size={keep} leaves one part empty")
+    order = numpy_rng(0, "folder").permutation(len(files))  # otherwise the first images would all be of one class
     parts = [order[part] for part in two_parts(len(files), keep, recipe.split_file, ("train", "valid"))]
     shuffled = numpy_rng(0, "folder", "test").permutation(len(test_files))
     train, valid, test = (

@@ -1,10 +1,10 @@
-"""Image data sets that live on the device: uint8 in memory, augmented in batches, no workers.
+"""Image data sets on the device: uint8 in memory, augmented in batches, no workers.
 
 A whole data set is one uint8 tensor ``[N, H, W, C]``. An epoch's order, flips and crop
-offsets are drawn at once on the CPU from (seed, epoch) and moved over in one copy, so a
-batch is a gather on the device, the CPU and a GPU see the same pixels, and a run resumes in
-the middle of an epoch. Images come out ``float32 [B, C, H, W]`` in ``channels_last`` layout,
-which costs nothing because that is how they are stored.
+offsets are drawn at once on the CPU from (seed, epoch) and moved over in one copy. A
+batch is a gather on the device, the CPU and a GPU see the same pixels, and a run can resume in
+the middle of an epoch. Batches are ``float32 [B, C, H, W]`` in ``channels_last`` layout,
+which is free because images are stored that way.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Labels = NDArray[np.int64]
 
 
 class Data(Protocol):
-    """What training, calibration and scoring need of one split, whatever it holds and wherever it lies."""
+    """The interface of one split, as used by training, calibration and scoring."""
 
     device: torch.device
 
@@ -41,7 +41,7 @@ class Data(Protocol):
     def epoch(
         self, training: Training, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs and targets of the epoch's steps from ``start`` on: the same for the same seed and epoch."""
+        """Inputs and targets of the epoch's steps from ``start``: the same for the same seed and epoch."""
         ...
 
     def ordered(self, batch: int, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -51,7 +51,7 @@ class Data(Protocol):
     def score(self, model: nn.Module, path: Any, batch: int, limit: int | None = None) -> tuple[float, float]:
         """(accuracy in percent or perplexity, mean cross-entropy in nats) of ``model(x, path)`` in eval mode.
 
-        float32 without autocast, as torch has it: on CUDA its default multiplies in TF32 inside convolutions.
+        float32 without autocast; on CUDA, torch's convolutions use TF32 by default.
         """
         ...
 
@@ -74,7 +74,7 @@ class Images:
         return len(self.labels)
 
     def steps(self, training: Training, seed: int = 0, epoch: int = 0) -> int:
-        """Training steps an epoch; the incomplete last batch is dropped, as the benchmarks do not care."""
+        """Training steps per epoch; the incomplete last batch is dropped."""
         return max(1, len(self) // training.batch)
 
     def _normalise(self, pixels: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class Images:
     def epoch(
         self, training: Training, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Augmented training batches of one epoch from step ``start`` on.
+        """Augmented training batches of one epoch from step ``start``.
 
         Of each global batch, rank ``r`` of ``world`` gets the images at positions r, r + world, ...
         Yields float32 [B, C, H, W] and int64 [B]; B is ``training.batch / world``.
@@ -99,7 +99,7 @@ class Images:
         change = augmentation_of(training)
         if isinstance(change, ColourAugmentation) and change.colour_jitter:
             raise WsnasError(
-                "only streamed image folders have colour jitter: set this training's colour_jitter and hue to 0"
+                "colour jitter works only on streamed image folders: set this training's colour_jitter and hue to 0"
             )
         n, height, width = self.pixels.shape[:3]
         rng = torch_rng(seed, "images", epoch)
@@ -121,11 +121,11 @@ class Images:
                 batch = self._normalise(source[index[:, None, None], y[:, :, None], x[:, None, :]])
             else:
                 batch = self._normalise(source[index])
-            if change.cutout:  # DeVries & Taylor (2017): the square may hang over the border
+            if change.cutout:  # DeVries & Taylor (2017): the square may cross the border
                 low, high = change.cutout // 2, change.cutout - change.cutout // 2
                 dy, dx = rows - centre_y[:, None], columns - centre_x[:, None]
                 hole = ((dy >= -low) & (dy < high))[:, :, None] & ((dx >= -low) & (dx < high))[:, None, :]
-                batch.masked_fill_(hole[:, None], 0.0)  # in place: it would lose channels_last otherwise
+                batch.masked_fill_(hole[:, None], 0.0)  # in place, to keep channels_last
             yield batch, self.labels[index]
 
     def score(self, model: nn.Module, path: Any, batch: int, limit: int | None = None) -> tuple[float, float]:
@@ -133,7 +133,7 @@ class Images:
         return score(self, model, path, batch, limit)
 
     def _with_border(self, border: int) -> Tensor:
-        """The pixels with ``border`` black pixels on each side, made once and kept."""
+        """The pixels with ``border`` black pixels on each side, cached."""
         if border == 0:
             return self.pixels
         if self._padded is None or self._padded[0] != border:
@@ -143,9 +143,9 @@ class Images:
 
 
 def augmentation_of(training: Training) -> Augmentation:
-    """How the training changes its images. Raises WsnasError for one that reads text."""
+    """The training's augmentation. Raises WsnasError if it reads text."""
     if not isinstance(training.inputs, Augmentation):
-        raise WsnasError("this training reads sequences of text, but the data are images: give it an Augmentation")
+        raise WsnasError("this training reads sequences of text, but the data are images: set inputs to Augmentation")
     return training.inputs
 
 
@@ -153,8 +153,8 @@ def augmentation_of(training: Training) -> Augmentation:
 def score(data: Data, model: nn.Module, path: Any, batch: int, limit: int | None = None) -> tuple[float, float]:
     """(accuracy in percent, mean cross-entropy in nats) of the first ``limit`` images of ``data``; eval mode.
 
-    float32 without autocast. On CUDA torch's default lets convolutions multiply in TF32 (10 bits of mantissa), here as
-    in calibration; ``torch.backends.cudnn.allow_tf32 = False`` before makes it float32 throughout.
+    float32 without autocast. On CUDA, torch's convolutions use TF32 (10 bits of mantissa) by default, here as in
+    calibration; set ``torch.backends.cudnn.allow_tf32 = False`` for float32 throughout.
     """
     model.eval()
     correct = torch.zeros((), dtype=torch.int64, device=data.device)
@@ -166,13 +166,13 @@ def score(data: Data, model: nn.Module, path: Any, batch: int, limit: int | None
         loss += F.cross_entropy(logits, y, reduction="sum")
         count += len(y)
     if count == 0:
-        raise WsnasError("there is no image to score on")
+        raise WsnasError("there are no images to score on")
     return 100.0 * correct.item() / count, loss.item() / count
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts of a data set, and how many classes (or words) it has."""
+    """The three splits of a data set, and its number of classes (or words)."""
 
     train: Data
     valid: Data
@@ -182,7 +182,7 @@ class Splits:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set in memory: pixels [N, H, W, C] uint8, labels [N] int64; ``valid`` when it is fixed."""
+    """A data set in memory: pixels [N, H, W, C] uint8, labels [N] int64; ``valid`` if it has a fixed one."""
 
     train: tuple[Pixels, Labels]
     test: tuple[Pixels, Labels]

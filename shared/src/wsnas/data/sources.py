@@ -1,6 +1,6 @@
-"""Where images come from, and how each data set is split.
+"""Image data sets: where they come from and how they are split.
 
-Splits (fixed; seed 0 of this file's own stream, or ``Recipe.split_file``):
+Splits (fixed: by seed 0 of a separate stream, or ``Recipe.split_file``):
 
 ==================  ===========================  ==============================================
 data set            train / valid / test         source
@@ -13,7 +13,7 @@ FILE.npz            half / half / its test set   as cifar10
 FOLDER              half / half / val or test    as cifar10; in memory, or streamed (folders.py)
 imagenet            1,231,167 / 50,000 / val     streamed from ``$WSNAS_DATA/imagenet``, train/ and val/
 digits              6,000 / 4,000 / 4,000        made here, see ``digits``
-faint-digits        6,000 / 4,000 / 4,000        the same images, named by their weaker digit
+faint-digits        6,000 / 4,000 / 4,000        the same images, labelled by their weaker digit
 ==================  ===========================  ==============================================
 """
 
@@ -42,18 +42,18 @@ from wsnas.recipe import Recipe
 
 
 def data_root() -> Path:
-    """Where downloaded data sets lie: ``$WSNAS_DATA``, else ``~/.cache/wsnas``."""
+    """The folder of data sets: ``$WSNAS_DATA``, else ``~/.cache/wsnas``."""
     return Path(os.environ.get("WSNAS_DATA", Path.home() / ".cache" / "wsnas"))
 
 
 def load_splits(recipe: Recipe, device: torch.device) -> Splits:
-    """The recipe's data set, split and on the device. Raises WsnasError where it is missing or malformed."""
+    """The recipe's data set, split and on the device. Raises WsnasError if it is missing or malformed."""
     source = _source(recipe.dataset)
     classes = int(max(source.train[1].max(), source.test[1].max())) + 1
     train, test = source.train, source.test
     if source.valid is not None:
         if recipe.split_file is not None:
-            raise WsnasError(f"{recipe.dataset} has a split of its own; leave out the split file {recipe.split_file}")
+            raise WsnasError(f"{recipe.dataset} has its own split; leave out the split file {recipe.split_file}")
         valid = source.valid
         if recipe.train_size is not None:
             train = _first(train, recipe.train_size, recipe.dataset)
@@ -66,7 +66,9 @@ def load_splits(recipe: Recipe, device: torch.device) -> Splits:
         n = len(train[1])
         keep = n // 2 if recipe.train_size is None else recipe.train_size
         if not 0 < keep < n:
-            raise WsnasError(f"{recipe.dataset} has {n} training images to split; train_size={keep} leaves no part")
+            raise WsnasError(
+                f"{recipe.dataset} has {n} training images to split; train_size={keep} leaves one part empty"
+            )
         first, second = two_parts(n, keep, recipe.split_file, ("train", "valid"))
         train, valid = _take(train, first), _take(train, second)
     pixels = torch.from_numpy(train[0]).reshape(-1, train[0].shape[-1])
@@ -87,13 +89,13 @@ KNOWN = {
 
 
 def shape_of(dataset: str) -> tuple[int, int, int]:
-    """(classes, channels, side in pixels) of a data set: what a network's head and stem need to know."""
+    """(classes, channels, side in pixels) of a data set, for a network's head and stem."""
     return KNOWN[dataset] if dataset in KNOWN else _shape_of_file(dataset)
 
 
 @cache
 def _shape_of_file(dataset: str) -> tuple[int, int, int]:
-    source = _source(dataset)  # read once: counting parameters of a whole space asks for it often
+    source = _source(dataset)  # cached: counting the parameters of a whole space needs it often
     return int(max(source.train[1].max(), source.test[1].max())) + 1, source.train[0].shape[3], source.train[0].shape[1]
 
 
@@ -127,14 +129,14 @@ def _take(part: tuple[Pixels, Labels], index: NDArray[np.int64]) -> tuple[Pixels
 
 def _first(part: tuple[Pixels, Labels], count: int, dataset: str) -> tuple[Pixels, Labels]:
     if not 0 < count <= len(part[1]):
-        raise WsnasError(f"{dataset} has {len(part[1])} training images; train_size={count} is not among them")
+        raise WsnasError(f"{dataset} has {len(part[1])} training images; train_size={count} is out of range")
     return part[0][:count], part[1][:count]
 
 
 def two_parts(
     n: int, first: int, split_file: str | None, names: tuple[str, str]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of two disjoint parts: from the authors' file, else seeded. Sorted: order carries no meaning."""
+    """Sorted indices of two disjoint parts: from the authors' file, else seeded."""
     if split_file is None:
         order = numpy_rng(0, "split", n).permutation(n)
         return np.sort(order[:first]), np.sort(order[first:])
@@ -150,7 +152,7 @@ def two_parts(
     if not (len(parts[0]) and len(parts[1])):
         raise WsnasError(f"the split file {split_file} leaves '{names[0]}' or '{names[1]}' without images")
     if len(np.unique(together)) != len(together) or together.min() < 0 or together.max() >= n:
-        raise WsnasError(f"the split file {split_file} does not name {n} images once each at most")
+        raise WsnasError(f"the split file {split_file} must name each of the {n} images at most once")
     return np.sort(parts[0]), np.sort(parts[1])
 
 
@@ -166,13 +168,13 @@ def cifar(root: Path, name: str) -> Source:
     try:
         try:
             parts = load(download=False)
-        except RuntimeError:  # not there, or not whole
+        except RuntimeError:  # missing or incomplete
             root.mkdir(parents=True, exist_ok=True)
-            with filelock.FileLock(root / f"{name}.lock"):  # workers and ranks come here together
+            with filelock.FileLock(root / f"{name}.lock"):  # workers and ranks may arrive together
                 parts = load(download=True)
     except (OSError, RuntimeError) as error:
         raise WsnasError(
-            f"{name} is not in {root} and could not be downloaded ({error}); put its archive there, or name a .npz file"
+            f"{name} is not in {root} and could not be downloaded ({error}); put its archive there, or use a .npz file"
         ) from error
     train, test = [(np.asarray(p.data, dtype=np.uint8), np.asarray(p.targets, dtype=np.int64)) for p in parts]
     return Source(train, test, halve_test=name == "cifar100")
@@ -234,7 +236,7 @@ def npz(path: Path) -> Source:
             raise WsnasError(f"{path}: {part}_images must be uint8 [N,H,W,3], not {pixels.dtype} {list(pixels.shape)}")
         if labels.shape != pixels.shape[:1] or labels.dtype.kind not in "iu" or len(labels) == 0 or labels.min() < 0:
             raise WsnasError(
-                f"{path}: {part}_labels must be {len(pixels)} integers from 0, one an image, "
+                f"{path}: {part}_labels must be {len(pixels)} integers from 0, one per image, "
                 f"not {labels.dtype} {list(labels.shape)}"
             )
         parts.append((pixels, labels.astype(np.int64)))
@@ -257,7 +259,7 @@ def image_files(path: Path) -> tuple[list[str], tuple[list[str], Labels], tuple[
     for part in ("train", "test" if (path / "test").is_dir() else "val"):
         unknown = sorted({*class_folders(path / part)} - {*classes})
         if unknown:
-            raise WsnasError(f"{path / part / unknown[0]} is no class of {path / 'train'}")
+            raise WsnasError(f"{path / part / unknown[0]} is not a class of {path / 'train'}")
         found = [
             sorted(os.path.join(where, file) for where, _, files in os.walk(path / part / name) for file in files)
             for name in classes
@@ -270,7 +272,7 @@ def image_files(path: Path) -> tuple[list[str], tuple[list[str], Labels], tuple[
 
 
 def folder(path: Path) -> Source:
-    """A small image folder, ``train/CLASS/*`` and ``val/`` or ``test/CLASS/*``, decoded whole into memory.
+    """A small image folder, ``train/CLASS/*`` and ``val/`` or ``test/CLASS/*``, read into memory.
 
     All images must have the size of the first; larger data sets stream instead (folders.py).
     """
@@ -289,7 +291,7 @@ def folder(path: Path) -> Source:
                 raise WsnasError(f"cannot decode the image {file} ({error})") from error
             size = pixels[0].shape if size is None else size
             if pixels[-1].shape != size:
-                raise WsnasError(f"{file} is {pixels[-1].shape[:2]}, the first image {size[:2]}: resize them")
+                raise WsnasError(f"{file} is {pixels[-1].shape[:2]}, but the first image is {size[:2]}: resize them")
         parts.append((np.stack(pixels), labels))
     order = numpy_rng(0, "folder").permutation(len(parts[0][1]))
     return Source(_take(parts[0], order), parts[1])

@@ -1,10 +1,9 @@
-"""Text that lives on the device, cut into sequences for training by truncated backpropagation through time.
+"""Text on the device, cut into sequences for training by truncated backpropagation through time.
 
-A whole split is one int64 tensor of word ids. For ``streams`` sequences side by side it is folded into
-``[rows, streams]``: every stream reads its own part of the text from top to bottom, so a hidden state
-carried from one sequence to the next goes on where it was. A step's sequence has a random length
-(Merity et al., 2018, section 5); an epoch's lengths are drawn at once from (seed, epoch), so a run resumes
-in the middle of an epoch.
+A whole split is one int64 tensor of word ids. For ``streams`` parallel sequences it is folded into
+``[rows, streams]``: every stream reads its own part of the text from top to bottom, so the hidden state can be
+carried from one sequence to the next. A step's sequence has a random length (Merity et al., 2018, section 5); an
+epoch's lengths are drawn at once from (seed, epoch), so a run can resume in the middle of an epoch.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ LONGEST = 20  # rows a sequence may exceed ``Sequences.bptt`` by
 
 
 class LanguageModel(Protocol):
-    """What scoring needs of a model: one pass that hands its hidden state on."""
+    """The interface scoring needs: a forward pass that also returns its hidden state."""
 
     def carry(self, x: Tensor, path: Any, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
         """Words x int64 [T, B], hidden [B, H] (None: zero) -> logits [T * B, words], the hidden state after x."""
@@ -35,10 +34,10 @@ class LanguageModel(Protocol):
 
 
 class Tokens:
-    """One split on one device. ``ids`` [N] int64; ``streams``: how many parts are read side by side when scoring.
+    """One split on one device. ``ids`` [N] int64; ``streams``: number of parts read in parallel when scoring.
 
-    The references score validation text in 10 streams and test text in 1: a stream's first words have no past,
-    so the number is part of the result.
+    The references score validation text in 10 streams and test text in 1. A stream's first words have no context,
+    so the number affects the result.
     """
 
     def __init__(self, ids: NDArray[np.int64], device: torch.device, streams: int = 1) -> None:
@@ -49,16 +48,16 @@ class Tokens:
         return len(self.ids)
 
     def fold(self, streams: int) -> Tensor:
-        """[rows, streams]: column s is the s-th of ``streams`` equal parts of the text; a rest is left out."""
+        """[rows, streams]: column s is the s-th of ``streams`` equal parts of the text; the remainder is dropped."""
         rows = len(self) // streams
         if rows < 3:
-            raise WsnasError(f"a text of {len(self)} tokens is too short for {streams} sequences side by side")
+            raise WsnasError(f"a text of {len(self)} tokens is too short for {streams} parallel sequences")
         return self.ids[: rows * streams].view(streams, rows).T
 
     def lengths(self, training: Training, seed: int, epoch: int) -> NDArray[np.int64]:
-        """[steps] rows each step of the epoch reads: N(bptt, 5), one in twenty N(bptt / 2, 5), from 5 to bptt + 20.
+        """[steps] rows per step of the epoch: N(bptt, 5), one in twenty N(bptt / 2, 5), from 5 to bptt + 20.
 
-        As the references cut it, an epoch ends where at most one word a stream is left to predict.
+        As in the references, an epoch ends when at most one word per stream is left to predict.
         """
         if not isinstance(training.inputs, Sequences):
             raise WsnasError("training on text needs a sequence length: give it Sequences (the references use 35)")
@@ -82,9 +81,9 @@ class Tokens:
     def epoch(
         self, training: Training, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The epoch's sequences from step ``start`` on: x [T, B] and the words that follow, y [T * B], int64.
+        """The epoch's sequences from step ``start``: x [T, B] and the next words, y [T * B], int64.
 
-        ``training.batch`` streams, of which rank ``r`` of ``world`` reads r, r + world, ...
+        There are ``training.batch`` streams; rank ``r`` of ``world`` reads r, r + world, ...
         """
         lengths = self.lengths(training, seed, epoch)
         text = self.fold(training.batch)[:, rank::world].contiguous()
@@ -94,7 +93,7 @@ class Tokens:
             first += length
 
     def ordered(self, batch: int, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """The first ``limit`` tokens in order, about ``batch`` a time: x [T, streams] and y [T * streams]."""
+        """The first ``limit`` tokens in order, about ``batch`` at a time: x [T, streams] and y [T * streams]."""
         text = self.fold(self.streams)
         end = len(text) - 1 if limit is None else min(len(text) - 1, max(1, limit // self.streams))
         rows = max(1, batch // self.streams)
@@ -106,9 +105,9 @@ class Tokens:
     def score(self, model: nn.Module, path: Any, batch: int, limit: int | None = None) -> tuple[float, float]:
         """(perplexity, mean cross-entropy in nats) of the first ``limit`` tokens; fp32, eval mode.
 
-        The hidden state is carried through the text; ``batch``, the tokens of a forward pass, does not matter
-        to the result. The mean is over the words that are predicted: the references divide by one row more,
-        which lowers their validation perplexity on Penn Treebank by less than 0.06 %.
+        The hidden state is carried through the text; ``batch``, the tokens per forward pass, does not affect the
+        result. The mean is over the predicted words: the references divide by one row more, which lowers their
+        validation perplexity on Penn Treebank by less than 0.06 %.
         """
         model.eval()
         loss = torch.zeros((), dtype=torch.float64, device=self.device)

@@ -1,1 +1,1 @@
-"""What the studies share. The instrument below knows nothing of it."""
+"""Code the studies share. Nothing below imports it."""

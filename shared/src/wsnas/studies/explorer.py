@@ -1,7 +1,7 @@
-"""One static page of single architectures: what supernets score, what training reaches, what the cell looks like.
+"""One static page of single architectures: supernet score, ground truth, and a drawing of the cell.
 
-It shows what the study ``operators`` wrote into its results.json and computes nothing of its own. plotly's JavaScript
-is copied into the page, which asks nothing of any network.
+It shows the results.json of the study ``operators`` and computes nothing itself. plotly's JavaScript is copied into
+the page, which therefore works offline.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from wsnas.studies.report import study_folders
 
 
 def read_panels(folder: Path) -> list[dict[str, Any]]:
-    """What the study left of each of its spaces; nothing where ``folder`` holds another study."""
+    """The study's results, one per space; empty if ``folder`` holds another study."""
     try:
         stored = json.loads((folder / "results.json").read_text())
         if stored.get("study") != "operators":
@@ -40,15 +40,15 @@ def read_panels(folder: Path) -> list[dict[str, Any]]:
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WsnasError(
-            f"{folder} holds no architectures of the study operators ({type(error).__name__}: {error}); run it again, "
-            "it finds its supernets trained"
+            f"{folder} holds no architectures of the study operators ({type(error).__name__}: {error}); run it again "
+            "(it reuses its trained supernets)"
         ) from error
 
 
 def write_explorer(folders: Sequence[Path], out: Path, report: str) -> Path | None:
-    """Writes the page of all results of ``operators`` in ``study_folders(folders)``; None where there are none.
+    """Writes the page for all results of ``operators`` in ``study_folders(folders)``; returns None if there are none.
 
-    ``report``: the page beside it to link to. Raises WsnasError without plotly, an extra of the core.
+    ``report``: the report page to link to. Raises WsnasError without plotly, an optional dependency.
     """
     panels = [panel for folder in study_folders(folders) for panel in read_panels(folder)]
     if not panels:

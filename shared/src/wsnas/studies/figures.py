@@ -1,5 +1,5 @@
-"""The paper's figures, with intervals. Colours are Okabe & Ito's: told apart by colour-blind readers, and in
-grey by marker and dash.
+"""The paper's figures, with intervals. Okabe & Ito's colours suit colour-blind readers; markers and dashes still
+differ in grey.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BLUE, RED, GREEN, ORANGE, BLACK, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F0
 STYLE = {
     "font.size": 9,
     "legend.fontsize": 8,
-    "figure.constrained_layout.h_pad": 0.08,  # inches, so that a title is nobody else's
+    "figure.constrained_layout.h_pad": 0.08,  # inches, to keep titles apart
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -41,19 +41,19 @@ WIDEST = 13.6  # inches: beyond that a page of the report shrinks the letters
 
 
 def counted(number: int, what: str) -> str:
-    """So many, in words: 1 supernet, 3 supernets."""
+    """A number with its noun: 1 supernet, 3 supernets."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def caption(figure: Figure, text: str) -> None:
-    """What the figure shows, above it, in lines that fit its width."""
+    """Writes a description above the figure, in lines that fit its width."""
     width = int(16 * figure.get_figwidth())
     lines = [line for part in text.split("\n") for line in textwrap.wrap(part, width)]
     figure.suptitle("\n".join(lines), fontsize=8, color=GREY, x=0.01, ha="left")
 
 
 def head(axes: Axes, title: str, said: str = "", colour: str = GREY) -> None:
-    """A bold title above the axes, and below it a small line."""
+    """A bold title above the axes, with a small line below it."""
     axes.set_title(title, loc="left", fontweight="bold", fontsize=10, pad=18 if said else 6)
     if said:
         axes.annotate(
@@ -62,7 +62,7 @@ def head(axes: Axes, title: str, said: str = "", colour: str = GREY) -> None:
 
 
 def axes_grid(panels: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of axes, three a row at most and as many as fit, each of so many inches."""
+    """A figure with ``panels`` axes of this size in inches, at most three per row and as many as fit."""
     columns = max(1, min(panels, 3, int(WIDEST / width)))
     rows = -(-panels // columns)
     figure: Figure
@@ -89,7 +89,7 @@ def _end_label(axes: Axes, x: float, y: float, text: str, colour: str, offset: f
 
 
 def _spread(labels: list[tuple[float, str, str]], axes: Axes, x: float, gap: float = 11.0) -> None:
-    """Labels at the right end of lines, moved apart to ``gap`` points where they would overlap."""
+    """Labels at the right end of lines, moved ``gap`` points apart if they would overlap."""
     axes.figure.canvas.draw()
     points = [axes.transData.transform((x, y))[1] * 72 / axes.figure.dpi for y, _, _ in labels]
     order = np.argsort(points)
@@ -107,7 +107,7 @@ def _spread(labels: list[tuple[float, str, str]], axes: Axes, x: float, gap: flo
 def ranking_figure(
     panels: Sequence[tuple[SpaceSample, Sequence[Point]]], title: str, x_label: str, note: str
 ) -> Figure:
-    """Figures 1, 2 and 5: a column per space, three side by side; correlation above, top-k below, over the setting."""
+    """Figures 1, 2 and 5: correlation above top-k, over the setting; one column per space, three per row."""
     with plt.rc_context(STYLE):
         columns = min(len(panels), 3)
         bands = -(-len(panels) // columns)
@@ -216,7 +216,7 @@ class Matrix:
 
 
 def matrix_of(sample: SpaceSample, predictors: Mapping[str, Floats]) -> Matrix:
-    """Of the predictors [n], the parameter count (P) unless it is the same for all, and the ground truth (GT)."""
+    """Correlations of the predictors [n], the parameter count (P, unless constant) and the ground truth (GT)."""
     sizes = {"P": sample.parameters} if len(np.unique(sample.parameters)) > 1 else {}
     rows = {**predictors, **sizes, "GT": sample.test}
     return Matrix(sample.title, list(rows), correlation_matrix(list(rows.values())))

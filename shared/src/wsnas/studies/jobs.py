@@ -32,14 +32,14 @@ from wsnas.supernet import supernet_identity, train_supernet
 
 @dataclass(frozen=True)
 class SupernetJob:
-    """Train one supernet and score some of its submodels; found again by its content."""
+    """Train one supernet and score some of its submodels; the run is addressed by its content."""
 
     space: str
     recipe: Recipe
     seed: int
     candidates: tuple[Any, ...] | None  # architectures of the sub-space; None: the whole space
     evaluate: tuple[Any, ...]  # architectures to score
-    runs: str  # the folder that holds content-addressed runs
+    runs: str  # the folder of content-addressed runs
     paths: str = "uniform"  # or "fair", "multi:N"
 
     @cached_property
@@ -50,12 +50,12 @@ class SupernetJob:
         return Path(self.runs) / f"{self.space}-{digest(identity)}"
 
     def recorded(self) -> Floats | None:
-        """The scores that an earlier study left, if it left all of them."""
+        """The scores recorded by an earlier study, if it has all of them."""
         return recorded_scores(self.out, load_space(self.space), self.recipe, self.evaluate)
 
 
 def supernet_scores(job: SupernetJob) -> Floats:
-    """Accuracy in percent or perplexity of each architecture of the job; trains the supernet if need be."""
+    """Accuracy in percent or perplexity of each architecture of the job; trains the supernet if necessary."""
     supernet = train_supernet(
         load_space(job.space),
         job.recipe,
@@ -69,7 +69,7 @@ def supernet_scores(job: SupernetJob) -> Floats:
 
 
 def all_scores(jobs: Sequence[SupernetJob], options: StudyOptions) -> list[Floats]:
-    """The scores of every job, in the jobs' order. A job that fails raises once the others are done."""
+    """The scores of every job, in the jobs' order. A failed job raises WsnasError after the others are done."""
     for job in jobs:
         if not options.resume:
             Run.remove(job.out)
@@ -77,7 +77,7 @@ def all_scores(jobs: Sequence[SupernetJob], options: StudyOptions) -> list[Float
     results = {i: scores for i, scores in enumerate(recorded) if scores is not None}
     position = {id(job): i for i, job in enumerate(jobs)}
     missing = [job for i, job in enumerate(jobs) if i not in results]
-    missing.sort(key=lambda job: -job.recipe.supernet.epochs)  # the long ones first: no worker waits for one at the end
+    missing.sort(key=lambda job: -job.recipe.supernet.epochs)  # long ones first, so no worker idles at the end
     failed: list[BaseException] = []
     with progress(options.study) as report:
         for job, result in run_jobs(supernet_scores, missing, options.executor) if missing else ():
@@ -89,7 +89,7 @@ def all_scores(jobs: Sequence[SupernetJob], options: StudyOptions) -> list[Float
     if failed:
         known = isinstance(failed[0], WsnasError)
         raise WsnasError(
-            f"{len(failed)} of {len(jobs)} supernets failed, the others are kept; the first said: "
+            f"{len(failed)} of {len(jobs)} supernets failed, the others are kept; the first error was: "
             f"{failed[0] if known else repr(failed[0])}"
         ) from failed[0]
     return [results[i] for i in range(len(jobs))]
@@ -98,7 +98,7 @@ def all_scores(jobs: Sequence[SupernetJob], options: StudyOptions) -> list[Float
 def sub_space_job(
     options: StudyOptions, sample: SpaceSample, kept: Sequence[Any], scored: Sequence[Any], seed: int
 ) -> SupernetJob:
-    """A supernet of the architectures ``kept``, some of which are ``scored``."""
+    """A supernet over the architectures ``kept``, some of which are ``scored``."""
     candidates = None if len(kept) == sample.space.size else tuple(sorted(kept))
     return SupernetJob(sample.name, sample.recipe, seed, candidates, tuple(scored), options.supernets)
 
@@ -116,7 +116,7 @@ class Variant:
 def scores_of(options: StudyOptions, wanted: Sequence[tuple[SpaceSample, Variant]]) -> dict[tuple[str, str], Floats]:
     """(space, label) -> [seeds, architectures of the sample], higher is better.
 
-    The supernets lie beside the study's results, in folders named by what decides their weights: studies share them.
+    The supernets are kept next to the study's results, in folders named by their identity, and shared by the studies.
     """
     jobs = {
         (sample.name, variant.label, seed): SupernetJob(
@@ -135,16 +135,16 @@ def scores_of(options: StudyOptions, wanted: Sequence[tuple[SpaceSample, Variant
     }
 
 
-BUDGETS = {"micro": (100, 4), "paper": (1000, 7)}  # architectures scored, budgets a space
+BUDGETS = {"micro": (100, 4), "paper": (1000, 7)}  # architectures scored, budgets per space
 budgets_option = click.option(
-    "--budgets", "count", type=click.IntRange(1), help="How often the recipe's epochs are halved, and one."
+    "--budgets", "count", type=click.IntRange(1), help="Number of budgets: the recipe's epochs, 1/2, 1/4 ... of them."
 )
 
 
 def scores_by_budget(options: StudyOptions, count: int | None) -> list[tuple[SpaceSample, dict[int, Floats]]]:
-    """Of each space, by epochs, [seeds, architectures]: 1/2^(count - 1) ... 1/4, 1/2 and all of the recipe's epochs.
+    """For each space, scores [seeds, architectures] by epochs: 1/2^(count - 1) ... 1/4, 1/2 and all of the recipe's.
 
-    Each budget is a training of its own, as in Figure 1; the studies that look at budgets share the supernets.
+    Each budget is a separate training, as in Figure 1; the studies that use budgets share the supernets.
     """
     architectures, usual = BUDGETS[options.scale]
     wanted = []

@@ -18,13 +18,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """What a study was asked for on its command line."""
+    """A study's command-line options."""
 
     study: str
     scale: str
     spaces: tuple[str, ...]  # none: every installed one
     seeds: tuple[int, ...]  # of the supernets (or trainings) of each setting
-    architectures: int | None  # to score or train; None: as the study has it for the scale
+    architectures: int | None  # to score or train; None: the study's default for the scale
     table: str | None
     truth: str | None  # data set of the ground truth; None: the supernet's
     resume: bool
@@ -34,17 +34,17 @@ class StudyOptions:
 
     @property
     def supernets(self) -> str:
-        """The folder of the runs that studies share, beside their results; absolute, as a worker may be elsewhere."""
+        """The folder of runs shared by the studies, next to their results; absolute, for workers elsewhere."""
         return str((self.out.parent / "supernets").resolve())
 
     @property
     def about(self) -> str:
-        """The recipe, for a figure, which names the data itself: a scale as it is, or one that options changed."""
+        """The recipe as named in a figure: the scale, and whether options changed it."""
         return f"{self.scale.capitalize()} {'recipe, changed by options' if self.recipe else 'scale'}"
 
 
 def study_options(study: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The options every study takes, the recipe's included; the command gets them as its first argument ``options``."""
+    """Adds the options of every study and of the recipe; the command gets them as its first argument ``options``."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
@@ -75,14 +75,14 @@ def study_options(study: str) -> Callable[[Callable[..., Any]], Callable[..., An
 
 def _with_options(command: F) -> F:
     options = (
+        click.option("--space", "spaces", multiple=True, help="Search space; repeatable. Default: all installed."),
+        click.option("--seeds", type=click.IntRange(1), help="Supernets per setting. Default: 3."),
+        click.option("--architectures", type=click.IntRange(4), help="Architectures scored, or trained, per space."),
         click.option(
-            "--space", "spaces", multiple=True, help="Search space; repeatable. Default: every installed one."
+            "--table", type=click.Path(), help="Ground truth to use instead of the shipped or imported table."
         ),
-        click.option("--seeds", type=click.IntRange(1), help="Supernets a setting. Default: 3."),
-        click.option("--architectures", type=click.IntRange(4), help="How many are scored, or trained, a space."),
-        click.option("--table", type=click.Path(), help="Ground truth, in place of the shipped or imported table."),
         click.option("--truth", help="Data set of the ground truth. Default: the supernet's."),
-        click.option("--resume/--fresh", default=True, show_default=True, help="Use what earlier runs left, or not."),
+        click.option("--resume/--fresh", default=True, show_default=True, help="Reuse earlier runs, or start over."),
         click.option("--out", type=click.Path(path_type=Path), help="Default: runs/study-NAME-SCALE."),
     )
     command = executor_options(command)

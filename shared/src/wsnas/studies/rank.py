@@ -1,4 +1,4 @@
-"""``wsnas rank``: how well the scored submodels of one supernet rank, beside the parameter count."""
+"""``wsnas rank``: how well one supernet ranks its scored submodels, compared with the parameter count."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Agreement:
-    """A supernet's scores and the parameter count against ground truth; accuracies, or perplexities times -1."""
+    """Agreement of a supernet's scores and the parameter count with ground truth; perplexities are negated."""
 
     architectures: int
     spearman: Interval
@@ -49,7 +49,7 @@ class Agreement:
     supernet_minus_parameter_count: tuple[float, float]  # 95 % bootstrap interval of the difference
     score_with_parameter_count: Interval
     noise_ceiling: Ceiling | None
-    top_10: float  # by test result where the table has no validation
+    top_10: float  # selected by test result if the table has no validation
     random_top_10: float
     truth: Spread
     scores: Spread
@@ -76,10 +76,10 @@ def agreement(score: Floats, counts: Floats, valid: Floats, test: Floats, seeds:
 def rank(
     run: Path, out: Path, *, table: Path | str | None = None, dataset: str | None = None, scale: str = "paper"
 ) -> Agreement:
-    """Writes results.json, rank.csv, rank.png and rank.svg of a supernet run's latest scores into ``out``.
+    """Writes results.json, rank.csv, rank.png and rank.svg for a supernet run's latest scores to ``out``.
 
-    ``dataset``: of the ground truth, by default the run's. Parameters are counted in the recipe ``scale``, which should
-    be the one that the ground truth was trained with. Raises WsnasError if nothing was evaluated or is in the table.
+    ``dataset``: of the ground truth, by default the run's. Parameters are counted at the recipe ``scale``, which should
+    be the ground truth's. Raises WsnasError if there are no scores or an architecture is not in the table.
     """
     supernet = Run.read(run)
     space = load_space(supernet.identity["space"])
@@ -121,7 +121,7 @@ def _figure(compared: Agreement, score: Floats, counts: Floats, test: Floats, me
             axes.plot(x, higher_is_better(test, metric), "o", ms=3.5, alpha=0.7, color=colour)
             axes.set_xlabel(name)
             head(axes, "", f"Spearman {interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]")
-        grid[0].set_ylabel(f"{Path(dataset).stem} test {metric} when trained alone")
+        grid[0].set_ylabel(f"{Path(dataset).stem} test {metric}, stand-alone")
         if metric == "perplexity":  # up, and right, is better
             grid[0].invert_yaxis()
             grid[0].invert_xaxis()

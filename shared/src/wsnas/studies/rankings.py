@@ -45,18 +45,18 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Point:
-    """One setting of a study, and how its supernets rank: a point of ``figures.ranking_figure``."""
+    """One setting of a study and its supernets' ranking: a point of ``figures.ranking_figure``."""
 
     setting: int  # epochs, or a factor
     tick: str
     ranking: Ranking
-    ceiling: float | None  # highest correlation that the noise of the ground truth allows
+    ceiling: float | None  # highest correlation the noise of the ground truth allows
     truth_agreement: float | None = None  # Spearman of two seeds of the ground truth
     architectures: int | None = None  # in the sub-space
     top1: float | None = None  # as ``Ranking.top``, k = 1
 
     def to_json(self, setting: str) -> dict[str, Any]:
-        """Its row of results.json; ``setting``: what the setting is called there."""
+        """Its row of results.json; ``setting``: the setting's name there."""
         row = {setting: self.setting, "x": self.setting, "tick": self.tick, **asdict(self.ranking)}
         del row["bootstrap"]
         more = {name: getattr(self, name) for name in ("truth_agreement", "architectures", "top1")}
@@ -79,7 +79,7 @@ def csv_rows(space: str, setting: str, points: Sequence[Point]) -> list[dict[str
 
 
 def finite(scores: Floats) -> Floats:
-    """The scores with those that are not finite (a submodel whose perplexity overflowed) below all others: last."""
+    """Replaces scores that are not finite (overflowed perplexities) by a value below all others, to rank last."""
     known = np.isfinite(scores)
     return np.where(known, scores, np.min(scores, where=known, initial=0.0) - 1.0)
 
@@ -122,7 +122,7 @@ def ranking_within(sample: SpaceSample, scored: Sequence[Any], scores: Floats, k
 
 
 def mean_ranking(parts: Sequence[Ranking]) -> Ranking:
-    """The ranking of several supernets, each of which scored architectures of its own."""
+    """The mean ranking of several supernets that scored different architectures."""
     bootstrap = mean_of_predictors([part.bootstrap for part in parts])
     low, high = percentiles(bootstrap)
     return replace(
@@ -137,7 +137,7 @@ def mean_ranking(parts: Sequence[Ranking]) -> Ranking:
         top=float(np.mean([part.top for part in parts])),
         top_seeds=[part.top for part in parts],
         random_top=float(np.mean([part.random_top for part in parts])),
-        # of different parts: parts of the same architectures draw the same
+        # from different parts, since parts with the same architectures have the same draws
         random_top_draws=[parts[i % len(parts)].random_top_draws[i] for i in range(3)],
         best=float(np.mean([part.best for part in parts])),
         bootstrap=bootstrap,

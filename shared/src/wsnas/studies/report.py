@@ -1,4 +1,4 @@
-"""One static page of everything that studies left: figures, claims, verdicts, provenance. No network, no scripts."""
+"""One static page of all study results: figures, claims, verdicts, provenance. It works offline, without scripts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class TrickRow:
-    """A row of Table 3, its numbers as the page shows them."""
+    """A row of Table 3, with formatted numbers."""
 
     label: str
     corr_baseline: str
@@ -54,7 +54,7 @@ class TrickTable:
 
 @dataclass(frozen=True)
 class Claim:
-    """A row of the table of claims. ``cells``: its verdict by column, None where the study does not ask."""
+    """A row of the table of claims. ``cells``: its verdict by column, None if the study does not test it."""
 
     claim: str
     study: str
@@ -63,7 +63,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What one study left in its folder."""
+    """The results of one study's folder."""
 
     name: str  # or ``OTHER``
     title: str
@@ -90,7 +90,7 @@ class StudyResult:
 
 
 def study_folders(folders: Sequence[Path]) -> list[Path]:
-    """Those of the folders, or right below them, that hold a study's results."""
+    """The given folders, and their direct subfolders, that hold study results."""
     with_results = [
         folder for each in folders for folder in (each, *sorted(each.glob("*"))) if (folder / "results.json").exists()
     ]
@@ -103,7 +103,7 @@ def study_folders(folders: Sequence[Path]) -> list[Path]:
 def read_study(folder: Path) -> StudyResult:
     """The results in a folder, ready for the page. Raises WsnasError if something is missing.
 
-    Results that no study wrote (they have no ``study``) are shown, too: their figures and numbers as they are.
+    Results of single commands (without ``study``) are included, with their figures and numbers.
     """
     try:
         stored: dict[str, Any] = json.loads((folder / "results.json").read_text())
@@ -138,7 +138,7 @@ def picture(path: Path) -> Picture:
 
 
 def trainings(stored: dict[str, Any]) -> list[str]:
-    """A line a space: what was trained or scored, and what failed, as far as the results say."""
+    """One line per space: trainings, scores and failures, as far as the results record them."""
     lines = []
     for space, of in stored["settings"].items():
         if not isinstance(of, dict):
@@ -161,7 +161,7 @@ def trainings(stored: dict[str, Any]) -> list[str]:
 
 
 def with_failed(status: str) -> str:
-    """A table's counts ("24 ok, 1 crash"), which say nothing of failures where there are none."""
+    """A table's counts ("24 ok, 1 crash"), with "0 failed" added if nothing failed."""
     return status if not status.endswith(" ok") or "," in status else f"{status}, 0 failed"
 
 
@@ -230,8 +230,8 @@ def claims_table(studies: Sequence[StudyResult]) -> tuple[list[tuple[str, str]],
 def write_report(folders: Sequence[Path], out: Path, explorer: Path | None = None) -> list[str]:
     """Writes the page of every study in ``study_folders(folders)`` and returns the studies' names.
 
-    One section a study, with every result of it: at the micro scale, on real data; last what no study wrote.
-    ``explorer``: the page beside it to link to (``wsnas.studies.explorer``).
+    One section per study with all its results, at the micro scale and on real data; results of single commands last.
+    ``explorer``: the explorer page to link to (``wsnas.studies.explorer``).
     """
     studies = [read_study(folder) for folder in study_folders(folders)]
     order = {name: i for i, name in enumerate(ORDER)}

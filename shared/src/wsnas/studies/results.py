@@ -1,5 +1,5 @@
-"""The files a study leaves: results.json (every number with its interval, and the verdicts), a tidy CSV, and its
-figures as PNG and SVG.
+"""A study's output files: results.json (every number with its interval, and the verdicts), a tidy CSV, and figures as
+PNG and SVG.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def to_jsonable(value: Any) -> Any:
-    """Numbers, strings and containers that JSON can hold; NaN becomes null."""
+    """Converts to numbers, strings and containers that JSON supports; NaN becomes null."""
     if is_dataclass(value) and not isinstance(value, type):
         return to_jsonable(asdict(value))
     if isinstance(value, Mapping):
@@ -42,7 +42,7 @@ def to_jsonable(value: Any) -> Any:
 
 
 def settings_of(options: StudyOptions, samples: Sequence[SpaceSample], **more: Any) -> dict[str, Any]:
-    """What ``results.json`` says of the study's settings."""
+    """The study's settings in ``results.json``."""
     return {"scale": options.scale, "seeds": len(options.seeds), **more, **{s.name: s.settings() for s in samples}}
 
 
@@ -58,9 +58,9 @@ def write_results(
     source: str,
     more: Mapping[str, Figure] | None = None,
 ) -> None:
-    """Writes results.json, STUDY.csv, STUDY.png and STUDY.svg into ``options.out`` and says so.
+    """Writes results.json, STUDY.csv, STUDY.png and STUDY.svg to ``options.out`` and prints their names.
 
-    ``more``: further figures, which become STUDY-NAME.png and .svg; the report shows them, too.
+    ``more``: further figures, saved as STUDY-NAME.png and .svg and shown in the report.
     """
     out, study = options.out, options.study
     described = {
@@ -87,7 +87,7 @@ def write_files(
     rows: Sequence[Mapping[str, Any]],
     figures: Mapping[str, Figure],
 ) -> None:
-    """Writes ``described`` to results.json, ``rows`` to NAME.csv, and each figure as PNG and SVG, into ``out``."""
+    """Writes ``described`` to results.json, ``rows`` to NAME.csv, and each figure as PNG and SVG, in ``out``."""
     atomic_write(out / "results.json", (json.dumps(to_jsonable(described), indent=1) + "\n").encode())
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")

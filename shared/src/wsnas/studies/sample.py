@@ -1,4 +1,4 @@
-"""What a study looks at in one space: a uniform sample of architectures with a ground truth."""
+"""A study's sample of one space: uniform architectures with a ground truth."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ A = TypeVar("A", bound=Hashable)
 
 
 def chosen_spaces(names: Sequence[str]) -> list[Any]:
-    """The named spaces, or all installed ones. Raises WsnasError where there are none."""
+    """The named spaces, or all installed ones. Raises WsnasError if there are none."""
     chosen = names or installed_spaces()
     if not chosen:
         raise WsnasError("no search space is installed; install one, e.g. pip install ./packages/nb201")
@@ -62,28 +62,28 @@ class GroundTruth:
 
 
 def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Recipe) -> GroundTruth:
-    """The ground truth of the data set asked for; else of the recipe's, or of the table's first without that.
+    """The ground truth of the requested data set, else of the recipe's, else of the table's first.
 
-    Validation and test results are those of one training length: the longest that has both.
+    Validation and test results come from the same training length: the longest that has both.
     """
     dataset = options.truth or recipe.dataset
     loaded = load_ground_truth(space, dataset, options.table)
     if options.truth is not None and dataset not in loaded.datasets:
         raise WsnasError(
-            f"--truth {dataset}: the table of {space.name} has no such data set, but {', '.join(loaded.datasets)}"
+            f"--truth {dataset}: the table of {space.name} has no such data set, only {', '.join(loaded.datasets)}"
         )
     dataset = dataset if dataset in loaded.datasets else loaded.datasets[0]
     lengths = {split: loaded.epochs(dataset, split) for split in ("valid", "test")}
     both, longest = lengths["valid"] & lengths["test"], max(lengths["valid"] | lengths["test"])
     if not both:
         raise WsnasError(
-            f"the table of {space.name} has validation and test results of {dataset} for no common number of epochs"
+            f"the table of {space.name} has no number of epochs with both validation and test results of {dataset}"
         )
     epochs = max(both)
     if epochs < longest:
         click.echo(
-            f"{space.name}: the {longest}-epoch results of {dataset} are not used: only those of {epochs} epochs are "
-            "there for validation and test"
+            f"{space.name}: the {longest}-epoch results of {dataset} are not used; the longest training with both "
+            f"validation and test results has {epochs} epochs"
         )
     valid, test = (loaded.mean(dataset, split, epochs) for split in ("valid", "test"))
     known = ~(np.isnan(valid) | np.isnan(test))
@@ -97,7 +97,7 @@ def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Reci
 
 @dataclass(frozen=True)
 class SpaceSample:
-    """What a study looks at in one space: its recipe, and a uniform sample of architectures with a ground truth."""
+    """A study's sample of one space: its recipe, and uniform architectures with a ground truth."""
 
     space: SearchSpace[Any]
     recipe: Recipe
@@ -118,22 +118,22 @@ class SpaceSample:
         return f"{self.name} on {data}" + (f", ground truth on {truth}" if truth != data else "")
 
     def settings(self) -> dict[str, Any]:
-        """What ``results.json`` says of it."""
+        """Its settings in ``results.json``."""
         about = {"truth": self.truth.dataset, "truth_epochs": self.truth.epochs, "evaluated": len(self.archs)}
-        about["truth_trainings"] = self.truth.table.about.get("status")  # how many went well; None: not recorded
+        about["truth_trainings"] = self.truth.table.about.get("status")  # counts by status; None: not recorded
         return {**self.recipe.to_json(), **about, "without_ground_truth": self.truth.left_out}
 
     def ceiling(self) -> float | None:
-        """The highest correlation that the noise of the ground truth allows; None: not available."""
+        """The highest correlation the noise of the ground truth allows; None: not available."""
         ceiling = noise_ceiling(self.truth.seeds(self.archs))
         return None if ceiling is None else ceiling.ceiling
 
 
 def space_samples(options: StudyOptions, count: int, least: int = 12, fewest: int = 12) -> list[SpaceSample]:
-    """The spaces that can serve a study which scores ``count`` architectures, unless it was asked for another number.
+    """Samples of the spaces a study can use, of ``count`` architectures each, unless the options give another number.
 
-    Says which spaces are left out, and why: no ground truth, or of fewer than ``least`` architectures. Raises
-    WsnasError where fewer than ``fewest`` are to be scored, before anything is trained.
+    Prints which spaces are skipped and why: no ground truth, or one of fewer than ``least`` architectures. Raises
+    WsnasError if fewer than ``fewest`` are to be scored, before anything is trained.
     """
     if (options.architectures or count) < fewest:
         raise WsnasError(f"--architectures {options.architectures} is too few for this study: give at least {fewest}")
@@ -166,6 +166,6 @@ def random_archs(archs: Sequence[A], factor: float, rng: np.random.Generator) ->
 
 
 def best_archs(archs: Sequence[A], truth: np.ndarray, factor: float) -> list[A]:
-    """The best ``len(archs) / factor`` by ground truth, higher is better (Figure 5)."""
+    """The best ``len(archs) / factor`` by ground truth (higher is better; Figure 5)."""
     keep = max(1, round(len(archs) / factor))
     return [archs[int(i)] for i in np.argsort(-np.asarray(truth), kind="stable")[:keep]]
