@@ -109,7 +109,7 @@ def images_a_second(ends: list[list[float]], images: int) -> float | None:
 
 
 def standalone(job: tuple[str, int, NB201Recipe, bool, bool, str, int]) -> list[float]:
-    """``epoch_ends`` of one stand-alone training; a job, so that several can share the card.
+    """``epoch_ends`` of one stand-alone training, as a job, because several can share the card.
 
     (device, images, recipe, bfloat16, captured, folder for synchronisation, number of parallel trainings; 0: none)
     """

@@ -111,7 +111,7 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
             list(panels.values()),
             "Does weight sharing rank better when fewer architectures share the weights?",
             "downscaling factor (kept at random), architectures left",
-            f"{options.about}, {counted(len(options.seeds), 'supernet')} a factor, each of a sub-space of its own",
+            f"{options.about}, {counted(len(options.seeds), 'supernet')} per factor, each on a different sub-space",
         ),
     )
 

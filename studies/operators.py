@@ -38,7 +38,7 @@ from wsnas.studies.verdicts import Verdict
 
 ARCHITECTURES = {"micro": 200, "paper": 1000}
 LEAST = 8  # architectures on either side of a choice
-PERMUTATIONS = 20_000  # a smallest p of 5e-5, so that 200 choices corrected for each other still leave 0.01
+PERMUTATIONS = 20_000  # the smallest p is 5e-5, or 0.01 after correction over 200 choices
 
 
 @dataclass(frozen=True)

@@ -184,10 +184,10 @@ def spaces_figure(rows: Sequence[Summary]) -> Figure:
             axes.grid(axis="y", visible=False)
         caption(
             figure,
-            "How large are the spaces, and how far apart their networks? Left: architectures, counted. Middle and "
-            "right: a network's parameters and multiply-adds at the paper's size: lowest, quartiles (blue; white: "
-            "median), highest. Solid: of all architectures; dashed: of a uniform sample, so that the space's own "
-            "extremes lie further out.",
+            "How large are the spaces and their networks? Left: number of architectures. Middle and right: a network's "
+            "parameters and multiply-adds at the paper's size: lowest, quartiles (blue; white: median), highest. "
+            "Solid: over all architectures; dashed: over a uniform sample, so the space's true extremes lie further "
+            "out.",
         )
         plt.close(figure)
         return figure

@@ -339,9 +339,9 @@ def main(options: StudyOptions, other_dataset: str | None) -> None:
         source="Table 3 and Figure 7, Appendix C",
         figure=tricks_figure(
             tables,
-            f"{options.about}, {counted(number, 'supernet')} a row. Bars, left: 95 % bootstrap over architectures and "
-            "supernets; right: from the lowest supernet to the highest. Grey band: how far two seeds of the baseline "
-            "differ. Grey bars: within what seeds change; blue: better beyond that, red: worse. Corr-BL: correlation "
+            f"{options.about}, {counted(number, 'supernet')} per row. Bars, left: 95 % bootstrap over architectures "
+            "and supernets; right: from the lowest supernet to the highest. Grey band: difference between two seeds of "
+            "the baseline. Grey bars: within that difference; blue: better beyond it, red: worse. Corr-BL: correlation "
             "with the baseline, in its own row that of two seeds.",
         ),
         more={

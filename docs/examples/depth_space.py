@@ -1,4 +1,4 @@
-"""A search space of one's own: six residual blocks, each a 3x3 or a 1x1 convolution, or left out."""
+"""An example search space: six residual blocks, each a 3x3 or 1x1 convolution, or skipped."""
 
 import itertools
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class DepthSpace(SearchSpace[Arch]):
     def decisions(self, arch):
         return {f"block {i}": op for i, op in enumerate(arch.blocks)}
 
-    def training_key(self, arch):  # blocks that are left out leave the same network wherever they stood
+    def training_key(self, arch):  # the position of skipped blocks does not matter
         return "-".join(op for op in arch.blocks if op != "skip") or "nothing"
 
     def fair_paths(self, rng):  # each block takes each of its three operations once

@@ -1,7 +1,7 @@
 """Writes ``verdicts.md``: every claim with its verdicts on each space, at the micro scale and on real data.
 
-``python docs/results/verdicts.py`` after results changed. The same table as on the page of ``wsnas report``, which has
-what was measured and the rules, too.
+Run ``python docs/results/verdicts.py`` after results change. The page of ``wsnas report`` has the same table, with the
+measurements and the rules.
 """
 
 from __future__ import annotations

@@ -217,7 +217,7 @@ def test_the_214_real_genotypes_survive() -> None:
         ("normal_concat=[2, 3, 4, 5]", "normal_concat=[3, 4, 5]", "normal_concat must be"),
         ("normal_concat=[2, 3, 4, 5]", "normal_concat=range(2, 7)", "must be lists"),
         ("normal_concat=[2, 3, 4, 5]", "normal_concat=list((2, 3, 4, 5))", "must be lists"),
-        ("('skip_connect', 0), ('dil_conv_3x3', 2)]", "('skip_connect', 0)]", "needs 8 slots, two a node, and has 7"),
+        ("('skip_connect', 0), ('dil_conv_3x3', 2)]", "('skip_connect', 0)]", "needs 8 slots, two per node, but has 7"),
         ("('dil_conv_3x3', 2)", "('dil_conv_3x3', 2, 1)", "node 5: a slot is an operation and the node it reads"),
         ("('dil_conv_3x3', 2)", "('dil_conv_3x3', '2')", "a slot is an operation and the node it reads"),
         ("('dil_conv_3x3', 2)", "('dil_conv_3x3', True)", "something other"),

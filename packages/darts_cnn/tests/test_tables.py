@@ -105,7 +105,7 @@ def changed(row: int, **fields: Any) -> list[dict[str, Any]]:
         (entries(accuracy=[1, 2, 3]), "holds no accuracies"),
         (changed(1, normal=None), r"entry 2: 'normal' must be four nodes of two slots"),
         (changed(1, reduce=[[["skip_connect", 0]]] * 4), "entry 2: 'reduce' must be four nodes"),
-        (changed(1, reduce=in_json(ARCHS[1])["reduce"][:3]), "entry 2: reduce needs 8 slots, two a node, and has 6"),
+        (changed(1, reduce=in_json(ARCHS[1])["reduce"][:3]), "entry 2: reduce needs 8 slots, two per node, but has 6"),
         (changed(2, normal=[[["skip_connect", 0], ["skip_connect", 0]]] * 4), "entry 3: normal, node 2 reads node 0"),
         (changed(2, architecture="resnet"), "entry 3: 'resnet' is not a genotype"),
         (changed(0, cifar10_test_last="97"), "entry 1: cifar10_test_last must be an accuracy in percent, not 97"),

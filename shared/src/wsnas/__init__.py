@@ -39,7 +39,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Loads a public name when it is first used, so that ``wsnas --help`` does not import torch."""
+    """Loads a public name on first use, to keep ``wsnas --help`` from importing torch."""
     if name not in _HOME:
         raise AttributeError(f"module 'wsnas' has no attribute '{name}'")
     from importlib import import_module

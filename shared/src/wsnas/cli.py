@@ -257,7 +257,7 @@ def train(
     "--dedupe/--no-dedupe",
     default=True,
     show_default=True,
-    help="Train architectures that compute the same function only once.",
+    help="Train architectures with the same training key only once.",
 )
 @click.option(
     "--known", type=click.Path(path_type=Path), help="Table of the same recipe; its rows are not trained again."

@@ -43,7 +43,7 @@ def one_sentence() -> Iterator[None]:
 
 
 class Command(click.Command):
-    """A command whose errors are one clear sentence; studies use it, too."""
+    """A command whose errors are one clear sentence, also used by the studies."""
 
     def invoke(self, ctx: click.Context) -> Any:
         with one_sentence():

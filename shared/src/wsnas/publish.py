@@ -73,7 +73,7 @@ def _card(space: SearchSpace[Any], table: Table, said: list[str]) -> str:
     lines += [f"| {column} | {unit}: data set, split, epochs, seed |" for column in table.columns]
     lines += [
         "",
-        "Architectures that compute the same function share the trainings of one of them, unless the",
+        "Architectures with the same training key (the same function) share the trainings of one, unless the",
     ]
     lines += [
         "command says `--no-dedupe`. `curves.parquet` holds the mean training loss of each epoch.",

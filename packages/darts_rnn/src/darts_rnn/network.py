@@ -296,7 +296,7 @@ class Network(nn.Module):
         super().__init__()
         h = recipe.units
         self.recipe, self.arch = recipe, arch
-        self.embedding = nn.Embedding(words, h)  # decodes, too
+        self.embedding = nn.Embedding(words, h)  # also the decoder
         self.bias = nn.Parameter(torch.zeros(words))
         self.w0 = nn.Parameter(torch.empty(2 * h, 2 * h))  # rows: the word's half, the state's half
         self.nodes = nn.Parameter(torch.empty(NODES, h, 2 * h))  # columns: gate, candidate

@@ -174,7 +174,7 @@ def cell_graph(arch: Architecture) -> Mapping[str, Sequence[tuple[str, str, str]
 # which cells are the same ------------------------------------------------------------------------------------
 
 
-BLANK = 3  # in place of an operation: the vertex was merged into another
+BLANK = 3  # instead of an operation: the vertex was merged into another
 
 
 def canonical_codes(adjacency: Integers, ops: Integers) -> Integers:

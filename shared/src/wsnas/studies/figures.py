@@ -229,7 +229,7 @@ def matrix_figure(panels: Sequence[Matrix], title: str, cell: float = 0.45) -> F
         figure, grid = axes_grid(len(panels), side, 0.95 * side)
         for axes, panel in zip(grid, panels, strict=True):
             matrix, names = panel.values, panel.names
-            shown = axes.imshow(matrix, vmin=-1, vmax=1, cmap="cividis")  # in grey, too: light is high
+            shown = axes.imshow(matrix, vmin=-1, vmax=1, cmap="cividis")  # light is high, even in grey
             for i, j in np.ndindex(*matrix.shape):
                 value = round(float(matrix[i, j]), 2) + 0.0  # no -0
                 ground = shown.to_rgba(np.array([value]))[0]
