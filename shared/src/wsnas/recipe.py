@@ -209,20 +209,6 @@ class Recipe:
         return {k: v for k, v in self.identity().items() if k not in other and decides.get(k) in kept}
 
 
-@dataclass(frozen=True)
-class CellRecipe(Recipe):
-    """A recipe for images whose networks are stacked cells; a space says what its two sizes count."""
-
-    channels: Annotated[Count, "channels of the first cell"] = 16
-    cells: Annotated[Count, "cells"] = 1
-
-    def sizes(self) -> tuple[int, int, int, int, int]:
-        """Channels and cells of the skeleton; classes, channels and side in pixels of the images."""
-        from wsnas.data.sources import shape_of
-
-        return self.channels, self.cells, *shape_of(self.dataset)
-
-
 R = TypeVar("R", bound=Recipe | Training)
 TRAININGS = ("supernet", "standalone")
 

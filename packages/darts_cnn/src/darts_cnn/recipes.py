@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from wsnas.recipe import SGD, Augmentation, CellRecipe, Count, Fraction, Linear, NotNegative, Training
+from wsnas.recipe import SGD, Augmentation, Count, Fraction, Linear, NotNegative, Recipe, Training
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,18 @@ class DartsTraining(Training):
 
 
 @dataclass(frozen=True)
-class DartsRecipe(CellRecipe):
+class DartsRecipe(Recipe):
     """A recipe with the skeleton's sizes, the same for the supernet and the stand-alone network."""
 
     channels: Annotated[Count, "channels of the first cell; each of the two reductions doubles them"] = 36
     cells: Annotated[Count, "cells in all, the two reduction cells among them"] = 20
     auxiliary_head: Annotated[bool, "supernet and stand-alone network have an auxiliary head"] = False
+
+    def sizes(self) -> tuple[int, int, int, int, int]:
+        """Channels and cells of the skeleton; classes, channels and side in pixels of the images."""
+        from wsnas.data.sources import shape_of
+
+        return self.channels, self.cells, *shape_of(self.dataset)
 
 
 # Supernet: Table 2 of the paper (which gives no momentum: 0.9 is a choice), with the flips and crops of DARTS's own

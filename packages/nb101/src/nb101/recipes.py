@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from wsnas.recipe import SGD, Augmentation, CellRecipe, CosinePerStep, Count, Fraction, Linear, RMSpropTF, Training
+from wsnas.recipe import SGD, Augmentation, CosinePerStep, Count, Fraction, Linear, Recipe, RMSpropTF, Training
 
 
 @dataclass(frozen=True)
-class NB101Recipe(CellRecipe):
+class NB101Recipe(Recipe):
     """A recipe with the skeleton's sizes."""
 
     channels: Annotated[Count, "channels of the stem and the first stack; the others have 2 and 4 times as many"] = 128
@@ -17,6 +17,12 @@ class NB101Recipe(CellRecipe):
     bn_momentum: Annotated[Fraction, "weight of a batch in batch norm's running statistics"] = (
         0.003  # TensorFlow's 0.997
     )
+
+    def sizes(self) -> tuple[int, int, int, int, int]:
+        """Channels and cells of the skeleton; classes, channels and side in pixels of the images."""
+        from wsnas.data.sources import shape_of
+
+        return self.channels, self.cells, *shape_of(self.dataset)
 
 
 # Supernet: Table 2 of the paper (which gives no momentum: 0.9 is a choice). Stand-alone: Ying et al. (2019), section

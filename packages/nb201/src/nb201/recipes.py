@@ -5,15 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from wsnas.recipe import SGD, Augmentation, CellRecipe, Count, Linear, Training
+from wsnas.recipe import SGD, Augmentation, Count, Linear, Recipe, Training
 
 
 @dataclass(frozen=True)
-class NB201Recipe(CellRecipe):
+class NB201Recipe(Recipe):
     """A recipe with the skeleton's sizes."""
 
     channels: Annotated[Count, "channels of the first stage; the others have 2 and 4 times as many"] = 16
     cells: Annotated[Count, "cells per stage, of three"] = 5
+
+    def sizes(self) -> tuple[int, int, int, int, int]:
+        """Channels and cells of the skeleton; classes, channels and side in pixels of the images."""
+        from wsnas.data.sources import shape_of
+
+        return self.channels, self.cells, *shape_of(self.dataset)
 
 
 # Supernet: Table 2 of the paper (which gives no momentum: 0.9 is a choice). Stand-alone: Dong & Yang (2020),
