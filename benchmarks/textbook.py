@@ -1,6 +1,6 @@
-"""nb201 in textbook style, the baseline of the benchmarks.
+"""nb201 and nb101 in textbook style, the baseline of the benchmarks.
 
-An operation is an ``nn.Sequential(ReLU, Conv2d, BatchNorm2d)``, every edge is computed, tensors have the default
+An operation is an ``nn.Sequential`` of ReLU, Conv2d and BatchNorm2d, every edge is computed, tensors have the default
 layout, images come from a DataLoader one PIL image at a time.
 """
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision import transforms
 
+import nb101.space as nb101
 from nb201.space import EDGES, INCOMING, OPS, Architecture
 from wsnas.data.images import Images, augmentation_of
 from wsnas.recipe import SGD, Augmentation, Training
@@ -89,6 +90,79 @@ class TextbookReduction(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.main(x) + self.shortcut(x)  # type: ignore[no-any-return]
+
+
+class TextbookCell101(nn.Module):
+    """nb101's cell, of ``arch`` or of all: a projection of the cell's input and both convolutions for each vertex."""
+
+    def __init__(self, inputs: int, outputs: int, momentum: float, arch: nb101.Architecture | None) -> None:
+        super().__init__()
+
+        def used(v: int, op: int) -> bool:
+            return arch is None or arch.ops[v - 1] == op
+
+        vertices, inner = nb101.INTERMEDIATES, outputs // 2
+        self.projections = nn.ModuleDict(
+            {
+                str(v): conv_bn_relu(inputs, inner, 1, momentum)
+                for v in vertices
+                if arch is None or 0 in arch.sources[v - 1]
+            }
+        )
+        kernels = {nb101.CONV3: 3, nb101.CONV1: 1}
+        self.vertices = nn.ModuleList(
+            nn.ModuleDict(
+                {str(op): conv_bn_relu(inner, inner, k, momentum) for op, k in kernels.items() if used(v, op)}
+            )
+            for v in vertices
+        )
+        self.pool = nn.MaxPool2d(3, 1, 1)
+
+    def forward(self, x: Tensor, arch: nb101.Architecture) -> Tensor:
+        nodes = [x]
+        for v, op in zip(nb101.INTERMEDIATES, arch.ops, strict=True):
+            total = sum(nodes[s] if s else self.projections[str(v)](x) for s in arch.sources[v - 1])
+            nodes.append(self.pool(total) if op == nb101.POOL else self.vertices[v - 1][str(op)](total))  # type: ignore[index]
+        return torch.cat([nodes[s] for s in arch.sources[5]], 1)
+
+
+def conv_bn_relu(inputs: int, outputs: int, kernel: int, momentum: float) -> nn.Module:
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs, momentum=momentum), nn.ReLU())
+
+
+class TextbookNetwork101(nn.Module):
+    """nb101's supernet, or with ``arch`` the network of one architecture."""
+
+    def __init__(
+        self,
+        channels: int,
+        cells: int,
+        classes: int,
+        inputs: int,
+        momentum: float,
+        arch: nb101.Architecture | None = None,
+    ) -> None:
+        super().__init__()
+        self.arch = arch
+        self.stem = conv_bn_relu(inputs, channels, 3, momentum)
+        blocks: list[nn.Module] = []
+        before = channels
+        for width in (channels, 2 * channels, 4 * channels):
+            if width > channels:
+                blocks.append(nn.MaxPool2d(2, ceil_mode=True))
+            for _ in range(cells):
+                blocks.append(TextbookCell101(before, width, momentum, arch))
+                before = width
+        self.blocks = nn.ModuleList(blocks)
+        self.classifier = nn.Linear(before, classes)
+
+    def forward(self, x: Tensor, arch: nb101.Architecture | None = None) -> Tensor:
+        arch = arch or self.arch
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x, arch) if isinstance(block, TextbookCell101) else block(x)
+        return self.classifier(x.mean((2, 3)))  # type: ignore[no-any-return]
 
 
 def copy_weights(ours: nn.Module, theirs: nn.Module) -> None:

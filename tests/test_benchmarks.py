@@ -87,6 +87,24 @@ def test_ground_truth_takes_more_than_a_wave(monkeypatch: pytest.MonkeyPatch) ->
     assert "give --architectures 16 or more" in refused.output
 
 
+@pytest.mark.skipif(not (BENCHMARKS / "small_training.py").exists(), reason="not a checkout")
+def test_small_training_compares_equal_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways train on the same batches to the same losses, and score a submodel alike."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    threads = torch.get_num_threads()
+    command = runpy.run_path(str(BENCHMARKS / "small_training.py"))["main"]
+    result = CliRunner().invoke(command, ["--dry-run"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert torch.get_num_threads() == threads
+    report = json.loads(result.output)
+    assert "not a measurement" in report["benchmark"]
+    for name in ("nb101", "nb201"):
+        training, evaluation = report[name]["training"], report[name]["evaluation"]
+        assert training["losses of the first epoch"] == pytest.approx(training["textbook's"], rel=1e-3)
+        assert evaluation["largest difference of cross-entropies"] < 0.02  # the textbook's variances are unbiased
+        assert all(part["textbook / ours"]["median"] > 0 for part in (training["a step"], evaluation["a submodel"]))
+
+
 @pytest.mark.skipif(not (BENCHMARKS / "gpu.py").exists(), reason="not a checkout")
 def test_gpu_runs_dry_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every part but the captured graphs, two trainings side by side in worker processes among them."""
