@@ -1,13 +1,15 @@
-"""Rank metrics of Appendix A.2, with their intervals, and the noise ceiling.
+"""Rank metrics of Appendix A.2, with their intervals over architectures and supernets, and the noise ceiling.
 
 Throughout, scores and truths are "higher is better": perplexity is flipped once, where it is read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import lgamma, sqrt
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,7 +22,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its bootstrap percentile interval."""
+    """An estimate with its 95 % interval."""
 
     value: float
     low: float
@@ -116,11 +118,17 @@ def random_top_k(valid: ArrayLike, test: ArrayLike, k: int) -> float:
     _, group = np.unique(-valid[order], return_inverse=True)
     mean = np.bincount(group, weights=test[order]) / np.bincount(group)
 
+    chance = _chance_of_best(n, k)
+    return float(chance @ mean[group[: n - k + 1]])
+
+
+def _chance_of_best(n: int, k: int) -> Floats:
+    """[n - k + 1]: that the i-th best of n is the best of k drawn without replacement."""
+
     def log_choose(a: int, b: int) -> float:
         return lgamma(a + 1) - lgamma(b + 1) - lgamma(a - b + 1)
 
-    chance = np.array([np.exp(log_choose(n - i, k - 1) - log_choose(n, k)) for i in range(1, n - k + 2)])
-    return float(chance @ mean[group[: n - k + 1]])
+    return np.array([np.exp(log_choose(n - i, k - 1) - log_choose(n, k)) for i in range(1, n - k + 2)])
 
 
 @dataclass(frozen=True)
@@ -179,29 +187,149 @@ def _ceiling(agreement: float, seeds: int) -> Ceiling:
     return Ceiling(agreement, reliability, sqrt(reliability), seeds)
 
 
-def rank_bootstrap(scores: ArrayLike, truth: ArrayLike, seed: int = 0, resamples: int = 2000) -> Floats:
-    """[resamples] bootstrap draws of the mean Spearman of several predictors (supernets) with one truth.
+@dataclass(frozen=True)
+class PerSupernet:
+    """One number of each of several supernets, such as its correlation with a ground truth.
 
-    scores [predictors, n], truth [n]: architectures and predictors are both resampled, so that the spread is that of
-    another sample of architectures and of other supernets. The draws of two calls with as many predictors and
-    architectures take the same ones: their difference is paired.
+    ``each`` [supernets]: as measured; ``drawn`` [supernets, resamples]: on resampled architectures, the same for all.
+    """
+
+    each: Floats
+    drawn: Floats
+    architectures: int
+
+    @property
+    def mean(self) -> float:
+        return float(self.each.mean())
+
+    def __sub__(self, other: PerSupernet) -> PerSupernet:
+        """Supernet by supernet: another number of the same ones, or of something that is no supernet ([1])."""
+        return PerSupernet(self.each - other.each, self.drawn - other.drawn, self.architectures)
+
+    @staticmethod
+    def of_all(parts: Sequence[PerSupernet]) -> PerSupernet:
+        """All supernets of several groups, as one group."""
+        each, drawn = (np.concatenate([getattr(part, name) for part in parts]) for name in ("each", "drawn"))
+        return PerSupernet(each, drawn, min(part.architectures for part in parts))
+
+
+def contrast(*terms: tuple[float, PerSupernet], level: float = 0.95) -> Interval:
+    """The interval of a weighted sum of means over supernets, each term's supernets trained independently of others'.
+
+    Its spread is that of another sample of architectures and of other supernets. Resampling two or three supernets
+    would understate the latter, so their variance s^2 counts as s^2 / k; what the architectures add to it is their
+    bootstrap variance, less what resampling changes in each supernet by itself, as s^2 has that already. The sum is
+    at least the bootstrap variance. Student's t with Satterthwaite's degrees of freedom (Biometrics Bulletin 2,
+    1946). A term of one supernet takes the others' s^2; where none has several, the interval is over architectures
+    only. ``benchmarks/intervals.py`` shows how often such intervals are right.
+    """
+    total = sum(weight * group.drawn.mean(0) for weight, group in terms)
+    value = sum(weight * group.mean for weight, group in terms)
+    n = min(group.architectures for _, group in terms)
+    whole = float(np.var(total, ddof=1))
+    several = [(weight, group) for weight, group in terms if len(group.each) > 1]
+    borrowed = sum(weight**2 for weight, group in terms if len(group.each) == 1) / max(1, len(several))
+    shared, parts, freedom = whole, [], []
+    for weight, group in several:
+        k = len(group.each)
+        own = group.drawn - group.drawn.mean(1, keepdims=True)
+        shared -= weight**2 / k * float(own.var(0, ddof=1).mean())
+        parts.append((weight**2 / k + borrowed) * float(group.each.var(ddof=1)))
+        freedom.append(k - 1)
+    shared = max(0.0, shared)
+    variance = max(whole, shared + sum(parts))
+    uncertainty = shared**2 / (n - 1) + sum(part**2 / degrees for part, degrees in zip(parts, freedom, strict=True))
+    degrees = variance**2 / uncertainty if uncertainty > 0 else np.inf
+    half = float(stats.t.ppf((1 + level) / 2, degrees)) * sqrt(variance)
+    return Interval(value, value - half, value + half, n)
+
+
+def correlation_over(agreement: PerSupernet) -> Interval:
+    """The interval of a mean correlation, within what correlations can be."""
+    found = contrast((1, agreement))
+    return Interval(found.value, max(-1.0, found.low), min(1.0, found.high), found.n)
+
+
+def resampled(n: int, seed: int = 0, resamples: int = 2000) -> NDArray[np.int64]:
+    """[resamples, n] architectures drawn with replacement: for one seed the same ones."""
+    return np.random.default_rng(seed).integers(n, size=(resamples, n))
+
+
+def rank_agreement(scores: ArrayLike, truth: ArrayLike, seed: int = 0, resamples: int = 2000) -> PerSupernet:
+    """Spearman of each supernet's scores [supernets, n] with one truth [n].
+
+    Of two calls with as many architectures and one seed, both resample the same ones: their difference is paired.
     """
     predictors, values = np.atleast_2d(np.asarray(scores, dtype=np.float64)), np.asarray(truth, dtype=np.float64)
-    picks = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
-    return mean_of_predictors(
-        np.array([_rank_correlation(predictor[picks], values[picks]) for predictor in predictors]), seed
-    )
+    counts = np.array([np.bincount(one, minlength=len(values)) for one in resampled(len(values), seed, resamples)])
+    of_truth = _deviations(values, counts)
+
+    def product(a: Floats, b: Floats) -> Floats:
+        return np.asarray(np.einsum("rn,rn,rn->r", counts, a, b))
+
+    drawn = []
+    for predictor in predictors:
+        ours = _deviations(predictor, counts)
+        scale = np.sqrt(product(ours, ours) * product(of_truth, of_truth))
+        drawn.append(np.where(scale > 0, product(ours, of_truth) / np.where(scale > 0, scale, 1), 0.0))
+    each = np.array([spearman(predictor, values) for predictor in predictors])
+    return PerSupernet(each, np.array(drawn), len(values))
+
+
+def _deviations(values: Floats, counts: NDArray[np.int64]) -> Floats:
+    """[resamples, n] ranks, ties at their mean rank, minus their mean, where value i is there ``counts[:, i]`` times.
+
+    Sorts once, not once a resample.
+    """
+    _, group = np.unique(values, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(group[order])), len(values) - 1)  # of each group of equals
+    up_to = counts[:, order].cumsum(1)[:, last]
+    before = np.concatenate([np.zeros((len(counts), 1)), up_to[:, :-1]], axis=1)
+    return np.asarray(((before + up_to - len(values)) / 2)[:, group])
+
+
+def top_k_advantage(
+    scores: ArrayLike, valid: ArrayLike, test: ArrayLike, k: int, seed: int = 0, resamples: int = 2000
+) -> PerSupernet:
+    """``top_k`` of each supernet's scores [supernets, n] minus ``random_top_k``; resampled as ``rank_agreement``."""
+    predictors = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    valid, test = np.asarray(valid, dtype=np.float64), np.asarray(test, dtype=np.float64)
+    picks = resampled(len(test), seed, resamples)
+    tests, rows, chance = test[picks], np.arange(resamples), _chance_of_best(len(test), k)
+    by_valid = _places(valid)[picks]
+    order = np.argsort(by_valid, axis=1, kind="stable")[:, : len(chance)]  # ties as they were drawn: at random
+    by_chance = np.take_along_axis(tests, order, axis=1) @ chance
+    drawn = []
+    for predictor in predictors:
+        chosen = np.argsort(_places(predictor)[picks], axis=1, kind="stable")[:, :k]
+        first = np.take_along_axis(by_valid, chosen, axis=1).argmin(1)
+        drawn.append(tests[rows, chosen[rows, first]] - by_chance)
+    random = random_top_k(valid, test, k)
+    each = np.array([top_k(predictor, valid, test, k) - random for predictor in predictors])
+    return PerSupernet(each, np.array(drawn), len(test))
+
+
+def _places(values: Floats) -> NDArray[np.unsignedinteger[Any]]:
+    """0 for the highest, equals alike; in a type so small that sorting it again and again is quick."""
+    _, group = np.unique(-values, return_inverse=True)
+    return group.astype(np.min_scalar_type(len(values)))
+
+
+def mean_score(scores: ArrayLike, seed: int = 0, resamples: int = 2000) -> PerSupernet:
+    """Mean of each supernet's finite scores [supernets, n], NaN without any; resampled as ``rank_agreement``."""
+    values = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    picks = resampled(values.shape[1], seed, resamples)
+    each, drawn = [], []
+    for one in values:
+        known = np.isfinite(one)
+        filled, counts = np.where(known, one, 0.0), known[picks].sum(1)
+        each.append(filled.sum() / known.sum() if known.any() else np.nan)
+        drawn.append(np.where(counts > 0, filled[picks].sum(1) / np.maximum(counts, 1), each[-1]))
+    return PerSupernet(np.array(each), np.array(drawn), values.shape[1])
 
 
 def percentiles(drawn: Floats) -> tuple[float, float]:
     """The 95 % percentile interval of bootstrap draws."""
     low, high = np.quantile(drawn, [0.025, 0.975])
     return float(low), float(high)
-
-
-def mean_of_predictors(drawn: ArrayLike, seed: int = 0) -> Floats:
-    """[predictors, resamples] of single ones -> [resamples] of the mean of as many, drawn with replacement."""
-    values = np.asarray(drawn, dtype=np.float64)
-    predictors, resamples = values.shape
-    picks = np.random.default_rng([seed, predictors]).integers(predictors, size=(predictors, resamples))
-    return np.asarray(np.take_along_axis(values, picks, axis=0).mean(0))
