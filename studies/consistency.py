@@ -27,7 +27,7 @@ from wsnas.studies.verdicts import Verdict, sign_verdict
 def mean_of(parts: Sequence[PerSupernet]) -> PerSupernet:
     """The mean of several numbers of the same supernets, or of supernets of one seed."""
     each, drawn = (np.mean([getattr(part, name) for part in parts], axis=0) for name in ("each", "drawn"))
-    return PerSupernet(each, drawn, parts[0].architectures)
+    return PerSupernet(each, drawn, parts[0].architectures, parts[0].freedom)
 
 
 def verdicts_of(sample: SpaceSample, predictors: Floats) -> list[Verdict]:

@@ -188,8 +188,9 @@ def gap_of(sample: SpaceSample, base: Floats, scores: Floats) -> Interval:
     agreements = [rank_agreement(scores, one) for one in base]
     each, drawn = (np.array([getattr(one, name) for one in agreements]) for name in ("each", "drawn"))
     mutual, of_base = ((each.mean(axis), drawn.mean(axis)) for axis in (0, 1))
-    ours = PerSupernet(*mutual, len(sample.test)) - rank_agreement(scores, sample.test)
-    theirs = PerSupernet(of_base[0] - of_base[0].mean(), of_base[1] - of_base[1].mean(0), len(sample.test))
+    n = len(sample.test)
+    ours = PerSupernet(*mutual, n, n - 1) - rank_agreement(scores, sample.test)
+    theirs = PerSupernet(of_base[0] - of_base[0].mean(), of_base[1] - of_base[1].mean(0), n, n - 1)
     return contrast((1, ours), (1, theirs))
 
 

@@ -19,6 +19,7 @@ from wsnas.metrics import (
     correlation,
     correlation_matrix,
     correlation_over,
+    halves,
     mean_score,
     noise_ceiling,
     pruned_ceiling,
@@ -225,7 +226,7 @@ def test_the_interval_of_one_supernet_is_that_over_architectures() -> None:
 
 def per_supernet(each: list[float], drawn: float | np.ndarray = 0.0) -> PerSupernet:
     """Numbers whose bootstrap draws are ``drawn`` [resamples] for every supernet; by default all alike."""
-    return PerSupernet(np.array(each), np.array(each)[:, None] + np.broadcast_to(drawn, (len(each), 2000)), 100)
+    return PerSupernet(np.array(each), np.array(each)[:, None] + np.broadcast_to(drawn, (len(each), 2000)), 100, 99)
 
 
 def test_without_noise_of_architectures_the_interval_is_students() -> None:
@@ -257,7 +258,7 @@ def test_noise_of_a_supernets_own_is_not_counted_twice() -> None:
     """Of 400 supernets on architectures of their own the spread among them says it all."""
     rng = np.random.default_rng(13)
     each, drawn = rng.normal(0, 0.1, 400), rng.normal(0, 0.1, (400, 2000))
-    found = contrast((1, PerSupernet(each, each[:, None] + drawn, 100)))
+    found = contrast((1, PerSupernet(each, each[:, None] + drawn, 100, 99)))
     assert found.high - found.value == pytest.approx(1.966 * 0.1 / 20, rel=0.12)
 
 
@@ -282,14 +283,16 @@ def test_resampled_correlations_are_those_of_the_long_way(pairs: list[tuple[int,
 
 
 def test_advantage_and_mean_on_resampled_architectures() -> None:
-    """Each draw is the same number of the architectures drawn, computed the long way."""
+    """Each draw is the same number of the architectures drawn, computed the long way; top-k of a half of them."""
     rng = np.random.default_rng(14)
     scores, valid, test = rng.normal(size=(2, 30)), rng.permutation(np.arange(30.0)), rng.permutation(np.arange(30.0))
-    found, picks = top_k_advantage(scores, valid, test, 3, seed=5, resamples=20), resampled(30, 5, 20)
+    found, half = top_k_advantage(scores, valid, test, 6, seed=5, resamples=20), halves(30, 5, 20)
+    assert all(len(set(one)) == 15 for one in half.tolist())
     for one, row, drawn in zip(scores, found.each, found.drawn, strict=True):
-        assert row == pytest.approx(top_k(one, valid, test, 3) - random_top_k(valid, test, 3))
-        again = [top_k(one[p], valid[p], test[p], 3) - random_top_k(valid[p], test[p], 3) for p in picks]
+        assert row == pytest.approx(top_k(one, valid, test, 6) - random_top_k(valid, test, 6))
+        again = [top_k(one[p], valid[p], test[p], 3) - random_top_k(valid[p], test[p], 3) for p in half]
         assert drawn == pytest.approx(again)
+    picks = resampled(30, 5, 20)
     scores[0, :2], scores[1] = (np.inf, np.nan), np.nan
     means = mean_score(scores, seed=5, resamples=20)
     assert means.each[0] == pytest.approx(scores[0, 2:].mean())

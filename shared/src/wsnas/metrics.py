@@ -34,7 +34,10 @@ class Interval:
 
 
 def higher_is_better(values: ArrayLike, metric: str) -> Floats:
-    """Accuracies as they are, perplexities with their sign flipped: higher is better. The one place of the flip."""
+    """Accuracies as they are, perplexities with their sign flipped: higher is better. The one place of the flip.
+
+    Ground truth is flipped as a whole, by ``Table.higher_is_better``; scores where they are read.
+    """
     numbers = np.asarray(values, dtype=np.float64)
     return -numbers if metric == "perplexity" else numbers
 
@@ -155,7 +158,7 @@ def noise_ceiling(truth: ArrayLike) -> Ceiling | None:
 
 
 def pruned_ceiling(truth: ArrayLike, factor: float) -> Ceiling | None:
-    """The ceiling among the best 1/factor, which are chosen by one seed and compared on the others.
+    """The ceiling among the best 1/factor (higher is better), chosen by one seed and compared on the others.
 
     Choosing and comparing with the same seed would count its luck as skill. [n, s], s >= 3; averaged over
     which seed chooses. None with fewer seeds.
@@ -191,12 +194,14 @@ def _ceiling(agreement: float, seeds: int) -> Ceiling:
 class PerSupernet:
     """One number of each of several supernets, such as its correlation with a ground truth.
 
-    ``each`` [supernets]: as measured; ``drawn`` [supernets, resamples]: on resampled architectures, the same for all.
+    ``each`` [supernets]: as measured; ``drawn`` [supernets, resamples]: on resampled architectures, the same for all,
+    with the variance that another sample of architectures would cause.
     """
 
     each: Floats
     drawn: Floats
     architectures: int
+    freedom: int  # degrees of freedom of the variance that architectures cause: one less than they are, if all count
 
     @property
     def mean(self) -> float:
@@ -204,13 +209,15 @@ class PerSupernet:
 
     def __sub__(self, other: PerSupernet) -> PerSupernet:
         """Supernet by supernet: another number of the same ones, or of something that is no supernet ([1])."""
-        return PerSupernet(self.each - other.each, self.drawn - other.drawn, self.architectures)
+        freedom = min(self.freedom, other.freedom)
+        return PerSupernet(self.each - other.each, self.drawn - other.drawn, self.architectures, freedom)
 
     @staticmethod
     def of_all(parts: Sequence[PerSupernet]) -> PerSupernet:
         """All supernets of several groups, as one group."""
         each, drawn = (np.concatenate([getattr(part, name) for part in parts]) for name in ("each", "drawn"))
-        return PerSupernet(each, drawn, min(part.architectures for part in parts))
+        architectures, freedom = (min(getattr(part, name) for part in parts) for name in ("architectures", "freedom"))
+        return PerSupernet(each, drawn, architectures, freedom)
 
 
 def contrast(*terms: tuple[float, PerSupernet], level: float = 0.95) -> Interval:
@@ -238,7 +245,8 @@ def contrast(*terms: tuple[float, PerSupernet], level: float = 0.95) -> Interval
         freedom.append(k - 1)
     shared = max(0.0, shared)
     variance = max(whole, shared + sum(parts))
-    uncertainty = shared**2 / (n - 1) + sum(part**2 / degrees for part, degrees in zip(parts, freedom, strict=True))
+    fewest = min(group.freedom for _, group in terms)
+    uncertainty = shared**2 / fewest + sum(part**2 / degrees for part, degrees in zip(parts, freedom, strict=True))
     degrees = variance**2 / uncertainty if uncertainty > 0 else np.inf
     half = float(stats.t.ppf((1 + level) / 2, degrees)) * sqrt(variance)
     return Interval(value, value - half, value + half, n)
@@ -253,6 +261,12 @@ def correlation_over(agreement: PerSupernet) -> Interval:
 def resampled(n: int, seed: int = 0, resamples: int = 2000) -> NDArray[np.int64]:
     """[resamples, n] architectures drawn with replacement: for one seed the same ones."""
     return np.random.default_rng(seed).integers(n, size=(resamples, n))
+
+
+def halves(n: int, seed: int = 0, resamples: int = 2000) -> NDArray[np.int64]:
+    """[resamples, n // 2] architectures drawn without replacement: for one seed the same ones."""
+    drawn = np.random.default_rng(seed).permuted(np.tile(np.arange(n), (resamples, 1)), axis=1)
+    return np.asarray(drawn[:, : n // 2])
 
 
 def rank_agreement(scores: ArrayLike, truth: ArrayLike, seed: int = 0, resamples: int = 2000) -> PerSupernet:
@@ -273,7 +287,7 @@ def rank_agreement(scores: ArrayLike, truth: ArrayLike, seed: int = 0, resamples
         scale = np.sqrt(product(ours, ours) * product(of_truth, of_truth))
         drawn.append(np.where(scale > 0, product(ours, of_truth) / np.where(scale > 0, scale, 1), 0.0))
     each = np.array([spearman(predictor, values) for predictor in predictors])
-    return PerSupernet(each, np.array(drawn), len(values))
+    return PerSupernet(each, np.array(drawn), len(values), len(values) - 1)
 
 
 def _deviations(values: Floats, counts: NDArray[np.int64]) -> Floats:
@@ -292,22 +306,28 @@ def _deviations(values: Floats, counts: NDArray[np.int64]) -> Floats:
 def top_k_advantage(
     scores: ArrayLike, valid: ArrayLike, test: ArrayLike, k: int, seed: int = 0, resamples: int = 2000
 ) -> PerSupernet:
-    """``top_k`` of each supernet's scores [supernets, n] minus ``random_top_k``; resampled as ``rank_agreement``."""
+    """``top_k`` of each supernet's scores [supernets, n] minus ``random_top_k``.
+
+    Drawn is the best of k / 2 among a random half of the architectures: a mean spreads over halves as over samples, and
+    a bootstrap, which draws the best ones twice or not at all, finds two thirds of such a maximum's variance. It
+    rests on few architectures and is uncertain accordingly: k - 1 degrees of freedom. As in ``rank_agreement``, calls
+    with one seed draw the same ones.
+    """
     predictors = np.atleast_2d(np.asarray(scores, dtype=np.float64))
     valid, test = np.asarray(valid, dtype=np.float64), np.asarray(test, dtype=np.float64)
-    picks = resampled(len(test), seed, resamples)
-    tests, rows, chance = test[picks], np.arange(resamples), _chance_of_best(len(test), k)
+    picks, few = halves(len(test), seed, resamples), max(1, k // 2)
+    tests, rows, chance = test[picks], np.arange(resamples), _chance_of_best(picks.shape[1], few)
     by_valid = _places(valid)[picks]
     order = np.argsort(by_valid, axis=1, kind="stable")[:, : len(chance)]  # ties as they were drawn: at random
     by_chance = np.take_along_axis(tests, order, axis=1) @ chance
     drawn = []
     for predictor in predictors:
-        chosen = np.argsort(_places(predictor)[picks], axis=1, kind="stable")[:, :k]
+        chosen = np.argsort(_places(predictor)[picks], axis=1, kind="stable")[:, :few]
         first = np.take_along_axis(by_valid, chosen, axis=1).argmin(1)
         drawn.append(tests[rows, chosen[rows, first]] - by_chance)
     random = random_top_k(valid, test, k)
     each = np.array([top_k(predictor, valid, test, k) - random for predictor in predictors])
-    return PerSupernet(each, np.array(drawn), len(test))
+    return PerSupernet(each, np.array(drawn), len(test), max(1, k - 1))
 
 
 def _places(values: Floats) -> NDArray[np.unsignedinteger[Any]]:
@@ -326,7 +346,7 @@ def mean_score(scores: ArrayLike, seed: int = 0, resamples: int = 2000) -> PerSu
         filled, counts = np.where(known, one, 0.0), known[picks].sum(1)
         each.append(filled.sum() / known.sum() if known.any() else np.nan)
         drawn.append(np.where(counts > 0, filled[picks].sum(1) / np.maximum(counts, 1), each[-1]))
-    return PerSupernet(np.array(each), np.array(drawn), values.shape[1])
+    return PerSupernet(np.array(each), np.array(drawn), values.shape[1], values.shape[1] - 1)
 
 
 def percentiles(drawn: Floats) -> tuple[float, float]:
