@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import lgamma, sqrt
+from math import sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 from wsnas.errors import WsnasError
 
@@ -127,11 +127,10 @@ def random_top_k(valid: ArrayLike, test: ArrayLike, k: int) -> float:
 
 def _chance_of_best(n: int, k: int) -> Floats:
     """[n - k + 1]: that the i-th best of n is the best of k drawn without replacement."""
-
-    def log_choose(a: int, b: int) -> float:
-        return lgamma(a + 1) - lgamma(b + 1) - lgamma(a - b + 1)
-
-    return np.array([np.exp(log_choose(n - i, k - 1) - log_choose(n, k)) for i in range(1, n - k + 2)])
+    i = np.arange(1, n - k + 2)
+    ways = special.gammaln(n - i + 1) - special.gammaln(k) - special.gammaln(n - i - k + 2)  # log C(n - i, k - 1)
+    every = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+    return np.asarray(np.exp(ways - every))
 
 
 @dataclass(frozen=True)
