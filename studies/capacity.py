@@ -15,7 +15,7 @@ import click
 import numpy as np
 
 from wsnas.errors import WsnasError
-from wsnas.metrics import noise_ceiling, percentiles, pruned_ceiling
+from wsnas.metrics import Interval, contrast, noise_ceiling, pruned_ceiling
 from wsnas.randomness import numpy_rng
 from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import counted, ranking_figure
@@ -43,17 +43,8 @@ BUDGETS = {
 }
 
 
-def advantage(point: Point) -> tuple[float, float]:
-    """Lowest and highest over supernets of the top-10 result minus the random top-10's."""
-    gains = [top - point.ranking.random_top for top in point.ranking.top_seeds]
-    return min(gains), max(gains)
-
-
-def correlation_change(a: Point, b: Point) -> tuple[float, float, str]:
-    """The 95 % bootstrap interval of b's correlation minus a's, and the change in words."""
-    low, high = percentiles(b.ranking.bootstrap - a.ranking.bootstrap)
-    change = b.ranking.correlation - a.ranking.correlation
-    return low, high, f"{change:+.2f} [{low:+.2f}, {high:+.2f}] from {a.setting}x to {b.setting}x"
+def change_in_words(change: Interval, a: Point, b: Point) -> str:
+    return f"{change.value:+.2f} [{change.low:+.2f}, {change.high:+.2f}] from {a.setting}x to {b.setting}x"
 
 
 def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
@@ -64,50 +55,54 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
     supernets = len(first.ranking.top_seeds)
     at8 = next((point for point in points if point.setting == 8), None)
     verdicts = []
-    low, high, measured = correlation_change(first, last)
+    change = contrast((1, last.ranking.agreement), (-1, first.ranking.agreement))
     verdicts.append(
         Verdict(
             "pruning to the best lowers the correlation",
             "section 3, Figure 5 (NAS-Bench-101)",
             space,
-            "holds where the 95 % bootstrap interval of (correlation at the largest factor - at 1x) is below 0",
-            measured,
-            sign_verdict(-high, -low, supernets),
+            "holds where the 95 % interval of (correlation at the largest factor - at 1x) is below 0, does not hold "
+            "where it is above 0",
+            change_in_words(change, first, last),
+            sign_verdict(-change.high, -change.low, supernets),
         )
     )
-    (low1, high1), (low2, high2) = advantage(first), advantage(last)
+    change = contrast((1, last.ranking.advantages), (-1, first.ranking.advantages))
     verdicts.append(
         Verdict(
             "the advantage over random shrinks with pruning",
             "section 3, Figure 5 (NAS-Bench-101)",
             space,
-            "holds where every supernet's top-10 advantage at the largest factor is below every one's at 1x",
-            f"{low1:+.2f} to {high1:+.2f} points at {first.setting}x, {low2:+.2f} to {high2:+.2f} at {last.setting}x",
-            sign_verdict(low1 - high2, high1 - low2, supernets),
+            "holds where the 95 % interval of (top-10 advantage at the largest factor - at 1x) is below 0, does not "
+            "hold where it is above 0",
+            f"{change_in_words(change, first, last)}, of {first.ranking.advantage:+.2f} points",
+            sign_verdict(-change.high, -change.low, supernets),
         )
     )
     if at8 is not None and at8 is not last:
-        low8, high8 = advantage(at8)
+        left = contrast((1, at8.ranking.advantages), (-0.5, first.ranking.advantages))
         verdicts.append(
             Verdict(
                 "little advantage over random is left at 8x",
                 "section 3, Figure 5 (NAS-Bench-201)",
                 space,
-                "holds where all supernets' top-10 advantages at 8x are below half of the smallest at 1x; does not "
-                "hold where all are above half of the largest at 1x",
-                f"{low1:+.2f} to {high1:+.2f} points at {first.setting}x, {low8:+.2f} to {high8:+.2f} at 8x",
-                sign_verdict(low1 / 2 - high8, high1 / 2 - low8, supernets),
+                "holds where the 95 % interval of (top-10 advantage at 8x - half of that at 1x) is below 0, does not "
+                "hold where it is above 0",
+                f"{at8.ranking.advantage:+.2f} points at 8x, {first.ranking.advantage:+.2f} at 1x: "
+                f"{left.value:+.2f} [{left.low:+.2f}, {left.high:+.2f}] above half",
+                sign_verdict(-left.high, -left.low, supernets),
             )
         )
-        low, high, measured = correlation_change(at8, last)
+        change = contrast((1, last.ranking.agreement), (-1, at8.ranking.agreement))
         verdicts.append(
             Verdict(
                 "beyond 8x the correlation grows again",
                 "section 3, Figure 5 (NAS-Bench-201: up to 0.6 at 128x)",
                 space,
-                "holds where the 95 % bootstrap interval of (correlation at the largest factor - at 8x) is above 0",
-                measured,
-                sign_verdict(low, high, supernets),
+                "holds where the 95 % interval of (correlation at the largest factor - at 8x) is above 0, does not "
+                "hold where it is below 0",
+                change_in_words(change, at8, last),
+                sign_verdict(change.low, change.high, supernets),
             )
         )
     return verdicts

@@ -7,12 +7,13 @@ Figure 7, with supernets of training tricks and other data sets.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import click
 import numpy as np
 
-from wsnas.metrics import Floats, mean_of_predictors, percentiles, rank_bootstrap
+from wsnas.metrics import Floats, PerSupernet, contrast, rank_agreement
 from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import Matrix, matrix_figure, matrix_of
 from wsnas.studies.jobs import budgets_option, scores_by_budget
@@ -23,59 +24,63 @@ from wsnas.studies.sample import SpaceSample
 from wsnas.studies.verdicts import Verdict, sign_verdict
 
 
+def mean_of(parts: Sequence[PerSupernet]) -> PerSupernet:
+    """The mean of several numbers of the same supernets, or of supernets of one seed."""
+    each, drawn = (np.mean([getattr(part, name) for part in parts], axis=0) for name in ("each", "drawn"))
+    return PerSupernet(each, drawn, parts[0].architectures, parts[0].freedom)
+
+
 def verdicts_of(sample: SpaceSample, predictors: Floats) -> list[Verdict]:
     """Statements about ``predictors`` [budgets, seeds, n], the longest budget last."""
     longest, supernets = predictors[-1], predictors.shape[1]
     pairs = list(combinations(range(len(predictors)), 2))
     verdicts = []
     if pairs:  # of each seed: its supernets of different budgets among each other, and with the ground truth
-        of_seeds = [
-            np.mean([rank_bootstrap(predictors[i, seed], predictors[j, seed]) for i, j in pairs], axis=0)
-            for seed in range(supernets)
-        ]
-        with_truth = [
-            np.mean([rank_bootstrap(predictor, sample.test) for predictor in predictors[:, seed]], axis=0)
-            for seed in range(supernets)
-        ]
-        mutual, truth = mean_of_predictors(of_seeds), mean_of_predictors(with_truth)
-        low, high = percentiles(mutual - truth)
+        mutual = PerSupernet.of_all(
+            [
+                mean_of([rank_agreement(predictors[i, seed], predictors[j, seed]) for i, j in pairs])
+                for seed in range(supernets)
+            ]
+        )
+        truth = mean_of([rank_agreement(of_budget, sample.test) for of_budget in predictors])
+        gap = contrast((1, mutual - truth))
         verdicts.append(
             Verdict(
                 "supernets agree with each other more than with the ground truth",
                 "section 2, Figure 3",
                 sample.name,
-                "holds where the 95 % bootstrap interval of (mean correlation of two supernets of different budgets "
+                "holds where the 95 % interval of (mean correlation of two supernets of different budgets "
                 "- mean correlation with the ground truth) is above 0",
-                f"{mutual.mean():.2f} against {truth.mean():.2f}: difference [{low:+.2f}, {high:+.2f}]",
-                sign_verdict(low, high, supernets),
+                f"{mutual.mean:.2f} against {truth.mean:.2f}: difference [{gap.low:+.2f}, {gap.high:+.2f}]",
+                sign_verdict(gap.low, gap.high, supernets),
             )
         )
     if len(np.unique(sample.parameters)) > 1:
-        ranked = rank_bootstrap(longest, sample.test)
-        by_size = rank_bootstrap(sample.parameters, sample.test)
-        low, high = percentiles(by_size - ranked)
+        ranked = rank_agreement(longest, sample.test)
+        by_size = rank_agreement(sample.parameters, sample.test)
+        gap = contrast((1, by_size - ranked))
         verdicts.append(
             Verdict(
                 "the parameter count ranks better than weight sharing",
                 "section 2 (NAS-Bench-101: 0.67, above every supernet)",
                 sample.name,
-                "holds where the 95 % bootstrap interval of (correlation of the parameter count with the ground "
+                "holds where the 95 % interval of (correlation of the parameter count with the ground "
                 "truth - that of the longest-trained supernets) is above 0",
-                f"{by_size.mean():.2f}, difference [{low:+.2f}, {high:+.2f}]",
-                sign_verdict(low, high, supernets),
+                f"{by_size.mean:.2f}, difference [{gap.low:+.2f}, {gap.high:+.2f}]",
+                sign_verdict(gap.low, gap.high, supernets),
             )
         )
-        with_size = rank_bootstrap(longest, sample.parameters)
-        low, high = percentiles(with_size - ranked)
+        with_size = rank_agreement(longest, sample.parameters)
+        gap = contrast((1, with_size - ranked))
         verdicts.append(
             Verdict(
                 "supernets follow model size more than ground truth",
                 "section 2",
                 sample.name,
-                "holds where the 95 % bootstrap interval of (the longest-trained supernets' correlation with the "
+                "holds where the 95 % interval of (the longest-trained supernets' correlation with the "
                 "parameter count - that with the ground truth) is above 0",
-                f"{with_size.mean():.2f} with size, difference [{low:+.2f}, {high:+.2f}]",
-                sign_verdict(low, high, supernets),
+                f"{with_size.mean:.2f} with size, difference [{gap.low:+.2f}, {gap.high:+.2f}]",
+                sign_verdict(gap.low, gap.high, supernets),
             )
         )
     return verdicts

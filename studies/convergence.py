@@ -6,7 +6,7 @@ submodels is compared with the mean ground truth of the same architectures.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 
@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from wsnas.metrics import Floats, percentiles, rank_bootstrap, spearman
+from wsnas.metrics import Floats, PerSupernet, contrast, correlation_over, mean_score, rank_agreement
 from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import (
     BLACK,
@@ -43,51 +43,53 @@ class Budget:
     mean: float  # over submodels and supernets
     mean_seeds: list[float]  # of each supernet
     not_finite: int  # scores, left out of the means
-    correlation: float  # Spearman with the ground truth, mean over supernets, and its 95 % bootstrap interval
+    correlation: float  # Spearman with the ground truth, mean over supernets, and its 95 % interval
     correlation_low: float
     correlation_high: float
 
 
 def budget_of(sample: SpaceSample, epochs: int, scores: Floats) -> Budget:
     """``scores`` [supernets, n]."""
-    known = np.where(np.isfinite(scores), scores, np.nan)
-    low, high = percentiles(rank_bootstrap(finite(scores), sample.test))
+    means, correlation = mean_score(scores), correlation_over(rank_agreement(finite(scores), sample.test))
     return Budget(
         epochs=epochs,
-        mean=float(np.nanmean(known)),
-        mean_seeds=[float(np.nanmean(one)) for one in known],
+        mean=float(scores[np.isfinite(scores)].mean()),
+        mean_seeds=[float(one) for one in means.each],
         not_finite=int((~np.isfinite(scores)).sum()),
-        correlation=float(np.mean([spearman(one, sample.test) for one in finite(scores)])),
-        correlation_low=low,
-        correlation_high=high,
+        correlation=correlation.value,
+        correlation_low=correlation.low,
+        correlation_high=correlation.high,
     )
 
 
-def verdicts_of(space: str, budgets: Sequence[Budget], truth: float) -> list[Verdict]:
-    shortest, longest = budgets[0], budgets[-1]
-    first, last = shortest.mean_seeds, longest.mean_seeds
-    improved = sign_verdict(min(last) - max(first), max(last) - min(first), len(last))
-    rises = all(b.mean > a.mean for a, b in pairwise(budgets))
-    measured = f"{abs(shortest.mean):.2f} at {shortest.epochs} epochs, {abs(longest.mean):.2f} at {longest.epochs}"
+def verdicts_of(space: str, means: Mapping[int, PerSupernet], truth: PerSupernet) -> list[Verdict]:
+    """``means`` by epochs, ascending; ``truth`` of the same architectures; all higher is better."""
+    shortest, longest = min(means), max(means)
+    first, last = means[shortest], means[longest]
+    change, gap, supernets = contrast((1, last), (-1, first)), contrast((1, last - truth)), len(last.each)
+    improved = sign_verdict(change.low, change.high, supernets) if first is not last else "inconclusive"
+    rises = all(b.mean > a.mean for a, b in pairwise(means.values()))
+    measured = f"{abs(first.mean):.2f} at {shortest} epochs, {abs(last.mean):.2f} at {longest}"
     return [
         Verdict(
             "extended training raises the mean supernet performance throughout",
             "Appendix D, Figure 8",
             space,
-            "holds where the mean over supernets improves at every budget and every supernet of the longest is "
-            "better than every one of the shortest; does not hold where every one is worse; else, and with one "
+            "holds where the mean over supernets improves at every budget and the 95 % interval of the improvement "
+            "from the shortest to the longest is above 0; does not hold where it is below 0; else, and with one "
             "supernet, inconclusive",
-            measured,
+            f"{measured}: better by {change.value:.2f} [{change.low:.2f}, {change.high:.2f}]",
             improved if improved != "holds" or rises else "inconclusive",
         ),
         Verdict(
             "the mean supernet performance surpasses the mean ground truth",
             "Appendix D, Figure 8 (NAS-Bench-101)",
             space,
-            "holds where every supernet of the longest budget is above the mean ground truth, does not hold where "
-            "every one is below; else, and with one supernet, inconclusive",
-            f"{measured}; mean ground truth {abs(truth):.2f}",
-            sign_verdict(min(last) - truth, max(last) - truth, len(last)),
+            "holds where the 95 % interval of (mean at the longest budget - mean ground truth) is above 0, does not "
+            "hold where it is below 0; else, and with one supernet, inconclusive",
+            f"{measured}; mean ground truth {abs(truth.mean):.2f}: better by {gap.value:.2f} [{gap.low:.2f}, "
+            f"{gap.high:.2f}]",
+            sign_verdict(gap.low, gap.high, supernets),
         ),
     ]
 
@@ -127,7 +129,7 @@ def convergence_figure(panels: Sequence[tuple[SpaceSample, Sequence[Budget]]], n
         caption(
             figure,
             f"Does a supernet converge? {note} Blue: mean over submodels and supernets, bars from the lowest supernet "
-            "to the highest. Dashed: Spearman correlation, with its 95 % bootstrap band over architectures and "
+            "to the highest. Dashed: Spearman correlation, with its 95 % band over architectures and "
             "supernets.",
         )
         plt.close(figure)
@@ -139,10 +141,12 @@ def convergence_figure(panels: Sequence[tuple[SpaceSample, Sequence[Budget]]], n
 @budgets_option
 def main(options: StudyOptions, count: int | None) -> None:
     """Mean supernet performance by epochs against mean ground truth (Figure 8)."""
-    panels = [
-        (sample, [budget_of(sample, epochs, scores) for epochs, scores in by_epochs.items()])
-        for sample, by_epochs in scores_by_budget(options, count)
-    ]
+    panels: list[tuple[SpaceSample, list[Budget]]] = []
+    verdicts: list[Verdict] = []
+    for sample, by_epochs in scores_by_budget(options, count):
+        panels.append((sample, [budget_of(sample, epochs, scores) for epochs, scores in by_epochs.items()]))
+        means = {epochs: mean_score(scores) for epochs, scores in by_epochs.items()}
+        verdicts += verdicts_of(sample.name, means, mean_score(sample.valid))
     truth = {sample.name: float(sample.valid.mean()) for sample, _ in panels}
     write_results(
         options,
@@ -152,7 +156,7 @@ def main(options: StudyOptions, count: int | None) -> None:
             for sample, budgets in panels
             for budget in budgets
         ],
-        verdicts=[one for sample, budgets in panels for one in verdicts_of(sample.name, budgets, truth[sample.name])],
+        verdicts=verdicts,
         results={s.name: {"rows": budgets, "mean_truth": truth[s.name]} for s, budgets in panels},
         title="How far do supernets converge?",
         source="Figure 8, Appendix D",

@@ -13,7 +13,7 @@ import click
 import numpy as np
 
 from wsnas.errors import WsnasError
-from wsnas.metrics import noise_ceiling, percentiles
+from wsnas.metrics import contrast, noise_ceiling
 from wsnas.randomness import numpy_rng
 from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import counted, ranking_figure
@@ -35,22 +35,22 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
     if first.setting != 1 or first is last:  # nothing to compare with
         return []
     supernets = len(first.ranking.correlation_seeds)
-    low, high = percentiles(last.ranking.bootstrap - first.ranking.bootstrap)
-    change = last.ranking.correlation - first.ranking.correlation
+    change = contrast((1, last.ranking.agreement), (-1, first.ranking.agreement))
     return [
         Verdict(
             "a random sub-space at the largest factor ranks better than the whole",
             "section 2, Figure 2 (NAS-Bench-201, 64x)",
             space,
-            "holds where the 95 % bootstrap interval of (correlation at the largest factor - at 1x) is above 0",
-            f"{change:+.2f} [{low:+.2f}, {high:+.2f}] from {first.setting}x to {last.setting}x",
-            sign_verdict(low, high, supernets),
+            "holds where the 95 % interval of (correlation at the largest factor - at 1x) is above 0, does not hold "
+            "where it is below 0",
+            f"{change.value:+.2f} [{change.low:+.2f}, {change.high:+.2f}] from {first.setting}x to {last.setting}x",
+            sign_verdict(change.low, change.high, supernets),
         ),
         Verdict(
             "reducing the sharing density hardly helps",
             "section 2, Figure 2",
             space,
-            "holds where, at every factor below the largest, the 95 % bootstrap interval of (correlation - at 1x) "
+            "holds where, at every factor below the largest, the 95 % interval of (correlation - at 1x) "
             f"ends below +{HARDLY}; does not hold where it is above 0 at every one; else inconclusive",
             ", ".join(f"{point.ranking.correlation:.2f} at {point.setting}x" for point in points),
             hardly([point.ranking for point in points]) if supernets > 1 else "inconclusive",
@@ -59,12 +59,12 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
 
 
 def hardly(rankings: Sequence[Ranking]) -> Holds:
-    gains = [percentiles(one.bootstrap - rankings[0].bootstrap) for one in rankings[1:-1]]
+    gains = [contrast((1, one.agreement), (-1, rankings[0].agreement)) for one in rankings[1:-1]]
     if not gains:
         return "inconclusive"
-    if all(high < HARDLY for _, high in gains):
+    if all(gain.high < HARDLY for gain in gains):
         return "holds"
-    return "does not hold" if all(low > 0 for low, _ in gains) else "inconclusive"
+    return "does not hold" if all(gain.low > 0 for gain in gains) else "inconclusive"
 
 
 @click.command(cls=RecipeCommand)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import click
 import numpy as np
 
-from wsnas.metrics import Floats, top_k
+from wsnas.metrics import Floats, contrast, top_k
 from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import counted, ranking_figure
 from wsnas.studies.jobs import budgets_option, scores_by_budget
@@ -19,7 +19,7 @@ from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.rankings import K, Point, csv_rows, finite, ranking
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample
-from wsnas.studies.verdicts import Verdict
+from wsnas.studies.verdicts import Verdict, sign_verdict
 
 
 def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
@@ -27,40 +27,35 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
     last, verdicts = points[-1].ranking, []
     alone = len(last.correlation_seeds) < 2  # one supernet has no spread: it decides nothing
     if len(points) > 1:
-        gains = [last.bootstrap - point.ranking.bootstrap for point in points[:-1]]
-        above_all = all(np.quantile(gain, 0.025) > 0 for gain in gains)
-        below_one = any(np.quantile(gain, 1 - 0.025 / len(gains)) < 0 for gain in gains)
+        gains = [((1, last.agreement), (-1, point.ranking.agreement)) for point in points[:-1]]
+        above_all = all(contrast(*gain).low > 0 for gain in gains)
+        below_one = any(contrast(*gain, level=1 - 0.05 / len(gains)).high < 0 for gain in gains)
         best = max(points, key=lambda point: point.ranking.correlation)
         verdicts.append(
             Verdict(
                 "a longer training does not guarantee a better ranking",
                 "section 2, Figure 1",
                 space,
-                "does not hold where the longest budget's correlation is above every shorter one's (95 % bootstrap "
-                "intervals of the differences above 0); holds where some shorter budget's is above the longest's (the "
+                "does not hold where the longest budget's correlation is above every shorter one's (95 % intervals of "
+                "the differences above 0); holds where some shorter budget's is above the longest's (the "
                 "intervals corrected for how many there are); else, and with one supernet, inconclusive",
                 f"best {best.ranking.correlation:.2f} at {best.setting} epochs, {last.correlation:.2f} at "
                 f"{points[-1].setting}",
                 "inconclusive" if alone else "does not hold" if above_all else "holds" if below_one else "inconclusive",
             )
         )
-    advantages = [top - last.random_top for top in last.top_seeds]
     above = last.correlation_low > 0.4
     verdicts.append(
         Verdict(
             "where the correlation is above 0.4, top-10 clearly outperforms random search",
             "section 2, Figure 1",
             space,
-            "asked where the interval of the longest budget's correlation is above 0.4: holds where every supernet's "
-            "top-10 is above the expected random top-10, does not hold where none is; else, and with one supernet, "
-            "inconclusive",
+            "asked where the interval of the longest budget's correlation is above 0.4: holds where the 95 % interval "
+            "of (top-10 - expected random top-10) is above 0, does not hold where it is below 0; else, and with one "
+            "supernet, inconclusive",
             f"correlation {last.correlation:.2f} [{last.correlation_low:.2f}, {last.correlation_high:.2f}], "
-            f"advantages {min(advantages):+.2f} to {max(advantages):+.2f}",
-            "inconclusive"
-            if alone or not above or min(advantages) <= 0 < max(advantages)
-            else "holds"
-            if min(advantages) > 0
-            else "does not hold",
+            f"advantage {last.advantage:+.2f} [{last.advantage_low:+.2f}, {last.advantage_high:+.2f}]",
+            sign_verdict(last.advantage_low, last.advantage_high, len(last.top_seeds)) if above else "inconclusive",
         )
     )
     return verdicts

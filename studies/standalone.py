@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from wsnas.agreement import load_ground_truth
 from wsnas.errors import WsnasError
 from wsnas.ground_truth import measure_latencies, train_many
-from wsnas.metrics import Interval, correlation, higher_is_better, noise_ceiling
+from wsnas.metrics import Interval, correlation, noise_ceiling
 from wsnas.options import progress
 from wsnas.publish import publish
 from wsnas.randomness import numpy_rng
@@ -110,7 +110,8 @@ def repeated(table: Table, shipped: Table | None, dataset: str) -> Repeated | No
 
 def findings_of(table: Table, shipped: Table | None, space: SearchSpace[Any], dataset: str) -> Findings:
     values = table.seeds(dataset, "test")
-    valid, test = (higher_is_better(table.mean(dataset, split), space.metric) for split in ("valid", "test"))
+    higher = table.higher_is_better(space.metric)
+    valid, test = (higher.mean(dataset, split) for split in ("valid", "test"))
     known = np.isfinite(valid) & np.isfinite(test)
     if not known.any():
         raise WsnasError(

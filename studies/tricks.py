@@ -24,7 +24,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from wsnas.metrics import Floats, percentiles, rank_bootstrap, spearman, top_k
+from wsnas.metrics import Floats, Interval, PerSupernet, contrast, rank_agreement, spearman, top_k, top_k_advantage
 from wsnas.recipe import change_recipe
 from wsnas.recipe_options import RecipeCommand, chosen_recipe
 from wsnas.studies.figures import (
@@ -91,10 +91,13 @@ class Change:
     """How a variant's supernets differ from the baseline's, and whether by more than seeds differ."""
 
     difference: float  # of the correlations with the ground truth
-    difference_low: float  # its 95 % bootstrap interval over architectures and supernets
+    difference_low: float  # its 95 % interval over architectures and supernets
     difference_high: float
-    beyond_seeds: bool
+    beyond_seeds: bool  # the interval leaves 0
+    above_as_one_of_two: bool  # also the interval corrected for two tricks is above 0
     top_difference: float
+    top_difference_low: float
+    top_difference_high: float
     top_beyond_seeds: bool
 
 
@@ -109,6 +112,7 @@ class Row:
     top10: float
     top10_seeds: list[float]
     change: Change | None = None  # None: the baseline itself
+    gap: Interval | None = None  # corr_baseline - corr_truth; None: the baseline itself, or one supernet
 
     def to_json(self) -> dict[str, Any]:
         row = asdict(self)
@@ -136,20 +140,16 @@ class Table:
 
 
 def row_of(sample: SpaceSample, base: Floats, scores: Floats, label: str) -> Row:
-    """The row of the variant ``label``, or of the baseline. base, scores [supernets, n], higher is better.
-
-    A difference in correlation is beyond what seeds change if its interval leaves 0 and it is larger than two seeds of
-    the baseline differ; in top-10, if every supernet, of several, is beyond every one of the baseline's, and the
-    difference is larger than these differ.
-    """
+    """The row of the variant ``label``, or of the baseline. base, scores [supernets, n], higher is better."""
     correlations = [spearman(one, sample.test) for one in scores]
     tops = [top_k(one, sample.valid, sample.test, K) for one in scores]
     if scores is base:
         agreement = [spearman(base[i], base[j]) for i in range(len(base)) for j in range(i)]
-        change = None
+        change = gap = None
     else:
         agreement = [spearman(one, other) for one in scores for other in base]
         change = change_of(sample, base, scores)
+        gap = gap_of(sample, base, scores) if min(len(base), len(scores)) > 1 else None
     return Row(
         label=label,
         corr_baseline=float(np.mean(agreement)) if agreement else None,
@@ -158,26 +158,40 @@ def row_of(sample: SpaceSample, base: Floats, scores: Floats, label: str) -> Row
         top10=float(np.mean(tops)),
         top10_seeds=tops,
         change=change,
+        gap=gap,
     )
 
 
 def change_of(sample: SpaceSample, base: Floats, scores: Floats) -> Change:
-    low, high = percentiles(rank_bootstrap(scores, sample.test) - rank_bootstrap(base, sample.test))
-    ours, theirs = ([spearman(one, sample.test) for one in each] for each in (scores, base))
-    tops, base_tops = ([top_k(one, sample.valid, sample.test, K) for one in each] for each in (scores, base))
-    difference = float(np.mean(ours)) - float(np.mean(theirs))
-    top_difference = float(np.mean(tops) - np.mean(base_tops))
-    apart = min(tops) > max(base_tops) or max(tops) < min(base_tops)
+    ours, theirs = (rank_agreement(each, sample.test) for each in (scores, base))
+    tops, base_tops = (top_k_advantage(each, sample.valid, sample.test, K) for each in (scores, base))
+    change, top = contrast((1, ours), (-1, theirs)), contrast((1, tops), (-1, base_tops))
     several = len(base) > 1  # one supernet does not show the variation between seeds
-    noise, top_noise = max(theirs) - min(theirs), max(base_tops) - min(base_tops)
     return Change(
-        difference=difference,
-        difference_low=low,
-        difference_high=high,
-        beyond_seeds=several and (low > 0 or high < 0) and abs(difference) > noise,
-        top_difference=top_difference,
-        top_beyond_seeds=several and len(tops) > 1 and apart and abs(top_difference) > top_noise,
+        difference=change.value,
+        difference_low=change.low,
+        difference_high=change.high,
+        beyond_seeds=several and (change.low > 0 or change.high < 0),
+        above_as_one_of_two=several and contrast((1, ours), (-1, theirs), level=1 - 0.05 / 2).low > 0,
+        top_difference=top.value,
+        top_difference_low=top.low,
+        top_difference_high=top.high,
+        top_beyond_seeds=several and (top.low > 0 or top.high < 0),
     )
+
+
+def gap_of(sample: SpaceSample, base: Floats, scores: Floats) -> Interval:
+    """Mean correlation of a variant's supernets with the baseline's, minus that with the ground truth.
+
+    Its spread is that of other supernets of either: the baseline's, whose mean is taken off, only add theirs.
+    """
+    agreements = [rank_agreement(scores, one) for one in base]
+    each, drawn = (np.array([getattr(one, name) for one in agreements]) for name in ("each", "drawn"))
+    mutual, of_base = ((each.mean(axis), drawn.mean(axis)) for axis in (0, 1))
+    n = len(sample.test)
+    ours = PerSupernet(*mutual, n, n - 1) - rank_agreement(scores, sample.test)
+    theirs = PerSupernet(of_base[0] - of_base[0].mean(), of_base[1] - of_base[1].mean(0), n, n - 1)
+    return contrast((1, ours), (1, theirs))
 
 
 def table_of(sample: SpaceSample, variants: Sequence[Variant], scores: Mapping[str, Floats]) -> Table:
@@ -206,19 +220,17 @@ def verdicts_of(table: Table) -> list[Verdict]:
         for row in rows
         if row.change is not None and row.label.startswith(("FairNAS", "multi-path"))
     ]
-    helped = any(change.beyond_seeds and change.difference > 0 for _, change in changes)
+    helped = any(change.above_as_one_of_two for _, change in changes)
     harmed = all(change.beyond_seeds and change.difference < 0 for _, change in changes)
-    by_baseline = [row.corr_baseline for row in rows if row.corr_baseline is not None]
-    by_truth = [row.corr_truth for row in rows]
-    gaps = [ours - theirs for ours, theirs in zip(by_baseline, by_truth, strict=True)]
+    gaps = [(row, row.gap) for row in rows if row.gap is not None]
     return [
         Verdict(
             "no trick is beneficial",
             "Appendix C, Table 3",
             table.sample.name,
-            "does not hold where FairNAS's or multi-path's difference in correlation has a 95 % interval above 0 and "
-            "exceeds the largest difference between two seeds of the baseline; holds where both are below 0 in that "
-            "sense, or where their intervals end below +0.05; else, and with one seed, inconclusive",
+            "does not hold where the interval of FairNAS's or multi-path's difference in correlation is above 0, "
+            "corrected for the two; holds where both 95 % intervals are below 0, or end below +0.05; else, and with "
+            "one seed, inconclusive",
             ", ".join(
                 f"{label} {c.difference:+.2f} [{c.difference_low:+.2f}, {c.difference_high:+.2f}]"
                 for label, c in changes
@@ -236,12 +248,13 @@ def verdicts_of(table: Table) -> list[Verdict]:
             "supernets trained in different ways agree with each other more than with the ground truth",
             "Appendix C, Table 3 and Figure 7",
             table.sample.name,
-            "holds where every variant's correlation with the baseline is above its correlation with the ground "
-            "truth, does not hold where none is; else, and with one seed, inconclusive",
-            f"Corr-BL {min(by_baseline):.2f} to {max(by_baseline):.2f} "
-            f"({'one seed' if baseline.corr_baseline is None else f'two seeds {baseline.corr_baseline:.2f}'}), Corr-GT "
-            f"{min(by_truth):.2f} to {max(by_truth):.2f}",
-            sign_verdict(min(gaps), max(gaps), 1 if baseline.corr_baseline is None else 2),
+            "holds where every variant's 95 % interval of (correlation with the baseline - with the ground truth) is "
+            "above 0, does not hold where every one is below 0; else, and with one seed, inconclusive",
+            "one seed"
+            if not gaps
+            else ", ".join(f"{row.label} {gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]" for row, gap in gaps)
+            + f"; two seeds of the baseline agree at {baseline.corr_baseline:.2f}",
+            sign_verdict(min(gap.low for _, gap in gaps), max(gap.high for _, gap in gaps)) if gaps else "inconclusive",
         ),
     ]
 
@@ -281,8 +294,8 @@ def tricks_figure(tables: Sequence[Table], note: str) -> Figure:
                 )
                 left.plot([change.difference_low, change.difference_high], [position] * 2, color=colour, lw=2)
                 left.plot(change.difference, position, "o", color=colour, ms=5)
-                seeds = sign * (np.array(row.top10_seeds) - rows[0].top10)
-                right.plot([seeds.min(), seeds.max()], [position] * 2, color=of_top, lw=2)
+                ends = [sign * change.top_difference_low, sign * change.top_difference_high]
+                right.plot(ends, [position] * 2, color=of_top, lw=2)
                 right.plot(sign * change.top_difference, position, "D", color=of_top, ms=4)
             for axes, noise in ((left, table.seed_noise), (right, table.top_noise)):
                 if noise is not None:
@@ -339,9 +352,9 @@ def main(options: StudyOptions, other_dataset: str | None) -> None:
         source="Table 3 and Figure 7, Appendix C",
         figure=tricks_figure(
             tables,
-            f"{options.about}, {counted(number, 'supernet')} per row. Bars, left: 95 % bootstrap over architectures "
-            "and supernets; right: from the lowest supernet to the highest. Grey band: difference between two seeds of "
-            "the baseline. Grey bars: within that difference; blue: better beyond it, red: worse. Corr-BL: correlation "
+            f"{options.about}, {counted(number, 'supernet')} per row. Bars: 95 % intervals over architectures and "
+            "supernets. Grey band: difference between two seeds of the baseline. Grey bars: within the variation of "
+            "seeds; blue: better beyond it, red: worse. Corr-BL: correlation "
             "with the baseline, in its own row that of two seeds.",
         ),
         more={

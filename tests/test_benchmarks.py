@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import runpy
 import subprocess
@@ -167,3 +168,19 @@ def test_gpu_check_runs_dry_on_a_cpu(tmp_path: Path) -> None:
         refused = subprocess.run(command[:4], capture_output=True, text=True)
         assert refused.returncode == 2
         assert "finds no CUDA GPU" in refused.stderr
+
+
+@pytest.mark.skipif(not (BENCHMARKS / "intervals.py").exists(), reason="not a checkout")
+def test_intervals_runs_dry_and_its_expectation_is_known() -> None:
+    """Every case; and of normal scores without a supernet effect the mean correlation is known: 6 / pi asin(r / 2)."""
+    module = runpy.run_path(str(BENCHMARKS / "intervals.py"))
+    result = CliRunner().invoke(module["main"], ["--dry-run"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.output)
+    assert "not a measurement" in report["benchmark"]
+    cases = {(one["supernets"], one["scores"], one["supernet effect"]) for one in report["cases"]}
+    assert len(cases) == 12
+    assert {supernets for supernets, _, _ in cases} == {2, 3, 5}
+    for one in report["cases"]:
+        assert all(0 <= value <= 1 for name, value in one.items() if name not in ("supernets", "scores"))
+    assert module["expected"](0.0, False, 1_000) == pytest.approx(6 / math.pi * math.asin(0.25), abs=0.005)

@@ -20,7 +20,7 @@ from scipy import stats
 
 from wsnas import installed_spaces, load_space
 from wsnas.executor import Executor
-from wsnas.metrics import noise_ceiling
+from wsnas.metrics import noise_ceiling, pruned_ceiling
 from wsnas.recipe import change_recipe
 from wsnas.runs import Run
 from wsnas.sampling import sample_distinct
@@ -308,6 +308,33 @@ def test_perplexities_are_written_as_measured() -> None:
     assert (first["supernet"], first["valid"], first["test"], first["parameters"]) == (65.0, 41.0, 39.0, 7)
     assert first["supernet_seeds"] == [60.0, 70.0]
     assert (second["supernet"], second["supernet_seeds"]) == (None, [80.0, None])  # overflowed
+
+
+def test_a_ground_truth_of_perplexities_is_higher_is_better_in_all_of_it(tmp_path: Path) -> None:
+    """Seeds as means; and the ceiling of a pruned space is that of its best, which agree here, not of its worst."""
+    if "darts_rnn" not in installed_spaces():
+        pytest.skip("needs the space darts_rnn")
+    space, rng = load_space("darts_rnn"), np.random.default_rng(0)
+    dataset, archs = space.recipes["micro"].dataset, sample_distinct(space, 200, rng)
+    quality = np.linspace(40, 60, 200)  # perplexity: the first are best
+    noise = np.where(np.arange(200) < 100, 0.1, 20.0)
+    columns = {
+        Column(dataset, split, 8, seed): quality + noise * rng.random(200)
+        for split in ("valid", "test")
+        for seed in range(3)
+    }
+    Table("darts_rnn", tuple(map(space.encode, archs)), columns).save(tmp_path / "truth.parquet")
+    table = str(tmp_path / "truth.parquet")
+    options = StudyOptions("capacity", "micro", (), (0,), None, table, None, True, Executor(), tmp_path, {})
+    truth = ground_truth_of(space, options, space.recipes["micro"])
+    stored = np.stack([columns[Column(dataset, "test", 8, seed)] for seed in range(3)], axis=1)
+    np.testing.assert_allclose(truth.seeds(), -stored, rtol=1e-6)
+    np.testing.assert_allclose(truth.seeds(truth.archs[:5]), -stored[:5], rtol=1e-6)
+    np.testing.assert_allclose(truth.test, truth.seeds().mean(1))
+    assert (truth.valid < 0).all()
+    best = pruned_ceiling(truth.seeds(), 4)
+    assert best is not None
+    assert best.agreement > 0.99
 
 
 def test_capacity_with_nothing_left(forks: Any, truth: Path, tmp_path: Path) -> None:

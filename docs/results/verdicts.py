@@ -23,8 +23,9 @@ def verdicts() -> str:
     lines = [
         "# Verdicts so far",
         "",
-        "*holds*, **no** (does not hold) or ? (inconclusive), by the rules of [the claims](../claims.md); empty: not",
-        "asked. Digits and tragedies are the micro scale. Written by `python docs/results/verdicts.py`.",
+        "*holds*, **no** (does not hold) or ? (inconclusive), by the rules of [the claims](../claims.md) as they were",
+        "when a study ran: older ones here. Empty: not asked. Digits and tragedies are the micro scale. Written by",
+        "`python docs/results/verdicts.py`.",
         "",
         "| claim | " + " | ".join(names) + " |",
         "|" + "---|" * (len(columns) + 1),

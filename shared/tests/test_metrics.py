@@ -14,15 +14,21 @@ from scipy import stats
 
 from wsnas.errors import WsnasError
 from wsnas.metrics import (
+    PerSupernet,
+    contrast,
     correlation,
     correlation_matrix,
-    mean_of_predictors,
+    correlation_over,
+    halves,
+    mean_score,
     noise_ceiling,
     pruned_ceiling,
     random_top_k,
-    rank_bootstrap,
+    rank_agreement,
+    resampled,
     spearman,
     top_k,
+    top_k_advantage,
 )
 
 DATA = Path(os.environ.get("WSNAS_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -211,38 +217,94 @@ def test_pruned_ceiling_averages_over_the_seed_that_chooses() -> None:
     assert whole.agreement == pytest.approx(unpruned.agreement)
 
 
-def test_bootstrap_of_one_judge_agrees_with_its_interval() -> None:
+def test_the_interval_of_one_supernet_is_that_over_architectures() -> None:
     score, truth = gaussian_pair(np.random.default_rng(11), 150, 0.5)
-    drawn = rank_bootstrap(score, truth, resamples=4000)
-    interval = correlation(score, truth, resamples=4000)
-    assert drawn.shape == (4000,)
-    np.testing.assert_allclose(np.percentile(drawn, [2.5, 97.5]), [interval.low, interval.high], atol=0.02)
+    found, interval = contrast((1, rank_agreement(score, truth))), correlation(score, truth)
+    assert found.value == pytest.approx(interval.value)
+    assert (found.low, found.high) == (pytest.approx(interval.low, abs=0.03), pytest.approx(interval.high, abs=0.03))
 
 
-def test_bootstrap_of_several_judges_draws_the_same_architectures_for_each() -> None:
+def per_supernet(each: list[float], drawn: float | np.ndarray = 0.0) -> PerSupernet:
+    """Numbers whose bootstrap draws are ``drawn`` [resamples] for every supernet; by default all alike."""
+    return PerSupernet(np.array(each), np.array(each)[:, None] + np.broadcast_to(drawn, (len(each), 2000)), 100, 99)
+
+
+def test_without_noise_of_architectures_the_interval_is_students() -> None:
+    each = [0.1, 0.4, 0.9]
+    found = contrast((1, per_supernet(each)))
+    assert (found.low, found.high) == pytest.approx(stats.ttest_1samp(each, 0).confidence_interval())
+
+
+def test_without_noise_of_architectures_a_difference_is_welchs() -> None:
+    one, other = [0.1, 0.4, 0.9], [0.3, 0.35]
+    found = contrast((1, per_supernet(one)), (-1, per_supernet(other)))
+    assert (found.low, found.high) == pytest.approx(stats.ttest_ind(one, other, equal_var=False).confidence_interval())
+    alone = contrast((1, per_supernet([0.2])), (-1, per_supernet(one)))  # of the others' spread: Student's
+    half = stats.t.ppf(0.975, 2) * np.std(one, ddof=1) * (1 + 1 / 3) ** 0.5
+    assert alone.high - alone.value == pytest.approx(half)
+
+
+def test_supernets_that_are_alike_leave_the_bootstrap_of_architectures() -> None:
+    drawn = np.random.default_rng(12).normal(0, 0.1, 2000)
+    found = contrast((1, per_supernet([0.5, 0.5, 0.5], drawn)))
+    assert found.high - found.low == pytest.approx(2 * stats.t.ppf(0.975, 99) * drawn.std(ddof=1))
+    doubled = contrast((2, per_supernet([0.5, 0.5, 0.5], drawn)))
+    assert doubled.high - doubled.low == pytest.approx(2 * (found.high - found.low))
+    nothing = contrast((1, per_supernet([0.5, 0.5], drawn)), (-1, per_supernet([0.5, 0.5], drawn)))  # paired
+    assert (nothing.low, nothing.high) == (0, 0)
+
+
+def test_noise_of_a_supernets_own_is_not_counted_twice() -> None:
+    """Of 400 supernets on architectures of their own the spread among them says it all."""
+    rng = np.random.default_rng(13)
+    each, drawn = rng.normal(0, 0.1, 400), rng.normal(0, 0.1, (400, 2000))
+    found = contrast((1, PerSupernet(each, each[:, None] + drawn, 100, 99)))
+    assert found.high - found.value == pytest.approx(1.966 * 0.1 / 20, rel=0.12)
+
+
+def test_resampling_takes_the_same_architectures_for_each_supernet() -> None:
     score, truth = gaussian_pair(np.random.default_rng(12), 60, 0.5)
-    one = rank_bootstrap(score, truth, resamples=200)
-    np.testing.assert_allclose(rank_bootstrap([score, score], truth, resamples=200), one)
-
-
-def test_bootstrap_of_several_judges_draws_them_too() -> None:
-    """Of two opposite predictors: twice the one, twice the other, or one each, a quarter, a quarter and a half."""
-    score, truth = gaussian_pair(np.random.default_rng(12), 60, 0.5)
-    one = rank_bootstrap(score, truth, resamples=4000)
-    both = rank_bootstrap([score, -score], truth, resamples=4000)
-    for sign, share in ((1, 0.25), (-1, 0.25), (0, 0.5)):
-        assert np.isclose(both, sign * one, atol=1e-12).mean() == pytest.approx(share, abs=0.03)
+    one = rank_agreement([score, score], truth, resamples=200)
+    np.testing.assert_array_equal(one.drawn[0], one.drawn[1])
+    other = rank_agreement(score, truth, seed=1, resamples=200)
+    assert not np.array_equal(one.drawn[0], other.drawn[0])
     noisy = score + np.random.default_rng(13).normal(0, 1, (3, 60))  # paired: what all gain, each resample gains
-    gain = rank_bootstrap(noisy + 5 * truth, truth) - rank_bootstrap(noisy, truth)
-    assert gain.min() > 0
+    gain = rank_agreement(noisy + 5 * truth, truth) - rank_agreement(noisy, truth)
+    assert gain.drawn.min() > 0
 
 
-def test_mean_of_judges_spreads_as_the_mean_of_a_sample() -> None:
-    """The variance of a mean of m drawn with replacement is the variance among the m, over m."""
-    values = np.array([0.1, 0.4, 0.9])
-    drawn = mean_of_predictors(np.repeat(values[:, None], 20_000, axis=1))
-    assert drawn.mean() == pytest.approx(values.mean(), abs=0.005)
-    assert drawn.var() == pytest.approx(values.var() / 3, rel=0.05)
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=2, max_size=20), st.integers(0, 99))
+def test_resampled_correlations_are_those_of_the_long_way(pairs: list[tuple[int, int]], seed: int) -> None:
+    x, y = (np.array(side, dtype=float) for side in zip(*pairs, strict=True))
+    found = rank_agreement(x, y, seed, resamples=20)
+    expected = [spearman(x[p], y[p]) for p in resampled(len(x), seed, 20)]
+    np.testing.assert_allclose(found.drawn[0], expected, atol=1e-12)
+
+
+def test_advantage_and_mean_on_resampled_architectures() -> None:
+    """Each draw is the same number of the architectures drawn, computed the long way; top-k of a half of them."""
+    rng = np.random.default_rng(14)
+    scores, valid, test = rng.normal(size=(2, 30)), rng.permutation(np.arange(30.0)), rng.permutation(np.arange(30.0))
+    found, half = top_k_advantage(scores, valid, test, 6, seed=5, resamples=20), halves(30, 5, 20)
+    assert all(len(set(one)) == 15 for one in half.tolist())
+    for one, row, drawn in zip(scores, found.each, found.drawn, strict=True):
+        assert row == pytest.approx(top_k(one, valid, test, 6) - random_top_k(valid, test, 6))
+        again = [top_k(one[p], valid[p], test[p], 3) - random_top_k(valid[p], test[p], 3) for p in half]
+        assert drawn == pytest.approx(again)
+    picks = resampled(30, 5, 20)
+    scores[0, :2], scores[1] = (np.inf, np.nan), np.nan
+    means = mean_score(scores, seed=5, resamples=20)
+    assert means.each[0] == pytest.approx(scores[0, 2:].mean())
+    assert means.drawn[0] == pytest.approx([np.mean([scores[0, i] for i in p if i > 1]) for p in picks])
+    assert np.isnan(means.each[1])  # a supernet that diverged: no mean, and no interval
+    assert np.isnan(contrast((1, means)).low)
+
+
+def test_a_correlation_is_within_what_correlations_can_be() -> None:
+    rows = np.array([np.arange(20.0), -np.arange(20.0)])
+    found = correlation_over(rank_agreement(rows, np.arange(20.0)))
+    assert (found.value, found.low, found.high) == (0, -1, 1)
 
 
 @pytest.mark.skipif(not (DATA / "nb101.npz").exists(), reason="needs the NAS-Bench-101 sample nb101.npz")

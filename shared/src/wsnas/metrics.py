@@ -1,17 +1,19 @@
-"""Rank metrics of Appendix A.2, with their intervals, and the noise ceiling.
+"""Rank metrics of Appendix A.2, with their intervals over architectures and supernets, and the noise ceiling.
 
 Throughout, scores and truths are "higher is better": perplexity is flipped once, where it is read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import lgamma, sqrt
+from math import sqrt
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 from wsnas.errors import WsnasError
 
@@ -20,7 +22,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its bootstrap percentile interval."""
+    """An estimate with its 95 % interval."""
 
     value: float
     low: float
@@ -32,7 +34,10 @@ class Interval:
 
 
 def higher_is_better(values: ArrayLike, metric: str) -> Floats:
-    """Accuracies as they are, perplexities with their sign flipped: higher is better. The one place of the flip."""
+    """Accuracies as they are, perplexities with their sign flipped: higher is better. The one place of the flip.
+
+    Ground truth is flipped as a whole, by ``Table.higher_is_better``; scores where they are read.
+    """
     numbers = np.asarray(values, dtype=np.float64)
     return -numbers if metric == "perplexity" else numbers
 
@@ -116,11 +121,16 @@ def random_top_k(valid: ArrayLike, test: ArrayLike, k: int) -> float:
     _, group = np.unique(-valid[order], return_inverse=True)
     mean = np.bincount(group, weights=test[order]) / np.bincount(group)
 
-    def log_choose(a: int, b: int) -> float:
-        return lgamma(a + 1) - lgamma(b + 1) - lgamma(a - b + 1)
-
-    chance = np.array([np.exp(log_choose(n - i, k - 1) - log_choose(n, k)) for i in range(1, n - k + 2)])
+    chance = _chance_of_best(n, k)
     return float(chance @ mean[group[: n - k + 1]])
+
+
+def _chance_of_best(n: int, k: int) -> Floats:
+    """[n - k + 1]: that the i-th best of n is the best of k drawn without replacement."""
+    i = np.arange(1, n - k + 2)
+    ways = special.gammaln(n - i + 1) - special.gammaln(k) - special.gammaln(n - i - k + 2)  # log C(n - i, k - 1)
+    every = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+    return np.asarray(np.exp(ways - every))
 
 
 @dataclass(frozen=True)
@@ -147,7 +157,7 @@ def noise_ceiling(truth: ArrayLike) -> Ceiling | None:
 
 
 def pruned_ceiling(truth: ArrayLike, factor: float) -> Ceiling | None:
-    """The ceiling among the best 1/factor, which are chosen by one seed and compared on the others.
+    """The ceiling among the best 1/factor (higher is better), chosen by one seed and compared on the others.
 
     Choosing and comparing with the same seed would count its luck as skill. [n, s], s >= 3; averaged over
     which seed chooses. None with fewer seeds.
@@ -179,29 +189,166 @@ def _ceiling(agreement: float, seeds: int) -> Ceiling:
     return Ceiling(agreement, reliability, sqrt(reliability), seeds)
 
 
-def rank_bootstrap(scores: ArrayLike, truth: ArrayLike, seed: int = 0, resamples: int = 2000) -> Floats:
-    """[resamples] bootstrap draws of the mean Spearman of several predictors (supernets) with one truth.
+@dataclass(frozen=True)
+class PerSupernet:
+    """One number of each of several supernets, such as its correlation with a ground truth.
 
-    scores [predictors, n], truth [n]: architectures and predictors are both resampled, so that the spread is that of
-    another sample of architectures and of other supernets. The draws of two calls with as many predictors and
-    architectures take the same ones: their difference is paired.
+    ``each`` [supernets]: as measured; ``drawn`` [supernets, resamples]: on resampled architectures, the same for all,
+    with the variance that another sample of architectures would cause.
+    """
+
+    each: Floats
+    drawn: Floats
+    architectures: int
+    freedom: int  # degrees of freedom of the variance that architectures cause: one less than they are, if all count
+
+    @property
+    def mean(self) -> float:
+        return float(self.each.mean())
+
+    def __sub__(self, other: PerSupernet) -> PerSupernet:
+        """Supernet by supernet: another number of the same ones, or of something that is no supernet ([1])."""
+        freedom = min(self.freedom, other.freedom)
+        return PerSupernet(self.each - other.each, self.drawn - other.drawn, self.architectures, freedom)
+
+    @staticmethod
+    def of_all(parts: Sequence[PerSupernet]) -> PerSupernet:
+        """All supernets of several groups, as one group."""
+        each, drawn = (np.concatenate([getattr(part, name) for part in parts]) for name in ("each", "drawn"))
+        architectures, freedom = (min(getattr(part, name) for part in parts) for name in ("architectures", "freedom"))
+        return PerSupernet(each, drawn, architectures, freedom)
+
+
+def contrast(*terms: tuple[float, PerSupernet], level: float = 0.95) -> Interval:
+    """The interval of a weighted sum of means over supernets, each term's supernets trained independently of others'.
+
+    Its spread is that of another sample of architectures and of other supernets. Resampling two or three supernets
+    would understate the latter, so their variance s^2 counts as s^2 / k; what the architectures add to it is their
+    bootstrap variance, less what resampling changes in each supernet by itself, as s^2 has that already. The sum is
+    at least the bootstrap variance. Student's t with Satterthwaite's degrees of freedom (Biometrics Bulletin 2,
+    1946). A term of one supernet takes the others' s^2; where none has several, the interval is over architectures
+    only. ``benchmarks/intervals.py`` shows how often such intervals are right.
+    """
+    total = sum(weight * group.drawn.mean(0) for weight, group in terms)
+    value = sum(weight * group.mean for weight, group in terms)
+    n = min(group.architectures for _, group in terms)
+    whole = float(np.var(total, ddof=1))
+    several = [(weight, group) for weight, group in terms if len(group.each) > 1]
+    borrowed = sum(weight**2 for weight, group in terms if len(group.each) == 1) / max(1, len(several))
+    shared, parts, freedom = whole, [], []
+    for weight, group in several:
+        k = len(group.each)
+        own = group.drawn - group.drawn.mean(1, keepdims=True)
+        shared -= weight**2 / k * float(own.var(0, ddof=1).mean())
+        parts.append((weight**2 / k + borrowed) * float(group.each.var(ddof=1)))
+        freedom.append(k - 1)
+    shared = max(0.0, shared)
+    variance = max(whole, shared + sum(parts))
+    fewest = min(group.freedom for _, group in terms)
+    uncertainty = shared**2 / fewest + sum(part**2 / degrees for part, degrees in zip(parts, freedom, strict=True))
+    degrees = variance**2 / uncertainty if uncertainty > 0 else np.inf
+    half = float(stats.t.ppf((1 + level) / 2, degrees)) * sqrt(variance)
+    return Interval(value, value - half, value + half, n)
+
+
+def correlation_over(agreement: PerSupernet) -> Interval:
+    """The interval of a mean correlation, within what correlations can be."""
+    found = contrast((1, agreement))
+    return Interval(found.value, max(-1.0, found.low), min(1.0, found.high), found.n)
+
+
+def resampled(n: int, seed: int = 0, resamples: int = 2000) -> NDArray[np.int64]:
+    """[resamples, n] architectures drawn with replacement: for one seed the same ones."""
+    return np.random.default_rng(seed).integers(n, size=(resamples, n))
+
+
+def halves(n: int, seed: int = 0, resamples: int = 2000) -> NDArray[np.int64]:
+    """[resamples, n // 2] architectures drawn without replacement: for one seed the same ones."""
+    drawn = np.random.default_rng(seed).permuted(np.tile(np.arange(n), (resamples, 1)), axis=1)
+    return np.asarray(drawn[:, : n // 2])
+
+
+def rank_agreement(scores: ArrayLike, truth: ArrayLike, seed: int = 0, resamples: int = 2000) -> PerSupernet:
+    """Spearman of each supernet's scores [supernets, n] with one truth [n].
+
+    Of two calls with as many architectures and one seed, both resample the same ones: their difference is paired.
     """
     predictors, values = np.atleast_2d(np.asarray(scores, dtype=np.float64)), np.asarray(truth, dtype=np.float64)
-    picks = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
-    return mean_of_predictors(
-        np.array([_rank_correlation(predictor[picks], values[picks]) for predictor in predictors]), seed
-    )
+    counts = np.array([np.bincount(one, minlength=len(values)) for one in resampled(len(values), seed, resamples)])
+    of_truth = _deviations(values, counts)
+
+    def product(a: Floats, b: Floats) -> Floats:
+        return np.asarray(np.einsum("rn,rn,rn->r", counts, a, b))
+
+    drawn = []
+    for predictor in predictors:
+        ours = _deviations(predictor, counts)
+        scale = np.sqrt(product(ours, ours) * product(of_truth, of_truth))
+        drawn.append(np.where(scale > 0, product(ours, of_truth) / np.where(scale > 0, scale, 1), 0.0))
+    each = np.array([spearman(predictor, values) for predictor in predictors])
+    return PerSupernet(each, np.array(drawn), len(values), len(values) - 1)
+
+
+def _deviations(values: Floats, counts: NDArray[np.int64]) -> Floats:
+    """[resamples, n] ranks, ties at their mean rank, minus their mean, where value i is there ``counts[:, i]`` times.
+
+    Sorts once, not once a resample.
+    """
+    _, group = np.unique(values, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(group[order])), len(values) - 1)  # of each group of equals
+    up_to = counts[:, order].cumsum(1)[:, last]
+    before = np.concatenate([np.zeros((len(counts), 1)), up_to[:, :-1]], axis=1)
+    return np.asarray(((before + up_to - len(values)) / 2)[:, group])
+
+
+def top_k_advantage(
+    scores: ArrayLike, valid: ArrayLike, test: ArrayLike, k: int, seed: int = 0, resamples: int = 2000
+) -> PerSupernet:
+    """``top_k`` of each supernet's scores [supernets, n] minus ``random_top_k``.
+
+    Drawn is the best of k / 2 among a random half of the architectures: a mean spreads over halves as over samples, and
+    a bootstrap, which draws the best ones twice or not at all, finds two thirds of such a maximum's variance. It
+    rests on few architectures and is uncertain accordingly: k - 1 degrees of freedom. As in ``rank_agreement``, calls
+    with one seed draw the same ones.
+    """
+    predictors = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    valid, test = np.asarray(valid, dtype=np.float64), np.asarray(test, dtype=np.float64)
+    picks, few = halves(len(test), seed, resamples), max(1, k // 2)
+    tests, rows, chance = test[picks], np.arange(resamples), _chance_of_best(picks.shape[1], few)
+    by_valid = _places(valid)[picks]
+    order = np.argsort(by_valid, axis=1, kind="stable")[:, : len(chance)]  # ties as they were drawn: at random
+    by_chance = np.take_along_axis(tests, order, axis=1) @ chance
+    drawn = []
+    for predictor in predictors:
+        chosen = np.argsort(_places(predictor)[picks], axis=1, kind="stable")[:, :few]
+        first = np.take_along_axis(by_valid, chosen, axis=1).argmin(1)
+        drawn.append(tests[rows, chosen[rows, first]] - by_chance)
+    random = random_top_k(valid, test, k)
+    each = np.array([top_k(predictor, valid, test, k) - random for predictor in predictors])
+    return PerSupernet(each, np.array(drawn), len(test), max(1, k - 1))
+
+
+def _places(values: Floats) -> NDArray[np.unsignedinteger[Any]]:
+    """0 for the highest, equals alike; in a type so small that sorting it again and again is quick."""
+    _, group = np.unique(-values, return_inverse=True)
+    return group.astype(np.min_scalar_type(len(values)))
+
+
+def mean_score(scores: ArrayLike, seed: int = 0, resamples: int = 2000) -> PerSupernet:
+    """Mean of each supernet's finite scores [supernets, n], NaN without any; resampled as ``rank_agreement``."""
+    values = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    picks = resampled(values.shape[1], seed, resamples)
+    each, drawn = [], []
+    for one in values:
+        known = np.isfinite(one)
+        filled, counts = np.where(known, one, 0.0), known[picks].sum(1)
+        each.append(filled.sum() / known.sum() if known.any() else np.nan)
+        drawn.append(np.where(counts > 0, filled[picks].sum(1) / np.maximum(counts, 1), each[-1]))
+    return PerSupernet(np.array(each), np.array(drawn), values.shape[1], values.shape[1] - 1)
 
 
 def percentiles(drawn: Floats) -> tuple[float, float]:
     """The 95 % percentile interval of bootstrap draws."""
     low, high = np.quantile(drawn, [0.025, 0.975])
     return float(low), float(high)
-
-
-def mean_of_predictors(drawn: ArrayLike, seed: int = 0) -> Floats:
-    """[predictors, resamples] of single ones -> [resamples] of the mean of as many, drawn with replacement."""
-    values = np.asarray(drawn, dtype=np.float64)
-    predictors, resamples = values.shape
-    picks = np.random.default_rng([seed, predictors]).integers(predictors, size=(predictors, resamples))
-    return np.asarray(np.take_along_axis(values, picks, axis=0).mean(0))

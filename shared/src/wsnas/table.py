@@ -1,8 +1,8 @@
 """A ground-truth table: the scores of architectures trained stand-alone.
 
 A column is one measurement, named by data set, split, epochs and seed. Higher accuracy and lower
-perplexity are better; the table stores measured values. On disk it is one Parquet file; nothing in
-a table file is ever executed.
+perplexity are better; the table stores measured values, and ``Table.higher_is_better`` is the one to
+rank by. On disk it is one Parquet file; nothing in a table file is ever executed.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write
+from wsnas.metrics import higher_is_better
 
 Floats = NDArray[np.float64]
 
@@ -149,6 +150,10 @@ class Table:
         """``count`` different architectures of the table, uniform; all of them, shuffled, if it has fewer."""
         order = np.random.default_rng(rng).permutation(len(self))[:count]
         return [self.archs[int(i)] for i in order]
+
+    def higher_is_better(self, metric: str) -> Table:
+        """The table to rank by: accuracies as they are, every perplexity with its sign flipped. Not to be saved."""
+        return replace(self, columns={c: higher_is_better(values, metric) for c, values in self.columns.items()})
 
     def save(self, path: Path) -> None:
         """Writes one compressed Parquet file, atomically. float32 is precise enough for published accuracies."""

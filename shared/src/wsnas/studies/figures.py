@@ -199,7 +199,7 @@ def ranking_figure(
             lower.set_ylabel("test accuracy, %" if metric == "accuracy" else "test perplexity")
         caption(
             figure,
-            f"{title} {note}.\nBars: min-max over supernets. Grey band: 95 % bootstrap over architectures and "
+            f"{title} {note}.\nBars: min-max over supernets. Grey band: 95 % interval over architectures and "
             "supernets. Red band: min-max of 3 random draws.",
         )
         plt.close(figure)

@@ -85,9 +85,9 @@ def rank(
     space = load_space(supernet.identity["space"])
     dataset = dataset or supernet.recipe["dataset"]
     scores = latest_scores(supernet)
-    truth = load_ground_truth(space, dataset, table).select(scores)
+    truth = load_ground_truth(space, dataset, table).select(scores).higher_is_better(space.metric)
     split = "valid" if truth.epochs(dataset, "valid") else "test"
-    valid, test = (higher_is_better(truth.mean(dataset, one), space.metric) for one in (split, "test"))
+    valid, test = (truth.mean(dataset, one) for one in (split, "test"))
     score = higher_is_better([scores[arch] for arch in truth.archs], space.metric)
     recipe = space.recipes[scale]
     counts = np.array([space.parameters(space.decode(arch), recipe) for arch in truth.archs], dtype=np.float64)

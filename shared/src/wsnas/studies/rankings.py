@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
 from wsnas.metrics import (
     Floats,
+    PerSupernet,
+    contrast,
+    correlation_over,
     higher_is_better,
-    mean_of_predictors,
-    percentiles,
     random_top_k,
-    rank_bootstrap,
+    rank_agreement,
     spearman,
     top_k,
+    top_k_advantage,
 )
 from wsnas.randomness import numpy_rng
 from wsnas.studies.sample import SpaceSample
@@ -31,16 +34,20 @@ class Ranking:
     evaluated: int  # architectures
     not_finite: int  # scores, which rank last
     correlation: float  # Spearman with the ground truth, mean over supernets
-    correlation_low: float  # 95 % bootstrap interval over architectures and supernets
+    correlation_low: float  # 95 % interval over architectures and supernets (``metrics.contrast``)
     correlation_high: float
     correlation_seeds: list[float]
     parameters_correlation: float | None  # of the parameter count; None: unknown or the same for all
     top: float  # test result of the top-k, mean over supernets
     top_seeds: list[float]
     random_top: float  # exact expectation of a random top-k
+    advantage: float  # top minus random_top
+    advantage_low: float  # 95 % interval over architectures and supernets
+    advantage_high: float
     random_top_draws: list[float]  # three of them
     best: float  # highest test result of all that were scored
-    bootstrap: Floats  # the draws behind the interval
+    agreement: PerSupernet  # what the intervals rest on: correlations,
+    advantages: PerSupernet  # and advantages
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class Point:
     def to_json(self, setting: str) -> dict[str, Any]:
         """Its row of results.json; ``setting``: the setting's name there."""
         row = {setting: self.setting, "x": self.setting, "tick": self.tick, **asdict(self.ranking)}
-        del row["bootstrap"]
+        del row["agreement"], row["advantages"]
         more = {name: getattr(self, name) for name in ("truth_agreement", "architectures", "top1")}
         return {**row, "ceiling": self.ceiling, **{name: value for name, value in more.items() if value is not None}}
 
@@ -85,32 +92,51 @@ def finite(scores: Floats) -> Floats:
 
 
 def ranking(
-    scores: Floats, valid: Floats, test: Floats, k: int, parameters: Floats | None = None, *, draws: int = 0
+    scores: Floats,
+    valid: Floats,
+    test: Floats,
+    k: int,
+    parameters: Floats | None = None,
+    *,
+    draws: int = 0,
+    resampling: int = 0,
 ) -> Ranking:
-    """Scores [supernets, n]; valid, test, parameters [n]; all higher is better. ``draws`` seeds the random top-k."""
+    """Scores [supernets, n]; valid, test, parameters [n]; all higher is better.
+
+    ``draws`` seeds the random top-k, ``resampling`` the bootstrap: one number for rankings of the same architectures,
+    whose differences are paired, another for others.
+    """
     not_finite = int((~np.isfinite(scores)).sum())
     scores = finite(scores)
-    bootstrap = rank_bootstrap(scores, test)
-    low, high = percentiles(bootstrap)
-    correlations = [spearman(score, test) for score in scores]
+    agreement = rank_agreement(scores, test, resampling)
+    advantages = top_k_advantage(scores, valid, test, k, resampling)
     tops = [top_k(score, valid, test, k) for score in scores]
     rng = numpy_rng(0, "random top-k", draws)
     varied = parameters is not None and (parameters >= 0).all() and len(np.unique(parameters)) > 1
     return Ranking(
         evaluated=len(test),
         not_finite=not_finite,
-        correlation=float(np.mean(correlations)),
-        correlation_low=low,
-        correlation_high=high,
-        correlation_seeds=correlations,
+        **_intervals(agreement, advantages),
+        correlation_seeds=[float(one) for one in agreement.each],
         parameters_correlation=spearman(parameters, test) if varied and parameters is not None else None,
         top=float(np.mean(tops)),
         top_seeds=tops,
         random_top=random_top_k(valid, test, k),
         random_top_draws=[top_k(rng.random(len(test)), valid, test, k) for _ in range(3)],
         best=float(test.max()),
-        bootstrap=bootstrap,
+        agreement=agreement,
+        advantages=advantages,
     )
+
+
+def _intervals(agreement: PerSupernet, advantages: PerSupernet) -> dict[str, float]:
+    """The fields of a ``Ranking`` that are means over supernets with intervals."""
+    means = {"correlation": correlation_over(agreement), "advantage": contrast((1, advantages))}
+    return {
+        f"{name}{end}": value
+        for name, found in means.items()
+        for end, value in (("", found.value), ("_low", found.low), ("_high", found.high))
+    }
 
 
 def ranking_within(sample: SpaceSample, scored: Sequence[Any], scores: Floats, k: int, draws: int) -> Ranking:
@@ -118,20 +144,20 @@ def ranking_within(sample: SpaceSample, scored: Sequence[Any], scores: Floats, k
     rows = sample.truth.rows(scored)
     counts = np.array([sample.space.parameters(arch, sample.recipe) for arch in scored], dtype=np.float64)
     higher = higher_is_better(scores, sample.space.metric)
-    return ranking(higher, sample.truth.valid[rows], sample.truth.test[rows], k, counts, draws=draws)
+    resampling = crc32(" ".join(map(sample.space.encode, scored)).encode())
+    valid, test = sample.truth.valid[rows], sample.truth.test[rows]
+    return ranking(higher, valid, test, k, counts, draws=draws, resampling=resampling)
 
 
 def mean_ranking(parts: Sequence[Ranking]) -> Ranking:
     """The mean ranking of several supernets that scored different architectures."""
-    bootstrap = mean_of_predictors([part.bootstrap for part in parts])
-    low, high = percentiles(bootstrap)
+    agreement = PerSupernet.of_all([part.agreement for part in parts])
+    advantages = PerSupernet.of_all([part.advantages for part in parts])
     return replace(
         parts[0],
         evaluated=min(part.evaluated for part in parts),
         not_finite=sum(part.not_finite for part in parts),
-        correlation=float(np.mean([part.correlation for part in parts])),
-        correlation_low=low,
-        correlation_high=high,
+        **_intervals(agreement, advantages),
         correlation_seeds=[part.correlation for part in parts],
         parameters_correlation=None,
         top=float(np.mean([part.top for part in parts])),
@@ -140,5 +166,6 @@ def mean_ranking(parts: Sequence[Ranking]) -> Ranking:
         # from different parts, since parts with the same architectures have the same draws
         random_top_draws=[parts[i % len(parts)].random_top_draws[i] for i in range(3)],
         best=float(np.mean([part.best for part in parts])),
-        bootstrap=bootstrap,
+        agreement=agreement,
+        advantages=advantages,
     )

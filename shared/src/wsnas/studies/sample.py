@@ -13,11 +13,7 @@ import numpy as np
 
 from wsnas.agreement import load_ground_truth
 from wsnas.errors import WsnasError
-from wsnas.metrics import (
-    Floats,
-    higher_is_better,
-    noise_ceiling,
-)
+from wsnas.metrics import Floats, noise_ceiling
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import Recipe
 from wsnas.recipe_options import chosen_recipe
@@ -38,7 +34,10 @@ def chosen_spaces(names: Sequence[str]) -> list[Any]:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The ground truth a study ranks by: architectures with validation and test results, higher is better."""
+    """The ground truth a study ranks by: architectures with validation and test results.
+
+    Higher is better in all of it: a perplexity's sign is flipped in the table itself, once, by ``ground_truth_of``.
+    """
 
     table: Table
     archs: tuple[Any, ...]  # of the table's rows
@@ -56,7 +55,7 @@ class GroundTruth:
         return [self._row[arch] for arch in archs]
 
     def seeds(self, archs: Sequence[Any] | None = None) -> Floats:
-        """[architectures, seeds]: test results of every seed, of all architectures or of these."""
+        """[architectures, seeds]: test results of every seed, higher is better, of all architectures or of these."""
         seeds = self.table.seeds(self.dataset, "test", self.epochs)
         return seeds if archs is None else seeds[self.rows(archs)]
 
@@ -91,7 +90,8 @@ def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Reci
     if left_out:
         click.echo(f"{space.name}: {left_out} of {len(loaded)} architectures have no result (failed or not trained)")
     kept = loaded.select([arch for arch, ok in zip(loaded.archs, known, strict=True) if ok])
-    valid, test = (higher_is_better(values[known], space.metric) for values in (valid, test))
+    kept = kept.higher_is_better(space.metric)
+    valid, test = (kept.mean(dataset, split, epochs) for split in ("valid", "test"))
     return GroundTruth(kept, tuple(map(space.decode, kept.archs)), dataset, epochs, valid, test, left_out)
 
 

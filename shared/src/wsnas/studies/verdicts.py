@@ -21,7 +21,9 @@ class Verdict:
 
 
 def sign_verdict(low: float, high: float, supernets: int = 2) -> Holds:
-    """For a claim "this number is above zero": by the interval [low, high]. One supernet has no spread: it decides
-    nothing.
+    """For a claim "this number is above zero": by the interval [low, high]. One supernet has no spread, and numbers
+    that are not finite say nothing: they decide nothing.
     """
-    return "inconclusive" if supernets < 2 or low <= 0 <= high else "holds" if low > 0 else "does not hold"
+    if supernets > 1 and (low > 0 or high < 0):
+        return "holds" if low > 0 else "does not hold"
+    return "inconclusive"
