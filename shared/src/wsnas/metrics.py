@@ -223,11 +223,11 @@ def contrast(*terms: tuple[float, PerSupernet], level: float = 0.95) -> Interval
     """The interval of a weighted sum of means over supernets, each term's supernets trained independently of others'.
 
     Its spread is that of another sample of architectures and of other supernets. Resampling two or three supernets
-    would understate the latter, so their variance s^2 counts as s^2 / k; what the architectures add to it is their
-    bootstrap variance, less what resampling changes in each supernet by itself, as s^2 has that already. The sum is
-    at least the bootstrap variance. Student's t with Satterthwaite's degrees of freedom (Biometrics Bulletin 2,
-    1946). A term of one supernet takes the others' s^2; where none has several, the interval is over architectures
-    only. ``benchmarks/intervals.py`` shows how often such intervals are right.
+    would understate the latter: the variance is the bootstrap's over architectures plus s^2 / k of each term. What
+    resampling changes in each supernet by itself is in both: that makes up for degrees of freedom which two or three
+    supernets tell only roughly. These are Satterthwaite's (Biometrics Bulletin 2, 1946), of the part that all
+    supernets share and of s^2 / k, for Student's t. A term of one supernet takes the others' s^2; where none has
+    several, the interval is over architectures only. ``benchmarks/intervals.py`` shows how often it is right.
     """
     total = sum(weight * group.drawn.mean(0) for weight, group in terms)
     value = sum(weight * group.mean for weight, group in terms)
@@ -243,11 +243,10 @@ def contrast(*terms: tuple[float, PerSupernet], level: float = 0.95) -> Interval
         parts.append((weight**2 / k + borrowed) * float(group.each.var(ddof=1)))
         freedom.append(k - 1)
     shared = max(0.0, shared)
-    variance = max(whole, shared + sum(parts))
     fewest = min(group.freedom for _, group in terms)
     uncertainty = shared**2 / fewest + sum(part**2 / degrees for part, degrees in zip(parts, freedom, strict=True))
-    degrees = variance**2 / uncertainty if uncertainty > 0 else np.inf
-    half = float(stats.t.ppf((1 + level) / 2, degrees)) * sqrt(variance)
+    freedoms = (shared + sum(parts)) ** 2 / uncertainty if uncertainty > 0 else np.inf
+    half = float(stats.t.ppf((1 + level) / 2, freedoms)) * sqrt(whole + sum(parts))
     return Interval(value, value - half, value + half, n)
 
 
