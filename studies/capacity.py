@@ -108,7 +108,7 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
     return verdicts
 
 
-@click.command(cls=RecipeCommand)
+@click.command(cls=RecipeCommand, without=("max_macs",))
 @study_options("capacity")
 @click.option("--factor", "factors", type=click.IntRange(1), multiple=True, help="Prune factors; repeatable.")
 def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
@@ -145,7 +145,8 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
         panels.setdefault(sample.name, (sample, []))[1].append(point)
     samples = [sample for sample, _ in panels.values()]
     write_results(
-        options,
+        options.study,
+        options.out,
         settings=settings_of(options, samples, factors=factors, architectures=architectures),
         rows=[row for space, (_, points) in panels.items() for row in csv_rows(space, "factor", points)],
         verdicts=[verdict for space, (_, points) in panels.items() for verdict in verdicts_of(space, points)],

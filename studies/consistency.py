@@ -86,7 +86,7 @@ def verdicts_of(sample: SpaceSample, predictors: Floats) -> list[Verdict]:
     return verdicts
 
 
-@click.command(cls=RecipeCommand)
+@click.command(cls=RecipeCommand, without=("max_macs",))
 @study_options("consistency")
 @budgets_option
 def main(options: StudyOptions, count: int | None) -> None:
@@ -101,7 +101,8 @@ def main(options: StudyOptions, count: int | None) -> None:
         panels.append((sample, matrix_of(sample, predictors)))
         verdicts += verdicts_of(sample, np.array(list(ranked.values())))
     write_results(
-        options,
+        options.study,
+        options.out,
         settings=settings_of(options, [sample for sample, _ in panels]),
         rows=[
             {"space": sample.name, "a": matrix.names[i], "b": matrix.names[j], "correlation": matrix.values[i, j]}

@@ -136,7 +136,7 @@ def convergence_figure(panels: Sequence[tuple[SpaceSample, Sequence[Budget]]], n
         return figure
 
 
-@click.command(cls=RecipeCommand)
+@click.command(cls=RecipeCommand, without=("max_macs",))
 @study_options("convergence")
 @budgets_option
 def main(options: StudyOptions, count: int | None) -> None:
@@ -149,7 +149,8 @@ def main(options: StudyOptions, count: int | None) -> None:
         verdicts += verdicts_of(sample.name, means, mean_score(sample.valid))
     truth = {sample.name: float(sample.valid.mean()) for sample, _ in panels}
     write_results(
-        options,
+        options.study,
+        options.out,
         settings=settings_of(options, [sample for sample, _ in panels]),
         rows=[
             {"space": sample.name, **{name: value for name, value in asdict(budget).items() if name != "mean_seeds"}}

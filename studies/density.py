@@ -67,7 +67,7 @@ def hardly(rankings: Sequence[Ranking]) -> Holds:
     return "does not hold" if all(gain.low > 0 for gain in gains) else "inconclusive"
 
 
-@click.command(cls=RecipeCommand)
+@click.command(cls=RecipeCommand, without=("max_macs",))
 @study_options("density")
 @click.option("--factor", "factors", type=click.IntRange(1), multiple=True, help="Downscaling factors; repeatable.")
 def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
@@ -100,7 +100,8 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
         point = Point(factor, f"{factor}x\n{size:,}", mean_ranking(parts), mean, architectures=size)
         panels.setdefault(sample.name, (sample, []))[1].append(point)
     write_results(
-        options,
+        options.study,
+        options.out,
         settings=settings_of(options, [sample for sample, _ in panels.values()], factors=factors),
         rows=[row for space, (_, points) in panels.items() for row in csv_rows(space, "factor", points)],
         verdicts=[verdict for space, (_, points) in panels.items() for verdict in verdicts_of(space, points)],

@@ -68,7 +68,7 @@ def point_of(sample: SpaceSample, epochs: int, scores: Floats, ceiling: float | 
     return Point(epochs, str(epochs), ranked, ceiling, top1=top1)
 
 
-@click.command(cls=RecipeCommand)
+@click.command(cls=RecipeCommand, without=("max_macs",))
 @study_options("epochs")
 @budgets_option
 def main(options: StudyOptions, count: int | None) -> None:
@@ -78,7 +78,8 @@ def main(options: StudyOptions, count: int | None) -> None:
         ceiling = sample.ceiling()
         panels.append((sample, [point_of(sample, epochs, scores, ceiling) for epochs, scores in by_epochs.items()]))
     write_results(
-        options,
+        options.study,
+        options.out,
         settings=settings_of(options, [sample for sample, _ in panels]),
         rows=[row for sample, points in panels for row in csv_rows(sample.name, "epochs", points)],
         verdicts=[verdict for sample, points in panels for verdict in verdicts_of(sample.name, points)],

@@ -214,7 +214,7 @@ def operators_figure(panels: Sequence[Panel], note: str) -> Figure:
         return figure
 
 
-@click.command(cls=RecipeCommand)
+@click.command(cls=RecipeCommand, without=("max_macs",))
 @study_options("operators")
 @click.option("--decision", help="Draw this decision instead of the most biased one, e.g. 'edge 0-3'.")
 def main(options: StudyOptions, decision: str | None) -> None:
@@ -246,7 +246,8 @@ def main(options: StudyOptions, decision: str | None) -> None:
     if not panels:
         raise WsnasError("no space has enough architectures; score more with --architectures (the supernets are kept)")
     write_results(
-        options,
+        options.study,
+        options.out,
         settings=settings_of(options, [panel.sample for panel in panels]),
         rows=[{"space": panel.sample.name, **asdict(effect)} for panel in panels for effect in panel.effects],
         verdicts=[verdict for panel in panels for verdict in verdicts_of(panel.sample, panel.effects)],

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import log
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,13 +18,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from wsnas.options import progress
+from wsnas.options import Command, progress
 from wsnas.randomness import numpy_rng
-from wsnas.recipe_options import RecipeCommand
 from wsnas.sampling import sample_distinct
 from wsnas.space import SearchSpace
 from wsnas.studies.figures import BLACK, BLUE, GREEN, GREY, ORANGE, STYLE, caption
-from wsnas.studies.options import StudyOptions, study_options
+from wsnas.studies.options import space_option
 from wsnas.studies.results import write_results
 from wsnas.studies.sample import chosen_spaces
 from wsnas.studies.verdicts import Verdict
@@ -193,8 +193,8 @@ def spaces_figure(rows: Sequence[Summary]) -> Figure:
         return figure
 
 
-@click.command(cls=RecipeCommand)
-@study_options("spaces")
+@click.command(cls=Command)
+@space_option
 @click.option(
     "--sample",
     type=click.IntRange(10),
@@ -202,14 +202,15 @@ def spaces_figure(rows: Sequence[Summary]) -> Figure:
     show_default=True,
     help="Sample size for spaces too large to enumerate.",
 )
-def main(options: StudyOptions, sample: int) -> None:
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/study-spaces"), show_default=True)
+def main(spaces: tuple[str, ...], sample: int, out: Path) -> None:
     """Sizes, duplicates, parameter and multiply-add ranges of the installed spaces at the paper's size (Table 1)."""
     rows = []
-    spaces = chosen_spaces(options.spaces)
+    chosen = chosen_spaces(spaces)
     with progress("spaces") as report:
-        for done, space in enumerate(spaces, start=1):
+        for done, space in enumerate(chosen, start=1):
             rows.append(summary(space, sample))
-            report(done, len(spaces), space.name)
+            report(done, len(chosen), space.name)
     flat = [
         {name: value for name, value in asdict(row).items() if not isinstance(value, list)}
         | {
@@ -228,8 +229,9 @@ def main(options: StudyOptions, sample: int) -> None:
             f"{least:.3f} M to {most:.3f} M parameters"
         )
     write_results(
-        options,
-        settings={"scale": options.scale, "sample": sample},
+        "spaces",
+        out,
+        settings={"sample": sample},
         rows=flat,
         verdicts=[verdict for row in rows for verdict in verdicts_of(row)],
         results={row.space: row for row in rows},

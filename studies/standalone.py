@@ -218,11 +218,9 @@ def standalone_figure(panels: Sequence[Trained], note: str) -> Figure:
 
 
 @click.command(cls=RecipeCommand, trains="standalone", without=("valid_size",))
-@study_options("standalone")
+@study_options("standalone", truth=False)
 def main(options: StudyOptions) -> None:
     """Train a sample of each space from scratch and publish their table (Figure 6)."""
-    if options.table is not None:
-        raise WsnasError("this study trains its own table; to see yours, run wsnas table show SPACE --table FILE")
     count, scale = options.architectures or ARCHITECTURES[options.scale], options.scale
     panels: list[Trained] = []
     for space in chosen_spaces(options.spaces):
@@ -240,7 +238,8 @@ def main(options: StudyOptions) -> None:
         panels.append(Trained(space, recipe, table, shipped, findings_of(table, shipped, space, recipe.dataset)))
     settings = {"scale": scale, "architectures": count, "seeds": len(options.seeds)}
     write_results(
-        options,
+        options.study,
+        options.out,
         settings=settings | {panel.space.name: panel.recipe.to_json() for panel in panels},
         rows=[
             {"space": panel.space.name, "arch": arch, "seed": seed, "test": test}

@@ -321,7 +321,7 @@ def tricks_figure(tables: Sequence[Table], note: str) -> Figure:
         return figure
 
 
-@click.command(cls=RecipeCommand)
+@click.command(cls=RecipeCommand, without=("max_macs",))
 @study_options("tricks")
 @click.option(
     "--other-dataset",
@@ -338,7 +338,8 @@ def main(options: StudyOptions, other_dataset: str | None) -> None:
         mine = [variant for other, variant in wanted if other is sample]
         tables.append(table_of(sample, mine, {v.label: finite(scores[sample.name, v.label]) for v in mine}))
     write_results(
-        options,
+        options.study,
+        options.out,
         settings=settings_of(options, samples, epochs_divided_by=budget.shortened),
         rows=[
             {"space": table.sample.name}

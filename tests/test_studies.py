@@ -123,7 +123,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize("name", list(OPTIONS))
 def test_runs_and_writes_its_files(forks: Any, truth: Path, tmp_path: Path, name: str) -> None:
     options = [str(truth) if option == "TRUTH" else option for option in OPTIONS[name]]
-    done = study(forks, name, "--space", "nb201", "--scale", "micro", *options, "--out", "out", cwd=tmp_path)
+    scale = () if name == "spaces" else ("--scale", "micro")
+    done = study(forks, name, "--space", "nb201", *scale, *options, "--out", "out", cwd=tmp_path)
     assert done.code == 0, done.err
     results, _ = opened(tmp_path / "out", name)
     assert all(math.isfinite(number) for number in numbers(results))
@@ -133,7 +134,7 @@ def test_runs_and_writes_its_files(forks: Any, truth: Path, tmp_path: Path, name
     }
     for verdict in results["verdicts"]:
         assert f"{verdict['claim']}: {verdict['verdict']}" in done.out
-    assert results["settings"]["scale"] == "micro"
+    assert results["settings"].get("scale") == (None if name == "spaces" else "micro")
     assert results["environment"]["torch"]
     if name == "density":  # at 1x all supernets are of one sample: the draws must be three all the same
         draws = results["results"]["nb201"][0]["random_top_draws"]
@@ -181,7 +182,7 @@ def test_spaces_counts_what_the_paper_prints(forks: Any, tmp_path: Path) -> None
     """Table 1 and the published class count; at the paper's size."""
     done = study(forks, "spaces", "--space", "nb201", cwd=tmp_path)
     assert done.code == 0, done.err
-    results, rows = opened(tmp_path / "runs/study-spaces-micro", "spaces")
+    results, rows = opened(tmp_path / "runs/study-spaces", "spaces")
     row = results["results"]["nb201"]
     assert (row["size"], row["counted"], row["classes"], row["functions"]) == (15_284, 15_284, 6_461, 5_476)
     space = load_space("nb201")
@@ -366,6 +367,30 @@ def test_a_mistake_is_said_before_anything_is_trained(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("spaces", ("--scale", "micro")),
+        ("spaces", ("--channels", "2")),
+        ("spaces", ("--epochs", "2")),
+        ("spaces", ("--seeds", "2")),
+        ("spaces", ("--workers", "0")),
+        ("standalone", ("--table", "truth.parquet")),
+        ("standalone", ("--truth", "digits")),
+        ("standalone", ("--valid-size", "100")),
+        ("epochs", ("--max-macs", "1000000")),
+        ("epochs", ("--standalone.epochs", "2")),
+    ],
+)
+def test_an_option_without_effect_cannot_be_given(
+    forks: Any, tmp_path: Path, name: str, options: tuple[str, ...]
+) -> None:
+    done = study(forks, name, "--space", "nb201", *options, cwd=tmp_path)
+    assert done.code == 2, (done.out, done.err)
+    assert re.search(rf"[Nn]o such option:? '?{options[0]}\b", done.err)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_one_seed_decides_nothing(forks: Any, truth: Path, tmp_path: Path) -> None:
     """No spread of seeds, no agreement of two seeds: not available, and every verdict open."""
     command = ("--space", "nb201", *TINY, "--seeds", "1", "--architectures", "12", "--table", str(truth))
@@ -405,20 +430,20 @@ def test_a_space_that_is_not_installed(forks: Any, tmp_path: Path, name: str) ->
 
 def test_the_report_gathers_what_studies_left(forks: Any, truth: Path, tmp_path: Path) -> None:
     """Figures inlined, every verdict on the page, nothing fetched; without results one sentence."""
-    done = study(forks, "spaces", "--space", "nb201", "--out", "runs/study-spaces-micro", cwd=tmp_path)
+    done = study(forks, "spaces", "--space", "nb201", "--out", "runs/study-spaces", cwd=tmp_path)
     assert done.code == 0, done.err
     page = forks.wsnas("report", cwd=tmp_path)
     assert page.code == 0, page.err
     assert page.out.startswith("1 studies (spaces)")
     html = (tmp_path / "runs/report.html").read_text()
-    results, _ = opened(tmp_path / "runs/study-spaces-micro", "spaces")
+    results, _ = opened(tmp_path / "runs/study-spaces", "spaces")
     assert results["verdicts"]
     for verdict in results["verdicts"]:
         for text in (verdict["claim"], verdict["verdict"], verdict["rule"]):
             assert escape(text) in html
     assert "data:image/png;base64," in html
     assert not re.search(r"(src|href)=[\"'](https?:)?//", html)  # no network
-    (tmp_path / "runs/study-spaces-micro/results.json").write_text("{")
+    (tmp_path / "runs/study-spaces/results.json").write_text("{")
     assert forks.wsnas("report", cwd=tmp_path).code == 2
     (tmp_path / "empty").mkdir()
     nothing = forks.wsnas("report", "empty", cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""The options every study takes."""
+"""The options of studies."""
 
 from __future__ import annotations
 
@@ -43,8 +43,20 @@ class StudyOptions:
         return f"{self.scale.capitalize()} {'recipe, changed by options' if self.recipe else 'scale'}"
 
 
-def study_options(study: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Adds the options of every study and of the recipe; the command gets them as its first argument ``options``."""
+space_option = click.option(
+    "--space", "spaces", multiple=True, help="Search space; repeatable. Default: all installed."
+)
+TRUTH_OPTIONS = (
+    click.option("--table", type=click.Path(), help="Ground truth to use instead of the shipped or imported table."),
+    click.option("--truth", help="Data set of the ground truth. Default: the supernet's."),
+)
+
+
+def study_options(study: str, truth: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds the options of a study that trains; the command, a RecipeCommand, gets them as its argument ``options``.
+
+    ``truth``: whether the study compares with a ground truth, which ``--table`` and ``--truth`` choose.
+    """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
@@ -53,12 +65,12 @@ def study_options(study: str) -> Callable[[Callable[..., Any]], Callable[..., An
             scale: str,
             seeds: int | None,
             architectures: int | None,
-            table: str | None,
-            truth: str | None,
             resume: bool,
             executor: Executor,
             out: Path | None,
             recipe: dict[str, Any],
+            table: str | None = None,
+            truth: str | None = None,
             **mine: Any,
         ) -> Any:
             where = out or Path("runs") / f"study-{study}-{scale}"
@@ -68,20 +80,17 @@ def study_options(study: str) -> Callable[[Callable[..., Any]], Callable[..., An
             )
             return command(options, **mine)
 
-        return _with_options(with_options)
+        return _with_options(with_options, truth)
 
     return decorate
 
 
-def _with_options(command: F) -> F:
+def _with_options(command: F, truth: bool) -> F:
     options = (
-        click.option("--space", "spaces", multiple=True, help="Search space; repeatable. Default: all installed."),
+        space_option,
         click.option("--seeds", type=click.IntRange(1), help="Supernets per setting. Default: 3."),
         click.option("--architectures", type=click.IntRange(4), help="Architectures scored, or trained, per space."),
-        click.option(
-            "--table", type=click.Path(), help="Ground truth to use instead of the shipped or imported table."
-        ),
-        click.option("--truth", help="Data set of the ground truth. Default: the supernet's."),
+        *(TRUTH_OPTIONS if truth else ()),
         click.option("--resume/--fresh", default=True, show_default=True, help="Reuse earlier runs, or start over."),
         click.option("--out", type=click.Path(path_type=Path), help="Default: runs/study-NAME-SCALE."),
     )

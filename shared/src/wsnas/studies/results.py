@@ -47,7 +47,8 @@ def settings_of(options: StudyOptions, samples: Sequence[SpaceSample], **more: A
 
 
 def write_results(
-    options: StudyOptions,
+    study: str,
+    out: Path,
     *,
     settings: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
@@ -58,11 +59,10 @@ def write_results(
     source: str,
     more: Mapping[str, Figure] | None = None,
 ) -> None:
-    """Writes results.json, STUDY.csv, STUDY.png and STUDY.svg to ``options.out`` and prints their names.
+    """Writes results.json, STUDY.csv, STUDY.png and STUDY.svg to ``out`` and prints their names.
 
     ``more``: further figures, saved as STUDY-NAME.png and .svg and shown in the report.
     """
-    out, study = options.out, options.study
     described = {
         "study": study,
         "title": title,
