@@ -56,11 +56,14 @@ def sample(count: int) -> list[str]:
 # without torch -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["--help", "train-supernet --help", "table --help", "spaces"])
-def test_help_does_not_import_torch(command: str) -> None:
+@pytest.mark.parametrize(
+    "command",
+    ["--help", "table --help", "spaces", *(f"train-supernet {space} --help" for space in installed_spaces())],
+)
+def test_help_does_not_import_torch_or_numpy(command: str) -> None:
     code = (
         "import sys; from wsnas.cli import main; main(sys.argv[1:], prog_name='wsnas', standalone_mode=False); "
-        "print([name for name in ('torch', 'matplotlib', 'sklearn', 'scipy') if name in sys.modules])"
+        "print([name for name in ('torch', 'numpy', 'matplotlib', 'sklearn', 'scipy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code, *command.split()], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

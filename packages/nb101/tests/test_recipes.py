@@ -13,7 +13,8 @@ from scipy import stats
 from torch import nn
 
 from nb101 import SPACE
-from nb101.space import dags, index
+from nb101.isomorphism import index
+from nb101.space import dags
 from wsnas.agreement import load_ground_truth
 from wsnas.data.sources import shape_of
 from wsnas.environment import environment

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from nb101 import SPACE
+from nb101.isomorphism import canonical_codes, hashes, index
 from nb101.network import Cell
 from nb101.space import (
     CONV1,
@@ -27,13 +28,10 @@ from nb101.space import (
     arch_at,
     architectures,
     canonical,
-    canonical_codes,
     dags,
     decode,
     encode,
     fair_paths,
-    hashes,
-    index,
     training_key,
 )
 from wsnas import WsnasError

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nb101.isomorphism import arrays, classes, hashes, index
 from nb101.network import parameters
-from nb101.space import arch_at, arrays, canonical, classes, decode, encode, hashes, index
+from nb101.space import arch_at, canonical, decode, encode
 from nb101.tables import fields, import_table, records
 from wsnas import WsnasError
 from wsnas.metrics import spearman

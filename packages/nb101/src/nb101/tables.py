@@ -35,7 +35,8 @@ from typing import Any, BinaryIO
 import google_crc32c
 import numpy as np
 
-from nb101.space import OPS, Integers, arch_at, architectures, canonical_codes, classes, decode, encode, hashes
+from nb101.isomorphism import Integers, canonical_codes, classes, hashes
+from nb101.space import OPS, arch_at, architectures, decode, encode
 from wsnas import WsnasError
 from wsnas.table import Column, Floats, Table, read_csv
 
