@@ -12,7 +12,7 @@ import torch
 
 from darts_cnn import SPACE
 from darts_cnn.recipes import MICRO, PAPER, DartsTraining
-from darts_cnn.space import OPS, architecture, decode
+from darts_cnn.space import OPS, decode
 from wsnas.agreement import load_ground_truth
 from wsnas.data.sources import shape_of
 from wsnas.environment import environment
@@ -63,7 +63,7 @@ def test_standalone_recipe_is_darts_evaluation() -> None:
 @pytest.mark.parametrize(("dataset", "classes", "inputs", "side"), [("cifar10", 10, 3, 32), ("cifar100", 100, 3, 32)])
 def test_the_class_count_follows_the_data_set(dataset: str, classes: int, inputs: int, side: int) -> None:
     recipe = dataclasses.replace(PAPER, dataset=dataset, channels=4, cells=3)
-    for network in (SPACE.network(architecture(0), recipe), SPACE.supernet(recipe)):
+    for network in (SPACE.network(next(iter(SPACE)), recipe), SPACE.supernet(recipe)):
         assert network.classifier.out_features == network.auxiliary.classifier.out_features == classes
         assert network.stem.conv.in_channels == inputs
     assert shape_of(dataset) == (classes, inputs, side)

@@ -15,7 +15,6 @@ import torch
 
 from proxyless import SPACE
 from proxyless.recipes import MICRO, PAPER
-from proxyless.space import architecture
 from wsnas import WsnasError, train_supernet
 from wsnas.agreement import load_ground_truth
 from wsnas.data.folders import StreamedImages
@@ -146,9 +145,10 @@ def test_a_folder_is_streamed_where_the_recipe_says_at_which_size(tiny: Path) ->
     assert isinstance(splits.train, StreamedImages)
     assert (len(splits.train), len(splits.valid), len(splits.test), splits.classes) == (600, 600, 300, 6)
     assert next(splits.test.ordered(5))[0].shape == (5, 3, 48, 48)
-    network = SPACE.network(architecture(0), recipe)
+    one = next(iter(SPACE))
+    network = SPACE.network(one, recipe)
     assert network.classifier.out_features == 6
-    assert SPACE.macs(architecture(0), recipe) > SPACE.macs(architecture(0), dataclasses.replace(recipe, size=32))
+    assert SPACE.macs(one, recipe) > SPACE.macs(one, dataclasses.replace(recipe, size=32))
     whole = SPACE.load_data(dataclasses.replace(recipe, size=0), CPU)
     assert isinstance(whole.train, Images)  # no size: into memory, 64x64 as they are
     assert whole.train.pixels.shape == (600, 64, 64, 3)
@@ -169,7 +169,7 @@ def test_a_supernet_trains_on_a_folder_stops_and_goes_on(tiny: Path, tmp_path: P
     assert undisturbed.step == resumed.step == 8
     for name, value in undisturbed.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
-    accuracy, loss = evaluate_submodel(undisturbed.model, architecture(0), undisturbed.splits, recipe)
+    accuracy, loss = evaluate_submodel(undisturbed.model, next(iter(SPACE)), undisturbed.splits, recipe)
     assert 0 <= accuracy <= 100
     assert 0 < loss < 20
 
@@ -202,7 +202,7 @@ def test_imagenet_is_asked_for_where_it_lies(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_csv_table_is_read_and_checked(tmp_path: Path) -> None:
-    one, two = SPACE.encode(architecture(0)), SPACE.encode(architecture(12345))
+    one, two = (SPACE.encode(SPACE.sample(np.random.default_rng(seed))) for seed in range(2))
     lines = ["architecture,imagenet_test_300", f"{one},74.5", f"{two.replace(' | ', '|')},75.25"]
     (tmp_path / "t.csv").write_text("\n".join(lines))
     table = SPACE.import_table(tmp_path / "t.csv")

@@ -22,12 +22,10 @@ from proxyless.space import (
     SKIP,
     STAGES,
     Architecture,
-    architecture,
     canonical,
     decode,
     encode,
     fair_paths,
-    index,
     sample,
     training_key,
 )
@@ -52,33 +50,11 @@ def test_size_is_table_1() -> None:
     assert len(RADIX) == BLOCKS == sum(STAGES) == 21
 
 
-def test_index_counts_in_order() -> None:
-    """The first 300 of the iteration, the ends, and 1,000 random ones; a larger index is a larger architecture."""
-    for number, one in zip(range(300), SPACE, strict=False):
-        assert index(one) == number
-        assert architecture(number) == one
-    assert architecture(0).blocks == (0,) * 21
-    assert architecture(SPACE.size - 1).blocks == tuple(choices - 1 for choices in RADIX)
-    rng = np.random.default_rng(0)
-    numbers = sorted({int(n) for n in rng.integers(SPACE.size, size=1000)})
-    archs = [architecture(number) for number in numbers]
-    assert archs == sorted(archs)
-    assert [index(one) for one in archs] == numbers
-    for wrong in (-1, SPACE.size, 10**30):
-        with pytest.raises(WsnasError, match=str(wrong)):
-            architecture(wrong)
-
-
-def test_index_by_hand() -> None:
-    """The last block is a digit of base 6, the one before of base 7."""
-    one = Architecture((0,) * 19 + (3, 5))
-    assert index(one) == 3 * 6 + 5
-    two = Architecture((1,) + (0,) * 20)
-    assert index(two) == 6**5 * 7**15
-    wrong = [(0,) * 20, (0,) * 22, (0,) * 20 + (6,), (SKIP,) + (0,) * 20, (0,) * 20 + (-1,), (0, 7) + (0,) * 19]
-    for blocks in wrong:
-        with pytest.raises(WsnasError, match="is not one of"):
-            index(Architecture(blocks))
+def test_iteration_is_lazy_and_in_order() -> None:
+    """The last block changes fastest and cannot be skipped; those before it in stage 5 can."""
+    first = list(itertools.islice(SPACE, 6 * 7 * 7 + 1))
+    expected = [(0,) * 18 + last for last in itertools.product(range(7), range(7), range(6))]
+    assert [one.blocks for one in first] == [*expected, (0,) * 17 + (1, 0, 0, 0)]
 
 
 def test_samples_are_uniform() -> None:

@@ -56,8 +56,8 @@ RADICES = [choices for _ in range(2) for i in range(NODES) for choices in (len(O
 SIZE = math.prod(RADICES)
 
 
-def _of_digits(digits: Iterable[int]) -> Architecture:
-    rest = iter(digits)
+def _of_choices(choices: Iterable[int]) -> Architecture:
+    rest = iter(choices)
 
     def cell() -> Cell:
         nodes = []
@@ -69,49 +69,13 @@ def _of_digits(digits: Iterable[int]) -> Architecture:
     return Architecture(cell(), cell())
 
 
-def _digits(arch: Architecture) -> Iterator[int]:
-    for (op, source), (other_op, other) in (*arch.normal, *arch.reduce):
-        yield from (op, source, other_op, other - (other > source))
-
-
-def is_valid(arch: Architecture) -> bool:
-    """Whether every slot reads an earlier node with a known operation, and a node's slots read different nodes."""
-    cells = (arch.normal, arch.reduce)
-    return all(len(cell) == NODES and all(len(node) == 2 for node in cell) for cell in cells) and all(
-        a != b and all(0 <= source < i + 2 for source in (a, b)) and all(0 <= op < len(OPS) for op in (op_a, op_b))
-        for cell in cells
-        for i, ((op_a, a), (op_b, b)) in enumerate(cell)
-    )
-
-
-def index(arch: Architecture) -> int:
-    """Position of ``arch`` in the order of architectures: 0 to ``SIZE - 1``."""
-    if not is_valid(arch):
-        raise WsnasError(f"{arch} is not one of the {SIZE} valid architectures")
-    position = 0
-    for digit, radix in zip(_digits(arch), RADICES, strict=True):
-        position = position * radix + digit
-    return position
-
-
-def architecture(position: int) -> Architecture:
-    """The architecture at ``position``; the inverse of ``index``."""
-    if not 0 <= position < SIZE:
-        raise WsnasError(f"darts_cnn has architectures 0 to {SIZE - 1}, not {position}")
-    digits = []
-    for radix in reversed(RADICES):
-        position, digit = divmod(position, radix)
-        digits.append(digit)
-    return _of_digits(reversed(digits))
-
-
 def architectures() -> Iterator[Architecture]:
-    """All architectures, one at a time; there are far too many to finish."""
-    return map(architecture, range(SIZE))
+    """All architectures in lexicographic order of their choices, one at a time; there are far too many to finish."""
+    return map(_of_choices, itertools.product(*map(range, RADICES)))
 
 
 def sample(rng: np.random.Generator) -> Architecture:
-    return _of_digits(rng.integers(0, RADICES).tolist())
+    return _of_choices(rng.integers(0, RADICES).tolist())
 
 
 def fair_paths(rng: np.random.Generator) -> Sequence[Architecture]:

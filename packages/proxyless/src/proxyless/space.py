@@ -40,32 +40,8 @@ def stages(arch: Architecture) -> Iterator[tuple[int, ...]]:
 
 
 def architectures() -> Iterator[Architecture]:
-    """Every architecture, one at a time, in the order of ``index``."""
+    """Every architecture, one at a time, in lexicographic order."""
     return (Architecture(blocks) for blocks in itertools.product(*map(range, RADIX)))
-
-
-def index(arch: Architecture) -> int:
-    """0 to 221,502,229,807,900,607: the choices as digits of base 6 or 7, the first block the most significant.
-
-    Raises WsnasError for an invalid architecture.
-    """
-    if len(arch.blocks) != BLOCKS or not all(0 <= choice < r for choice, r in zip(arch.blocks, RADIX, strict=True)):
-        raise WsnasError(f"{arch} is not one of the {SIZE} architectures")
-    number = 0
-    for choice, radix in zip(arch.blocks, RADIX, strict=True):
-        number = number * radix + choice
-    return number
-
-
-def architecture(number: int) -> Architecture:
-    """The architecture with this index."""
-    if not 0 <= number < SIZE:
-        raise WsnasError(f"proxyless has architectures 0 to {SIZE - 1}, not {number}")
-    digits = []
-    for radix in reversed(RADIX):
-        number, digit = divmod(number, radix)
-        digits.append(digit)
-    return Architecture(tuple(reversed(digits)))
 
 
 def encode(arch: Architecture) -> str:
