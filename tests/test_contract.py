@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from wsnas import WsnasError, installed_spaces, load_space
+from wsnas import WsnasError, installed_spaces, load_ground_truth, load_space
+from wsnas.calibration import calibrate
 from wsnas.data.images import Splits
 from wsnas.paths import fair, multi_path, uniform
 from wsnas.recipe import recipe_fields, recipe_from_json
@@ -178,19 +180,38 @@ def test_path_samplers_accept_the_space(space: Any, sampler: Any) -> None:
     assert all(space.decode(space.encode(path)) == path for path, _ in step)
 
 
-def test_supernet_and_network_agree(space: Any, archs: list[Any], batch: Tensor, splits: Splits) -> None:
-    """Finite logits of every class; a network's weights are among the supernet's, and with them it is its path."""
+def test_a_supernet_path_is_the_network_with_its_weights(space: Any, archs: list[Any], splits: Splits) -> None:
+    """Bit for bit: finite logits of every class in train mode, gradients, and logits in eval mode after calibration.
+
+    Batch norms get scales and shifts other than their initial ones, so mistakes would show.
+    """
     recipe = space.recipes["micro"]
     torch.manual_seed(0)
-    supernet = space.supernet(recipe).train()
-    for one in archs[:8]:
-        network = submodel(supernet, space.network(one, recipe)).train()
+    supernet = space.supernet(recipe)
+    for module in supernet.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias)
+    (x, y), (another, _) = itertools.islice(splits.valid.ordered(12), 2)
+    for one in archs[:20]:
+        network = submodel(supernet, space.network(one, recipe))
+        parameters = dict(network.named_parameters())
         assert set(network.state_dict()) <= set(supernet.state_dict())
-        with torch.no_grad():
-            expected, found = supernet(batch, one), network(batch)
+        supernet.zero_grad(set_to_none=True)
+        found, expected = network.train()(x), supernet.train()(x, one)
         assert torch.isfinite(found).all()
-        assert found.shape[-1] == splits.classes
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+        assert found.shape == (len(y), splits.classes)
+        assert torch.equal(found, expected)
+        for logits in (found, expected):
+            F.cross_entropy(logits, y).backward()  # type: ignore[no-untyped-call]
+        for name, parameter in supernet.named_parameters():
+            gradient = parameters[name].grad if name in parameters else None
+            assert (parameter.grad is None) == (gradient is None), name  # off the path: no decay, no momentum
+            assert gradient is None or torch.equal(parameter.grad, gradient), name
+        calibrate(supernet, one, [x, another])
+        network = submodel(supernet, space.network(one, recipe))
+        with torch.no_grad():
+            assert torch.equal(network.eval()(x), supernet.eval()(x, one))
 
 
 def test_initial_weights_come_from_torchs_generator(space: Any, archs: list[Any]) -> None:
@@ -256,16 +277,53 @@ def test_micro_images_are_disjoint(space: Any, splits: Splits) -> None:
         assert not one & other
 
 
-def test_the_shipped_ground_truth_says_how_it_was_made(space: Any) -> None:
-    """The command, without folders of the machine that ran it; how long it took; that nothing failed unseen."""
+# the shipped ground truth ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shipped(space: Any) -> Table:
     if space.micro_table is None:
         pytest.skip("ships none")
-    about = Table.load(space.micro_table).about
+    return load_ground_truth(space)
+
+
+def test_the_shipped_ground_truth_says_how_it_was_made(space: Any, shipped: Table) -> None:
+    """The command, without folders of the machine that ran it; how long it took; that nothing failed unseen."""
+    about = shipped.about
     assert about["command"].startswith(f"wsnas ground-truth {space.name} --sample ")
     assert f"--out runs/{space.name}-ground-truth" in about["command"]
     assert about["metric"] == space.metric
     assert about["seconds"].split()[0].isdecimal()
     assert about["status"].endswith(" ok")
+
+
+def test_the_shipped_ground_truth_is_whole(space: Any, shipped: Table) -> None:
+    """Different architectures, two seeds or more, validation, test, and validation after half the epochs, which is
+    worse; next to none missing.
+    """
+    assert shipped.space == space.name
+    assert len(set(shipped.archs)) == len(shipped) >= 20
+    recipe = space.recipes["micro"]
+    epochs, best = recipe.standalone.epochs, 100 if space.metric == "accuracy" else np.inf
+    for split, budget in (("valid", epochs), ("test", epochs), ("valid", epochs // 2)):
+        values = shipped.seeds(recipe.dataset, split, budget)
+        assert values.shape[0] == len(shipped)
+        assert values.shape[1] >= 2
+        assert np.isfinite(values).mean() > 0.98
+        assert 0 <= np.nanmin(values) < np.nanmax(values) <= best
+    higher = shipped.higher_is_better(space.metric)
+    full, half = (np.nanmean(higher.mean(recipe.dataset, "valid", budget)) for budget in (epochs, epochs // 2))
+    assert full > half
+
+
+def test_the_shipped_ground_truth_is_of_todays_recipe(space: Any, shipped: Table) -> None:
+    """Its recipe is the package's; its parameter counts are those of its networks."""
+    recipe = space.recipes["micro"]
+    assert json.loads(shipped.about["recipe"]) == json.loads(json.dumps(recipe.standalone_identity()))
+    assert shipped.parameters is not None
+    for row in range(0, len(shipped), len(shipped) // 20):
+        network = space.network(space.decode(shipped.archs[row]), recipe)
+        assert shipped.parameters[row] == sum(p.numel() for p in network.parameters())
 
 
 @pytest.mark.parametrize("name", ["table.csv", "table.parquet", "table.pth", "table.tfrecord", "table"])

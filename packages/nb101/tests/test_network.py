@@ -18,8 +18,6 @@ from nb101 import SPACE
 from nb101.network import Cell, ConvBNReLU, Network, macs, max_pool, parameters
 from nb101.space import CONV1, CONV3, OPS, POOL, Architecture, architectures, decode
 from wsnas import WsnasError
-from wsnas.calibration import calibrate
-from wsnas.supernet import submodel
 
 SIDE = {CONV3: 3, CONV1: 1}
 TEXT = "conv3x3~0/conv1x1~1/maxpool3x3~0/conv3x3~1+2/conv1x1~0+3/output~4,5"
@@ -136,34 +134,6 @@ def test_equals_the_textbook(training: bool) -> None:
 
 
 # one code for both -------------------------------------------------------------------------------------------
-
-
-def test_a_supernet_path_is_the_network_with_its_weights() -> None:
-    """100 architectures, bit for bit: train mode, gradients, and eval mode after calibration."""
-    supernet = Network(4, 1, 10, 1)
-    scrambled(supernet)
-    x, labels = torch.randn(12, 1, 8, 8), torch.arange(12) % 10
-    for arch in some_architectures(100):
-        network = submodel(supernet, Network(4, 1, 10, 1, arch))
-        names = dict(network.named_parameters())
-        assert names.keys() <= dict(supernet.named_parameters()).keys()
-        supernet.train()
-        network.train()
-        supernet.zero_grad(set_to_none=True)
-        outputs = supernet(x, arch), network(x)
-        assert torch.equal(*outputs)
-        for output in outputs:
-            F.cross_entropy(output, labels).backward()  # type: ignore[no-untyped-call]
-        for name, parameter in supernet.named_parameters():
-            if name not in names:
-                assert parameter.grad is None, name
-            else:  # every weight of a network is on its way to the output
-                assert parameter.grad is not None, name
-                assert torch.equal(parameter.grad, names[name].grad), name
-        calibrate(supernet, arch, [x[:6], x[6:]])
-        network = submodel(supernet, Network(4, 1, 10, 1, arch)).eval()
-        with torch.no_grad():
-            assert torch.equal(supernet(x, arch), network(x))
 
 
 def test_what_is_off_the_path_gets_no_gradient() -> None:

@@ -20,9 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nb201 import SPACE
 from nb201.network import Cell, ConvBN, Network, Reduction, average_pool, macs, parameters
 from nb201.space import CONV1, CONV3, EDGES, NONE, OPS, POOL, SKIP, Architecture, decode
-from wsnas.calibration import calibrate
 from wsnas.pieces import Pieces
-from wsnas.supernet import submodel
 
 KERNEL = {CONV1: 1, CONV3: 3}
 
@@ -164,34 +162,6 @@ def test_equals_the_textbook(training: bool) -> None:
 
 
 # one code for both -------------------------------------------------------------------------------------------
-
-
-def test_a_supernet_path_is_the_network_with_its_weights() -> None:
-    """100 architectures, bit for bit: train mode, gradients, and eval mode after calibration."""
-    supernet = Network(4, 1, 10, 1)
-    scrambled(supernet)
-    x, labels = torch.randn(12, 1, 8, 8), torch.arange(12) % 10
-    for one in some_architectures(100):
-        network = submodel(supernet, Network(4, 1, 10, 1, one))
-        names = dict(network.named_parameters())
-        assert names.keys() <= dict(supernet.named_parameters()).keys()
-        supernet.train()
-        network.train()
-        supernet.zero_grad(set_to_none=True)
-        outputs = supernet(x, one), network(x)
-        assert torch.equal(*outputs)
-        for output in outputs:
-            F.cross_entropy(output, labels).backward()  # type: ignore[no-untyped-call]
-        for name, parameter in supernet.named_parameters():
-            if name not in names or names[name].grad is None:
-                assert parameter.grad is None, name
-            else:
-                assert parameter.grad is not None, name
-                assert torch.equal(parameter.grad, names[name].grad), name
-        calibrate(supernet, one, [x[:6], x[6:]])
-        network = submodel(supernet, Network(4, 1, 10, 1, one)).eval()
-        with torch.no_grad():
-            assert torch.equal(supernet(x, one), network(x))
 
 
 def test_operations_off_the_path_get_no_gradient() -> None:

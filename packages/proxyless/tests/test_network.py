@@ -16,8 +16,6 @@ from proxyless.network import Bottleneck, Network, Skeleton, costs, macs, parame
 from proxyless.recipes import MICRO, PAPER
 from proxyless.space import OPS, SKIP, Architecture, decode, sample
 from wsnas import WsnasError
-from wsnas.calibration import calibrate
-from wsnas.supernet import submodel
 
 torch.set_num_threads(1)
 
@@ -147,35 +145,6 @@ def test_strides_that_are_none_are_refused() -> None:
 
 
 # one code for both -----------------------------------------------------------------------------------------------
-
-
-def test_a_supernet_path_is_the_network_with_its_weights() -> None:
-    """Eight architectures, bit for bit: train mode, gradients, and eval mode after calibration."""
-    torch.manual_seed(0)
-    supernet = Network(SMALL)
-    scrambled(supernet)
-    x, labels = torch.randn(12, 1, 8, 8), torch.arange(12) % 10
-    for one in some_architectures(8):
-        network = submodel(supernet, Network(SMALL, one))
-        names = dict(network.named_parameters())
-        assert names.keys() <= dict(supernet.named_parameters()).keys()
-        supernet.train()
-        network.train()
-        supernet.zero_grad(set_to_none=True)
-        outputs = supernet(x, one), network(x)
-        assert torch.equal(*outputs)
-        for output in outputs:
-            F.cross_entropy(output, labels).backward()  # type: ignore[no-untyped-call, unused-ignore]
-        for name, parameter in supernet.named_parameters():
-            if name in names:
-                assert parameter.grad is not None, name
-                assert torch.equal(parameter.grad, names[name].grad), name  # type: ignore[arg-type]
-            else:
-                assert parameter.grad is None, name  # off the path: no weight decay, no momentum
-        calibrate(supernet, one, [x[:6], x[6:]])
-        network = submodel(supernet, Network(SMALL, one)).eval()
-        with torch.no_grad():
-            assert torch.equal(supernet(x, one), network(x))
 
 
 def test_the_supernet_holds_every_choice() -> None:
