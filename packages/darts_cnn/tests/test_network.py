@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,22 +156,11 @@ def copy(source: nn.Module, target: nn.Module) -> None:
         ours.load_state_dict(theirs.state_dict())
 
 
-def scrambled(model: nn.Module) -> nn.Module:
-    """Batch norms with shifts, scales and statistics that are not their initial ones: mistakes would show."""
-    for part in model.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            nn.init.uniform_(part.weight, 0.5, 1.5)
-            nn.init.normal_(part.bias)
-            nn.init.normal_(part.running_mean)  # type: ignore[arg-type]
-            nn.init.uniform_(part.running_var, 0.5, 1.5)  # type: ignore[arg-type]
-    return model
-
-
 TRAINING = DartsTraining(epochs=10, batch=4, optimizer=SGD(0.1), auxiliary=0.4, drop_path=0.2)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-def test_equals_the_textbook(training: bool) -> None:
+def test_equals_the_textbook(training: bool, scrambled: Any) -> None:
     """Logits, the loss with its auxiliary part, and gradients."""
     for number, one in enumerate([DARTS_V2, *(all_of(op, op) for op in range(7)), *some(4)]):
         cells, side = ((4, 32), (3, 16))[number % 2]
@@ -214,7 +204,7 @@ def test_depthwise_is_the_plain_convolution(kernel: int, stride: int, dilation: 
 # one code for both -------------------------------------------------------------------------------------------
 
 
-def test_a_supernet_path_is_the_network_with_its_weights() -> None:
+def test_a_supernet_path_is_the_network_with_its_weights(scrambled: Any) -> None:
     """Bit for bit: train mode, gradients, the loss with drop-path and auxiliary head, eval mode after calibration."""
     supernet = Network(4, 3, 10, 1, True)
     scrambled(supernet)
@@ -341,7 +331,7 @@ def test_drop_path_rises_with_the_epochs_and_spares_identities(monkeypatch: pyte
 # the same function -----------------------------------------------------------------------------------------------
 
 
-def test_swapped_slots_compute_the_same() -> None:
+def test_swapped_slots_compute_the_same(scrambled: Any) -> None:
     """With the weights in the other slot; in floating point but for the layout in memory that the sum takes over."""
     for one in some(5):
         other = Architecture(*(tuple(node[::-1] for node in cell) for cell in (one.normal, one.reduce)))  # type: ignore[arg-type]
@@ -357,7 +347,7 @@ def test_swapped_slots_compute_the_same() -> None:
         torch.testing.assert_close(first.train()(x), second.train()(x), rtol=1e-9, atol=1e-9)
 
 
-def test_renumbered_nodes_compute_the_same() -> None:
+def test_renumbered_nodes_compute_the_same(scrambled: Any) -> None:
     """Nodes of both cells in another order, and what reads the cells' outputs with its channels in that order."""
     tried = 0
     for one in some(25, seed=3):

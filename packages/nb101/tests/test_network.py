@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,21 +97,8 @@ def pairs_of_parts(network: Network, naive: nn.Sequential) -> list[tuple[nn.Modu
     return [*found, (network.classifier, naive[-1])]
 
 
-def scrambled(model: nn.Module) -> nn.Module:
-    """Batch norms with shifts, scales and statistics that are not their initial ones: mistakes would show."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias)
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            nn.init.normal_(module.running_mean)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-    return model
-
-
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-def test_equals_the_textbook(training: bool) -> None:
+def test_equals_the_textbook(training: bool, scrambled: Any) -> None:
     """Outputs, gradients and the running statistics that the step leaves."""
     for arch in some_architectures(25):
         network = Network(4, 2, 7, 3, arch)

@@ -9,6 +9,7 @@ import gzip
 import itertools
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,19 +117,6 @@ def pairs_of_parts(network: Network, naive: nn.Sequential) -> list[tuple[nn.Modu
     return [*found, (network.last, naive[-5]), (network.classifier, naive[-1])]
 
 
-def scrambled(model: nn.Module) -> nn.Module:
-    """Batch norms with shifts, scales and statistics that are not their initial ones: mistakes would show."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias)
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            nn.init.normal_(module.running_mean)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-    return model
-
-
 SPECIAL = [
     arch(e03=SKIP),
     arch(e03=SKIP, e13=CONV3, e23=CONV1),  # convolutions of nothing: their batch norm's shift remains
@@ -139,7 +127,7 @@ SPECIAL = [
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-def test_equals_the_textbook(training: bool) -> None:
+def test_equals_the_textbook(training: bool, scrambled: Any) -> None:
     """Outputs and gradients: leaving out none, and edges that reach nothing, changes neither."""
     for one in SPECIAL + some_architectures(25):
         network = Network(4, 2, 7, 3, one)
