@@ -31,6 +31,7 @@ from nb101.recipes import NB101Recipe
 from nb201.recipes import NB201Recipe
 from wsnas import load_space
 from wsnas.data.images import Images, Splits
+from wsnas.data.sources import shape_of
 from wsnas.devices import choose_device, to_device
 from wsnas.environment import environment
 from wsnas.evaluation import evaluate_submodel
@@ -43,10 +44,11 @@ from wsnas.training import learning_rate, train
 
 
 def plain_network(recipe: Recipe, arch: Any = None) -> nn.Module:
+    classes, inputs, _ = shape_of(recipe.dataset)
     if isinstance(recipe, NB101Recipe):
-        return TextbookNetwork101(*recipe.sizes()[:4], recipe.bn_momentum, arch)
+        return TextbookNetwork101(recipe.channels, recipe.cells, classes, inputs, recipe.bn_momentum, arch)
     assert isinstance(recipe, NB201Recipe)
-    return TextbookNetwork(*recipe.sizes()[:4], arch)
+    return TextbookNetwork(recipe.channels, recipe.cells, classes, inputs, arch)
 
 
 def pair(space: SearchSpace[Any], recipe: Recipe, arch: Any = None) -> tuple[nn.Module, nn.Module]:

@@ -115,6 +115,12 @@ class SearchSpace(ABC, Generic[A]):
 
         return load_splits(recipe, device)
 
+    def image_shape(self, recipe: Any) -> tuple[int, int, int]:
+        """Classes, channels and side (pixels) of the recipe's images, which are held in memory."""
+        from wsnas.data.sources import shape_of
+
+        return shape_of(recipe.dataset)
+
     def parameters(self, arch: A, recipe: Any) -> int:
         """Exact parameter count of ``network(arch, recipe)``. Default: counted on the meta device."""
         import torch
@@ -127,9 +133,7 @@ class SearchSpace(ABC, Generic[A]):
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
-        from wsnas.data.sources import shape_of
-
-        _, channels, side = shape_of(recipe.dataset)
+        _, channels, side = self.image_shape(recipe)
         with torch.device("meta"), FlopCounterMode(display=False) as counter:
             self.network(arch, recipe).eval()(torch.empty(1, channels, side, side))
         return int(counter.get_total_flops()) // 2

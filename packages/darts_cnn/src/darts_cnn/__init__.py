@@ -37,18 +37,18 @@ class DartsCNN(SearchSpace[Architecture]):
     def build(self, recipe: DartsRecipe, arch: Architecture | None = None) -> Network:
         from darts_cnn.network import Network
 
-        channels, cells, classes, inputs, _ = recipe.sizes()
-        return Network(channels, cells, classes, inputs, recipe.auxiliary_head, arch)
+        classes, inputs, _ = self.image_shape(recipe)
+        return Network(recipe.channels, recipe.cells, classes, inputs, recipe.auxiliary_head, arch)
 
     def parameters(self, arch: Architecture, recipe: DartsRecipe) -> int:
         from darts_cnn.network import parameters
 
-        return parameters(arch, *recipe.sizes()[:4], recipe.auxiliary_head)
+        return parameters(arch, recipe.channels, recipe.cells, *self.image_shape(recipe)[:2], recipe.auxiliary_head)
 
     def macs(self, arch: Architecture, recipe: DartsRecipe) -> int:
         from darts_cnn.network import macs
 
-        return macs(arch, *recipe.sizes())
+        return macs(arch, recipe.channels, recipe.cells, *self.image_shape(recipe))
 
     def import_table(self, path: Path) -> Table:
         from darts_cnn.tables import import_table

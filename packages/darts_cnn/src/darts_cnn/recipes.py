@@ -24,12 +24,6 @@ class DartsRecipe(Recipe):
     cells: Annotated[Count, "total number of cells, including the two reduction cells"] = 20
     auxiliary_head: Annotated[bool, "supernet and stand-alone network have an auxiliary head"] = False
 
-    def sizes(self) -> tuple[int, int, int, int, int]:
-        """Channels and cells of the skeleton; classes, channels and side (pixels) of the images."""
-        from wsnas.data.sources import shape_of
-
-        return self.channels, self.cells, *shape_of(self.dataset)
-
 
 # Supernet: Table 2 of the paper (which gives no momentum: 0.9 is a choice), with the flips and crops of DARTS's own
 # search. Stand-alone: the evaluation of Liu et al. (2019), A.3 and the released train.py; the paper's batch is

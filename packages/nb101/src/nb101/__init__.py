@@ -37,18 +37,18 @@ class NB101(SearchSpace[Architecture]):
     def build(self, recipe: NB101Recipe, arch: Architecture | None = None) -> Network:
         from nb101.network import Network
 
-        channels, cells, classes, inputs, _ = recipe.sizes()
-        return Network(channels, cells, classes, inputs, arch, recipe.bn_momentum)
+        classes, inputs, _ = self.image_shape(recipe)
+        return Network(recipe.channels, recipe.cells, classes, inputs, arch, recipe.bn_momentum)
 
     def parameters(self, arch: Architecture, recipe: NB101Recipe) -> int:
         from nb101.network import parameters
 
-        return parameters(arch, *recipe.sizes()[:4])
+        return parameters(arch, recipe.channels, recipe.cells, *self.image_shape(recipe)[:2])
 
     def macs(self, arch: Architecture, recipe: NB101Recipe) -> int:
         from nb101.network import macs
 
-        return macs(arch, *recipe.sizes())
+        return macs(arch, recipe.channels, recipe.cells, *self.image_shape(recipe))
 
     def import_table(self, path: Path) -> Table:
         from nb101.tables import import_table

@@ -20,12 +20,6 @@ class NB101Recipe(Recipe):
         0.003  # TensorFlow's 0.997
     )
 
-    def sizes(self) -> tuple[int, int, int, int, int]:
-        """Channels and cells of the skeleton; classes, channels and side (pixels) of the images."""
-        from wsnas.data.sources import shape_of
-
-        return self.channels, self.cells, *shape_of(self.dataset)
-
 
 # Supernet: Table 2 of the paper (which gives no momentum: 0.9 is a choice). Stand-alone: Ying et al. (2019), section
 # 2.3, and their released ``config.py`` and ``model_builder.py``: RMSProp as in TensorFlow with eps 1 inside the

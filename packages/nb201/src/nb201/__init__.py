@@ -37,18 +37,18 @@ class NB201(SearchSpace[Architecture]):
     def build(self, recipe: NB201Recipe, arch: Architecture | None = None) -> Network:
         from nb201.network import Network
 
-        channels, cells, classes, inputs, _ = recipe.sizes()
-        return Network(channels, cells, classes, inputs, arch)
+        classes, inputs, _ = self.image_shape(recipe)
+        return Network(recipe.channels, recipe.cells, classes, inputs, arch)
 
     def parameters(self, arch: Architecture, recipe: NB201Recipe) -> int:
         from nb201.network import parameters
 
-        return parameters(arch, *recipe.sizes()[:4])
+        return parameters(arch, recipe.channels, recipe.cells, *self.image_shape(recipe)[:2])
 
     def macs(self, arch: Architecture, recipe: NB201Recipe) -> int:
         from nb201.network import macs
 
-        return macs(arch, *recipe.sizes())
+        return macs(arch, recipe.channels, recipe.cells, *self.image_shape(recipe))
 
     def import_table(self, path: Path) -> Table:
         from nb201.tables import import_table

@@ -15,12 +15,6 @@ class NB201Recipe(Recipe):
     channels: Annotated[Count, "channels of the first stage; the next two have 2 and 4 times as many"] = 16
     cells: Annotated[Count, "cells in each of the three stages"] = 5
 
-    def sizes(self) -> tuple[int, int, int, int, int]:
-        """Channels and cells of the skeleton; classes, channels and side (pixels) of the images."""
-        from wsnas.data.sources import shape_of
-
-        return self.channels, self.cells, *shape_of(self.dataset)
-
 
 # Supernet: Table 2 of the paper (which gives no momentum: 0.9 is a choice). Stand-alone: Dong & Yang (2020),
 # Table 1 and their released 200-epoch configuration; cosine stepped per epoch.
