@@ -155,8 +155,8 @@ def test_a_second_call_keeps_what_the_first_trained_and_the_best_are_those_of_se
     out = tmp_path / "truth"
     first = train_many(TOY, SOME, out, seeds=(0,), executor=HERE)
     with pytest.raises(WsnasError, match="1 of 5 architectures have no training with seed 0"):
-        best_of(TOY, ALL[:5], out, MICRO, 2)
-    best = best_of(TOY, SOME, out, MICRO, 2)
+        best_of(TOY, ALL[:5], out, 2)
+    best = best_of(TOY, SOME, out, 2)
     valid = first.columns[Column(MICRO.dataset, "valid", 2, 0)]
     assert sorted(valid[SOME.index(arch)] for arch in best) == sorted(valid)[-2:]
     table = train_many(TOY, best, out, seeds=(0, 1), executor=HERE)

@@ -356,10 +356,10 @@ def test_a_damaged_database_is_one_sentence(run: Run, content: bytes) -> None:
         run.record("a", "b", {})
 
 
-def test_a_sitting_is_noted_however_it_ends(run: Run) -> None:
-    with run.session(CPU) as notes:
-        notes["steps"] = 7
+def test_a_session_is_logged_however_it_ends(run: Run) -> None:
+    with run.session(CPU), pytest.raises(WsnasError, match="being written by another process"), run.writing():
+        pass
     with pytest.raises(ZeroDivisionError), run.session(CPU):
         raise ZeroDivisionError
     first, second = (json.loads(line) for line in (run.path / "sessions.jsonl").read_text().splitlines())
-    assert (first["ended"], first["steps"], second["ended"]) == ("finished", 7, "ZeroDivisionError")
+    assert (first["ended"], first["device"], second["ended"]) == ("finished", "cpu", "ZeroDivisionError")

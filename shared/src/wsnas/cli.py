@@ -8,22 +8,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsnas.errors import WsnasError
-from wsnas.options import (
-    F,
-    Group,
-    executor_options,
-    is_leader,
-    measured,
-    progress,
-)
+from wsnas.options import Group, executor_options, is_leader, measured, progress
 from wsnas.recipe_options import RecipeCommand, chosen_recipe
 
 if TYPE_CHECKING:
     from wsnas.executor import Executor
 
 
-def _device(command: F) -> F:
-    return click.option("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one.")(command)
+PATH = click.Path(path_type=Path)
+device_option = click.option("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one.")
+run_argument = click.argument("run", type=PATH)
+table_option = click.option(
+    "--table", type=click.Path(), help="Ground truth; by default the shipped or imported table."
+)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,12 +47,10 @@ def spaces() -> None:
 @click.argument("space")
 @click.option("--paths", default="uniform", show_default=True, help="Paths trained per step: uniform, fair or multi:N.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Run directory; by default runs/SPACE-<digest of the recipe>."
-)
+@click.option("--out", type=PATH, help="Run directory; by default runs/SPACE-<digest of the recipe>.")
 @click.option("--amp/--no-amp", default=None, help="bfloat16 autocast; by default on CUDA only.")
 @click.option("--sync-bn", is_flag=True, help="Batch norm over the images of all GPUs together.")
-@_device
+@device_option
 def train_supernet(
     space: str,
     paths: str,
@@ -91,7 +86,7 @@ def train_supernet(
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@run_argument
 @click.option(
     "--sample", type=click.IntRange(1), default=200, show_default=True, help="Architectures, drawn uniformly."
 )
@@ -99,15 +94,13 @@ def train_supernet(
 @click.option("--table", type=click.Path(), help="Draw the sample from this ground-truth table.")
 @click.option("--sample-seed", type=int, default=0, show_default=True)
 @click.option(
-    "--valid-size",
-    type=click.IntRange(1),
-    help="Number of validation images (text: tokens); by default the recipe's.",
+    "--valid-size", type=click.IntRange(1), help="Number of validation images (text: tokens); by default the recipe's."
 )
 @click.option(
     "--max-macs", type=click.IntRange(1), help="Draw only architectures with at most this many multiply-adds."
 )
 @click.option("--amp", is_flag=True, help="Calibrate and score in bfloat16 instead of float32.")
-@_device
+@device_option
 def evaluate(
     run: Path,
     sample: int,
@@ -158,8 +151,8 @@ def evaluate(
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--table", type=click.Path(), help="Ground truth; by default the shipped or imported table.")
+@run_argument
+@table_option
 @click.option("--dataset", help="Data set of the ground truth; by default the run's, if the table has it.")
 @click.option("--split", type=click.Choice(["valid", "test"]), default="test", show_default=True)
 def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> None:
@@ -185,8 +178,8 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--table", type=click.Path(), help="Ground truth; by default the shipped or imported table.")
+@run_argument
+@table_option
 @click.option("--dataset", help="Data set of the ground truth; by default the run's.")
 @click.option(
     "--scale",
@@ -195,7 +188,7 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
     show_default=True,
     help="Recipe of the ground truth, used to count parameters.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Output folder; by default RUN/rank.")
+@click.option("--out", type=PATH, help="Output folder; by default RUN/rank.")
 def rank(run: Path, table: str | None, dataset: str | None, scale: str, out: Path | None) -> None:
     """Compare a supernet's ranking with the parameter count's: results.json, CSV and figure."""
     from wsnas.studies.rank import rank as compare
@@ -212,8 +205,8 @@ def rank(run: Path, table: str | None, dataset: str | None, scale: str, out: Pat
 @click.argument("space")
 @click.argument("arch")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Run directory, for checkpoints and resuming.")
-@_device
+@click.option("--out", type=PATH, help="Run directory, for checkpoints and resuming.")
+@device_option
 def train(
     space: str, arch: str, seed: int, out: Path | None, device: str | None, scale: str, recipe: dict[str, Any]
 ) -> None:
@@ -225,11 +218,8 @@ def train(
     found = load_space(space)
     chosen = chosen_recipe(found, scale, recipe)
     decoded = found.decode(arch)
-    where = (
-        out
-        or Path("runs")
-        / f"{space}-alone-{digest({'arch': arch, 'recipe': chosen.standalone_identity(), 'seed': seed})}"
-    )
+    identity = {"arch": arch, "recipe": chosen.standalone_identity(), "seed": seed}
+    where = out or Path("runs") / f"{space}-alone-{digest(identity)}"
     with progress(f"{space} stand-alone") as report:
         result = train_architecture(found, decoded, chosen, seed=seed, out=where, device=device, report=report)
     click.echo(
@@ -259,18 +249,11 @@ def train(
     show_default=True,
     help="Train architectures with the same training key only once.",
 )
-@click.option(
-    "--known", type=click.Path(path_type=Path), help="Table of the same recipe; its rows are not trained again."
-)
+@click.option("--known", type=PATH, help="Table of the same recipe; its rows are not trained again.")
 @click.option("--retry-failed", is_flag=True, help="Repeat trainings that diverged, crashed or timed out.")
 @click.option("--latency/--no-latency", default=True, show_default=True, help="Measure each network's forward pass.")
 @executor_options
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Run directory; the benchmark is written there too.",
-)
+@click.option("--out", type=PATH, required=True, help="Run directory; the benchmark is written there too.")
 def ground_truth(
     space: str,
     sample: int,
@@ -302,7 +285,7 @@ def ground_truth(
     chosen = chosen_recipe(found, scale, recipe)
     archs = sample_candidates(found, chosen, sample, numpy_rng(sample_seed, "ground truth"))
     if best is not None:
-        archs = best_of(found, archs, out, chosen, best, dedupe)
+        archs = best_of(found, archs, out, best, dedupe)
     with progress(f"{space} ground truth") as report:
         table = train_many(
             found,
@@ -324,8 +307,8 @@ def ground_truth(
 
 
 @main.command()
-@click.argument("folders", type=click.Path(path_type=Path), nargs=-1)
-@click.option("--out", type=click.Path(path_type=Path), help="By default report.html in the first folder.")
+@click.argument("folders", type=PATH, nargs=-1)
+@click.option("--out", type=PATH, help="By default report.html in the first folder.")
 def report(folders: tuple[Path, ...], out: Path | None) -> None:
     """Write one HTML page of the study results in FOLDERS (by default runs): figures, claims, verdicts, commands.
 
@@ -353,10 +336,8 @@ def table() -> None:
 
 @table.command("import")
 @click.argument("space")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Output file; by default in your folder of imported tables."
-)
+@click.argument("file", type=PATH)
+@click.option("--out", type=PATH, help="Output file; by default in your folder of imported tables.")
 def table_import(space: str, file: Path, out: Path | None) -> None:
     """Convert the official FILE of SPACE to one compact table, without executing any code in it."""
     from wsnas.space import load_space
@@ -372,8 +353,8 @@ def table_import(space: str, file: Path, out: Path | None) -> None:
 
 
 @table.command("join")
-@click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The joined table, a .parquet file.")
+@click.argument("files", type=PATH, nargs=-1, required=True)
+@click.option("--out", type=PATH, required=True, help="The joined table, a .parquet file.")
 def table_join(files: tuple[Path, ...], out: Path) -> None:
     """Join the tables FILES of one space: all their architectures, training lengths and seeds.
 
@@ -410,33 +391,17 @@ def table_show(space: str, file: str | None, dataset: str | None) -> None:
     click.echo(f"{loaded.space}: {len(loaded)} architectures, {failed} with a failed training")
     for name, value in loaded.about.items():
         click.echo(f"{name}: {value}")
-    grid = Grid(
-        "data set",
-        "split",
-        "epochs",
-        "seeds",
-        "measured",
-        "lowest",
-        "mean",
-        "highest",
-        "two seeds agree",
-        "reliability",
-    )
+    about_seeds = ("two seeds agree", "reliability")
+    grid = Grid("data set", "split", "epochs", "seeds", "measured", "lowest", "mean", "highest", *about_seeds)
     for kind in dict.fromkeys((c.dataset, c.split, c.epochs) for c in loaded.columns):
         seeds, mean = loaded.seeds(*kind), loaded.mean(*kind)
         known = mean[~np.isnan(mean)]
+        scores = [f"{x:.2f}" for x in (known.min(), known.mean(), known.max())] if len(known) else ["-"] * 3
         ceiling = noise_ceiling(seeds)
-        grid.add_row(
-            *map(str, kind),
-            str(seeds.shape[1]),
-            str(len(known)),
-            *((f"{x:.2f}" for x in (known.min(), known.mean(), known.max())) if len(known) else ("-",) * 3),
-            *(
-                ("not available",) * 2
-                if ceiling is None
-                else (f"{ceiling.agreement:.3f}", f"{ceiling.reliability:.3f}")
-            ),
-        )
+        trust = ["not available"] * 2
+        if ceiling is not None:
+            trust = [f"{ceiling.agreement:.3f}", f"{ceiling.reliability:.3f}"]
+        grid.add_row(*map(str, kind), str(seeds.shape[1]), str(len(known)), *scores, *trust)
     Console(width=None if Console().is_terminal else 140).print(grid)
     for name in loaded.datasets:
         for rule in sufficiency(loaded, name, load_space(space).metric):

@@ -45,12 +45,7 @@ def evaluate_submodel(
 
 
 def evaluate(
-    supernet: Supernet,
-    archs: Iterable[Any],
-    *,
-    resume: bool = True,
-    amp: bool = False,
-    report: Report | None = None,
+    supernet: Supernet, archs: Iterable[Any], *, resume: bool = True, amp: bool = False, report: Report | None = None
 ) -> dict[str, float]:
     """Validation accuracy in percent (or perplexity) of each architecture, by its encoding, in the order given.
 

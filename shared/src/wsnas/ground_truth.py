@@ -85,11 +85,8 @@ def train_many(
         if known is not None:
             _take_over(space, known, run, recipe, seeds, dedupe)
         rows = run.records("training")
-        wanted = {
-            TrainingJob(space.name, recipe, arch, seed): f"{key}@{seed}"
-            for key, arch in first.items()
-            for seed in seeds
-        }
+        named = {f"{key}@{seed}": (arch, seed) for key, arch in first.items() for seed in seeds}
+        wanted = {TrainingJob(space.name, recipe, arch, seed): name for name, (arch, seed) in named.items()}
         have = {name for name, row in rows.items() if row["status"] == "ok" or not retry_failed}
         jobs = [job for job, name in wanted.items() if name not in have]
         done, failed = len(wanted) - len(jobs), 0
@@ -110,9 +107,7 @@ def train_many(
     return table_of(space, archs, run, recipe, seeds, dedupe)
 
 
-def best_of(
-    space: SearchSpace[Any], archs: Sequence[Any], out: Path, recipe: Recipe, count: int, dedupe: bool = True
-) -> list[Any]:
+def best_of(space: SearchSpace[Any], archs: Sequence[Any], out: Path, count: int, dedupe: bool = True) -> list[Any]:
     """The best ``count`` architectures by seed 0's validation score in the run ``out``; other seeds then report them.
 
     Raises WsnasError if one of ``archs`` has no training with seed 0 yet, as it might be among the best.
@@ -163,12 +158,7 @@ def _recipe_text(recipe: Recipe) -> str:
 
 
 def table_of(
-    space: SearchSpace[Any],
-    archs: Sequence[Any],
-    run: Run,
-    recipe: Recipe,
-    seeds: Sequence[int],
-    dedupe: bool = True,
+    space: SearchSpace[Any], archs: Sequence[Any], run: Run, recipe: Recipe, seeds: Sequence[int], dedupe: bool = True
 ) -> Table:
     """The ground-truth table of a run's trainings, these architectures first; missing values are NaN."""
     rows = run.records("training")

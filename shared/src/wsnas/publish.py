@@ -57,34 +57,30 @@ def _said(table: Table) -> list[str]:
 def _card(space: SearchSpace[Any], table: Table, said: list[str]) -> str:
     """The data card, in Markdown: what was measured, how, and how reliable it is."""
     unit = "accuracy in percent" if space.metric == "accuracy" else "perplexity (lower is better)"
-    lines = [f"# Ground truth of {space.name}", "", *(f"- {line}" for line in said)]
-    lines += [
-        f"- the space has {space.size:,} architectures; these are a uniform sample",
-        "",
+    latency = [] if table.latency is None else [f"| latency | {table.about['latency']} |"]
+    lines = [
+        f"# Ground truth of {space.name}\n",
+        *(f"- {line}" for line in said),
+        f"- the space has {space.size:,} architectures; these are a uniform sample\n",
         "| column | meaning |",
         "|---|---|",
+        "| architecture | the usual notation; `wsnas.load_space(...).decode` reads it |",
+        "| parameters | trainable parameters of the stand-alone network |",
+        "| flops | millions of operations per item, two per multiply-add |",
+        *latency,
+        "| failed | one of its trainings diverged, crashed or timed out |",
+        *(f"| {column} | {unit}: data set, split, epochs, seed |" for column in table.columns),
+        "\nArchitectures with the same training key (the same function) share the trainings of one, unless the",
+        "command says `--no-dedupe`. `curves.parquet` holds the mean training loss of each epoch.\n",
+        "## About\n",
+        *(f"- {name}: `{value}`" for name, value in table.about.items()),
+        "\n## Read it\n",
+        "```python",
+        "import wsnas\n",
+        f'table = wsnas.load_ground_truth(wsnas.load_space("{space.name}"), table="THIS FOLDER")',
+        f'table.mean("{table.datasets[0]}", "test")  # [architectures], the mean over seeds',
+        "```\n",
     ]
-    lines.append("| architecture | the usual notation; `wsnas.load_space(...).decode` reads it |")
-    lines.append("| parameters | trainable parameters of the stand-alone network |")
-    lines.append("| flops | millions of operations per item, two per multiply-add |")
-    if table.latency is not None:
-        lines.append(f"| latency | {table.about['latency']} |")
-    lines.append("| failed | one of its trainings diverged, crashed or timed out |")
-    lines += [f"| {column} | {unit}: data set, split, epochs, seed |" for column in table.columns]
-    lines += [
-        "",
-        "Architectures with the same training key (the same function) share the trainings of one, unless the",
-    ]
-    lines += [
-        "command says `--no-dedupe`. `curves.parquet` holds the mean training loss of each epoch.",
-        "",
-        "## About",
-        "",
-    ]
-    lines += [f"- {name}: `{value}`" for name, value in table.about.items()]
-    reader = f'table = wsnas.load_ground_truth(wsnas.load_space("{space.name}"), table="THIS FOLDER")'
-    lines += ["", "## Read it", "", "```python", "import wsnas", "", reader]
-    lines += [f'table.mean("{table.datasets[0]}", "test")  # [architectures], the mean over seeds', "```", ""]
     return "\n".join(lines)
 
 

@@ -218,12 +218,9 @@ TRAININGS = ("supernet", "standalone")
 
 
 @dataclass(frozen=True)
-class RecipeField:
-    """One settable value of a recipe: ``supernet.lr`` is the ``lr`` of the supernet's optimizer."""
+class _Declared:
+    """What the annotation of a field says."""
 
-    name: str
-    path: tuple[str, ...]  # of attributes
-    value: Any
     type: Any  # int, float, bool, str, or a Literal
     optional: bool  # may be None
     help: str
@@ -233,13 +230,12 @@ class RecipeField:
 
 
 @dataclass(frozen=True)
-class _Declared:
-    type: Any
-    optional: bool
-    help: str
-    between: Between | None
-    kinds: Mapping[str, Any]
-    decides: Decides | None
+class RecipeField(_Declared):
+    """One settable value of a recipe: ``supernet.lr`` is the ``lr`` of the supernet's optimizer."""
+
+    name: str
+    path: tuple[str, ...]  # of attributes
+    value: Any
 
 
 @cache
@@ -285,13 +281,11 @@ def _fields(part: Any, path: tuple[str, ...], prefix: str) -> list[RecipeField]:
         if (*path, name) == ("supernet", "patience"):
             continue  # see Recipe.__post_init__
         value, here = getattr(part, name), (*path, name)
-        if declared.kinds:
-            kind = value.kind
-            found.append(RecipeField(prefix + name, here, kind, **vars(declared)))
+        if declared.kinds or not dataclasses.is_dataclass(value):
+            shown = value.kind if declared.kinds else value
+            found.append(RecipeField(**vars(declared), name=prefix + name, path=here, value=shown))
         if dataclasses.is_dataclass(value):
             found += _fields(value, here, f"{name}." if name in TRAININGS and not path else prefix)
-        else:
-            found.append(RecipeField(prefix + name, here, value, **vars(declared)))
     return found
 
 

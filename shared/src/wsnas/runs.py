@@ -217,22 +217,19 @@ class Run:
             return [kind for (kind,) in database.execute("SELECT DISTINCT kind FROM records ORDER BY kind")]
 
     @contextmanager
-    def session(self, device: torch.device) -> Iterator[dict[str, Any]]:
-        """Logs one session when it ends, even by an error; the block may add to the yielded notes."""
-        started = time.time()
-        notes: dict[str, Any] = {
-            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-            "device": str(device),
-        }
-        try:
-            yield notes
-            notes["ended"] = "finished"
-        except BaseException as error:
-            notes["ended"] = type(error).__name__
-            raise
-        finally:
-            notes["seconds"] = round(time.time() - started, 1)
-            self.append("sessions.jsonl", {**notes, **environment()})
+    def session(self, device: torch.device) -> Iterator[None]:
+        """Holds the lock, and logs the session when it ends, even by an error."""
+        started, ended = time.time(), "finished"
+        with self.writing():
+            try:
+                yield
+            except BaseException as error:
+                ended = type(error).__name__
+                raise
+            finally:
+                start = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started))
+                notes = {"device": str(device), "ended": ended, "seconds": round(time.time() - started, 1)}
+                self.append("sessions.jsonl", {"started": start, **notes, **environment()})
 
 
 class _Default:

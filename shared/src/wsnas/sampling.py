@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from wsnas.errors import WsnasError
-
-if TYPE_CHECKING:
-    pass
-
 from wsnas.recipe import Recipe
 from wsnas.space import Paths, SearchSpace
 

@@ -163,7 +163,6 @@ class SubSpace(Generic[A]):
         self.archs = sorted(set(archs))  # type: ignore[type-var]  # architectures are ordered
         if not self.archs:
             raise WsnasError(f"a sub-space of {space.name} needs at least one architecture")
-        self._members = frozenset(self.archs)
 
     @property
     def size(self) -> int:
@@ -171,9 +170,6 @@ class SubSpace(Generic[A]):
 
     def __iter__(self) -> Iterator[A]:
         return iter(self.archs)
-
-    def __contains__(self, arch: A) -> bool:
-        return arch in self._members
 
     def sample(self, rng: np.random.Generator) -> A:
         return self.archs[int(rng.integers(len(self.archs)))]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def train_architecture(
         run = Run.open(Path(out), {**identity, "recipe": recipe.standalone_identity(), "seed": seed}, recipe.to_json())
         half = run.records("half").get("valid", {}).get("accuracy", math.nan)
 
-    def work() -> None:
+    with nullcontext() if run is None else run.session(chosen):
         train(
             network,
             splits.train,
@@ -95,12 +96,6 @@ def train_architecture(
             on_epoch=on_epoch,
             report=report,
         )
-
-    if run is None:
-        work()
-    else:
-        with run.writing(), run.session(chosen):
-            work()
     if training.average_last:  # the running statistics belong to the weights before averaging
         calibrate(network, arch, (x for x, _ in splits.train.ordered(recipe.calibration_batch, images)))
     valid, test = (part.score(network, arch, recipe.evaluation_batch)[0] for part in (splits.valid, splits.test))

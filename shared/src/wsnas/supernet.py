@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,28 +77,18 @@ def train_supernet(
             model = to_device(space.supernet(recipe), chosen)
         if sync_bn:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call, unused-ignore]
-
-        def draw(step: int) -> path_samplers.Step:
-            return paths(source, numpy_rng(seed, "paths", step))
-
-        def work() -> None:
+        with run.session(chosen) if rank == 0 else nullcontext():
             train(
                 model,
                 splits.train,
                 recipe.supernet,
-                draw,
+                lambda step: paths(source, numpy_rng(seed, "paths", step)),
                 seed=seed,
                 run=run,
                 amp=amp,
                 checkpoint_seconds=checkpoint_seconds,
                 report=report,
             )
-
-        if rank == 0:
-            with run.writing(), run.session(chosen):
-                work()
-        else:
-            work()
     steps = first_steps(splits.train, recipe.supernet, seed)[-1]
     return Supernet(space, recipe, model, splits, run, steps)
 

@@ -29,6 +29,7 @@ from wsnas.files import atomic_write
 from wsnas.metrics import higher_is_better
 
 Floats = NDArray[np.float64]
+SINGLE = {"parameters": np.int64, "flops": np.float64, "latency": np.float64, "failed": np.bool_}  # beside ``columns``
 
 
 class Column(NamedTuple):
@@ -62,15 +63,18 @@ class Table:
     latency: Floats | None = None  # milliseconds; ``about["latency"]`` describes the measurement
 
     def __post_init__(self) -> None:
-        single = {name: getattr(self, name) for name in ("parameters", "flops", "latency", "failed")}
-        for name, values in [*self.columns.items(), *single.items()]:
-            if values is not None and len(values) != len(self.archs):
+        for name, values in [*self.columns.items(), *self.single().items()]:
+            if len(values) != len(self.archs):
                 raise WsnasError(
                     f"ground-truth column {name} has {len(values)} rows for {len(self.archs)} architectures"
                 )
 
     def __len__(self) -> int:
         return len(self.archs)
+
+    def single(self) -> dict[str, NDArray[Any]]:
+        """What the table has of ``SINGLE``."""
+        return {name: values for name in SINGLE if (values := getattr(self, name)) is not None}
 
     @cached_property
     def row(self) -> Mapping[str, int]:
@@ -135,16 +139,9 @@ class Table:
                 f"it: wsnas train {self.space} '{missing[0]}'"
             )
         rows = np.array([self.row[arch] for arch in archs], dtype=np.int64)
-        return Table(
-            self.space,
-            archs,
-            {column: values[rows] for column, values in self.columns.items()},
-            None if self.parameters is None else self.parameters[rows],
-            None if self.flops is None else self.flops[rows],
-            None if self.failed is None else self.failed[rows],
-            self.about,
-            None if self.latency is None else self.latency[rows],
-        )
+        columns = {column: values[rows] for column, values in self.columns.items()}
+        single = {name: values[rows] for name, values in self.single().items()}
+        return Table(self.space, archs, columns, about=self.about, **single)
 
     def sample(self, count: int, rng: np.random.Generator | int = 0) -> list[str]:
         """``count`` different architectures of the table, uniform; all of them, shuffled, if it has fewer."""
@@ -161,16 +158,8 @@ class Table:
         import pyarrow.parquet as pq
 
         columns: dict[str, pa.Array] = {"arch": pa.array(self.archs, pa.string())}
-        for column, values in self.columns.items():
-            columns[str(column)] = pa.array(values.astype(np.float32), pa.float32())
-        if self.parameters is not None:
-            columns["parameters"] = pa.array(self.parameters, pa.int64())
-        if self.flops is not None:
-            columns["flops"] = pa.array(self.flops.astype(np.float32), pa.float32())
-        if self.latency is not None:
-            columns["latency"] = pa.array(self.latency.astype(np.float32), pa.float32())
-        if self.failed is not None:
-            columns["failed"] = pa.array(self.failed, pa.bool_())
+        for column, values in [*self.columns.items(), *self.single().items()]:
+            columns[str(column)] = pa.array(values.astype(np.float32) if values.dtype.kind == "f" else values)
         about = json.dumps({"space": self.space, "about": dict(self.about)}, sort_keys=True)
         stored = pa.table(columns).replace_schema_metadata({"wsnas": about})
         buffer = io.BytesIO()
@@ -181,8 +170,7 @@ class Table:
         """Writes the CSV that ``read_csv`` reads, atomically; an empty field means "not measured"."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        single = {name: getattr(self, name) for name in ("parameters", "flops", "latency", "failed")}
-        columns = {name: values for name, values in single.items() if values is not None}
+        columns = self.single()
         for (dataset, split, epochs, seed), values in self.columns.items():
             columns[f"{dataset}_{split}_{epochs}{'' if seed is None else f'_{seed}'}"] = values
         writer.writerow(["architecture", *columns])
@@ -200,19 +188,11 @@ class Table:
         try:
             stored = pq.read_table(path)
             described = json.loads((stored.schema.metadata or {})[b"wsnas"])
-            about = described["about"]
             names = [name for name in stored.column_names if name.count("/") >= 3]
-            arrays = {name: stored[name].to_numpy() for name in stored.column_names if name != "arch"}
-            return Table(
-                described["space"],
-                tuple(stored["arch"].to_pylist()),
-                {Column.parse(name): arrays[name].astype(np.float64) for name in names},
-                arrays.get("parameters"),
-                arrays["flops"].astype(np.float64) if "flops" in arrays else None,
-                arrays.get("failed"),
-                about,
-                arrays["latency"].astype(np.float64) if "latency" in arrays else None,
-            )
+            columns = {Column.parse(name): stored[name].to_numpy().astype(np.float64) for name in names}
+            single = {n: stored[n].to_numpy().astype(kind) for n, kind in SINGLE.items() if n in stored.column_names}
+            archs = tuple(stored["arch"].to_pylist())
+            return Table(described["space"], archs, columns, about=described["about"], **single)
         except FileNotFoundError as error:
             raise WsnasError(f"there is no ground-truth table {path}; make one with 'wsnas table import'") from error
         except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
@@ -263,16 +243,9 @@ def join(tables: Sequence[Table]) -> Table:
         about |= {k: v for k, v in table.about.items() if k.endswith(" epochs") and k not in about}
         if "latency" in table.about:
             about.setdefault("latency", table.about["latency"])
-    return Table(
-        first.space,
-        archs,
-        columns,
-        single.get("parameters"),
-        single.get("flops"),
-        failed if any(table.failed is not None for table in tables) else None,
-        about,
-        single.get("latency"),
-    )
+    if any(table.failed is not None for table in tables):
+        single["failed"] = failed
+    return Table(first.space, archs, columns, about=about, **single)
 
 
 _CSV_COLUMN = re.compile(r"(?P<dataset>.+)_(?P<split>valid|test)_(?P<epochs>\d+)(?:_(?P<seed>\d+))?")
@@ -318,23 +291,16 @@ def read_csv(path: Path, space: str) -> Table:
         for i, m in measured.items()
     }
     counts = next((i for i, name in enumerate(header) if name.split("_")[-1] == "parameters"), None)
-    single = {name: values(header.index(name)) for name in ("flops", "latency") if name in header}
-    failed = [row[header.index("failed")] == "True" for row in body] if "failed" in header else None
-    parameters = None if counts is None else np.nan_to_num(values(counts), nan=-1).astype(np.int64)
+    single: dict[str, NDArray[Any]] = {n: values(header.index(n)) for n in ("flops", "latency") if n in header}
+    if counts is not None:
+        single["parameters"] = np.nan_to_num(values(counts), nan=-1).astype(np.int64)
+    if "failed" in header:
+        single["failed"] = np.array([row[header.index("failed")] == "True" for row in body])
     archs = tuple(row[key] for row in body)
     if len(set(archs)) != len(archs):
         twice = Counter(archs).most_common(1)[0][0]
         raise WsnasError(f"{path} lists {twice} twice; keep one row per architecture")
-    return Table(
-        space,
-        archs,
-        columns,
-        parameters,
-        single.get("flops"),
-        None if failed is None else np.array(failed),
-        {"source": path.name},
-        single.get("latency"),
-    )
+    return Table(space, archs, columns, about={"source": path.name}, **single)
 
 
 def read_table(path: Path, space: str, respell: Callable[[str], str]) -> Table:
