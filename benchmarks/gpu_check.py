@@ -349,7 +349,7 @@ def rank(
         if len(scores) % 50 == 0 or last:
             notes.add("s a submodel", round((time.monotonic() - started) / len(scores), 3))
             notes.add("scores", scores)
-            if table is not None:
+            if table is not None and len(scores) > 2:
                 notes.add("spearman", agreement(table, scores))
         if last:
             break
