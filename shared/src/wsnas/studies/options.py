@@ -62,7 +62,7 @@ def study_options(study: str) -> Callable[[Callable[..., Any]], Callable[..., An
             **mine: Any,
         ) -> Any:
             where = out or Path("runs") / f"study-{study}-{scale}"
-            number = tuple(range(seeds or 3))
+            number = tuple(range(seeds or (5 if scale == "desk" else 3)))
             options = StudyOptions(
                 study, scale, spaces, number, architectures, table, truth, resume, executor, where, recipe
             )
@@ -76,7 +76,9 @@ def study_options(study: str) -> Callable[[Callable[..., Any]], Callable[..., An
 def _with_options(command: F) -> F:
     options = (
         click.option("--space", "spaces", multiple=True, help="Search space; repeatable. Default: all installed."),
-        click.option("--seeds", type=click.IntRange(1), help="Supernets per setting. Default: 3."),
+        click.option(
+            "--seeds", type=click.IntRange(1), help="Supernets per setting. Default: 3, or 5 at the desk scale."
+        ),
         click.option("--architectures", type=click.IntRange(4), help="Architectures scored, or trained, per space."),
         click.option(
             "--table", type=click.Path(), help="Ground truth to use instead of the shipped or imported table."
