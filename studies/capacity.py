@@ -39,6 +39,7 @@ class Budget:
 
 BUDGETS = {
     "micro": Budget((1, 8, 32), architectures=100),
+    "desk": Budget((1, 2, 4, 8, 16, 32), architectures=1000),
     "paper": Budget((1, 2, 4, 8, 16, 32, 64, 128), architectures=1000),
 }
 

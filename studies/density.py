@@ -26,7 +26,11 @@ from wsnas.studies.verdicts import Holds, Verdict, sign_verdict
 
 ENOUGH = 500  # architectures with a ground truth
 HARDLY = 0.05  # a correlation that is higher by less than this hardly is
-BUDGETS = {"micro": ((1, 8, 64), 100), "paper": ((1, 2, 4, 8, 16, 32, 64), 1000)}  # factors, architectures scored
+BUDGETS = {  # factors, architectures scored
+    "micro": ((1, 8, 64), 100),
+    "desk": ((1, 8, 64), 1000),
+    "paper": ((1, 2, 4, 8, 16, 32, 64), 1000),
+}
 
 
 def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:

@@ -36,7 +36,7 @@ from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample, space_samples
 from wsnas.studies.verdicts import Verdict
 
-ARCHITECTURES = {"micro": 200, "paper": 1000}
+ARCHITECTURES = {"micro": 200, "desk": 1000, "paper": 1000}
 LEAST = 8  # architectures on either side of a choice
 PERMUTATIONS = 20_000  # the smallest p is 5e-5, or 0.01 after correction over 200 choices
 

@@ -60,7 +60,11 @@ class Budget:
     paths: int  # per step of a multi-path supernet
 
 
-BUDGETS = {"micro": Budget(100, shortened=2, paths=2), "paper": Budget(1000, shortened=1, paths=4)}
+BUDGETS = {
+    "micro": Budget(100, shortened=2, paths=2),
+    "desk": Budget(1000, shortened=2, paths=4),
+    "paper": Budget(1000, shortened=1, paths=4),
+}
 
 
 def variants(sample: SpaceSample, seeds: int, scale: str, dataset: str | None) -> list[Variant]:

@@ -35,7 +35,7 @@ def help_of(*arguments: str) -> str:
     return " ".join(done.output.split())
 
 
-@pytest.mark.parametrize("scale", ["micro", "paper"])
+@pytest.mark.parametrize("scale", ["micro", "desk", "paper"])
 @pytest.mark.parametrize("name", installed_spaces())
 def test_help_lists_what_the_recipe_has(name: str, scale: str) -> None:
     """Every field with its default, the stand-alone training's apart; and nothing of another space."""

@@ -21,7 +21,7 @@ from scipy import stats
 from wsnas import installed_spaces, load_space
 from wsnas.executor import Executor
 from wsnas.metrics import noise_ceiling, pruned_ceiling
-from wsnas.recipe import change_recipe
+from wsnas.recipe import change_recipe, with_changes
 from wsnas.runs import Run
 from wsnas.sampling import sample_distinct
 from wsnas.studies.options import StudyOptions
@@ -416,6 +416,30 @@ def test_validation_and_test_are_of_one_training_length(truth: Path, tmp_path: P
     assert (one.epochs, other.epochs) == (8, 8)
     np.testing.assert_array_equal(one.test, other.test)
     np.testing.assert_array_equal(one.seeds(), other.seeds())
+
+
+def test_the_recipe_chooses_among_the_training_lengths_of_a_table(tmp_path: Path) -> None:
+    """Its own length if the table has it; else the table's, never the longer trainings that only test that one."""
+    space = load_space("nb201")
+    dataset, archs = "digits", sample_distinct(space, 30, np.random.default_rng(0))
+    columns = {
+        Column(dataset, split, epochs, seed): np.full(30, float(epochs))
+        for split in ("valid", "test")
+        for epochs, seeds in ((2, 3), (10, 3), (20, 1))
+        for seed in range(seeds)
+    }
+    for column in list(columns):
+        if column.epochs > 2:
+            columns[column] = np.where(np.arange(30) < 20, columns[column], np.nan)
+    about = {"epochs": "2"}
+    Table("nb201", tuple(map(space.encode, archs)), columns, about=about).save(tmp_path / "truth.parquet")
+    options = StudyOptions(
+        "epochs", "micro", (), (0,), None, str(tmp_path / "truth.parquet"), None, True, Executor(), tmp_path, {}
+    )
+    for epochs, expected, rows in ((10, 10, 20), (2, 2, 30), (7, 2, 30)):
+        found = ground_truth_of(space, options, with_changes(space.recipes["micro"], {"standalone.epochs": epochs}))
+        assert (found.epochs, len(found.table), found.left_out) == (expected, rows, 30 - rows)
+        assert set(found.test) == {float(expected)}
 
 
 @pytest.mark.parametrize("name", list(OPTIONS))

@@ -183,7 +183,7 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
 @click.option("--dataset", help="Data set of the ground truth; by default the run's.")
 @click.option(
     "--scale",
-    type=click.Choice(["micro", "paper"]),
+    type=click.Choice(["micro", "desk", "paper"]),
     default="paper",
     show_default=True,
     help="Recipe of the ground truth, used to count parameters.",

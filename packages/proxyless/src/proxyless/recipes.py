@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from wsnas.errors import WsnasError
@@ -103,4 +103,13 @@ MICRO = ProxylessRecipe(
     identity_start=True,
 )
 
-RECIPES = {"paper": PAPER, "micro": MICRO}
+# Networks and images of ``MICRO``; supernets trained out, and stand-alone trainings that are sufficient
+# (docs/tables.md), for hours instead of minutes.
+DESK = replace(
+    MICRO,
+    supernet=replace(MICRO.supernet, epochs=200),
+    standalone=replace(MICRO.standalone, epochs=10),
+    train_size=6000,
+)
+
+RECIPES = {"paper": PAPER, "desk": DESK, "micro": MICRO}

@@ -135,7 +135,7 @@ def scores_of(options: StudyOptions, wanted: Sequence[tuple[SpaceSample, Variant
     }
 
 
-BUDGETS = {"micro": (100, 4), "paper": (1000, 7)}  # architectures scored, budgets per space
+BUDGETS = {"micro": (100, 4), "desk": (1000, 7), "paper": (1000, 7)}  # architectures scored, budgets per space
 budgets_option = click.option(
     "--budgets", "count", type=click.IntRange(1), help="Number of budgets: the recipe's epochs, 1/2, 1/4 ... of them."
 )

@@ -74,7 +74,7 @@ def study_options(study: str, truth: bool = True) -> Callable[[Callable[..., Any
             **mine: Any,
         ) -> Any:
             where = out or Path("runs") / f"study-{study}-{scale}"
-            number = tuple(range(seeds or 3))
+            number = tuple(range(seeds or (5 if scale == "desk" else 3)))
             options = StudyOptions(
                 study, scale, spaces, number, architectures, table, truth, resume, executor, where, recipe
             )
@@ -88,7 +88,9 @@ def study_options(study: str, truth: bool = True) -> Callable[[Callable[..., Any
 def _with_options(command: F, truth: bool) -> F:
     options = (
         space_option,
-        click.option("--seeds", type=click.IntRange(1), help="Supernets per setting. Default: 3."),
+        click.option(
+            "--seeds", type=click.IntRange(1), help="Supernets per setting. Default: 3, or 5 at the desk scale."
+        ),
         click.option("--architectures", type=click.IntRange(4), help="Architectures scored, or trained, per space."),
         *(TRUTH_OPTIONS if truth else ()),
         click.option("--resume/--fresh", default=True, show_default=True, help="Reuse earlier runs, or start over."),

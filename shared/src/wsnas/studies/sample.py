@@ -63,7 +63,8 @@ class GroundTruth:
 def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Recipe) -> GroundTruth:
     """The ground truth of the requested data set, else of the recipe's, else of the table's first.
 
-    Validation and test results come from the same training length: the longest that has both.
+    Validation and test results come from the same training length: the recipe's own, else the table's, else the longest
+    that has both.
     """
     dataset = options.truth or recipe.dataset
     loaded = load_ground_truth(space, dataset, options.table)
@@ -73,16 +74,17 @@ def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Reci
         )
     dataset = dataset if dataset in loaded.datasets else loaded.datasets[0]
     lengths = {split: loaded.epochs(dataset, split) for split in ("valid", "test")}
-    both, longest = lengths["valid"] & lengths["test"], max(lengths["valid"] | lengths["test"])
+    both = lengths["valid"] & lengths["test"]
     if not both:
         raise WsnasError(
             f"the table of {space.name} has no number of epochs with both validation and test results of {dataset}"
         )
-    epochs = max(both)
-    if epochs < longest:
+    wanted = [recipe.standalone.epochs, *(loaded.length(dataset, split) for split in ("test", "valid"))]
+    epochs = next((length for length in wanted if length in both), max(both))
+    if epochs != wanted[0] and epochs < max(wanted[1:]):
         click.echo(
-            f"{space.name}: the {longest}-epoch results of {dataset} are not used; the longest training with both "
-            f"validation and test results has {epochs} epochs"
+            f"{space.name}: the {max(wanted[1:])}-epoch results of {dataset} are not used; the longest training with "
+            f"both validation and test results has {epochs} epochs"
         )
     valid, test = (loaded.mean(dataset, split, epochs) for split in ("valid", "test"))
     known = ~(np.isnan(valid) | np.isnan(test))
