@@ -31,17 +31,13 @@ def load_ground_truth(space: SearchSpace[Any], dataset: str | None = None, table
     if micro and space.micro_table is not None:
         return Table.load(space.micro_table)
     imported = import_home() / f"{space.name}.parquet"
-    if not imported.exists():
-        if micro:
-            raise WsnasError(
-                f"{space.name} ships no ground truth: train one with 'wsnas ground-truth {space.name}', or give one "
-                "with --table"
-            )
-        raise WsnasError(
-            f"there is no ground truth for {space.name} on {dataset}: import the official file with "
-            f"'wsnas table import {space.name} FILE', or give one with --table"
-        )
-    return Table.load(imported)
+    if imported.exists():
+        return Table.load(imported)
+    missing = f"{space.name} ships no ground truth: train one with 'wsnas ground-truth {space.name}'"
+    if not micro:
+        missing = f"there is no ground truth for {space.name} on {dataset}: import the official file with "
+        missing += f"'wsnas table import {space.name} FILE'"
+    raise WsnasError(f"{missing}, or give one with --table")
 
 
 def correlate(scores: dict[str, float], truth: Table, dataset: str | None = None, split: str = "test") -> Interval:

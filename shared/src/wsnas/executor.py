@@ -63,19 +63,18 @@ def run_jobs(
         yield from _on_ray(function, pending, executor)
     elif executor.workers == 0:
         for job in pending:
-            failure, result = _attempt(function, job, executor.timeout)
-            yield job, failure if failure is not None else result  # the caller handles failed jobs
+            yield job, _attempt(function, job, executor.timeout)
     else:
         yield from _in_processes(function, pending, executor)
 
 
-def _attempt(function: Callable[[J], R], job: J, timeout: float | None) -> tuple[Exception | None, Any]:
-    """(the exception, None) or (None, the result) of one job."""
+def _attempt(function: Callable[[J], R], job: J, timeout: float | None) -> R | Exception:
+    """The result of one job, or its exception, which the caller handles."""
     try:
         with _alarm(timeout):
-            return None, function(job)
+            return function(job)
     except Exception as error:
-        return error, None
+        return error
 
 
 @contextmanager
@@ -97,7 +96,7 @@ def _alarm(seconds: float | None) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _in_worker(function: Callable[[J], R], job: J, timeout: float | None) -> tuple[Exception | None, Any]:
+def _in_worker(function: Callable[[J], R], job: J, timeout: float | None) -> R | Exception:
     """``_attempt`` in a pool's worker; Ctrl-C interrupts the current job and is ignored between jobs."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -146,15 +145,12 @@ def _in_processes(
                     if retries:
                         pending.append((job, retries - 1))
                     else:
-                        yield (
-                            job,
-                            _lost(f"its worker process died (exit code {died.exitcode}): killed, or out of memory"),
-                        )
+                        why = f"its worker process died (exit code {died.exitcode}): killed, or out of memory"
+                        yield job, _lost(why)
                 elif died is not None:
                     raise died  # KeyboardInterrupt, or a result that cannot be sent
                 else:
-                    failure, result = future.result()
-                    yield job, failure if failure is not None else result
+                    yield job, future.result()
     finally:
         for future in running:
             if not future.running():  # running jobs end at their safe point
@@ -201,14 +197,13 @@ def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> It
             for reference in finished:
                 job = running.pop(reference)
                 try:
-                    failure, result = ray.get(reference)
-                    yield job, failure if failure is not None else result
+                    yield job, ray.get(reference)
                 except ray.exceptions.RayError as error:
                     yield job, _lost(f"Ray lost the job on every attempt ({type(error).__name__})")
     finally:
         ray.shutdown()  # cancels jobs still in flight
 
 
-def _on_a_node(function: Callable[[J], R], job: J, timeout: float | None) -> tuple[Exception | None, Any]:
+def _on_a_node(function: Callable[[J], R], job: J, timeout: float | None) -> R | Exception:
     torch.set_num_threads(1)
     return _attempt(function, job, timeout)

@@ -35,16 +35,8 @@ def cannot_write(path: Path, error: OSError) -> WsnasError:
     )
 
 
-NUMPY_PICKLE = {
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),
-    ("collections", "OrderedDict"),
-}
+NUMPY_PICKLE = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"), ("collections", "OrderedDict")}
+NUMPY_PICKLE |= {(f"numpy.{core}.multiarray", n) for core in ("core", "_core") for n in ("_reconstruct", "scalar")}
 
 
 def safe_pickle(content: bytes, path: Path) -> Any:

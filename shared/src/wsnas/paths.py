@@ -46,10 +46,8 @@ def multi_path(paths: int) -> Sampler:
 
 def parse(text: str) -> Sampler:
     """``uniform``, ``fair`` or ``multi:N`` as a sampler."""
-    if text == "uniform":
-        return uniform
-    if text == "fair":
-        return fair
+    if text in ("uniform", "fair"):
+        return uniform if text == "uniform" else fair
     kind, _, count = text.partition(":")
     if kind == "multi" and count.isdecimal():
         return multi_path(int(count))

@@ -10,21 +10,18 @@ from typing import Any
 import numpy as np
 
 from wsnas.environment import command_line
-from wsnas.errors import WsnasError
 from wsnas.files import atomic_write
 from wsnas.metrics import noise_ceiling
 from wsnas.runs import Run
 from wsnas.space import SearchSpace
 from wsnas.table import Table
 
-Curves = dict[tuple[str, int], tuple[float, ...]]  # (trained architecture, seed) -> mean loss of each epoch, nats
-
 
 def publish(space: SearchSpace[Any], table: Table, out: Path) -> list[str]:
     """Writes table.parquet, table.csv, curves.parquet and README.md (the data card) into the run ``out``.
 
-    Returns a summary, one sentence per line. Read the files back with ``Table.load``, ``wsnas.table.read_csv`` and
-    ``load_curves``, or give the folder as --table.
+    Returns a summary, one sentence per line. ``Table.load`` and ``wsnas.table.read_csv`` read the tables back; the
+    folder can be given as --table.
     """
     run = Run.read(out)
     table = replace(table, about={**table.about, "command": command_line()})
@@ -99,18 +96,3 @@ def _save_curves(run: Run, path: Path) -> None:
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns, names=["arch", "seed", "epoch", "loss"]), buffer, compression="zstd")
     atomic_write(path, buffer.getvalue())
-
-
-def load_curves(path: Path) -> Curves:
-    """Training curves by (trained architecture, seed). Raises WsnasError for any other file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        rows = pq.read_table(path, columns=["arch", "seed", "epoch", "loss"]).to_pylist()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise WsnasError(f"{path} does not hold training curves ({type(error).__name__})") from error
-    losses_of: dict[tuple[str, int], dict[int, float]] = {}
-    for row in rows:
-        losses_of.setdefault((row["arch"], row["seed"]), {})[row["epoch"]] = row["loss"]
-    return {key: tuple(loss for _, loss in sorted(losses.items())) for key, losses in losses_of.items()}

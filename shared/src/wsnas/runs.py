@@ -49,21 +49,15 @@ class Run:
         identity = json.loads(json.dumps(identity))  # tuples become lists, as when read back
         if (path / "run.json").exists():
             existing = Run.read(path)
-            difference = _first_difference(existing.identity, identity)
-            if difference is not None:
+            if (difference := _first_difference(existing.identity, identity)) is not None:
                 name, there, here = difference
                 raise WsnasError(
-                    f"{path} holds another run: its {name} is {there!r}, yours is {here!r}; "
+                    f"{path} holds another run: its {name} is {there}, yours is {here}; "
                     "choose another directory with --out, or use that run's options"
                 )
             return existing
-        described = {
-            "format": FORMAT,
-            "identity": identity,
-            "recipe": recipe,
-            "environment": environment(),
-            "command": command_line(),
-        }
+        described = {"format": FORMAT, "identity": identity, "recipe": recipe}
+        described |= {"environment": environment(), "command": command_line()}
         atomic_write(path / "run.json", json.dumps(described, indent=1).encode())
         return Run(path, identity, recipe)
 
@@ -133,12 +127,10 @@ class Run:
                 f"{path} is not a wsnas checkpoint ({type(error).__name__}: {reason}); "
                 "nothing in it was executed; move it away to restart this run"
             ) from error
-        difference = _first_difference(recorded, here)
-        if difference is not None:
+        if (difference := _first_difference(recorded, here)) is not None:
             name, there, own = difference
             raise WsnasError(
-                f"{path} is a checkpoint of another recipe: its {name} is {there!r}, this run's is {own!r}; "
-                "move it away"
+                f"{path} is a checkpoint of another recipe: its {name} is {there}, this run's is {own}; move it away"
             )
         return dict(state)
 
@@ -232,21 +224,14 @@ class Run:
                 self.append("sessions.jsonl", {"started": start, **notes, **environment()})
 
 
-class _Default:
-    def __repr__(self) -> str:
-        return "the default"
-
-
-_DEFAULT = _Default()  # identities leave out unchanged fields
-
-
-def _first_difference(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> tuple[str, Any, Any] | None:
+def _first_difference(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> tuple[str, str, str] | None:
+    """The name of the first field that differs, and its values as text; identities leave out defaults."""
     for name in sorted({*a, *b}):
-        x, y = a.get(name, _DEFAULT), b.get(name, _DEFAULT)
+        x, y = a.get(name), b.get(name)
         if isinstance(x, Mapping) and isinstance(y, Mapping):
-            inner = _first_difference(x, y, f"{prefix}{name}.")
-            if inner is not None:
+            if (inner := _first_difference(x, y, f"{prefix}{name}.")) is not None:
                 return inner
-        elif x != y:
-            return f"{prefix}{name}", x, y
+        elif x != y or (name in a) != (name in b):
+            there, here = (repr(part[name]) if name in part else "the default" for part in (a, b))
+            return f"{prefix}{name}", there, here
     return None

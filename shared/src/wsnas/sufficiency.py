@@ -54,25 +54,16 @@ class Sufficiency:
 
 def sufficiency(table: Table, dataset: str, metric: Literal["accuracy", "perplexity"]) -> list[Sufficiency]:
     """The rule for every training length with two seeds and with trainings of twice as many epochs, shortest first."""
-    lengths = table.epochs(dataset, "test")
-    return [
-        rule
-        for epochs in sorted(lengths)
-        if 2 * epochs in lengths and (rule := _rule(table, dataset, metric, epochs)) is not None
-    ]
-
-
-def _rule(table: Table, dataset: str, metric: Literal["accuracy", "perplexity"], epochs: int) -> Sufficiency | None:
-    single, double = table.seeds(dataset, "test", epochs), table.seeds(dataset, "test", 2 * epochs)[:, 0]
-    if single.shape[1] < 2:
-        return None
-    known = np.isfinite(single[:, :2]).all(1) & np.isfinite(double)
-    n = int(known.sum())
-    if n < 2:
-        return None
-    first, second, doubled = single[known, 0], single[known, 1], double[known]
-    mean, doubled_mean = float(first.mean()), float(doubled.mean())
-    gain = doubled_mean - mean if metric == "accuracy" else 100 * (mean - doubled_mean) / mean
-    return Sufficiency(
-        epochs, n, correlation(doubled, second), correlation(first, second), mean, doubled_mean, gain, metric
-    )
+    lengths, rules = table.epochs(dataset, "test"), []
+    for epochs in sorted(epochs for epochs in lengths if 2 * epochs in lengths):
+        single, double = table.seeds(dataset, "test", epochs), table.seeds(dataset, "test", 2 * epochs)[:, 0]
+        known = np.isfinite(single[:, :2]).all(1) & np.isfinite(double)
+        n = int(known.sum())
+        if single.shape[1] < 2 or n < 2:
+            continue
+        first, second, doubled = single[known, 0], single[known, 1], double[known]
+        mean, doubled_mean = float(first.mean()), float(doubled.mean())
+        gain = doubled_mean - mean if metric == "accuracy" else 100 * (mean - doubled_mean) / mean
+        agree, seeds = correlation(doubled, second), correlation(first, second)
+        rules.append(Sufficiency(epochs, n, agree, seeds, mean, doubled_mean, gain, metric))
+    return rules

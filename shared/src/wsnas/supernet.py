@@ -103,15 +103,14 @@ def supernet_identity(
     amp: bool | None = None,
 ) -> dict[str, Any]:
     """Everything that affects a supernet's weights on a given device: runs with the same identity are the same."""
+    part = None if candidates is None else SubSpace(space, candidates).fingerprint()
     return {
         "kind": "supernet",
         "space": space.name,
         "recipe": recipe.supernet_identity(),
         "seed": seed,
         "paths": path_samplers.name_of(paths),
-        "candidates": None
-        if candidates is None
-        else f"{len(candidates)} architectures {SubSpace(space, candidates).fingerprint()}",
+        "candidates": None if candidates is None else f"{len(candidates)} architectures {part}",
         **({"sync_bn": True} if sync_bn else {}),
         **({} if amp is None else {"amp": amp}),  # None: depends on the device
     }

@@ -366,13 +366,10 @@ def tensorboard(run: Run | None) -> Iterator[Callable[[dict[str, float]], None]]
     if run is None:
         yield lambda line: None
         return
-    writer = SummaryWriter(str(run.path / "tensorboard"))
+    with SummaryWriter(str(run.path / "tensorboard")) as writer:
 
-    def add(line: dict[str, float]) -> None:
-        for name in ("loss", "lr"):
-            writer.add_scalar(name, line[name], line["step"])
+        def add(line: dict[str, float]) -> None:
+            for name in ("loss", "lr"):
+                writer.add_scalar(name, line[name], line["step"])
 
-    try:
         yield add
-    finally:
-        writer.close()

@@ -352,12 +352,9 @@ def stream_splits(
     order = numpy_rng(0, "folder").permutation(len(files))  # otherwise the first images would all be of one class
     parts = [order[part] for part in two_parts(len(files), keep, recipe.split_file, ("train", "valid"))]
     shuffled = numpy_rng(0, "folder", "test").permutation(len(test_files))
+    wanted = ((files, labels, parts[0]), (files, labels, parts[1]), (test_files, test_labels, shuffled))
     train, valid, test = (
         StreamedImages([names[i] for i in part], own[part], size, device, skip_corrupt=skip_corrupt)
-        for names, own, part in (
-            (files, labels, parts[0]),
-            (files, labels, parts[1]),
-            (test_files, test_labels, shuffled),
-        )
+        for names, own, part in wanted
     )
     return Splits(train, valid, test, len(classes))
