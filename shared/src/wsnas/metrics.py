@@ -34,9 +34,9 @@ class Interval:
 
 
 def higher_is_better(values: ArrayLike, metric: str) -> Floats:
-    """Accuracies as they are, perplexities with their sign flipped: higher is better. The one place of the flip.
+    """Accuracies unchanged, perplexities negated, so that higher is better. The sign is flipped only here.
 
-    Ground truth is flipped as a whole, by ``Table.higher_is_better``; scores where they are read.
+    ``Table.higher_is_better`` flips a whole ground truth; scores are flipped where they are read.
     """
     numbers = np.asarray(values, dtype=np.float64)
     return -numbers if metric == "perplexity" else numbers
@@ -96,9 +96,9 @@ def correlation_matrix(rows: ArrayLike) -> Floats:
 
 
 def top_k(score: ArrayLike, valid: ArrayLike, test: ArrayLike, k: int) -> float:
-    """Test performance of the best-by-validation among the k architectures the score likes best.
+    """Test result of the best by validation among the k architectures with the highest score.
 
-    Ties in the score keep the order of the sample, which is random.
+    Ties keep the order of the sample, which is random.
     """
     score, valid, test = (np.asarray(v, dtype=np.float64) for v in (score, valid, test))
     if not 1 <= k <= len(score):
@@ -108,10 +108,10 @@ def top_k(score: ArrayLike, valid: ArrayLike, test: ArrayLike, k: int) -> float:
 
 
 def random_top_k(valid: ArrayLike, test: ArrayLike, k: int) -> float:
-    """Exact expectation of ``top_k`` when the k are drawn at random without replacement.
+    """Exact expectation of ``top_k`` for k architectures drawn at random without replacement.
 
-    The i-th best by validation is the best of k drawn from n with probability C(n-i, k-1) / C(n, k);
-    architectures that tie in validation are equally likely to be the one taken.
+    The i-th best by validation is the best of k drawn from n with probability C(n-i, k-1) / C(n, k).
+    Architectures with equal validation results are equally likely to be chosen.
     """
     valid, test = np.asarray(valid, dtype=np.float64), np.asarray(test, dtype=np.float64)
     n = len(valid)
@@ -126,7 +126,7 @@ def random_top_k(valid: ArrayLike, test: ArrayLike, k: int) -> float:
 
 
 def _chance_of_best(n: int, k: int) -> Floats:
-    """[n - k + 1]: that the i-th best of n is the best of k drawn without replacement."""
+    """[n - k + 1]: the probability that the i-th best of n is the best of k drawn without replacement."""
     i = np.arange(1, n - k + 2)
     ways = special.gammaln(n - i + 1) - special.gammaln(k) - special.gammaln(n - i - k + 2)  # log C(n - i, k - 1)
     every = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
@@ -191,43 +191,44 @@ def _ceiling(agreement: float, seeds: int) -> Ceiling:
 
 @dataclass(frozen=True)
 class PerSupernet:
-    """One number of each of several supernets, such as its correlation with a ground truth.
+    """One number for each of several supernets, such as the correlation with a ground truth.
 
-    ``each`` [supernets]: as measured; ``drawn`` [supernets, resamples]: on resampled architectures, the same for all,
-    with the variance that another sample of architectures would cause.
+    ``each`` [supernets]: as measured. ``drawn`` [supernets, resamples]: on resampled architectures, the same ones for
+    all supernets; it varies as much as the number would with another sample of architectures.
     """
 
     each: Floats
     drawn: Floats
     architectures: int
-    freedom: int  # degrees of freedom of the variance that architectures cause: one less than they are, if all count
+    freedom: int  # of the variance over architectures: their number minus one, if every one contributes
 
     @property
     def mean(self) -> float:
         return float(self.each.mean())
 
     def __sub__(self, other: PerSupernet) -> PerSupernet:
-        """Supernet by supernet: another number of the same ones, or of something that is no supernet ([1])."""
+        """The difference for each supernet. ``other``: the same supernets, or [1], a predictor that is no supernet."""
         freedom = min(self.freedom, other.freedom)
         return PerSupernet(self.each - other.each, self.drawn - other.drawn, self.architectures, freedom)
 
     @staticmethod
     def of_all(parts: Sequence[PerSupernet]) -> PerSupernet:
-        """All supernets of several groups, as one group."""
+        """The supernets of several groups as one group."""
         each, drawn = (np.concatenate([getattr(part, name) for part in parts]) for name in ("each", "drawn"))
         architectures, freedom = (min(getattr(part, name) for part in parts) for name in ("architectures", "freedom"))
         return PerSupernet(each, drawn, architectures, freedom)
 
 
 def contrast(*terms: tuple[float, PerSupernet], level: float = 0.95) -> Interval:
-    """The interval of a weighted sum of means over supernets, each term's supernets trained independently of others'.
+    """The interval of a weighted sum of means over supernets; each term has its own, independently trained supernets.
 
-    Its spread is that of another sample of architectures and of other supernets. Resampling two or three supernets
-    would understate the latter: the variance is the bootstrap's over architectures plus s^2 / k of each term. What
-    resampling changes in each supernet by itself is in both: that makes up for degrees of freedom which two or three
-    supernets tell only roughly. These are Satterthwaite's (Biometrics Bulletin 2, 1946), of the part that all
-    supernets share and of s^2 / k, for Student's t. A term of one supernet takes the others' s^2; where none has
-    several, the interval is over architectures only. ``benchmarks/intervals.py`` shows how often it is right.
+    It covers another sample of architectures and other supernets. Resampling two or three supernets would understate
+    how supernets differ, so the variance is the bootstrap variance over architectures plus s^2 / k for each term. What
+    resampling changes in each supernet separately is in both; this makes up for degrees of freedom that two or three
+    supernets determine only roughly. The interval is Student's t, with Satterthwaite's degrees of freedom (Biometrics
+    Bulletin 2, 1946) for the variance that all supernets share and for s^2 / k. A term with one supernet borrows the
+    s^2 of the others; if no term has several supernets, the interval covers architectures only.
+    ``benchmarks/intervals.py`` measures the coverage.
     """
     total = sum(weight * group.drawn.mean(0) for weight, group in terms)
     value = sum(weight * group.mean for weight, group in terms)
@@ -251,18 +252,18 @@ def contrast(*terms: tuple[float, PerSupernet], level: float = 0.95) -> Interval
 
 
 def correlation_over(agreement: PerSupernet) -> Interval:
-    """The interval of a mean correlation, within what correlations can be."""
+    """The interval of a mean correlation, limited to -1 to 1."""
     found = contrast((1, agreement))
     return Interval(found.value, max(-1.0, found.low), min(1.0, found.high), found.n)
 
 
 def resampled(n: int, seed: int = 0, resamples: int = 2000) -> NDArray[np.int64]:
-    """[resamples, n] architectures drawn with replacement: for one seed the same ones."""
+    """[resamples, n] architectures drawn with replacement, the same for the same seed."""
     return np.random.default_rng(seed).integers(n, size=(resamples, n))
 
 
 def halves(n: int, seed: int = 0, resamples: int = 2000) -> NDArray[np.int64]:
-    """[resamples, n // 2] architectures drawn without replacement: for one seed the same ones."""
+    """[resamples, n // 2] architectures drawn without replacement, the same for the same seed."""
     drawn = np.random.default_rng(seed).permuted(np.tile(np.arange(n), (resamples, 1)), axis=1)
     return np.asarray(drawn[:, : n // 2])
 
@@ -270,7 +271,8 @@ def halves(n: int, seed: int = 0, resamples: int = 2000) -> NDArray[np.int64]:
 def rank_agreement(scores: ArrayLike, truth: ArrayLike, seed: int = 0, resamples: int = 2000) -> PerSupernet:
     """Spearman of each supernet's scores [supernets, n] with one truth [n].
 
-    Of two calls with as many architectures and one seed, both resample the same ones: their difference is paired.
+    Two calls with the same number of architectures and the same seed resample the same architectures, so their
+    difference is paired.
     """
     predictors, values = np.atleast_2d(np.asarray(scores, dtype=np.float64)), np.asarray(truth, dtype=np.float64)
     counts = np.array([np.bincount(one, minlength=len(values)) for one in resampled(len(values), seed, resamples)])
@@ -289,9 +291,9 @@ def rank_agreement(scores: ArrayLike, truth: ArrayLike, seed: int = 0, resamples
 
 
 def _deviations(values: Floats, counts: NDArray[np.int64]) -> Floats:
-    """[resamples, n] ranks, ties at their mean rank, minus their mean, where value i is there ``counts[:, i]`` times.
+    """[resamples, n] centred ranks (ties at their mean rank) if value i occurs ``counts[:, i]`` times.
 
-    Sorts once, not once a resample.
+    Sorts only once, not for every resample.
     """
     _, group = np.unique(values, return_inverse=True)
     order = np.argsort(group, kind="stable")
@@ -306,10 +308,10 @@ def top_k_advantage(
 ) -> PerSupernet:
     """``top_k`` of each supernet's scores [supernets, n] minus ``random_top_k``.
 
-    Drawn is the best of k / 2 among a random half of the architectures: a mean spreads over halves as over samples, and
-    a bootstrap, which draws the best ones twice or not at all, finds two thirds of such a maximum's variance. It
-    rests on few architectures and is uncertain accordingly: k - 1 degrees of freedom. As in ``rank_agreement``, calls
-    with one seed draw the same ones.
+    ``drawn`` is the best of the top k / 2 in a random half of the architectures. A mean varies as much over halves as
+    over new samples; a bootstrap, which draws the best architectures twice or not at all, finds only two thirds of the
+    variance of such a maximum. The result rests on few architectures, hence k - 1 degrees of freedom. As in
+    ``rank_agreement``, calls with the same seed draw the same architectures.
     """
     predictors = np.atleast_2d(np.asarray(scores, dtype=np.float64))
     valid, test = np.asarray(valid, dtype=np.float64), np.asarray(test, dtype=np.float64)
@@ -329,7 +331,7 @@ def top_k_advantage(
 
 
 def _places(values: Floats) -> NDArray[np.unsignedinteger[Any]]:
-    """0 for the highest, equals alike; in a type so small that sorting it again and again is quick."""
+    """Ranks from 0 for the highest value, equal for ties, in a small type that sorts quickly."""
     _, group = np.unique(-values, return_inverse=True)
     return group.astype(np.min_scalar_type(len(values)))
 

@@ -21,8 +21,9 @@ class Verdict:
 
 
 def sign_verdict(low: float, high: float, supernets: int = 2) -> Holds:
-    """For a claim "this number is above zero": by the interval [low, high]. One supernet has no spread, and numbers
-    that are not finite say nothing: they decide nothing.
+    """The verdict on a claim "this number is above zero", by the number's interval [low, high].
+
+    Inconclusive for a single supernet, which shows no spread, and for an interval that is not finite.
     """
     if supernets > 1 and (low > 0 or high < 0):
         return "holds" if low > 0 else "does not hold"
