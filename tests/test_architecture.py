@@ -67,7 +67,7 @@ def test_studies_do_without_the_command_line_and_each_other() -> None:
 
 
 def test_the_instrument_names_no_space() -> None:
-    """Below ``options`` no file holds the name of a package; what is special about a space stays in its package."""
+    """Below ``options``, no file contains the name of a package; what is specific to a space stays in its package."""
     for name in rooms()[: rooms().index("options")]:
         text = (CORE / (name.replace(".", "/") + ".py")).read_text()
         assert not [package for package in PACKAGES if re.search(rf"\b{package}\b", text)], name

@@ -158,7 +158,7 @@ def hostile(path: Path, marker: Path, zipped: bool) -> None:
 
 
 def test_the_hostile_file_would_run_code(tmp_path: Path) -> None:
-    """Read as pickles usually are, both forms do what the next tests must not see done."""
+    """With an ordinary unpickler, both forms run the code that must not run in the next tests."""
     for zipped in (False, True):
         marker = tmp_path / f"ran-{zipped}"
         hostile(tmp_path / "file", marker, zipped)
@@ -170,7 +170,7 @@ def test_the_hostile_file_would_run_code(tmp_path: Path) -> None:
 
 
 def test_truncated_tables(forks: Any, tmp_path: Path) -> None:
-    """And the table that was imported before stays."""
+    """The table imported earlier is kept."""
     home = {"WSNAS_TABLES": str(tmp_path / "tables")}
     good_table(tmp_path / "good.csv")
     assert forks.wsnas("table", "import", "nb201", "good.csv", cwd=tmp_path, env=home).code == 0
@@ -268,7 +268,7 @@ def test_a_run_of_other_options_is_not_continued(forks: Any, begun: Path, tmp_pa
 
 
 def test_a_checkpoint_of_another_recipe(forks: Any, begun: Path, trained: Path, tmp_path: Path) -> None:
-    """Copied from another directory: neither trained on nor evaluated."""
+    """Copied from another directory, it is neither trained further nor evaluated."""
     other = tmp_path / "other"
     other.mkdir()
     options = ("--lr", "0.01")
@@ -324,7 +324,7 @@ def test_a_data_set_of_the_wrong_shape(forks: Any, tmp_path: Path, wrong: str) -
 
 
 def test_the_right_shape_is_taken(forks: Any, tmp_path: Path) -> None:
-    """What the wrong ones differ from; and half of a file is not a data set."""
+    """The intact file is accepted, half of it is not."""
     np.savez(tmp_path / "set.npz", **arrays())
     command = ("train-supernet", "nb201", "--dataset", "set.npz", "--epochs", "1", "--channels", "2", "--batch", "10")
     done = forks.wsnas(*command, cwd=tmp_path)
@@ -344,7 +344,7 @@ def test_a_file_in_place_of_images(forks: Any, tmp_path: Path) -> None:
     refused(forks.wsnas(*command, "empty", cwd=tmp_path), "empty", "folder")
 
 
-def test_a_split_file_that_is_none(forks: Any, tmp_path: Path) -> None:
+def test_a_file_that_is_no_split_file(forks: Any, tmp_path: Path) -> None:
     np.savez(tmp_path / "set.npz", **arrays())
     (tmp_path / "split.json").write_text('{"train": ["int", ["0", "1"]], "valid": ["int", ["1", "2"]]}')
     command = ("train-supernet", "nb201", "--dataset", "set.npz", "--epochs", "1", "--channels", "2", "--split-file")
@@ -356,7 +356,7 @@ def test_a_split_file_that_is_none(forks: Any, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(forks: Any, begun: Path, tmp_path: Path) -> None:
-    """No file may grow beyond half a checkpoint: the write fails, what was there loads, and the run goes on later."""
+    """Files may not grow beyond half a checkpoint: the write fails, the old file loads, and the run resumes later."""
     here = copy(begun, tmp_path)
     checkpoint = here / "net/checkpoint.pt"
     before = checkpoint.read_bytes()
@@ -391,8 +391,8 @@ def test_a_full_disk_leaves_the_rows(forks: Any, trained: Path, tmp_path: Path) 
     [TRAIN[:-1], ("ground-truth", "nb201", "--sample", "2", "--channels", "2", "--workers", "0", "--out")],
     ids=["train-supernet", "ground-truth"],
 )
-def test_a_directory_that_cannot_be(forks: Any, tmp_path: Path, where: str, command: tuple[str, ...]) -> None:
-    """Below a regular file: nobody, root neither, can write there."""
+def test_an_impossible_directory_is_refused(forks: Any, tmp_path: Path, where: str, command: tuple[str, ...]) -> None:
+    """A directory below a regular file: nobody can write there, not even root."""
     (tmp_path / "file").write_text("a regular file")
     refused(forks.wsnas(*command, where, cwd=tmp_path), "cannot write", where)
     assert (tmp_path / "file").read_text() == "a regular file"
@@ -408,7 +408,7 @@ def test_a_table_that_cannot_be_written(forks: Any, tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite(forks: Any, tmp_path: Path) -> None:
-    """No checkpoint of it, and what to do."""
+    """It leaves no checkpoint and says what to do."""
     done = forks.wsnas(*TRAIN, "--lr", "1e38", cwd=tmp_path)
     refused(done, "not finite", "lower the learning rate", "1e+38")
     assert not (tmp_path / "net/checkpoint.pt").exists()
@@ -417,7 +417,7 @@ def test_a_loss_that_is_not_finite(forks: Any, tmp_path: Path) -> None:
 
 
 def test_a_loss_that_stops_being_finite_keeps_the_checkpoint(tmp_path: Path) -> None:
-    """Through the library: images turn bad after the checkpoint of step 3; it stays, and says step 3."""
+    """Images turn bad after the checkpoint of step 3, which is kept and still says step 3."""
     from wsnas.errors import Diverged
 
     torch.set_num_threads(1)

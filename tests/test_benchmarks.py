@@ -23,7 +23,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 @pytest.mark.skipif(not (BENCHMARKS / "supernet_step.py").exists(), reason="not a checkout")
 def test_supernet_step_compares_equal_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With copied weights the textbook's supernet and ours give the same logits, before either is timed."""
+    """With copied weights, the textbook's supernet and ours give the same logits."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     command = runpy.run_path(str(BENCHMARKS / "supernet_step.py"))["main"]
     sizes = ["--channels", "2", "--cells", "1", "--batch", "16", "--steps", "2", "--block", "1"]
@@ -36,7 +36,7 @@ def test_supernet_step_compares_equal_networks(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.skipif(not (BENCHMARKS / "loaders.py").exists(), reason="not a checkout")
 def test_loaders_see_the_same_pixels() -> None:
-    """Mean and deviation of what both loaders give, in memory and from files: within what chance crops differ by."""
+    """Mean and deviation of both loaders' images, in memory and from files, differ no more than random crops do."""
     command = runpy.run_path(str(BENCHMARKS / "loaders.py"))["main"]
     sizes = ["--batch", "16", "--epochs", "1", "--count", "96", "--size", "32"]
     result = CliRunner().invoke(command, sizes, catch_exceptions=False)
@@ -62,7 +62,7 @@ def test_rnn_step_compares_equal_networks() -> None:
 
 @pytest.mark.skipif(not (BENCHMARKS / "ground_truth.py").exists(), reason="not a checkout")
 def test_ground_truth_compares_equal_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways train the same function; each reports a rate and an accuracy that its training reached."""
+    """Both train the same function; each reports a rate and the accuracy reached."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     module = runpy.run_path(str(BENCHMARKS / "ground_truth.py"))
     small = replace(
@@ -78,7 +78,7 @@ def test_ground_truth_compares_equal_networks(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.skipif(not (BENCHMARKS / "ground_truth.py").exists(), reason="not a checkout")
 def test_ground_truth_takes_more_than_a_wave(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four architectures a worker: by itself where none are asked for, in one sentence where too few are."""
+    """Four architectures per worker by default; too few are refused in one sentence."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     module = runpy.run_path(str(BENCHMARKS / "ground_truth.py"))
     assert [module["enough"](None, 16, workers) for workers in (0, 2, 64)] == [16, 16, 256]
@@ -90,7 +90,7 @@ def test_ground_truth_takes_more_than_a_wave(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.skipif(not (BENCHMARKS / "small_training.py").exists(), reason="not a checkout")
 def test_small_training_compares_equal_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways train on the same batches to the same losses, and score a submodel alike."""
+    """Both train on the same batches to the same losses, and score a submodel alike."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     threads = torch.get_num_threads()
     command = runpy.run_path(str(BENCHMARKS / "small_training.py"))["main"]
@@ -108,7 +108,7 @@ def test_small_training_compares_equal_networks(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.skipif(not (BENCHMARKS / "gpu.py").exists(), reason="not a checkout")
 def test_gpu_runs_dry_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every part but the captured graphs, two trainings side by side in worker processes among them."""
+    """Every part except captured graphs, including two trainings side by side in worker processes."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     gpu = importlib.import_module("gpu")  # by its name, as the workers import it
     result = CliRunner().invoke(gpu.main, ["--dry-run", "--device", "cpu"], catch_exceptions=False)
@@ -133,7 +133,7 @@ def test_gpu_runs_dry_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(not (BENCHMARKS / "gpu.py").exists(), reason="not a checkout")
 def test_trainings_side_by_side_count_while_all_of_them_train(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From 12 s to 20 s: two epochs of four seconds, and one of sixteen seconds by half."""
+    """From 12 s to 20 s: two epochs of four seconds, and half of one of sixteen."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     rate = runpy.run_path(str(BENCHMARKS / "gpu.py"))["images_a_second"]
     assert rate([[12.0, 16.0, 20.0], [8.0, 12.0, 28.0]], 100) == pytest.approx((200 + 50) / 8)
@@ -142,7 +142,7 @@ def test_trainings_side_by_side_count_while_all_of_them_train(monkeypatch: pytes
 
 @pytest.mark.skipif(not (BENCHMARKS / "gpu_check.py").exists(), reason="not a checkout")
 def test_gpu_check_runs_dry_on_a_cpu(tmp_path: Path) -> None:
-    """Every part in a process of its own, the published accuracies from a table written here."""
+    """Every part runs in its own process; the published accuracies come from a table written here."""
     from nb201 import SPACE
 
     rows = [f"{SPACE.encode(arch)},{50 + i / 1000}" for i, arch in enumerate(SPACE)]

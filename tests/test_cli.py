@@ -71,7 +71,7 @@ def test_help_does_not_import_torch_or_numpy(command: str) -> None:
 
 
 def test_spaces_as_a_module() -> None:
-    """The real ``python -m wsnas``; the size is Table 1's."""
+    """A real ``python -m wsnas``; the size is Table 1's."""
     done = subprocess.run([sys.executable, "-m", "wsnas", "spaces"], capture_output=True, text=True, check=True)
     line = next(line for line in done.stdout.splitlines() if line.startswith("nb201 "))
     assert "15,284 architectures" in line
@@ -81,7 +81,7 @@ def test_spaces_as_a_module() -> None:
 
 
 def test_train_evaluate_correlate(forks: Any, tmp_path: Path) -> None:
-    """Each number printed is computed again from the files, and nothing is done twice."""
+    """Every printed number is recomputed from the files, and nothing is done twice."""
     truth = write_truth(tmp_path / "truth.csv", sample(12))
     train = ("train-supernet", "nb201", *SMALL, "--batch", "128", "--device", "cpu", "--out", "net")
     evaluate = ("evaluate", "net", "--sample", "9", "--table", "truth.csv", "--device", "cpu")
@@ -134,7 +134,7 @@ def test_train_evaluate_correlate(forks: Any, tmp_path: Path) -> None:
 
 
 def test_default_directory_is_named_by_content(forks: Any, tmp_path: Path) -> None:
-    """Other options, another directory; the same options, the same."""
+    """Other options use another directory; the same options use the same one."""
     for options in ((), (), ("--seed", "1"), ("--paths", "multi:2")):
         done = forks.wsnas("train-supernet", "nb201", *SMALL, *options, cwd=tmp_path)
         assert done.code == 0, done.err
@@ -157,7 +157,7 @@ def test_evaluate_named_architectures(forks: Any, tmp_path: Path) -> None:
 
 
 def test_train_one_architecture(forks: Any, tmp_path: Path) -> None:
-    """The options reach the stand-alone training: the library gives the printed numbers from the same recipe."""
+    """The options reach the training: the library gives the printed numbers for the same recipe."""
     torch.set_num_threads(1)
     command = ("train", "nb201", ARCH, "--epochs", "2", "--batch", "100", "--lr", "0.05", "--channels", "2")
     command += ("--train-size", str(IMAGES))
@@ -178,7 +178,7 @@ def test_train_one_architecture(forks: Any, tmp_path: Path) -> None:
 
 
 def test_ground_truth(forks: Any, tmp_path: Path) -> None:
-    """Four architectures, two seeds, the asked-for epochs; a larger sample trains only the difference."""
+    """Four architectures, two seeds, the requested epochs; a larger sample trains only the new ones."""
     command = ("ground-truth", "nb201", "--seeds", "2", "--epochs", "3", "--channels", "2", "--workers", "0")
     command += ("--train-size", str(IMAGES))
     done = forks.wsnas(*command, "--sample", "4", "--out", "truth", cwd=tmp_path)
@@ -208,7 +208,7 @@ def test_ground_truth(forks: Any, tmp_path: Path) -> None:
 
 
 def test_ground_truth_of_one_epoch_and_one_architecture(forks: Any, tmp_path: Path) -> None:
-    """Half of one epoch is nothing and one architecture has no ranking: not available, rather than an error."""
+    """Half of one epoch is no epoch, and one architecture has no ranking: "not available" instead of an error."""
     command = ("ground-truth", "nb201", "--seeds", "2", "--epochs", "1", "--channels", "2", "--workers", "0")
     command += ("--train-size", str(IMAGES))
     done = forks.wsnas(*command, "--sample", "1", "--out", "truth", cwd=tmp_path)
@@ -226,7 +226,7 @@ def test_ground_truth_of_one_epoch_and_one_architecture(forks: Any, tmp_path: Pa
 
 
 def test_import_show_query(forks: Any, tmp_path: Path) -> None:
-    """A CSV as its publisher writes it, imported once, then found without naming it."""
+    """A publisher's CSV is imported once, then found without being named."""
     archs = sample(6)
     with (tmp_path / "published.csv").open("w", newline="") as file:
         writer = csv.writer(file)

@@ -82,7 +82,7 @@ def test_size_is_what_iteration_finds(space: Any) -> None:
 
 
 def test_samples_are_architectures(space: Any, archs: list[Any]) -> None:
-    """A generator decides them, they are written and read back, and they are dictionary keys in an order."""
+    """They depend only on the generator, survive encoding and decoding, are hashable and can be sorted."""
     again = sample_distinct(space, 40, np.random.default_rng(0))
     other = sample_distinct(space, 40, np.random.default_rng(1))
     assert archs == again
@@ -120,7 +120,7 @@ def test_damaged_notation_is_refused(space: Any, archs: list[Any]) -> None:
 
 
 def test_keys(space: Any, archs: list[Any]) -> None:
-    """Strings that only the architecture decides; cells of one function are of one size or smaller by dead parts."""
+    """Strings that depend only on the architecture."""
     for key in (space.canonical, space.training_key):
         found = [key(one) for one in archs]
         assert all(isinstance(text, str) and text for text in found)
@@ -129,7 +129,7 @@ def test_keys(space: Any, archs: list[Any]) -> None:
 
 
 def test_decisions(space: Any, archs: list[Any]) -> None:
-    """The same names for every architecture, values as text, and together they are the architecture."""
+    """The same names for every architecture, values as text; together they determine the architecture."""
     found = [space.decisions(one) for one in archs]
     assert all(set(one) == set(found[0]) for one in found)
     assert all(isinstance(name, str) and isinstance(value, str) for one in found for name, value in one.items())
@@ -161,7 +161,7 @@ def test_drawings(space: Any, archs: list[Any]) -> None:
 
 
 def test_fair_paths_are_balanced(space: Any) -> None:
-    """Valid, different, and each decision takes each of its values equally often."""
+    """They are valid and different, and each decision takes each of its values equally often."""
     rng = np.random.default_rng(0)
     sets = [list(space.fair_paths(rng)) for _ in range(5)]
     for paths in sets:
@@ -234,7 +234,7 @@ def test_parameters_are_those_of_the_network(space: Any, archs: list[Any], scale
 
 
 def test_multiply_adds_are_those_of_the_network(space: Any, archs: list[Any], batch: Tensor) -> None:
-    """By torch's counter, which counts two operations each; convolutions and linear layers, one image."""
+    """Against torch's counter, two operations per multiply-add; convolutions and linear layers, one image."""
     if space.metric != "accuracy":
         pytest.skip("counted a token, not an image")
     recipe = space.recipes["micro"]
@@ -258,7 +258,7 @@ def test_recipes_survive_json(space: Any) -> None:
 
 
 def test_micro_images_are_disjoint(space: Any, splits: Splits) -> None:
-    """No image in two splits; uint8; the same at every call; labels from 0."""
+    """No image is in two splits; uint8; the same at every call; labels from 0."""
     if space.metric != "accuracy":
         pytest.skip("no images")
     seen = []

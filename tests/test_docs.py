@@ -42,7 +42,7 @@ def depth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_space_and_a_sampler_of_ones_own(depth: Any, tmp_path: Path) -> None:
-    """Trained, evaluated and correlated like every other; its submodels are its networks."""
+    """Trained, evaluated and correlated like any other space; its submodels are its networks."""
     from rarest_paths import rarest_of_four
 
     assert "depth" in wsnas.installed_spaces()
@@ -63,7 +63,7 @@ def test_a_space_and_a_sampler_of_ones_own(depth: Any, tmp_path: Path) -> None:
 
 
 def test_the_verdicts_are_those_of_the_results() -> None:
-    """The committed table is what its script makes of the committed results."""
+    """The committed table is what the script makes from the committed results."""
     results = EXAMPLES.parents[0] / "results"
     page = runpy.run_path(str(results / "verdicts.py"))["verdicts"]()
     assert (results / "verdicts.md").read_text() == page, "results changed: python docs/results/verdicts.py"
@@ -71,7 +71,7 @@ def test_the_verdicts_are_those_of_the_results() -> None:
 
 
 def test_what_the_documentation_looks_up_is_there() -> None:
-    """Every ``wsnas table query`` that a page shows finds its architecture in the shipped tables."""
+    """Every ``wsnas table query`` on a page finds its architecture in the shipped tables."""
     pages = [EXAMPLES.parents[1] / "README.md", *EXAMPLES.parents[0].glob("*.md")]
     found = [line for page in pages for line in re.findall(r"^wsnas (table query .*)$", page.read_text(), re.MULTILINE)]
     assert found

@@ -188,7 +188,7 @@ def test_hovering_names_the_architecture(chromium: Any, explorer: Path, results:
 
 
 def test_a_choice_keeps_the_architectures_that_made_it(chromium: Any, explorer: Path, results: dict[str, Any]) -> None:
-    """All choices of two decisions against results.json; the faded points answer no pointer."""
+    """All choices of two decisions against results.json; faded points do not react to the pointer."""
     with Visit(chromium, explorer) as visit:
         visit.space("nb201")
         archs, rows = results["nb201"]["architectures"], results["nb201"]["choices"]
@@ -229,7 +229,7 @@ def test_a_choice_keeps_the_architectures_that_made_it(chromium: Any, explorer: 
 
 
 def test_a_click_draws_the_cell(chromium: Any, explorer: Path, results: dict[str, Any]) -> None:
-    """In every space all edges with their operations, no text over another; the encoding can be copied whole."""
+    """In every space: all edges with their operations, no overlapping text, an encoding that can be copied whole."""
     with Visit(chromium, explorer) as visit:
         visit.context.grant_permissions(["clipboard-read", "clipboard-write"])
         for name, found in results.items():
@@ -264,8 +264,8 @@ def test_a_click_draws_the_cell(chromium: Any, explorer: Path, results: dict[str
         assert visit.page.evaluate("navigator.clipboard.readText()") == one["arch"]
 
 
-def test_the_keyboard_alone_is_enough(chromium: Any, explorer: Path, results: dict[str, Any]) -> None:
-    """From the top, by Tab: the space, a choice, a point and its drawing, and the list; the focus is always seen."""
+def test_it_works_by_keyboard_alone(chromium: Any, explorer: Path, results: dict[str, Any]) -> None:
+    """From the top, with Tab: the space, a choice, a point and its drawing, and the list; focus stays visible."""
     names = [one for one in results if results[one]["metric"] == "perplexity"] or ["nb201"]
     name = names[0]
     with Visit(chromium, explorer) as visit:
@@ -315,7 +315,7 @@ def test_the_keyboard_alone_is_enough(chromium: Any, explorer: Path, results: di
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_it_fits_the_screen(chromium: Any, explorer: Path, results: dict[str, Any], width: int, scheme: str) -> None:
-    """Nothing but what scrolls within itself is wider than the screen; text is legible on its ground (WCAG: 4.5)."""
+    """Only scrollable parts are wider than the screen; text has enough contrast (WCAG: 4.5)."""
     with Visit(chromium, explorer, width, scheme) as visit:
         for name in results:
             visit.space(name)
@@ -378,7 +378,7 @@ def test_without_plotly_it_is_left_out(runs: Path, tmp_path: Path, monkeypatch: 
 
 
 def test_results_of_another_form_are_named(forks: Any, runs: Path, tmp_path: Path) -> None:
-    """Results without architectures cost the explorer, not the report; and other studies do not ask for it."""
+    """Without architectures there is a report but no explorer; other studies do not mention it."""
     folder = tmp_path / "runs/study-operators-micro"
     shutil.copytree(runs / "study-operators-micro", folder)
     stored = json.loads((folder / "results.json").read_text())
@@ -394,7 +394,7 @@ def test_results_of_another_form_are_named(forks: Any, runs: Path, tmp_path: Pat
 
 
 def test_hostile_text_stays_text(runs: Path, tmp_path: Path) -> None:
-    """What a results file holds cannot end the page's data and become its code."""
+    """Text in a results file cannot end the page's data and run as code."""
     pytest.importorskip("plotly", reason="needs plotly")
     name = MADE_UP[0] if MADE_UP else "nb201"
     stored = {

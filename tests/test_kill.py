@@ -117,7 +117,7 @@ def killed_again_and_again(forks: Any, run: Path, what: str, progress: Callable[
 
 
 def test_training_survives_ten_kills(forks: Any, undisturbed: Path, tmp_path: Path) -> None:
-    """Weights, momenta and metrics to the last bit; nothing half-written is left behind."""
+    """Weights, momenta and metrics are equal to the last bit; no partly written file is left."""
     run = tmp_path / "net"
     killed_again_and_again(forks, run, "train", steps, seed=0)
     same_checkpoint(run, undisturbed)
@@ -130,7 +130,7 @@ def test_training_survives_ten_kills(forks: Any, undisturbed: Path, tmp_path: Pa
 
 
 def test_evaluation_survives_ten_kills(forks: Any, undisturbed: Path, tmp_path: Path) -> None:
-    """Every row there once, and equal; a row that was committed is not computed again."""
+    """Every row exists once and is equal; a committed row is not computed again."""
     run = tmp_path / "net"
     done = forks.start("code", CODE, run, "train", cwd=tmp_path).wait()
     assert done.code == 0, done.err
@@ -144,7 +144,7 @@ def test_evaluation_survives_ten_kills(forks: Any, undisturbed: Path, tmp_path: 
 
 
 def test_a_killed_writer_leaves_no_lock(forks: Any, tmp_path: Path) -> None:
-    """While it runs a second writer is refused; once it is killed, not."""
+    """A second writer is refused while the first runs, but not once it is killed."""
     run = tmp_path / "net"
     process = forks.start("code", CODE, run, "train", cwd=tmp_path)
     process.wait_until((run / "checkpoint.pt").exists)
@@ -163,7 +163,7 @@ def command(out: Path) -> list[str]:
 
 
 def test_ctrl_c(forks: Any, tmp_path: Path) -> None:
-    """Of the real command: exit code 130, a message, and the same command goes on to the undisturbed result."""
+    """The real command exits with code 130 and a message; repeated, it resumes to the undisturbed result."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     start = [sys.executable, "-m", "wsnas", *command(tmp_path / "net")]
     with subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
@@ -186,7 +186,7 @@ def test_ctrl_c(forks: Any, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_while_evaluating(forks: Any, tmp_path: Path) -> None:
-    """Rows that were made stay, and the same command adds the others."""
+    """Finished rows are kept, and the same command adds the others."""
     training = [*command(tmp_path / "net"), "--valid-size", "200"]
     training[training.index("--epochs") + 1] = "1"
     assert forks.wsnas(*training, cwd=tmp_path).code == 0
@@ -207,8 +207,8 @@ def test_ctrl_c_while_evaluating(forks: Any, tmp_path: Path) -> None:
     assert first.items() <= run.records(kind).items()
 
 
-def test_a_killed_ground_truth_goes_on(forks: Any, tmp_path: Path) -> None:
-    """Killed three times: every row is the undisturbed one's, and what was committed is not trained again."""
+def test_a_killed_ground_truth_resumes(forks: Any, tmp_path: Path) -> None:
+    """After three kills every row equals that of an undisturbed run, and no committed row is trained again."""
     options = ("--sample", "12", "--seeds", "2", "--epochs", "1", "--channels", "2", "--train-size", "640")
     start = ("ground-truth", "nb201", *options, "--workers", "0", "--no-latency")
     assert forks.wsnas(*start, "--out", "undisturbed", cwd=tmp_path).code == 0
@@ -234,8 +234,8 @@ def records(run: Path) -> dict[str, dict[str, Any]]:
     return Run.read(run).records("training") if (run / "run.json").exists() else {}
 
 
-def test_a_killed_study_goes_on(forks: Any, tmp_path: Path) -> None:
-    """Killed once a supernet is done: that one is not trained again, and all numbers are the undisturbed study's."""
+def test_a_killed_study_resumes(forks: Any, tmp_path: Path) -> None:
+    """After a kill a finished supernet is not trained again, and all numbers equal those of an undisturbed study."""
     study = Path(__file__).resolve().parents[1] / "studies/epochs.py"
     size = ("--channels", "2", "--train-size", "640", "--valid-size", "200", "--epochs", "8", "--budgets", "3")
     command = (study, "--space", "nb201", *size, "--seeds", "1", "--architectures", "12", "--workers", "0")

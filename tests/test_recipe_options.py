@@ -38,7 +38,7 @@ def help_of(*arguments: str) -> str:
 @pytest.mark.parametrize("scale", ["micro", "desk", "paper"])
 @pytest.mark.parametrize("name", installed_spaces())
 def test_help_lists_what_the_recipe_has(name: str, scale: str) -> None:
-    """Every field with its default, the stand-alone training's apart; and nothing of another space."""
+    """Every field with its default, except those of the other training; and no field of another space."""
     recipe = load_space(name).recipes[scale]
     shown = help_of("train-supernet", name, "--scale", scale)
     every = {one for space in installed_spaces() for one in recipe_fields(load_space(space).recipes[scale])}
@@ -87,7 +87,7 @@ def test_another_optimizer_has_other_options() -> None:
         (("train-supernet", "nb999", "--epochs", "9"), "nb999"),
     ],
 )
-def test_what_the_recipe_has_not_is_refused_in_one_sentence(arguments: tuple[str, ...], words: str) -> None:
+def test_a_field_the_recipe_lacks_is_refused_in_one_sentence(arguments: tuple[str, ...], words: str) -> None:
     done = wsnas(*arguments)
     assert done.exit_code == 2
     assert len(done.output.strip().splitlines()) == 1, done.output
@@ -122,8 +122,8 @@ def test_a_study_takes_what_all_of_its_spaces_have(study: Callable[..., Result])
     )
 
 
-def test_the_commands_own_options_go_first() -> None:
-    """No field of a recipe takes an option's name from the command."""
+def test_no_field_takes_an_option_of_the_command() -> None:
+    """A recipe's field never takes the name of a command's own option."""
     for command in main.commands.values():
         if isinstance(command, RecipeCommand):
             for name in installed_spaces():

@@ -30,7 +30,7 @@ if not (ROOT / "docs").exists():
 
 
 def test_every_script_is_run_by_a_test() -> None:
-    """A new one needs a test, which reads its name here; studies and benchmarks have tests of their own."""
+    """A new script must be named in a test; studies and benchmarks have their own tests."""
     tests = "".join(path.read_text() for path in (ROOT / "tests").glob("*.py"))
     scripts = list((ROOT / "docs").rglob("*.py"))
     assert len(scripts) >= 5
@@ -76,7 +76,7 @@ def script_command(path: str) -> Any:
 
 @pytest.mark.parametrize(("page", "command"), list(commands()), ids=lambda value: value[:60])
 def test_the_documentation_shows_commands_that_exist(page: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names, arguments and options are those of today; nothing but the parser is run, without the reader's files."""
+    """Names, arguments and options exist; only the parser runs, and the files need not exist."""
     words = shlex.split(command)
     if words[0] == "nox":
         sessions = (ROOT / "noxfile.py").read_text()
@@ -113,7 +113,7 @@ def test_the_documentation_shows_commands() -> None:
 
 
 def test_rank(forks: Any, tmp_path: Path) -> None:
-    """``wsnas rank`` against scipy, and the files that it leaves."""
+    """``wsnas rank`` against scipy, and the files it writes."""
     if "nb201" not in wsnas.installed_spaces():
         pytest.skip("needs the space nb201")
     small = (

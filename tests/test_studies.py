@@ -179,7 +179,7 @@ def every_number_is_in_the_results(folders: list[Path], out: Path) -> None:
 
 
 def test_spaces_counts_what_the_paper_prints(forks: Any, tmp_path: Path) -> None:
-    """Table 1 and the published class count; at the paper's size."""
+    """Table 1 and the published number of classes, at the paper's size."""
     done = study(forks, "spaces", "--space", "nb201", cwd=tmp_path)
     assert done.code == 0, done.err
     results, rows = opened(tmp_path / "runs/study-spaces", "spaces")
@@ -194,7 +194,7 @@ def test_spaces_counts_what_the_paper_prints(forks: Any, tmp_path: Path) -> None
 
 
 def test_capacity_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
-    """Correlations, selections and ceilings computed again from the supernets' rows; a second run trains nothing."""
+    """Correlations, selections and ceilings are recomputed from the supernets' rows; a second run trains nothing."""
     command = ("--space", "nb201", *TINY, "--seeds", "2", "--factor", "1", "--factor", "2", "--architectures", "14")
     command += ("--table", str(truth))
     done = study(forks, "capacity", *command, cwd=tmp_path)
@@ -262,7 +262,7 @@ def test_capacity_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
 
 
 def test_operators_architectures(forks: Any, truth: Path, tmp_path: Path) -> None:
-    """Each scored architecture with what its supernets recorded and the table holds, and how it looks."""
+    """Each scored architecture has the supernets' scores, the table's results, its decisions and its graph."""
     command = ("--space", "nb201", *TINY, "--seeds", "2", "--architectures", "30", "--table", str(truth))
     done = study(forks, "operators", *command, cwd=tmp_path)
     assert done.code == 0, done.err
@@ -294,7 +294,7 @@ def test_operators_architectures(forks: Any, truth: Path, tmp_path: Path) -> Non
 
 
 def test_perplexities_are_written_as_measured() -> None:
-    """Studies flip their sign to rank; results.json has them as they are."""
+    """Studies flip the sign to rank; results.json has the measured values."""
     if "darts_rnn" not in installed_spaces():
         pytest.skip("needs the space darts_rnn")
     space = load_space("darts_rnn")
@@ -311,7 +311,7 @@ def test_perplexities_are_written_as_measured() -> None:
     assert (second["supernet"], second["supernet_seeds"]) == (None, [80.0, None])  # overflowed
 
 
-def test_a_ground_truth_of_perplexities_is_higher_is_better_in_all_of_it(tmp_path: Path) -> None:
+def test_all_of_a_perplexity_ground_truth_is_higher_is_better(tmp_path: Path) -> None:
     """Seeds as means; and the ceiling of a pruned space is that of its best, which agree here, not of its worst."""
     if "darts_rnn" not in installed_spaces():
         pytest.skip("needs the space darts_rnn")
@@ -339,7 +339,7 @@ def test_a_ground_truth_of_perplexities_is_higher_is_better_in_all_of_it(tmp_pat
 
 
 def test_capacity_with_nothing_left(forks: Any, truth: Path, tmp_path: Path) -> None:
-    """44 architectures pruned by 30 leave one: said in one sentence."""
+    """44 architectures pruned by 30 leave one, which is reported in one sentence."""
     command = ("--space", "nb201", *TINY, "--factor", "30", "--table", str(truth))
     done = study(forks, "capacity", *command, cwd=tmp_path)
     assert done.code == 2, (done.out, done.err)
@@ -357,7 +357,7 @@ def test_capacity_with_nothing_left(forks: Any, truth: Path, tmp_path: Path) -> 
         ("operators", ("--decision", "edge 0-9"), "--decision 'edge 0-9': nb201 has edge 0-1, edge 0-2, edge 1-2, "),
     ],
 )
-def test_a_mistake_is_said_before_anything_is_trained(
+def test_a_mistake_is_reported_before_anything_is_trained(
     forks: Any, truth: Path, tmp_path: Path, name: str, options: tuple[str, ...], said: str
 ) -> None:
     done = study(forks, name, "--space", "nb201", "--table", str(truth), *options, cwd=tmp_path)
@@ -392,7 +392,7 @@ def test_an_option_without_effect_cannot_be_given(
 
 
 def test_one_seed_decides_nothing(forks: Any, truth: Path, tmp_path: Path) -> None:
-    """No spread of seeds, no agreement of two seeds: not available, and every verdict open."""
+    """One seed has neither spread nor agreement: "not available", and every verdict is inconclusive."""
     command = ("--space", "nb201", *TINY, "--seeds", "1", "--architectures", "12", "--table", str(truth))
     done = study(forks, "tricks", *command, cwd=tmp_path)
     assert done.code == 0, done.err
@@ -403,7 +403,7 @@ def test_one_seed_decides_nothing(forks: Any, truth: Path, tmp_path: Path) -> No
 
 
 def test_validation_and_test_are_of_one_training_length(truth: Path, tmp_path: Path) -> None:
-    """Tests after 200 epochs are of no use where validation ended after 12."""
+    """Test results after 200 epochs are useless if validation ended after 12."""
     table = Table.load(truth)
     longer = {Column(table.datasets[0], "test", 200, None): np.zeros(len(table))}
     dataclasses.replace(table, columns={**table.columns, **longer}).save(tmp_path / "longer.parquet")
@@ -452,8 +452,8 @@ def test_a_space_that_is_not_installed(forks: Any, tmp_path: Path, name: str) ->
     assert len(done.err.strip().splitlines()) == 1
 
 
-def test_the_report_gathers_what_studies_left(forks: Any, truth: Path, tmp_path: Path) -> None:
-    """Figures inlined, every verdict on the page, nothing fetched; without results one sentence."""
+def test_the_report_shows_every_study(forks: Any, truth: Path, tmp_path: Path) -> None:
+    """Figures are inlined, every verdict is on the page, nothing is fetched; without results it is one sentence."""
     done = study(forks, "spaces", "--space", "nb201", "--out", "runs/study-spaces", cwd=tmp_path)
     assert done.code == 0, done.err
     page = forks.wsnas("report", cwd=tmp_path)
@@ -476,7 +476,7 @@ def test_the_report_gathers_what_studies_left(forks: Any, truth: Path, tmp_path:
 
 
 def test_the_report_sets_data_sets_side_by_side(tmp_path: Path) -> None:
-    """A claim is one row: its verdicts on each space and data set, empty where none was asked; one section a study."""
+    """A claim is one row of verdicts by space and data set, empty where not tested; one section per study."""
     wanted = {"a claim": {"digits": "holds", "cifar10": "does not hold"}, "another": {"cifar10": "inconclusive"}}
     for data in ("digits", "cifar10"):
         verdicts = [
@@ -503,8 +503,8 @@ def test_the_report_sets_data_sets_side_by_side(tmp_path: Path) -> None:
     assert html.count("<figure") == 2
 
 
-def test_the_report_shows_what_no_study_wrote(tmp_path: Path) -> None:
-    """Results of a single command: their figure and numbers in a last section, without an invented command."""
+def test_the_report_shows_results_of_single_commands(tmp_path: Path) -> None:
+    """Their figure and numbers are in the last section, without an invented command."""
     folder = tmp_path / "darts-cifar10"
     folder.mkdir()
     (folder / "rank.png").write_bytes(b"")
@@ -519,7 +519,7 @@ def test_the_report_shows_what_no_study_wrote(tmp_path: Path) -> None:
 
 
 def test_the_report_counts_failed_trainings(tmp_path: Path) -> None:
-    """Also where none failed; and two spaces of one study and data set have headings of their own."""
+    """Even if none failed; two spaces of one study and data set have separate headings."""
     for space, status in (("nb101", "24 ok"), ("nb201", "1 crash, 23 ok")):
         folder = tmp_path / space
         folder.mkdir()

@@ -37,7 +37,7 @@ def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
 
 
 def test_the_average_over_batches_is_weighted_by_samples_and_its_variance_is_biased() -> None:
-    """Every batch norm of the path, against NumPy in float64 on the inputs that it saw."""
+    """Every batch norm of the path against NumPy in float64, on the inputs it received."""
     model, path = net(), Arch((0, 2, 1))
     on_path = [layer[op][2] for layer, op in zip(model.layers, ("conv3", "pool", "conv1"), strict=True)]
     seen: dict[nn.Module, list[np.ndarray]] = {norm: [] for norm in on_path}
@@ -75,7 +75,7 @@ def test_a_batch_norm_used_twice_averages_both_inputs() -> None:
 
 
 def test_the_biased_variance_is_told_from_the_unbiased_one() -> None:
-    """Two values a channel: the biased variance is half the unbiased one, so a mistake is a factor of 2."""
+    """With two values per channel the biased variance is half the unbiased one, so a mistake is a factor of 2."""
 
     class One(nn.Module):
         def __init__(self) -> None:
@@ -165,7 +165,7 @@ def test_momentum_comes_back_after_an_exception_and_the_next_calibration_is_clea
 
 @pytest.mark.usefixtures("toy_installed")
 def test_scores_in_bfloat16_are_rows_of_their_own(tmp_path: Path) -> None:
-    """Near those in float32, which count where there are some."""
+    """They are close to those in float32, which are preferred if there are any."""
     supernet = train_supernet(TOY, out=tmp_path / "run", splits=splits())
     half = evaluate(supernet, ALL[:6], amp=True)
     assert latest_scores(supernet.run) == half

@@ -82,7 +82,7 @@ def test_what_is_refused_exits_2_with_one_sentence(
 
 
 def test_train_evaluate_and_correlate(toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The whole way, with a table in which conv3 in the first layer is what counts."""
+    """From training to correlation, with a table in which only conv3 in the first layer matters."""
     monkeypatch.chdir(tmp_path)
     names = ["conv3-conv3-conv3", "conv1-conv3-pool", "pool-pool-pool", "conv3-pool-conv1", "pool-conv1-conv1"]
     rows = "\n".join(f"{name},{50 + i}" for i, name in enumerate(names))

@@ -57,7 +57,7 @@ def test_a_folded_batch_norm_is_the_batch_norm(
             torch.testing.assert_close(found, norm(F.conv2d(x, weight, None, stride, kernel // 2)))
 
 
-def test_what_inference_made_first_trains_afterwards() -> None:
+def test_a_cache_made_in_inference_can_be_trained_with() -> None:
     x, weight = tensors(2, 3, torch.channels_last)
     with torch.inference_mode():
         convolution(x, weight)

@@ -144,7 +144,7 @@ def test_a_gpu_reads_the_same_text(device: str) -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_streamed_images_arrive_whole_while_the_card_is_busy(device: str, tmp_path: Path) -> None:
-    """Copies on a stream of their own meet a network that is slower than they are: no batch is overwritten or early.
+    """Copies on a separate stream are faster than the network: no batch is overwritten or used too early.
 
     Images are flat, each in a grey of its own, so that a batch says which images it holds.
     """

@@ -39,7 +39,7 @@ def test_the_cpu_when_it_is_asked_for(two_gpus: list[torch.device]) -> None:
     assert two_gpus == []
 
 
-def test_a_gpu_that_is_not_there(two_gpus: list[torch.device], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_gpu_is_refused(two_gpus: list[torch.device], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WsnasError, match="no device cuda:2: this machine has 2"):
         choose_device("cuda:2")
     monkeypatch.setenv("LOCAL_RANK", "3")

@@ -47,8 +47,8 @@ def test_no_jobs_start_no_processes() -> None:
     assert list(run_jobs(eval, [], Executor(4))) == []
 
 
-def test_a_worker_that_dies_takes_nothing_along(tmp_path: Path) -> None:
-    """Its job is tried again in a new worker; one that kills every worker is WorkerLost, the others have results."""
+def test_a_dead_worker_loses_no_other_job(tmp_path: Path) -> None:
+    """Its job is retried in a new worker; a job that kills every worker is WorkerLost, the others have results."""
     note = tmp_path / "died once"
     once = f"__import__('pathlib').Path({str(note)!r}).exists() or "
     once += f"(__import__('pathlib').Path({str(note)!r}).touch(), __import__('os')._exit(9))"
@@ -74,7 +74,7 @@ def test_a_job_that_takes_too_long_is_ended(workers: int) -> None:
     assert time.monotonic() - started < 40
 
 
-def test_ray_that_is_not_installed_or_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_ray_or_cluster_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)  # import ray then raises ImportError
     with pytest.raises(WsnasError, match=r"pip install 'wsnas\[ray\]'"):
         list(run_jobs(eval, ["1"], Executor(ray="auto")))
@@ -106,5 +106,5 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path: Path, python: 
         time.sleep(0.05)
 
 
-def test_cores_is_what_this_process_may_use() -> None:
+def test_cores_counts_those_this_process_may_use() -> None:
     assert 1 <= cores() <= (os.cpu_count() or 1)

@@ -68,7 +68,7 @@ def assert_same(a: list[tuple[Tensor, Tensor]], b: list[tuple[Tensor, Tensor]]) 
 # the same batches, however it is run -----------------------------------------------------------------------------
 
 
-def test_batches_do_not_depend_on_threads_chunks_or_where_an_epoch_goes_on(
+def test_batches_do_not_depend_on_threads_chunks_or_where_an_epoch_resumes(
     files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = list(streamed(files, workers=1).epoch(FULL, 3, 1))
@@ -256,7 +256,7 @@ def test_evaluation_resizes_the_shorter_side_and_crops_the_centre(files: list[st
 
 
 def test_a_limit_and_what_is_kept(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was decoded once is not read again, as far as there is room for it; it does not change what comes."""
+    """Decoded images are not read again, as far as they fit the cache; the batches do not change."""
     monkeypatch.setattr(folders, "CHUNK", 8)
     whole = next(streamed(files).ordered(37))
     image = 3 * 16 * 16
@@ -277,7 +277,7 @@ def test_a_limit_and_what_is_kept(files: list[str], monkeypatch: pytest.MonkeyPa
 
 
 def test_a_large_jpeg_is_decoded_smaller(tmp_path: Path) -> None:
-    """1,600 x 1,200 at 64 pixels: what comes is what the whole image gives, and the crop is cut from an eighth."""
+    """1,600 x 1,200 at 64 pixels: the result is that of the whole image; the crop is cut from an eighth of it."""
     path = str(tmp_path / "large.jpg")
     picture(0, 1600, 1200).save(path, quality=95)
     picture(0, 1600, 1200).save(tmp_path / "large.png")
@@ -319,7 +319,7 @@ def spoiled(kind: str, path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["truncated", "empty", "text", "missing", "broken header"])
-def test_a_corrupt_image_is_named_and_fatal_or_left_out(files: list[str], kind: str) -> None:
+def test_a_corrupt_image_is_named_and_fatal_or_skipped(files: list[str], kind: str) -> None:
     whole = dict(zip(range(4), streamed(files).epoch(FULL, 0, 0), strict=False))
     order = torch.cat([y for _, y in whole.values()]).tolist()
     bad = order[11]  # the fourth image of the second batch
@@ -341,7 +341,7 @@ def test_a_corrupt_image_is_named_and_fatal_or_left_out(files: list[str], kind: 
     assert torch.cat([y for _, y in ordered]).tolist() == [i for i in range(37) if i != bad]
 
 
-def test_nothing_but_corrupt_images_is_an_error_even_where_they_are_left_out(tmp_path: Path) -> None:
+def test_only_corrupt_images_is_an_error_even_if_they_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"")
     data = streamed([str(tmp_path / "a.jpg")] * 3, skip_corrupt=True)
     with pytest.warns(UserWarning, match="skipped"), pytest.raises(WsnasError, match="none of 3"):
@@ -444,7 +444,7 @@ def test_a_split_without_a_part_is_refused(folder: Path, count: int) -> None:
 
 
 def test_the_networks_input_is_in_memory_once(files: list[str]) -> None:
-    """An epoch that is never finished holds a few chunks, not the data set: two a thread, and the one in hand."""
+    """An unfinished epoch holds a few chunks, not the data set: two per thread, and the current one."""
     opened: list[str] = []
     data = streamed(files * 200, workers=2)
     read = data._crop

@@ -59,7 +59,7 @@ if __name__ == "__main__":
 """
 
 
-def test_killed_with_two_workers_it_goes_on(
+def test_two_killed_workers_resume(
     toy_installed: Path, tmp_path: Path, python: Callable[..., subprocess.Popen[str]]
 ) -> None:
     """What was recorded stays as it is, the rest is trained: the table of an undisturbed run."""
@@ -84,7 +84,7 @@ def test_killed_with_two_workers_it_goes_on(
 
 
 def test_a_published_benchmark_is_read_back(trained: tuple[Table, Path]) -> None:
-    """Parquet and CSV hold the same numbers; curves are those of the trainings; the card says how it was made."""
+    """Parquet and CSV hold the same numbers, the curves are the trainings', the card says how it was made."""
     table, out = trained
     said = publish(TOY, table, out)
     assert said[0].startswith("4 architectures, 2 seeds, 0 with a failed training (trainings: 8 ok)")

@@ -130,7 +130,7 @@ def test_cutout_blanks_with_the_mean_colour() -> None:
 AUGMENTED = change_recipe(PLAIN, flip=True, crop=2, cutout=2)
 
 
-def test_an_epoch_taken_up_at_any_step_gives_the_batches_it_would_have_given() -> None:
+def test_an_epoch_resumed_at_any_step_gives_the_same_batches() -> None:
     images = on_device(marked(22))
     whole = list(images.epoch(AUGMENTED, 7, 3))
     assert len(whole) == 5
@@ -320,7 +320,7 @@ def test_cifar_without_network_is_one_sentence(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_faint_digits_are_the_same_images_with_other_names() -> None:
-    """Two digits are drawn independently: a tenth of the images has two of a kind."""
+    """The two digits are drawn independently, so a tenth of the images show the same digit twice."""
     usual, faint = digits(), digits(faint=True)
     for one, other in ((usual.train, faint.train), (usual.test, faint.test)):
         np.testing.assert_array_equal(one[0], other[0])
@@ -329,7 +329,7 @@ def test_faint_digits_are_the_same_images_with_other_names() -> None:
 
 
 @pytest.mark.parametrize("name", ["nowhere", "nowhere.npz", "mnist", ""])
-def test_an_unknown_data_set_is_refused_with_what_there_is(name: str) -> None:
+def test_an_unknown_data_set_is_refused_with_the_known_ones(name: str) -> None:
     with pytest.raises(WsnasError, match="digits, faint-digits, cifar10"):
         load_splits(recipe(name or "data.txt"), CPU)
 
@@ -356,7 +356,7 @@ def test_npz_is_read_as_it_is_written(tmp_path: Path) -> None:
     assert (len(parts.train), len(parts.valid), len(parts.test), parts.classes) == (10, 10, 6, 3)
 
 
-def test_training_images_have_mean_zero_and_variance_one_a_channel(tmp_path: Path) -> None:
+def test_training_images_have_mean_zero_and_variance_one_per_channel(tmp_path: Path) -> None:
     file, content = tmp_path / "data.npz", arrays(400)
     content["train_images"][..., 1] //= 4
     np.savez(file, **content)

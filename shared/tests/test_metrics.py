@@ -51,7 +51,7 @@ def test_spearman_of_a_perfect_and_a_reversed_order() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_number_that_is_not_finite_is_refused(bad: float) -> None:
+def test_numbers_that_are_not_finite_are_refused(bad: float) -> None:
     good = np.arange(10.0)
     spoiled = np.where(good == 4, bad, good)
     for x, y in ((good, spoiled), (spoiled, good)):
@@ -187,7 +187,7 @@ def test_seeds_that_disagree_have_no_reliability() -> None:
 
 
 def test_pruning_by_a_seed_of_its_own_is_not_biased() -> None:
-    """Where architectures differ by nothing but luck, the others' agreement among one seed's best is 0.
+    """If architectures differ only by luck, the other seeds' agreement among one seed's best is 0.
 
     Choosing by the mean of the seeds that are compared would make it clearly negative: a good mean with a bad
     first seed needs a good second one.
@@ -255,7 +255,7 @@ def test_supernets_that_are_alike_leave_the_bootstrap_of_architectures() -> None
 
 
 def test_noise_of_a_supernets_own_is_in_both_variances() -> None:
-    """Where resampling changes each supernet by itself, the variance is twice what it would need to be: never less."""
+    """If resampling changes each supernet separately, the variance is twice as large as needed, never smaller."""
     rng = np.random.default_rng(13)
     each, drawn = rng.normal(0, 0.1, 400), rng.normal(0, 0.1, (400, 2000))
     found = contrast((1, PerSupernet(each, each[:, None] + drawn, 100, 99)))
@@ -275,7 +275,7 @@ def test_resampling_takes_the_same_architectures_for_each_supernet() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=2, max_size=20), st.integers(0, 99))
-def test_resampled_correlations_are_those_of_the_long_way(pairs: list[tuple[int, int]], seed: int) -> None:
+def test_resampled_correlations_equal_the_slow_computation(pairs: list[tuple[int, int]], seed: int) -> None:
     x, y = (np.array(side, dtype=float) for side in zip(*pairs, strict=True))
     found = rank_agreement(x, y, seed, resamples=20)
     expected = [spearman(x[p], y[p]) for p in resampled(len(x), seed, 20)]
@@ -283,7 +283,7 @@ def test_resampled_correlations_are_those_of_the_long_way(pairs: list[tuple[int,
 
 
 def test_advantage_and_mean_on_resampled_architectures() -> None:
-    """Each draw is the same number of the architectures drawn, computed the long way; top-k of a half of them."""
+    """Each draw is recomputed directly from the architectures drawn; for top-k, from half of them."""
     rng = np.random.default_rng(14)
     scores, valid, test = rng.normal(size=(2, 30)), rng.permutation(np.arange(30.0)), rng.permutation(np.arange(30.0))
     found, half = top_k_advantage(scores, valid, test, 6, seed=5, resamples=20), halves(30, 5, 20)
@@ -309,7 +309,7 @@ def test_a_correlation_is_within_what_correlations_can_be() -> None:
 
 @pytest.mark.skipif(not (DATA / "nb101.npz").exists(), reason="needs the NAS-Bench-101 sample nb101.npz")
 def test_ceiling_of_the_real_nasbench101_seeds() -> None:
-    """Three trainings each of 10,975 cells, validation: alike over all of them, far less so among the best."""
+    """Validation of 10,975 cells, three trainings each: seeds agree well over all cells, far less among the best."""
     with np.load(DATA / "nb101.npz", allow_pickle=False) as stored:
         truth = stored["valid_correct_of_9984"].astype(float)
     whole, eighth, last = noise_ceiling(truth), pruned_ceiling(truth, 8), pruned_ceiling(truth, 64)

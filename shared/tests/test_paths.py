@@ -34,7 +34,7 @@ def test_uniform_is_uniform_over_the_space_and_inside_a_sub_space() -> None:
     assert chi_square([uniform(part, rng)[0][0] for _ in range(2000)], ALL[3:10]) > 1e-3
 
 
-def test_fair_takes_each_choice_of_each_layer_once_with_full_weight_and_draws_anew() -> None:
+def test_fair_takes_each_choice_once_with_full_weight_and_draws_anew() -> None:
     rng = np.random.default_rng(1)
     steps = [fair(TOY, rng) for _ in range(600)]
     for step in steps:
@@ -73,7 +73,7 @@ def test_parse() -> None:
 @pytest.mark.parametrize(
     "text", ["", "Uniform", "multi", "multi:", "multi:0", "multi:-1", "multi:2.5", "multi:x", "fair:2", "multi:²"]
 )
-def test_parse_refuses_with_what_would_be_right(text: str) -> None:
+def test_parse_says_what_is_allowed(text: str) -> None:
     with pytest.raises(WsnasError):
         parse(text)
 

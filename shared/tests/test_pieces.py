@@ -67,7 +67,7 @@ def assert_same_step(one: nn.Module, other: nn.Module, **tolerance: float) -> No
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("sampler", [uniform, fair, multi_path(3)], ids=["uniform", "fair", "multi"])
 def test_a_step_from_pieces_is_the_step_by_autograd(device: str, sampler: Any) -> None:
-    """Loss, gradients and statistics of a dozen steps; the same images never twice, so nothing stale goes unseen."""
+    """Loss, gradients and statistics of a dozen steps, each with new images, so stale buffers would show."""
     one = net(device)
     other = copy.deepcopy(one)
     pieces = Pieces(other, loss, amp=False)

@@ -51,7 +51,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def test_a_lost_node_loses_nothing(cluster: Any, tmp_path: Path) -> None:
-    """Every job has its result; what had finished when the node was killed ran once."""
+    """Every job has its result; jobs finished before the node was killed ran only once."""
     second = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
     cluster.wait_for_nodes()
     jobs = {JOB.format(folder=str(tmp_path), number=number): number for number in range(12)}
@@ -83,7 +83,7 @@ def test_failures_and_a_missing_cluster(cluster: Any) -> None:
 
 
 def test_trainings_on_the_cluster_are_recorded_here(cluster: Any, tmp_path: Path) -> None:
-    """The same table as without it; what was trained is not trained again."""
+    """The same table as without Ray; finished trainings are not repeated."""
     some = ALL[:3]
     there = train_many(TOY, some, tmp_path / "there", seeds=(0, 1), executor=Executor(ray=cluster.address))
     here = train_many(TOY, some, tmp_path / "here", seeds=(0, 1), executor=Executor(0))

@@ -75,7 +75,7 @@ def test_another_identity_is_refused_with_the_field_that_differs(run: Run, chang
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"x"', b'{"format": 1}', b'{"format": 99}', b"\xff\xfe\x00"])
-def test_a_run_json_that_is_none_is_refused(run: Run, content: bytes) -> None:
+def test_a_malformed_run_json_is_refused(run: Run, content: bytes) -> None:
     (run.path / "run.json").write_bytes(content)
     with pytest.raises(WsnasError):
         Run.read(run.path)
@@ -158,14 +158,14 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(tmp_path: Pat
     ],
     ids=str,
 )
-def test_somebody_elses_checkpoint_is_refused(run: Run, content: Any) -> None:
+def test_the_checkpoint_of_another_program_is_refused(run: Run, content: Any) -> None:
     torch.save(content, run.path / "checkpoint.pt")
     with pytest.raises(WsnasError, match="not a wsnas checkpoint"):
         run.load_checkpoint(CPU)
 
 
 def test_a_damaged_checkpoint_is_refused_or_read_but_never_a_traceback(run: Run) -> None:
-    """Cut anywhere, overwritten anywhere, or noise: 600 ways."""
+    """Cut or overwritten anywhere, or replaced by noise, in 600 ways."""
     run.save_checkpoint(state())
     good, chance = (run.path / "checkpoint.pt").read_bytes(), random.Random(0)
     for trial in range(600):
@@ -188,7 +188,7 @@ def test_a_damaged_checkpoint_is_refused_or_read_but_never_a_traceback(run: Run)
                 run.load_checkpoint(CPU)
 
 
-def test_loading_a_supernet_that_has_no_checkpoint_says_so(run: Run, toy_installed: Path) -> None:
+def test_loading_a_supernet_without_a_checkpoint_is_refused(run: Run, toy_installed: Path) -> None:
     Run.open(run.path.parent / "r", IDENTITY, TOY.recipes["micro"].to_json())
     with pytest.raises(WsnasError, match="no checkpoint yet"):
         load_supernet(run.path.parent / "r")
@@ -253,7 +253,7 @@ def test_a_write_replaces_the_whole_file_and_makes_its_folder(tmp_path: Path) ->
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path: Path, run: Run) -> None:
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, run: Run) -> None:
     path = tmp_path / "file"
     atomic_write(path, b"old")
     run.save_checkpoint(state(1))

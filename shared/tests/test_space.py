@@ -74,7 +74,7 @@ def test_a_distinct_sample_is_uniform_over_all_ordered_samples() -> None:
 
 
 @pytest.mark.parametrize("count", [0, -1, 28])
-def test_a_distinct_sample_that_cannot_be_is_refused(count: int) -> None:
+def test_an_impossible_distinct_sample_is_refused(count: int) -> None:
     with pytest.raises(WsnasError, match="27"):
         sample_distinct(TOY, count, np.random.default_rng(0))
 
@@ -88,7 +88,7 @@ def test_change_recipe_changes_a_copy() -> None:
     assert change_recipe(MICRO) == MICRO
 
 
-def test_change_recipe_refuses_what_the_recipe_has_not() -> None:
+def test_change_recipe_refuses_unknown_fields() -> None:
     plain = Recipe("digits", MICRO.supernet, MICRO.standalone, 16, 3)
     with pytest.raises(WsnasError, match="channels"):
         change_recipe(plain, channels=9)

@@ -37,7 +37,7 @@ def test_targets_are_the_words_that_follow() -> None:
 
 
 def test_an_epoch_reads_every_stream_once_from_the_top() -> None:
-    """Sequences follow each other without a gap; at most one word a stream is left, as in the references' loop."""
+    """Sequences follow each other without a gap; at most one word per stream is left, as in the references' loop."""
     for rows in (3, 4, 7, 40, 1000, 1001, 1002):
         parts = [x for x, _ in counting(4 * rows).epoch(TRAINING, 0, 3)]
         read = torch.cat(parts)
@@ -70,7 +70,7 @@ def test_lengths_depend_on_seed_and_epoch_alone() -> None:
     assert text.steps(TRAINING, 0, 0) == len(list(text.epoch(TRAINING, 0, 0)))
 
 
-def test_an_epoch_goes_on_in_its_middle_and_divides_among_ranks() -> None:
+def test_an_epoch_resumes_in_the_middle_and_is_split_among_ranks() -> None:
     text = counting(4000)
     whole = list(text.epoch(TRAINING, 5, 2))
     rest = list(text.epoch(TRAINING, 5, 2, start=7))

@@ -186,7 +186,7 @@ def test_what_a_step_did_not_use_does_not_move_at_all() -> None:
 
 @pytest.mark.parametrize("stop", [None, 2, 7])
 def test_the_final_weights_are_the_mean_over_the_last_steps_also_after_a_stop(tmp_path: Path, stop: int | None) -> None:
-    """9 steps, averaged over the last third, stopped before or inside it; what is averaged trains on unaveraged."""
+    """9 steps, averaged over the last third, stopped before or in it; training itself uses unaveraged weights."""
     plain = Training(3, 16, SGD(0.1, weight_decay=1e-2), Fixed())
     steps: list[dict[str, Tensor]] = []
     model = net()
@@ -215,7 +215,7 @@ def test_the_final_weights_are_the_mean_over_the_last_steps_also_after_a_stop(tm
         torch.testing.assert_close(parameter.detach(), expected, rtol=1e-5, atol=1e-7, msg=name)
 
 
-def test_one_line_an_epoch_says_the_mean_loss(tmp_path: Path) -> None:
+def test_one_line_per_epoch_has_the_mean_loss(tmp_path: Path) -> None:
     training, pictures = Training(2, 16, SGD(1e-12, momentum=0), Fixed()), data(48)
     run = Run.open(tmp_path / "run", {}, {})
     model = net()
@@ -253,7 +253,7 @@ def test_a_divergence_is_found_without_a_run_directory() -> None:
 
 @pytest.mark.parametrize("with_run", [True, False])
 def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path, with_run: bool) -> None:
-    """The last step's loss is still finite and its update is not: nobody looks at the loss again."""
+    """The last step's loss is finite but its update is not, and there is no later loss to check."""
     run = Run.open(tmp_path / "run", {}, {}) if with_run else None
     with pytest.raises(Diverged):
         train(net(), data(16), Training(1, 16, SGD(3e38, weight_decay=3e38)), always(ALL[0]), seed=0, run=run)
@@ -316,7 +316,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("stops", [(1,), (6,), (8, 9, 15), (17,)], ids=str)
-def test_ctrl_c_saves_and_the_same_call_goes_on_bit_for_bit(
+def test_ctrl_c_saves_and_the_same_call_resumes_bit_for_bit(
     tmp_path: Path, undisturbed: Path, stops: tuple[int, ...]
 ) -> None:
     """An epoch has 6 steps: after one step, after an epoch, in the middle of epochs, before the last step."""

@@ -273,7 +273,7 @@ def test_inputs_share_weights_and_slots_do_not() -> None:
     assert reduced(2) == set()  # stride 1: the identity
 
 
-def test_the_supernet_holds_four_convolutions_a_slot() -> None:
+def test_the_supernet_holds_four_convolutions_per_slot() -> None:
     """Counted by hand at width 4: depthwise and 1x1 weights, batch norms; in reduction cells the factorised skip."""
     supernet = Network(4, 3, 10, 1)
     found = sum(p.numel() for name, p in supernet.named_parameters() if "nodes" in name)

@@ -48,7 +48,7 @@ def test_standalone_recipe_is_darts_evaluation() -> None:
 
 
 @pytest.mark.parametrize(("dataset", "classes", "inputs", "side"), [("cifar10", 10, 3, 32), ("cifar100", 100, 3, 32)])
-def test_the_class_count_follows_the_data_set(dataset: str, classes: int, inputs: int, side: int) -> None:
+def test_the_number_of_classes_follows_the_data_set(dataset: str, classes: int, inputs: int, side: int) -> None:
     recipe = dataclasses.replace(PAPER, dataset=dataset, channels=4, cells=3)
     for network in (SPACE.network(next(iter(SPACE)), recipe), SPACE.supernet(recipe)):
         assert network.classifier.out_features == network.auxiliary.classifier.out_features == classes

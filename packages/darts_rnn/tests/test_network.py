@@ -236,7 +236,7 @@ def test_multiply_adds_of_a_token() -> None:
     assert counter.get_total_flops() == 2 * 7 * 3 * SPACE.macs(DARTS, recipe)
 
 
-def test_initial_weights_are_the_references() -> None:
+def test_initial_weights_are_those_of_the_reference() -> None:
     """Uniform in +-0.04 at 850 units, the decoder's bias 0."""
     model = network(dataclasses.replace(PAPER, units=850), words=12)
     for weight in (model.embedding.weight, model.w0, model.nodes):
@@ -264,7 +264,7 @@ def test_scoring_without_gradients_is_the_same_function() -> None:
     torch.testing.assert_close(without, model(x), rtol=1e-6, atol=1e-7)
 
 
-def test_carried_state_goes_on() -> None:
+def test_the_hidden_state_is_carried_over() -> None:
     model = network(arch=DARTS)
     x = torch.randint(0, 30, (12, 4), generator=torch.Generator().manual_seed(0))
     whole, last = model.carry(x, None, None)
@@ -412,7 +412,7 @@ def weights(model: torch.nn.Module) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("sampler", [uniform, fair], ids=["uniform", "fair"])
-def test_supernet_goes_on_after_a_kill(tmp_path: Path, sampler: Any) -> None:
+def test_a_supernet_resumes_after_a_kill(tmp_path: Path, sampler: Any) -> None:
     """Stopped in the middle of an epoch, hidden state and dropout masks included: the same weights."""
     recipe = dataclasses.replace(DROPPING, supernet=TRAINING)
     splits = text()

@@ -40,7 +40,7 @@ def architectures(draw: st.DrawFn) -> Architecture:
     )
 
 
-def test_size_is_table_1s() -> None:
+def test_size_is_table_1() -> None:
     assert SPACE.size == SIZE == math.factorial(8) * 4**8 == 2_642_411_520
     assert f"{SPACE.size:.2e}" == "2.64e+09"
 

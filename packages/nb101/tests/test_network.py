@@ -144,7 +144,7 @@ def test_the_supernet_holds_everything_once() -> None:
     assert found == by_hand
 
 
-def test_isomorphic_cells_train_alike_but_are_two_paths() -> None:
+def test_isomorphic_cells_train_alike_but_are_different_paths() -> None:
     """A supernet's weights belong to vertices: cells that are one network alone are two submodels."""
     a = decode("conv3x3~0/conv1x1~0/conv3x3~1/conv3x3~1+2/conv1x1~3+4/output~4,5")
     b = decode("conv1x1~0/conv3x3~0/conv3x3~2/conv3x3~1+2/conv1x1~3+4/output~4,5")
@@ -194,7 +194,7 @@ def test_quick_pooling_is_max_pooling(side: int) -> None:
     assert image.grad.sum() == 2 * 5 * side * side
 
 
-def test_weights_start_as_the_benchmarks() -> None:
+def test_initial_weights_are_those_of_the_benchmark() -> None:
     """Variance 1 / fan-in after a cut at two deviations; batch norms as the identity; Glorot's bound in the head."""
     torch.manual_seed(0)
     for inputs, outputs, side in ((64, 64, 3), (128, 256, 1)):

@@ -34,7 +34,7 @@ def test_supernet_recipe_beside_table_2() -> None:
     assert (PAPER.channels, PAPER.cells) == (128, 3)
 
 
-def test_standalone_recipe_is_the_benchmarks() -> None:
+def test_standalone_recipe_is_that_of_the_benchmark() -> None:
     """Ying et al. (2019), section 2.3 and the released configuration."""
     published = {
         "epochs": 108,
@@ -86,7 +86,7 @@ def test_standalone_optimizer_by_hand() -> None:
 @pytest.mark.parametrize(
     ("dataset", "classes", "inputs"), [("cifar10", 10, 3), ("cifar100", 100, 3), ("digits", 10, 1)]
 )
-def test_the_class_count_follows_the_data_set(dataset: str, classes: int, inputs: int) -> None:
+def test_the_number_of_classes_follows_the_data_set(dataset: str, classes: int, inputs: int) -> None:
     recipe = dataclasses.replace(PAPER, dataset=dataset, channels=4, cells=1)
     one = next(iter(SPACE))
     for network in (SPACE.network(one, recipe), SPACE.supernet(recipe)):

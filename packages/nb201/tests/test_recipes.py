@@ -28,7 +28,7 @@ def test_supernet_recipe_beside_table_2() -> None:
     assert (PAPER.channels, PAPER.cells) == (16, 5)
 
 
-def test_standalone_recipe_is_the_benchmarks() -> None:
+def test_standalone_recipe_is_that_of_the_benchmark() -> None:
     """Dong & Yang (2020), Table 1: SGD with Nesterov, cosine from 0.1 to 0 over 200 epochs, flip and crop 4."""
     table_1 = {
         "epochs": 200,
@@ -53,7 +53,7 @@ def test_standalone_recipe_is_the_benchmarks() -> None:
     ("dataset", "classes", "inputs", "side"),
     [("cifar10", 10, 3, 32), ("cifar100", 100, 3, 32), ("imagenet16-120", 120, 3, 16)],
 )
-def test_the_class_count_follows_the_data_set(dataset: str, classes: int, inputs: int, side: int) -> None:
+def test_the_number_of_classes_follows_the_data_set(dataset: str, classes: int, inputs: int, side: int) -> None:
     recipe = dataclasses.replace(PAPER, dataset=dataset, channels=4, cells=1)
     one = next(iter(SPACE))
     for network in (SPACE.network(one, recipe), SPACE.supernet(recipe)):

@@ -284,7 +284,7 @@ def test_sampling_is_uniform() -> None:
     assert SPACE.sample(np.random.default_rng(5)) == SPACE.sample(np.random.default_rng(5))
 
 
-def test_fair_paths_use_each_operation_once_an_edge() -> None:
+def test_fair_paths_use_each_operation_once_per_edge() -> None:
     """And the permutations are uniform: by symmetry each path has each operation on each edge in 1/5 of the sets."""
     rng = np.random.default_rng(0)
     valid = set(SPACE)

@@ -126,7 +126,7 @@ def test_relu6_and_epsilon() -> None:
     assert network.first(torch.randn(4, 8, 4, 4)).min() < 0  # no activation after the last convolution of a block
 
 
-def test_strides_that_are_none_are_refused() -> None:
+def test_malformed_strides_are_refused() -> None:
     for wrong in ("222212", "22221211", "2222123", "abcdefg", ""):
         with pytest.raises(WsnasError, match="seven digits"):
             Skeleton(strides=wrong)

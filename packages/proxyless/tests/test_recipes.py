@@ -38,7 +38,7 @@ def test_supernet_recipe_beside_table_2() -> None:
     assert not PAPER.identity_start
 
 
-def test_standalone_recipe_is_the_spaces_own() -> None:
+def test_standalone_recipe_is_that_of_proxylessnas() -> None:
     """Cai et al. (2019): SGD with Nesterov, 300 epochs, 4e-5 but not on batch norm, smoothing 0.1, strong jitter."""
     theirs = {
         "epochs": 300,
@@ -141,7 +141,7 @@ def test_a_folder_is_streamed_where_the_recipe_says_at_which_size(tiny: Path) ->
     assert whole.train.pixels.shape == (600, 64, 64, 3)
 
 
-def test_a_supernet_trains_on_a_folder_stops_and_goes_on(tiny: Path, tmp_path: Path) -> None:
+def test_a_supernet_on_a_folder_stops_and_resumes(tiny: Path, tmp_path: Path) -> None:
     """Eight steps of real JPEGs, stopped after five, with the same bits as undisturbed; then a submodel is scored."""
     recipe = tiny_recipe(tiny, flip=True, colour_jitter=0.4)
     undisturbed = train_supernet(SPACE, recipe, out=tmp_path / "a", device="cpu")
@@ -161,7 +161,7 @@ def test_a_supernet_trains_on_a_folder_stops_and_goes_on(tiny: Path, tmp_path: P
     assert 0 < loss < 20
 
 
-def test_a_corrupt_image_ends_the_training_or_is_left_out(tiny: Path, tmp_path: Path) -> None:
+def test_a_corrupt_image_stops_the_training_or_is_skipped(tiny: Path, tmp_path: Path) -> None:
     """A folder of links to the real images, one of them cut off."""
     for file in tiny.rglob("*.JPEG"):
         link = tmp_path / "set" / file.relative_to(tiny)
@@ -179,7 +179,7 @@ def test_a_corrupt_image_ends_the_training_or_is_left_out(tiny: Path, tmp_path: 
     assert sum(len(y) for _, y in found) == 1198
 
 
-def test_imagenet_is_asked_for_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_imagenet_says_where_to_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WSNAS_DATA", str(tmp_path))
     with pytest.raises(WsnasError, match="imagenet"):
         SPACE.load_data(PAPER, CPU)
