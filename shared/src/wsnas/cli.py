@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from wsnas.executor import Executor
 
 
-PATH = click.Path(path_type=Path)
+PATH, COUNT = click.Path(path_type=Path), click.IntRange(1)
 device_option = click.option("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one.")
 run_argument = click.argument("run", type=PATH)
 table_option = click.option(
@@ -87,18 +87,12 @@ def train_supernet(
 
 @main.command()
 @run_argument
-@click.option(
-    "--sample", type=click.IntRange(1), default=200, show_default=True, help="Architectures, drawn uniformly."
-)
+@click.option("--sample", type=COUNT, default=200, show_default=True, help="Architectures, drawn uniformly.")
 @click.option("--arch", multiple=True, help="Evaluate this architecture instead; repeatable.")
 @click.option("--table", type=click.Path(), help="Draw the sample from this ground-truth table.")
 @click.option("--sample-seed", type=int, default=0, show_default=True)
-@click.option(
-    "--valid-size", type=click.IntRange(1), help="Number of validation images (text: tokens); by default the recipe's."
-)
-@click.option(
-    "--max-macs", type=click.IntRange(1), help="Draw only architectures with at most this many multiply-adds."
-)
+@click.option("--valid-size", type=COUNT, help="Number of validation images (text: tokens); by default the recipe's.")
+@click.option("--max-macs", type=COUNT, help="Draw only architectures with at most this many multiply-adds.")
 @click.option("--amp", is_flag=True, help="Calibrate and score in bfloat16 instead of float32.")
 @device_option
 def evaluate(
@@ -231,17 +225,12 @@ def train(
 @main.command("ground-truth", cls=RecipeCommand, trains="standalone", without=("valid_size",))
 @click.argument("space")
 @click.option(
-    "--sample",
-    type=click.IntRange(1),
-    required=True,
-    help="Architectures, drawn uniformly; a larger sample extends a smaller one.",
+    "--sample", type=COUNT, required=True, help="Architectures, drawn uniformly; a larger sample extends a smaller one."
 )
-@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings per architecture.")
+@click.option("--seeds", type=COUNT, default=3, show_default=True, help="Trainings per architecture.")
 @click.option("--sample-seed", type=int, default=0, show_default=True)
 @click.option(
-    "--best",
-    type=click.IntRange(1),
-    help="Train only the N best of the sample by seed 0's validation score, already in --out.",
+    "--best", type=COUNT, help="Train only the N best of the sample by seed 0's validation score, already in --out."
 )
 @click.option(
     "--dedupe/--no-dedupe",

@@ -97,8 +97,8 @@ MICRO = RNNRecipe(
     test_streams=40,
 )
 
-# Networks and text of ``MICRO``; supernets trained out, and stand-alone trainings that are sufficient
-# (docs/tables.md), for hours instead of minutes.
+# Networks and text of ``MICRO``, with supernets trained to the end and sufficient stand-alone trainings
+# (docs/tables.md): hours instead of minutes.
 DESK = replace(
     MICRO,
     supernet=replace(MICRO.supernet, epochs=120),

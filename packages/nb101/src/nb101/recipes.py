@@ -74,8 +74,8 @@ MICRO = NB101Recipe(
     bn_momentum=0.1,  # 0.997 averages over more steps than there are
 )
 
-# Networks and images of ``MICRO``; supernets trained out, and stand-alone trainings that are sufficient
-# (docs/tables.md), for hours instead of minutes.
+# Networks and images of ``MICRO``, with supernets trained to the end and sufficient stand-alone trainings
+# (docs/tables.md): hours instead of minutes.
 DESK = replace(
     MICRO,
     supernet=replace(MICRO.supernet, epochs=400),

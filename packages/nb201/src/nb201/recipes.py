@@ -66,8 +66,8 @@ MICRO = NB201Recipe(
     cells=1,
 )
 
-# Networks and images of ``MICRO``; supernets trained out, and stand-alone trainings that are sufficient
-# (docs/tables.md), for hours instead of minutes.
+# Networks and images of ``MICRO``, with supernets trained to the end and sufficient stand-alone trainings
+# (docs/tables.md): hours instead of minutes.
 DESK = replace(
     MICRO,
     supernet=replace(MICRO.supernet, epochs=400),
