@@ -29,7 +29,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from wsnas.data.images import Labels, Splits, augmentation_of, score
-from wsnas.data.sources import image_files, two_parts
+from wsnas.data.sources import image_files, training_images, two_parts
 from wsnas.devices import cores
 from wsnas.errors import WsnasError
 from wsnas.randomness import numpy_rng, torch_rng
@@ -342,14 +342,12 @@ def stream_splits(
 ) -> Splits:
     """A folder's ``train/CLASS/*`` in two parts, and ``val/`` or ``test/CLASS/*``, streamed at ``size`` pixels.
 
-    The training files are split as in ``wsnas.data.sources.load_splits``: in halves, or by the recipe's
+    The training files are split and shuffled as in ``wsnas.data.sources.load_splits``: in halves, or by the recipe's
     ``train_size`` or ``split_file``. Raises WsnasError if the folder has another layout.
     """
     classes, (files, labels), (test_files, test_labels) = image_files(folder)
-    keep = len(files) // 2 if recipe.train_size is None else recipe.train_size
-    if not 0 < keep < len(files):
-        raise WsnasError(f"{folder} has {len(files)} training images to split; train_size={keep} leaves one part empty")
-    order = numpy_rng(0, "folder").permutation(len(files))  # otherwise the first images would all be of one class
+    keep = training_images(recipe, len(files), len(files) // 2)
+    order = numpy_rng(0, "folder").permutation(len(files))
     parts = [order[part] for part in two_parts(len(files), keep, recipe.split_file, ("train", "valid"))]
     shuffled = numpy_rng(0, "folder", "test").permutation(len(test_files))
     train, valid, test = (
