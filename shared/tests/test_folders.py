@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,26 @@ def test_a_set_smaller_than_a_batch_is_one_step(files: list[str]) -> None:
     ((x, y),) = streamed(files[:5], workers=1).epoch(FULL, 0, 0)
     assert len(x) == 5
     assert sorted(y.tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_the_last_batch_is_dropped_kept_or_carried(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """37 images in batches of 8, read in chunks of 3; a carried batch begins with the five that were left over."""
+    monkeypatch.setattr(folders, "CHUNK", 3)
+    data, sizes = streamed(files), {}
+    labels: dict[str, list[list[int]]] = {}
+    for rule in ("drop", "keep", "carry"):
+        training = change_recipe(FULL, last_batch=rule)
+        epochs = [list(data.epoch(training, 0, epoch)) for epoch in range(3)]
+        sizes[rule] = [[len(x) for x, _ in batches] for batches in epochs]
+        labels[rule] = [[int(label) for _, y in batches for label in y] for batches in epochs]
+        assert [data.steps(training, 0, epoch) for epoch in range(3)] == [len(batches) for batches in epochs]
+        ((x, y),) = list(data.epoch(training, 0, 2, len(epochs[2]) - 1))  # taken up at the last step
+        assert torch.equal(x, epochs[2][-1][0])
+        assert torch.equal(y, epochs[2][-1][1])
+    assert sizes == {"drop": [[8] * 4] * 3, "keep": [[8, 8, 8, 8, 5]] * 3, "carry": [[8] * 4, [8] * 5, [8] * 4]}
+    assert all(sorted(epoch) == list(range(37)) for epoch in labels["keep"])
+    whole, carried = (list(chain.from_iterable(labels[rule])) for rule in ("keep", "carry"))
+    assert carried == whole[:104]
 
 
 def test_padded_crops_and_holes_are_refused(files: list[str]) -> None:

@@ -127,6 +127,46 @@ def test_cutout_blanks_with_the_mean_colour() -> None:
     assert (x == 0).flatten(2).any(2).all()  # 0 after normalising: the mean
 
 
+def test_a_kept_last_batch_holds_what_is_left() -> None:
+    """A DataLoader without drop_last is what the originals use; one image alone has no batch statistics."""
+    keep = change_recipe(PLAIN, last_batch="keep")
+    for count in (3, 4, 18, 19, 20):
+        images = on_device(marked(count))
+        sizes = [len(y) for _, y in images.epoch(keep, 0, 1)]
+        assert sizes == [len(some) for some in torch.utils.data.DataLoader(range(count), 4)]
+        assert images.steps(keep, 0, 1) == len(sizes)
+        assert sorted(label for _, label in drawn(images, keep, 1)) == list(range(count))
+    assert [len(y) for _, y in on_device(marked(17)).epoch(keep, 0, 0)] == [4, 4, 4, 4]
+    for (x, y), (u, v) in zip(images.epoch(PLAIN, 3, 1), images.epoch(keep, 3, 1), strict=False):
+        assert torch.equal(x, u)  # whole batches are those without it
+        assert torch.equal(y, v)
+
+
+@pytest.mark.parametrize("count", [4, 9, 18])
+def test_carried_batches_are_cut_from_one_epoch_after_the_other(count: int) -> None:
+    """As TensorFlow's ``shuffle_and_repeat`` before ``batch``: all batches full, every image once an epoch."""
+    images, carry = on_device(marked(count)), change_recipe(AUGMENTED, last_batch="carry")
+    epochs = [list(images.epoch(carry, 5, epoch)) for epoch in range(6)]
+    assert [images.steps(carry, 5, epoch) for epoch in range(6)] == [len(batches) for batches in epochs]
+    assert sum(map(len, epochs)) == 6 * count // 4
+    assert {len(y) for batches in epochs for _, y in batches} == {4}
+    labels = [label for batches in epochs for _, y in batches for label in y.tolist()]
+    for first in range(0, 6 * count - count + 1, count):
+        assert len(set(labels[first : first + count])) == len(labels[first : first + count])
+    pictures = torch.cat([x for batches in epochs for x, _ in batches])
+    kept = change_recipe(carry, last_batch="keep", batch=count)  # an epoch is one batch
+    alone = torch.cat([x for epoch in range(6) for x, _ in images.epoch(kept, 5, epoch)])
+    assert torch.equal(pictures, alone[: len(pictures)])  # an image keeps the changes that its own epoch drew
+    for start in range(len(epochs[3]) + 1):
+        rest = list(images.epoch(carry, 5, 3, start))
+        assert all(torch.equal(x, u) for (x, _), (u, _) in zip(epochs[3][start:], rest, strict=True))
+
+
+def test_an_epoch_shorter_than_a_batch_cannot_be_carried() -> None:
+    with pytest.raises(WsnasError, match="a batch of 4 needs as many training images"):
+        next(on_device(marked(3)).epoch(change_recipe(PLAIN, last_batch="carry"), 0, 0))
+
+
 AUGMENTED = change_recipe(PLAIN, flip=True, crop=2, cutout=2)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -232,10 +233,8 @@ def train(
     )
     with progress(f"{space} stand-alone") as report:
         result = train_architecture(found, decoded, chosen, seed=seed, out=where, device=device, report=report)
-    click.echo(
-        f"validation {measured(found, result.valid)}, test {measured(found, result.test)} "
-        f"after {chosen.standalone.epochs} epochs: {where}"
-    )
+    valid = "" if math.isnan(result.valid) else f"validation {measured(found, result.valid)}, "
+    click.echo(f"{valid}test {measured(found, result.test)} after {chosen.standalone.epochs} epochs: {where}")
 
 
 @main.command("ground-truth", cls=RecipeCommand, trains="standalone", without=("valid_size",))
