@@ -22,7 +22,7 @@ from wsnas.supernet import supernet_identity
 
 CPU = torch.device("cpu")
 SMALL = {"evaluation_batch": 100, "supernet.batch": 32, "standalone.batch": 32, "calibration_batch": 16}
-SMALL |= {"supernet.epochs": 2, "standalone.epochs": 2, "train_size": 72, "calibration_steps": 2, "valid_size": 64}
+SMALL |= {"supernet.epochs": 2, "standalone.epochs": 2, "train_size": 80, "calibration_steps": 2, "valid_size": 64}
 SMALL |= {"channels": 4, "units": 8, "vocabulary": 60}
 OWN: dict[str, dict[str, Any]] = {  # so that every field has something to act on
     "nb101": {"standalone.optimizer": "rmsprop-tf", "standalone.lr": 0.05, "standalone.eps": 1.0},
