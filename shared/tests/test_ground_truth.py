@@ -126,7 +126,7 @@ def test_a_published_benchmark_is_read_back(trained: tuple[Table, Path]) -> None
         assert found.columns.keys() == table.columns.keys()
         for column, values in table.columns.items():
             np.testing.assert_array_equal(found.columns[column], values.astype(np.float32))
-        for name in ("parameters", "flops", "latency", "failed"):
+        for name in ("parameters", "macs", "latency", "failed"):
             np.testing.assert_allclose(getattr(found, name), getattr(table, name), rtol=1e-6)
     assert (table.latency > 0).all()
     curves = load_curves(out / "curves.parquet")

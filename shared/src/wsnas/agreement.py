@@ -23,13 +23,13 @@ def load_ground_truth(space: SearchSpace[Any], dataset: str | None = None, table
         path = Path(table)
         if path.is_dir() and (path / "table.parquet").exists():
             path = path / "table.parquet"  # a published benchmark
-        loaded = Table.load(path) if path.suffix == ".parquet" else space.import_table(path)
+        loaded = space.load_table(path) if path.suffix == ".parquet" else space.import_table(path)
         if loaded.space != space.name:
             raise WsnasError(f"{path} is a table of {loaded.space}, not of {space.name}")
         return loaded
     micro = dataset is None or dataset == space.recipes["micro"].dataset
     if micro and space.micro_table is not None:
-        return Table.load(space.micro_table)
+        return space.load_table(space.micro_table)
     imported = import_home() / f"{space.name}.parquet"
     if not imported.exists():
         if micro:
@@ -41,7 +41,7 @@ def load_ground_truth(space: SearchSpace[Any], dataset: str | None = None, table
             f"there is no ground truth for {space.name} on {dataset}: import the official file with "
             f"'wsnas table import {space.name} FILE', or give one with --table"
         )
-    return Table.load(imported)
+    return space.load_table(imported)
 
 
 def correlate(scores: dict[str, float], truth: Table, dataset: str | None = None, split: str = "test") -> Interval:

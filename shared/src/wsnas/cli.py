@@ -378,9 +378,10 @@ def table_join(files: tuple[Path, ...], out: Path) -> None:
 
     Where tables overlap, the first wins; it also decides which training length is the ground truth.
     """
+    from wsnas.space import load_space
     from wsnas.table import Table, join
 
-    joined = join([Table.load(file) for file in files])
+    joined = join([load_space(Table.load(file).space).load_table(file) for file in files])
     joined.save(out)
     click.echo(f"{len(joined)} architectures, {len(joined.columns)} columns, {out.stat().st_size / 1e6:.2f} MB: {out}")
 

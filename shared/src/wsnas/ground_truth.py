@@ -26,7 +26,7 @@ from wsnas.recipe import Recipe
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
 from wsnas.standalone import Trained, train_architecture
-from wsnas.table import Column, Table
+from wsnas.table import MACS, TRAINED, Column, Table
 from wsnas.training import Report, stop_between_steps
 
 
@@ -199,10 +199,11 @@ def table_of(
         tuple(space.encode(arch) for arch in archs),
         columns,
         np.array([space.parameters(arch, recipe) for arch in archs], dtype=np.int64),
-        np.array([2e-6 * space.macs(arch, recipe) for arch in archs], dtype=np.float64),
+        np.array([1e-6 * space.macs(arch, recipe) for arch in archs], dtype=np.float64),
         failed,
         about={
-            "source": "trained by wsnas",
+            "source": TRAINED,
+            "macs": MACS,
             "metric": space.metric,
             "epochs": str(recipe.standalone.epochs),
             "recipe": _recipe_text(recipe),

@@ -15,7 +15,7 @@ from wsnas.files import atomic_write
 from wsnas.metrics import noise_ceiling
 from wsnas.runs import Run
 from wsnas.space import SearchSpace
-from wsnas.table import Table
+from wsnas.table import MACS, Table
 
 Curves = dict[tuple[str, int], tuple[float, ...]]  # (trained architecture, seed) -> mean loss of each epoch, nats
 
@@ -66,7 +66,7 @@ def _card(space: SearchSpace[Any], table: Table, said: list[str]) -> str:
     ]
     lines.append("| architecture | the usual notation; `wsnas.load_space(...).decode` reads it |")
     lines.append("| parameters | trainable parameters of the stand-alone network |")
-    lines.append("| flops | millions of operations per item, two per multiply-add |")
+    lines.append(f"| macs | {MACS} |")
     if table.latency is not None:
         lines.append(f"| latency | {table.about['latency']} |")
     lines.append("| failed | one of its trainings diverged, crashed or timed out |")

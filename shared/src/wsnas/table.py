@@ -29,6 +29,8 @@ from wsnas.files import atomic_write
 from wsnas.metrics import higher_is_better
 
 Floats = NDArray[np.float64]
+MACS = "multiply-adds of all convolutions and linear layers for one item, in millions; no biases, norms or pools"
+TRAINED = "trained by wsnas"  # the source of a table that is not a publisher's
 
 
 class Column(NamedTuple):
@@ -56,13 +58,13 @@ class Table:
     archs: tuple[str, ...]
     columns: Mapping[Column, Floats]  # accuracy in percent, or perplexity
     parameters: NDArray[np.int64] | None = None  # -1: unknown
-    flops: Floats | None = None  # in millions, as the publisher counts them
+    macs: Floats | None = None  # millions of multiply-adds per item, see ``MACS``
     failed: NDArray[np.bool_] | None = None  # a training that ended in chance accuracy, NaN or a crash
     about: Mapping[str, str] = field(default_factory=dict)  # provenance: source, recipe, command ...
     latency: Floats | None = None  # milliseconds; ``about["latency"]`` describes the measurement
 
     def __post_init__(self) -> None:
-        single = {name: getattr(self, name) for name in ("parameters", "flops", "latency", "failed")}
+        single = {name: getattr(self, name) for name in ("parameters", "macs", "latency", "failed")}
         for name, values in [*self.columns.items(), *single.items()]:
             if values is not None and len(values) != len(self.archs):
                 raise WsnasError(
@@ -140,7 +142,7 @@ class Table:
             archs,
             {column: values[rows] for column, values in self.columns.items()},
             None if self.parameters is None else self.parameters[rows],
-            None if self.flops is None else self.flops[rows],
+            None if self.macs is None else self.macs[rows],
             None if self.failed is None else self.failed[rows],
             self.about,
             None if self.latency is None else self.latency[rows],
@@ -165,8 +167,8 @@ class Table:
             columns[str(column)] = pa.array(values.astype(np.float32), pa.float32())
         if self.parameters is not None:
             columns["parameters"] = pa.array(self.parameters, pa.int64())
-        if self.flops is not None:
-            columns["flops"] = pa.array(self.flops.astype(np.float32), pa.float32())
+        if self.macs is not None:
+            columns["macs"] = pa.array(self.macs.astype(np.float32), pa.float32())
         if self.latency is not None:
             columns["latency"] = pa.array(self.latency.astype(np.float32), pa.float32())
         if self.failed is not None:
@@ -181,7 +183,7 @@ class Table:
         """Writes the CSV that ``read_csv`` reads, atomically; an empty field means "not measured"."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        single = {name: getattr(self, name) for name in ("parameters", "flops", "latency", "failed")}
+        single = {name: getattr(self, name) for name in ("parameters", "macs", "latency", "failed")}
         columns = {name: values for name, values in single.items() if values is not None}
         for (dataset, split, epochs, seed), values in self.columns.items():
             columns[f"{dataset}_{split}_{epochs}{'' if seed is None else f'_{seed}'}"] = values
@@ -193,7 +195,11 @@ class Table:
 
     @staticmethod
     def load(path: Path) -> Table:
-        """Reads a file written by ``save``. Raises WsnasError for anything else."""
+        """Reads a file written by ``save``. Raises WsnasError for anything else.
+
+        Older files have ``flops`` instead of ``macs``: two for a multiply-add in tables trained here, one in a
+        publisher's.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -208,7 +214,7 @@ class Table:
                 tuple(stored["arch"].to_pylist()),
                 {Column.parse(name): arrays[name].astype(np.float64) for name in names},
                 arrays.get("parameters"),
-                arrays["flops"].astype(np.float64) if "flops" in arrays else None,
+                _macs(arrays, about.get("source") == TRAINED),
                 arrays.get("failed"),
                 about,
                 arrays["latency"].astype(np.float64) if "latency" in arrays else None,
@@ -221,12 +227,19 @@ class Table:
             ) from error
 
 
+def _macs(arrays: Mapping[str, NDArray[Any]], trained: bool) -> Floats | None:
+    """The column ``macs``, or that of an older file; ``trained``: not a publisher's."""
+    if "macs" not in arrays and "flops" in arrays:
+        return arrays["flops"].astype(np.float64) / (2 if trained else 1)
+    return arrays["macs"].astype(np.float64) if "macs" in arrays else None
+
+
 def join(tables: Sequence[Table]) -> Table:
     """One table with all architectures and columns of several tables of one space.
 
     The first table decides what counts as ground truth: the result has its ``about``, with that of tables with other
     training lengths added as JSON under "2 epochs" and so on. Where tables overlap, the first wins. Raises WsnasError
-    for tables of several spaces, and if two tables count parameters or operations differently.
+    for tables of several spaces, and if two tables count parameters or multiply-adds differently.
     """
     first, *others = tables
     longest = str(max(column.epochs for column in first.columns))
@@ -243,7 +256,7 @@ def join(tables: Sequence[Table]) -> Table:
         for column, values in table.columns.items():
             joined = columns.setdefault(column, np.full(len(archs), np.nan))
             joined[rows] = np.where(np.isnan(joined[rows]), values, joined[rows])
-        for name, unknown in (("parameters", -1), ("flops", np.nan), ("latency", np.nan)):
+        for name, unknown in (("parameters", -1), ("macs", np.nan), ("latency", np.nan)):
             values = getattr(table, name)
             if values is None:
                 continue
@@ -268,7 +281,7 @@ def join(tables: Sequence[Table]) -> Table:
         archs,
         columns,
         single.get("parameters"),
-        single.get("flops"),
+        single.get("macs"),
         failed if any(table.failed is not None for table in tables) else None,
         about,
         single.get("latency"),
@@ -281,8 +294,10 @@ _CSV_COLUMN = re.compile(r"(?P<dataset>.+)_(?P<split>valid|test)_(?P<epochs>\d+)
 def read_csv(path: Path, space: str) -> Table:
     """A table from CSV (``.csv`` or ``.csv.gz``): a column ``architecture`` (or ``arch``), and columns
     ``DATASET_valid_EPOCHS`` / ``DATASET_test_EPOCHS`` with an optional ``_SEED``; ``parameters``
-    (or ``DATASET_parameters``), ``flops``, ``latency`` and ``failed`` are optional. An empty field means "not
-    measured". Architectures are kept as written; the space checks them.
+    (or ``DATASET_parameters``), ``macs``, ``latency`` and ``failed`` are optional. A column ``flops`` is read as
+    ``macs``, as publishers count; only older tables of wsnas, whose columns begin with ``parameters``, ``flops`` and
+    ``failed``, have two for a multiply-add. An empty field means "not measured". Architectures are kept as written; the
+    space checks them.
     """
     try:
         content = path.read_bytes()
@@ -318,7 +333,10 @@ def read_csv(path: Path, space: str) -> Table:
         for i, m in measured.items()
     }
     counts = next((i for i, name in enumerate(header) if name.split("_")[-1] == "parameters"), None)
-    single = {name: values(header.index(name)) for name in ("flops", "latency") if name in header}
+    single: dict[str, Floats] = {
+        name: values(header.index(name)) for name in ("macs", "flops", "latency") if name in header
+    }
+    ours = [name for name in header if name != "latency"][:4] == ["architecture", "parameters", "flops", "failed"]
     failed = [row[header.index("failed")] == "True" for row in body] if "failed" in header else None
     parameters = None if counts is None else np.nan_to_num(values(counts), nan=-1).astype(np.int64)
     archs = tuple(row[key] for row in body)
@@ -330,7 +348,7 @@ def read_csv(path: Path, space: str) -> Table:
         archs,
         columns,
         parameters,
-        single.get("flops"),
+        _macs(single, ours),
         None if failed is None else np.array(failed),
         {"source": path.name},
         single.get("latency"),
