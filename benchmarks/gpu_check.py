@@ -38,7 +38,6 @@ from typing import Any
 import click
 import numpy as np
 import torch
-import torch.nn.functional as F
 from gpu import bytes_of, card, seconds_a_step, standalone, textbook
 from PIL import Image
 
@@ -55,16 +54,15 @@ from wsnas.files import atomic_write
 from wsnas.metrics import correlation
 from wsnas.options import Command
 from wsnas.paths import Step, uniform
-from wsnas.pieces import Pieces
 from wsnas.randomness import numpy_rng, torch_seeded
 from wsnas.recipe import SGD, Augmentation, CosinePerStep, Training
 from wsnas.sampling import sample_distinct
 from wsnas.space import SearchSpace
 from wsnas.table import Table
-from wsnas.training import first_steps, optimizer_of, train
+from wsnas.training import first_steps, train
 
 ROOT = Path(__file__).parents[1]
-SHARES = {"tests": 0.2, "rates": 0.3, "supernet": 1.0}  # largest share of the remaining time
+SHARES = {"tests": 0.25, "rates": 0.3, "supernet": 1.0}  # largest share of the remaining time
 
 
 class Notes:
@@ -78,7 +76,7 @@ class Notes:
 
     def add(self, name: str, value: Any) -> None:
         self.found[name] = value
-        click.echo(f"{name}: {json.dumps(value)}")
+        click.echo(f"{name}: {json.dumps(value)}"[:300])
         atomic_write(self.path, (json.dumps(self.found, indent=1) + "\n").encode())
 
     def attempt(self, name: str, work: Callable[[], Any], needs: float = 0.0) -> None:
@@ -153,7 +151,7 @@ def supernet_step(
     profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) if on_gpu else None
 
     def draw(step: int) -> Step:
-        if profiler is not None and step == max(last[-2], last[-1] - 10):
+        if profiler is not None and not behind and step == max(last[-2], last[-1] - 10):
             launched = time.perf_counter()
             finish(data.device)
             behind.append(time.perf_counter() - launched)
@@ -180,25 +178,6 @@ def supernet_step(
         gc.collect()
         torch.cuda.empty_cache()
     return {name: round(value, 3) for name, value in found.items()}
-
-
-def bare_step(recipe: NB201Recipe, device: torch.device, amp: bool, steps: int) -> float:
-    """Milliseconds per step from pieces on one batch, without loader and training loop, at each path's second use."""
-    with torch_seeded(0, "init"):
-        model = to_device(SPACE.supernet(recipe), device).train()
-    training, parameters = recipe.supernet, list(model.parameters())
-    pieces, optimizer = Pieces(model, F.cross_entropy, amp), optimizer_of(model, training)
-    x, y = next(random_data(SPACE, recipe, 1, device).epoch(training, 0, 0))
-    started = 0.0
-    for step in range(2 * steps):
-        if step == steps:
-            finish(device)
-            started = time.perf_counter()
-        pieces(x, y, uniform(SPACE, numpy_rng(0, "paths", step % steps)))
-        torch.nn.utils.clip_grad_norm_(parameters, training.clip, foreach=True)
-        optimizer.step()
-    finish(device)
-    return round(1000 * (time.perf_counter() - started) / steps, 3)
 
 
 def random_data(space: SearchSpace[Any], recipe: Any, steps: int, device: torch.device) -> Data:
@@ -244,8 +223,6 @@ def measure_rates(notes: Notes, device: torch.device, dry_run: bool) -> None:
     for kind, amp in kinds.items():
         name = f"nb201 supernet, pieces {kind}"
         notes.attempt(name, partial(shared_step, SPACE, recipe, amp, True, long), 20.0 * on_gpu)
-        name = f"nb201 supernet, pieces {kind} in a bare loop, ms a step"
-        notes.attempt(name, partial(bare_step, recipe, device, amp, long * 2 // 3), 15.0 * on_gpu)
     spaces = sorted(map(load_space, installed_spaces()), key=lambda space: space.name != SPACE.name)
 
     def eager_steps(some: list[SearchSpace[Any]], steps: int) -> None:
@@ -372,7 +349,7 @@ def rank(
         if len(scores) % 50 == 0 or last:
             notes.add("s a submodel", round((time.monotonic() - started) / len(scores), 3))
             notes.add("scores", scores)
-            if table is not None:
+            if table is not None and len(scores) > 2:
                 notes.add("spearman", agreement(table, scores))
         if last:
             break

@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from wsnas import WsnasError, installed_spaces, load_space
 from wsnas.data.images import Splits
+from wsnas.evaluation import evaluate_submodel
 from wsnas.paths import fair, multi_path, uniform
 from wsnas.recipe import recipe_fields, recipe_from_json
 from wsnas.sampling import sample_distinct
@@ -303,3 +304,24 @@ def test_a_gpu_computes_what_the_cpu_does(
             norms = torch.stack([p.grad.norm().cpu() for p in model.parameters() if p.grad is not None])
             found.append((logits.detach().cpu(), norms))
         torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_scores_as_the_cpu_does(
+    space: Any, splits: Splits, archs: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calibration and score over several batches, which a GPU replays as graphs, the last one smaller."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    recipe = dataclasses.replace(space.recipes["micro"], valid_size=460, evaluation_batch=100)
+    if recipe.calibration_steps:
+        recipe = dataclasses.replace(recipe, calibration_batch=60, calibration_steps=5)
+    there = space.load_data(recipe, torch.device("cuda"))
+    torch.manual_seed(0)
+    model = space.supernet(recipe)
+    for arch in archs[:3]:
+        expected = evaluate_submodel(model, arch, splits, recipe)
+        found = evaluate_submodel(
+            copy.deepcopy(model).to("cuda", memory_format=torch.channels_last), arch, there, recipe
+        )
+        assert found[1] == pytest.approx(expected[1], rel=1e-3)

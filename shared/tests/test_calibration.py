@@ -53,6 +53,27 @@ def test_the_average_over_batches_is_weighted_by_samples_and_its_variance_is_bia
         np.testing.assert_allclose(norm.running_var, var / sum(SIZES), rtol=1e-4)
 
 
+class Twice(nn.Module):
+    """One batch norm that sees the batch, and then the batch times 3 plus 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor, path: None) -> Tensor:
+        return self.norm(self.norm(x) * 0 + x * 3 + 1)  # type: ignore[no-any-return]
+
+
+def test_a_batch_norm_used_twice_averages_both_inputs() -> None:
+    model = Twice()
+    calibrate(model, None, batches())
+    x = [b.double().numpy() for b in batches()]
+    mean = sum(len(b) * (b.mean((0, 2, 3)) + (3 * b + 1).mean((0, 2, 3))) / 2 for b in x) / sum(SIZES)
+    var = sum(len(b) * (b.var((0, 2, 3)) + (3 * b + 1).var((0, 2, 3))) / 2 for b in x) / sum(SIZES)
+    np.testing.assert_allclose(model.norm.running_mean, mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(model.norm.running_var, var, rtol=1e-4)
+
+
 def test_the_biased_variance_is_told_from_the_unbiased_one() -> None:
     """Two values a channel: the biased variance is half the unbiased one, so a mistake is a factor of 2."""
 

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from toy_space import ALL, MICRO, TOY, Net, splits, trained_alone
 
+from wsnas.cuda_graphs import replayed
 from wsnas.data.folders import StreamedImages
 from wsnas.data.tokens import Tokens
 from wsnas.devices import choose_device, to_device
@@ -104,6 +105,18 @@ def test_a_gpu_calibrates_and_scores_as_the_cpu_does(device: str) -> None:
         assert found[0] == pytest.approx(expected[0], abs=100 / 64 + 1e-6)  # one image may lie on the edge
         for (name, b), c in zip(here.named_buffers(), there.buffers(), strict=True):
             torch.testing.assert_close(c.cpu(), b, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_replayed_function_adds_every_batch(device: str) -> None:
+    """Nine batches of 4 and one of 2, as from plain calls."""
+    total = torch.zeros(3, device=device)
+    batches = list(torch.arange(114.0, device=device).view(38, 3).split(4))
+    add = replayed(lambda x: total.add_((x * x).sum(0)))
+    for batch in batches:
+        add(batch)
+    assert [len(batch) for batch in batches] == [4] * 9 + [2]
+    np.testing.assert_array_equal(total.cpu(), (np.arange(114).reshape(38, 3) ** 2).sum(0))
 
 
 @pytest.mark.parametrize("device", DEVICES)

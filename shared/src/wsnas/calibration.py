@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from wsnas.cuda_graphs import replayed
+
 
 @torch.no_grad()
 def calibrate(model: nn.Module, path: Any, batches: Iterable[Tensor]) -> None:
@@ -24,20 +26,27 @@ def calibrate(model: nn.Module, path: Any, batches: Iterable[Tensor]) -> None:
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
-    sums: dict[nn.Module, tuple[Tensor, Tensor, int]] = {}
+    sums: dict[nn.Module, tuple[Tensor, Tensor]] = {}  # means and variances, times samples
+    calls: dict[nn.Module, int] = {}  # per batch
+    samples = 0
 
     def collect(norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         # with momentum 1 the running statistics are this batch's; torch stores the unbiased variance
         x = inputs[0]
-        samples, elements = len(x), x.numel() // x.shape[1]
+        size, elements = len(x), x.numel() // x.shape[1]
         assert isinstance(norm, _BatchNorm)
         assert norm.running_mean is not None
         assert norm.running_var is not None
-        mean, var = norm.running_mean * samples, norm.running_var * (samples * (elements - 1) / elements)
+        mean, var = norm.running_mean * size, norm.running_var * (size * (elements - 1) / elements)
         if norm in sums:
-            old_mean, old_var, old = sums[norm]
-            mean, var, samples = old_mean + mean, old_var + var, old + samples
-        sums[norm] = (mean, var, samples)
+            torch._foreach_add_(sums[norm], (mean, var))
+        else:
+            sums[norm] = (mean, var)
+        calls[norm] = calls.get(norm, 0) + 1
+
+    def run(batch: Tensor) -> None:
+        calls.clear()
+        model(batch, path)
 
     model.train()
     hooks = [norm.register_forward_hook(collect) for norm in norms]
@@ -45,8 +54,10 @@ def calibrate(model: nn.Module, path: Any, batches: Iterable[Tensor]) -> None:
         reset(norms)
         for norm in norms:
             norm.momentum = 1.0
+        run_next = replayed(run)
         for batch in batches:
-            model(batch, path)
+            run_next(batch)
+            samples += len(batch)
     finally:
         for hook in hooks:
             hook.remove()
@@ -55,9 +66,9 @@ def calibrate(model: nn.Module, path: Any, batches: Iterable[Tensor]) -> None:
     reset(norms)
     for norm in norms:
         if norm in sums and norm.running_mean is not None and norm.running_var is not None:
-            mean, var, samples = sums[norm]
-            norm.running_mean.copy_(mean / samples)
-            norm.running_var.copy_(var / samples)
+            mean, var = sums[norm]
+            norm.running_mean.copy_(mean / (samples * calls[norm]))
+            norm.running_var.copy_(var / (samples * calls[norm]))
     model.eval()
 
 

@@ -2,9 +2,9 @@
 
 A random path cannot be captured as one CUDA graph, but its parts can. A piece adds a function of one node to another
 node (an operation on an edge, a block); nodes and their gradients are fixed buffers. Each piece is recorded once,
-forward and backward; a step replays the pieces of its path in order, then their gradients in reverse, without
-autograd: about 150 launches instead of 700 kernels in NAS-Bench-201's supernet. On a CPU the same schedule runs as
-plain calls, with the loss, gradients and running statistics of the ordinary step.
+forward and backward; a step runs the pieces of its path in order, then their gradients in reverse, without autograd:
+one launch instead of 700 kernels in NAS-Bench-201's supernet (one launch per piece without ``cuda.bindings``). On a CPU
+the same schedule runs as plain calls, with the loss, gradients and running statistics of the ordinary step.
 
 A supernet supports this with a method ``pieces(path)`` that yields its ``Piece``s in an order in which every node is
 complete before it is read. A piece is recorded when a path first needs it: ``function`` must do the same every time.
@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from wsnas.cuda_graphs import CAN_CHAIN, Chains, captured
 
 INPUT, LOGITS, LOSS = "input", "logits", "loss"  # the nodes of every supernet
 
@@ -81,15 +83,7 @@ class Recorded:
 
     def capture(self, stream: torch.cuda.Stream, pool: Any) -> None:
         """Captures forward and backward as CUDA graphs, with their shared buffers and results in ``pool``."""
-        for name in ("forward", "backward"):
-            graph, work = torch.cuda.CUDAGraph(), getattr(self, name)
-            with torch.cuda.stream(stream):
-                graph.capture_begin(pool=pool, capture_error_mode="thread_local")
-                try:
-                    work()
-                finally:
-                    graph.capture_end()
-            setattr(self, name, graph.replay)
+        self.graphs = [captured(work, stream, pool, CAN_CHAIN) for work in (self.forward, self.backward)]
 
 
 def write(buffer: Tensor, value: Tensor | None, first: bool) -> None:
@@ -104,10 +98,11 @@ def write(buffer: Tensor, value: Tensor | None, first: bool) -> None:
 
 
 class Pieces:
-    """``pieces(x, y, [(path, weight), ...])`` writes the step's gradients to ``p.grad`` and returns its loss.
+    """``pieces(x, y, [(path, weight), ...], upcoming)`` writes the step's gradients to ``p.grad`` and returns its loss.
 
-    The loss is valid until the next step. ``model`` is in train mode and has the method ``pieces``;
-    ``loss(logits, y)`` -> scalar. The gradient of unused parameters is None. All steps have the same batch size.
+    ``upcoming``: the next step, to be prepared while the GPU computes this one. The loss is valid until the next step.
+    ``model`` is in train mode and has the method ``pieces``; ``loss(logits, y)`` -> scalar. The gradient of unused
+    parameters is None. All steps have the same batch size. Paths are hashable.
     """
 
     def __init__(self, model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], amp: bool) -> None:
@@ -118,7 +113,9 @@ class Pieces:
         self.pools: dict[Hashable, Any] = {}
         self.sums: dict[nn.Parameter, Tensor] = {}  # gradients of a step of several paths
 
-    def __call__(self, x: Tensor, y: Tensor, step: Sequence[tuple[Any, float]]) -> Tensor:
+    def __call__(
+        self, x: Tensor, y: Tensor, step: Sequence[tuple[Any, float]], upcoming: Sequence[tuple[Any, float]] = ()
+    ) -> Tensor:
         if not self.nodes:
             self._start(x, y)
         self.nodes[INPUT].value.copy_(x)
@@ -129,12 +126,21 @@ class Pieces:
         for path, weight in step:
             self.weight.fill_(weight)
             pieces = self._of(path)
-            for piece in pieces:
-                piece.forward()
-            for piece in reversed(pieces):
-                piece.backward()
+            if not x.is_cuda:
+                for piece in pieces:
+                    piece.forward()
+                for piece in reversed(pieces):
+                    piece.backward()
+            elif CAN_CHAIN:
+                self.chains.run(path, graphs_of(pieces))
+            else:
+                for graph in graphs_of(pieces):
+                    graph.replay()
             self.total += self.nodes[LOSS].value
             self._give(pieces, alone=len(step) == 1)
+        if x.is_cuda and CAN_CHAIN:
+            for path, _ in upcoming:
+                self.chains.prepare(path, graphs_of(self._of(path)))
         return self.total
 
     def _start(self, x: Tensor, y: Tensor) -> None:
@@ -146,6 +152,7 @@ class Pieces:
         self.last = Piece(LOSS, None, LOGITS, LOSS, lambda logits: loss(logits, y) * weight)
         if x.is_cuda:
             self.stream = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call, unused-ignore]
+            self.chains = Chains(x.device)
 
     def _of(self, path: Any) -> list[Recorded]:
         """The path's pieces; new ones are recorded."""
@@ -191,6 +198,11 @@ class Pieces:
             torch._foreach_copy_(*new)
         if old[0]:
             torch._foreach_add_(*old)
+
+
+def graphs_of(pieces: list[Recorded]) -> list[Any]:
+    """The path's graphs: forward in order, then backward in reverse."""
+    return [piece.graphs[0] for piece in pieces] + [piece.graphs[1] for piece in reversed(pieces)]
 
 
 def first_of(names: Iterator[Hashable]) -> list[bool]:

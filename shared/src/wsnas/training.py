@@ -34,7 +34,7 @@ from wsnas.recipe import RMSpropTF as RMSpropTFRecipe
 from wsnas.runs import Run
 
 Report = Callable[[int, int, str], None]  # (steps done, all steps, note)
-Gradients = Callable[[Tensor, Tensor, Step, float], list[Tensor]]  # (x, y, paths, progress) -> the losses
+Gradients = Callable[[Tensor, Tensor, int, float], list[Tensor]]  # (x, y, step, progress) -> the losses of its paths
 
 
 @dataclass
@@ -123,13 +123,13 @@ def train(
     own_run = run if rank == 0 else None  # only rank 0 writes
     if own_run is not None:
         own_run.cut_back("metrics.jsonl", state.metrics_size)
-    gradients = gradients_of(model, training, device, world, amp, cuda_graph, pieces)
+    gradients = gradients_of(model, training, paths, device, world, amp, cuda_graph, pieces)
 
     def step(x: Tensor, y: Tensor, lr: float) -> None:
         for group in optimizer.param_groups:
             group["lr"] = lr
         with torch_seeded(seed, "step", state.step, rank, device=device) if custom_loss else nullcontext():
-            for loss in gradients(x, y, paths(state.step), state.step / total):
+            for loss in gradients(x, y, state.step, state.step / total):
                 state.loss_sum += loss
         if world > 1:
             average_gradients(parameters, world)
@@ -238,6 +238,7 @@ def optimizer_of(model: nn.Module, training: Training) -> torch.optim.Optimizer:
 def gradients_of(
     model: nn.Module,
     training: Training,
+    paths: Callable[[int], Step],
     device: torch.device,
     world: int,
     amp: bool,
@@ -266,23 +267,23 @@ def gradients_of(
 
     if pieces:
         by_pieces = Pieces(model, cross_entropy, amp)
-        return lambda x, y, paths, progress: [by_pieces(x, y, paths)]
+        return lambda x, y, step, progress: [by_pieces(x, y, paths(step), paths(step + 1))]
 
     if cuda_graph and on_gpu:
         replays: dict[int, Callable[[Tensor, Tensor], Tensor]] = {}  # by size: an epoch's last batch can be smaller
 
-        def by_graph(x: Tensor, y: Tensor, paths: Step, progress: float) -> list[Tensor]:
+        def by_graph(x: Tensor, y: Tensor, step: int, progress: float) -> list[Tensor]:
             if len(x) not in replays:  # every step has the same path
-                ((path, weight),) = paths
+                ((path, weight),) = paths(step)
                 replays[len(x)] = capture(lambda x, y: backward(x, y, path, weight, 0.0), model, x, y)
             return [replays[len(x)](x, y)]
 
         return by_graph
 
-    def by_autograd(x: Tensor, y: Tensor, paths: Step, progress: float) -> list[Tensor]:
+    def by_autograd(x: Tensor, y: Tensor, step: int, progress: float) -> list[Tensor]:
         for parameter in parameters:
             parameter.grad = None
-        return [backward(x, y, path, weight, progress) for path, weight in paths]
+        return [backward(x, y, path, weight, progress) for path, weight in paths(step)]
 
     return by_autograd
 

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wsnas.cuda_graphs import replayed
 from wsnas.errors import WsnasError
 from wsnas.randomness import torch_rng
 from wsnas.recipe import Augmentation, ColourAugmentation, Training
@@ -196,10 +197,15 @@ def score(data: Data, model: nn.Module, path: Any, batch: int, limit: int | None
     correct = torch.zeros((), dtype=torch.int64, device=data.device)
     loss = torch.zeros((), dtype=torch.float64, device=data.device)
     count = 0
-    for x, y in data.ordered(batch, limit):
+
+    def add(x: Tensor, y: Tensor) -> None:
         logits = model(x, path)
-        correct += (logits.argmax(1) == y).sum()
-        loss += F.cross_entropy(logits, y, reduction="sum")
+        correct.add_((logits.argmax(1) == y).sum())
+        loss.add_(F.cross_entropy(logits, y, reduction="sum"))
+
+    add_next = replayed(add)
+    for x, y in data.ordered(batch, limit):
+        add_next(x, y)
         count += len(y)
     if count == 0:
         raise WsnasError("there are no images to score on")
