@@ -29,7 +29,7 @@ from wsnas.files import atomic_write
 from wsnas.metrics import higher_is_better
 
 Floats = NDArray[np.float64]
-MACS = "multiply-adds of all convolutions and linear layers for one item, in millions; no biases, norms or pools"
+MACS = "multiply-adds of all convolutions and linear layers for one item, in millions; not of biases, norms and pools"
 TRAINED = "trained by wsnas"  # the source of a table that is not a publisher's
 
 
