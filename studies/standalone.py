@@ -119,7 +119,7 @@ def findings_of(table: Table, shipped: Table | None, space: SearchSpace[Any], da
             "train them again with --fresh"
         )
     ceiling = noise_ceiling(values[np.isfinite(values).all(1)])
-    predictors = {"validation": valid, "parameters": table.parameters, "flops": table.flops, "latency": table.latency}
+    predictors = {"validation": valid, "parameters": table.parameters, "macs": table.macs, "latency": table.latency}
     varied = {name: v for name, v in predictors.items() if v is not None and len(np.unique(v[known])) > 1}
     return Findings(
         architectures=len(table),
@@ -171,7 +171,7 @@ def standalone_figure(panels: Sequence[Trained], note: str) -> Figure:
             assert table.parameters is not None  # counted by ``train_many``
             predictors = [
                 ("parameters", table.parameters / 1e3, "parameters, thousands"),
-                ("flops", table.flops, "operations per item, millions"),
+                ("macs", table.macs, "multiply-adds per item, millions"),
                 ("latency", table.latency, "latency, ms per batch of 32"),
             ]
             if len(set(table.parameters)) == 1:  # every architecture has the same size
@@ -180,7 +180,7 @@ def standalone_figure(panels: Sequence[Trained], note: str) -> Figure:
             for axes, (name, x, label) in zip(row, predictors, strict=False):
                 known = None
                 if shipped is not None:
-                    known = {"parameters": shipped.parameters, "flops": shipped.flops}.get(name)
+                    known = {"parameters": shipped.parameters, "macs": shipped.macs}.get(name)
                     known = shipped.mean(recipe.dataset, "valid") if name == "validation" else known
                 if shipped is not None and known is not None:
                     scale_of = 1e3 if name == "parameters" else 1.0
@@ -243,7 +243,7 @@ def main(options: StudyOptions) -> None:
         settings=settings | {panel.space.name: panel.recipe.to_json() for panel in panels},
         rows=[
             {"space": panel.space.name, "arch": arch, "seed": seed, "test": test}
-            | {name: getattr(panel.table, name)[i] for name in ("parameters", "flops", "latency")}
+            | {name: getattr(panel.table, name)[i] for name in ("parameters", "macs", "latency")}
             for panel in panels
             for i, (arch, tests) in enumerate(
                 zip(panel.table.archs, panel.table.seeds(panel.recipe.dataset, "test"), strict=True)

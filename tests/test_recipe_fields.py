@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from wsnas.supernet import supernet_identity
 
 CPU = torch.device("cpu")
 SMALL = {"evaluation_batch": 100, "supernet.batch": 32, "standalone.batch": 32, "calibration_batch": 16}
-SMALL |= {"supernet.epochs": 2, "standalone.epochs": 2, "train_size": 64, "calibration_steps": 2, "valid_size": 64}
+SMALL |= {"supernet.epochs": 2, "standalone.epochs": 2, "train_size": 80, "calibration_steps": 2, "valid_size": 64}
 SMALL |= {"channels": 4, "units": 8, "vocabulary": 60}
 OWN: dict[str, dict[str, Any]] = {  # so that every field has something to act on
     "nb101": {"standalone.optimizer": "rmsprop-tf", "standalone.lr": 0.05, "standalone.eps": 1.0},
@@ -80,6 +80,8 @@ def changes(field: RecipeField, folder: Path) -> list[Any]:
         return [kind for kind in field.kinds if kind != field.value]
     if field.type is bool:
         return [not field.value]
+    if get_origin(field.type) is Literal:
+        return [value for value in get_args(field.type) if value != field.value]
     name = field.name.rpartition(".")[2]
     if name == "dataset":
         if field.value == "digits":

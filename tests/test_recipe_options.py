@@ -62,7 +62,7 @@ def test_both_spellings_reach_the_recipe(tmp_path: Path, monkeypatch: pytest.Mon
     done = wsnas("train-supernet", *SMALL, "nb201", *options, "--valid-size", "none", "--out", "net")
     assert done.exit_code == 0, done.output
     stored = json.loads((tmp_path / "net/run.json").read_text())["recipe"]
-    assert stored["supernet"]["inputs"] == {"flip": True, "crop": 1, "cutout": 0}
+    assert stored["supernet"]["inputs"] == {"flip": True, "crop": 1, "cutout": 0, "last_batch": "drop"}
     assert stored["supernet"]["schedule"] == {"kind": "cosine-per-step"}
     assert stored["supernet"]["optimizer"]["nesterov"] is False
     assert (stored["train_size"], stored["valid_size"]) == (96, None)  # the last one counts; none is a value
@@ -83,6 +83,7 @@ def test_another_optimizer_has_other_options() -> None:
         (("train-supernet", "nb201", "--standalone.epochs", "9"), "--standalone.epochs"),
         (("train-supernet", "nb201", "--warmup", "0.1", "--schedule", "fixed"), "--warmup"),
         (("train", "nb201", "x", "--valid-size", "9"), "--valid-size"),
+        (("train-supernet", "nb201", "--last-batch", "keep"), "--last-batch"),
         (("train-supernet", "nb201", "--momentum", "0"), "Nesterov"),
         (("train-supernet", "nb999", "--epochs", "9"), "nb999"),
     ],
@@ -92,6 +93,13 @@ def test_a_field_the_recipe_lacks_is_refused_in_one_sentence(arguments: tuple[st
     assert done.exit_code == 2
     assert len(done.output.strip().splitlines()) == 1, done.output
     assert words in done.output
+
+
+def test_one_of_some_words_is_a_choice() -> None:
+    assert "--last-batch [drop|keep|carry]" in help_of("train", "nb201")
+    done = wsnas("train", "nb201", "x", "--last-batch", "lose")
+    assert done.exit_code == 2
+    assert "drop" in done.output
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "many"])
@@ -120,6 +128,13 @@ def test_a_study_takes_what_all_of_its_spaces_have(study: Callable[..., Result])
     assert refused.output.strip() == (
         "Error: --channels: the recipe of proxyless has no such field; choose spaces with --space"
     )
+
+
+def test_studies_have_no_budget_for_other_scales(study: Callable[..., Result]) -> None:
+    refused = study("--space", "proxyless", "--scale", "published")
+    assert refused.exit_code == 2
+    assert len(refused.output.strip().splitlines()) == 1, refused.output
+    assert "use micro, desk, paper" in refused.output
 
 
 def test_no_field_takes_an_option_of_the_command() -> None:

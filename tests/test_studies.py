@@ -12,6 +12,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -389,6 +390,29 @@ def test_an_option_without_effect_cannot_be_given(
     assert done.code == 2, (done.out, done.err)
     assert re.search(rf"[Nn]o such option:? '?{options[0]}\b", done.err)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "expected"),
+    [
+        ("nb201", "paper", {"on cifar10": ("cifar10", 4), "on imagenet16-120": ("imagenet16-120", 2)}),
+        ("nb201", "micro", {"on faint-digits": ("faint-digits", 0)}),
+        ("nb101", "paper", {}),
+    ],
+)
+def test_tricks_trains_on_table_3s_other_data_sets(name: str, scale: str, expected: dict[str, tuple[str, int]]) -> None:
+    """Its last two rows: CIFAR-10 and ImageNet-16-120, of NAS-Bench-201 only. Nothing but data set and crop differs."""
+    if name not in installed_spaces():
+        pytest.skip(f"needs the space {name}")
+    space = load_space(name)
+    sample: Any = SimpleNamespace(space=space, recipe=space.recipes[scale])
+    baseline, *rows = runpy.run_path(str(STUDIES / "tricks.py"))["variants"](sample, 3, scale, None)
+    found = {row.label: row for row in rows if row.label.startswith("on ")}
+    assert {label: (row.recipe.dataset, row.recipe.supernet.inputs.crop) for label, row in found.items()} == expected
+    for row in found.values():
+        assert (row.seeds, row.paths) == (baseline.seeds, baseline.paths)
+        back = change_recipe(row.recipe, dataset=baseline.recipe.dataset, crop=baseline.recipe.supernet.inputs.crop)
+        assert back.supernet == baseline.recipe.supernet
 
 
 def test_one_seed_decides_nothing(forks: Any, truth: Path, tmp_path: Path) -> None:

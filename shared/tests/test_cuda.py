@@ -22,9 +22,11 @@ from wsnas.data.tokens import Tokens
 from wsnas.devices import choose_device, to_device
 from wsnas.evaluation import evaluate_submodel
 from wsnas.executor import Executor, run_jobs
-from wsnas.recipe import SGD, Sequences, Training
+from wsnas.randomness import torch_seeded
+from wsnas.recipe import SGD, Sequences, Training, change_recipe
 from wsnas.runs import Run
 from wsnas.supernet import train_supernet
+from wsnas.training import train
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 CPU = torch.device("cpu")
@@ -126,6 +128,21 @@ def test_trainings_that_share_a_card_are_those_that_have_it_alone(device: str) -
         found = together[job]
         assert not isinstance(found, BaseException), found
         np.testing.assert_allclose(found, trained_alone(job), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("last", ["keep", "carry"])
+def test_a_graph_for_each_batch_size_trains_as_none_does(device: str, last: str) -> None:
+    """96 images in batches of 36, so that 24 are left: the gradients of one graph never meet those of the other."""
+    training, path, found = change_recipe(MICRO.standalone, batch=36, last_batch=last, epochs=3), ALL[5], []
+    for graph in (False, True):
+        with torch_seeded(0, "init"):
+            network = to_device(TOY.network(path, MICRO), torch.device(device))
+        pictures = splits(device=device).train
+        train(network, pictures, training, lambda step: [(path, 1.0)], seed=0, amp=False, cuda_graph=graph)
+        found.append({name: value.cpu() for name, value in network.state_dict().items()})
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, rtol=1e-3, atol=1e-4, msg=name)
 
 
 @pytest.mark.parametrize("device", DEVICES)

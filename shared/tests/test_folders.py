@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,26 @@ def test_a_set_smaller_than_a_batch_is_one_step(files: list[str]) -> None:
     ((x, y),) = streamed(files[:5], workers=1).epoch(FULL, 0, 0)
     assert len(x) == 5
     assert sorted(y.tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_the_last_batch_is_dropped_kept_or_carried(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """37 images in batches of 8, read in chunks of 3; a carried batch begins with the five that were left over."""
+    monkeypatch.setattr(folders, "CHUNK", 3)
+    data, sizes = streamed(files), {}
+    labels: dict[str, list[list[int]]] = {}
+    for rule in ("drop", "keep", "carry"):
+        training = change_recipe(FULL, last_batch=rule)
+        epochs = [list(data.epoch(training, 0, epoch)) for epoch in range(3)]
+        sizes[rule] = [[len(x) for x, _ in batches] for batches in epochs]
+        labels[rule] = [[int(label) for _, y in batches for label in y] for batches in epochs]
+        assert [data.steps(training, 0, epoch) for epoch in range(3)] == [len(batches) for batches in epochs]
+        ((x, y),) = list(data.epoch(training, 0, 2, len(epochs[2]) - 1))  # taken up at the last step
+        assert torch.equal(x, epochs[2][-1][0])
+        assert torch.equal(y, epochs[2][-1][1])
+    assert sizes == {"drop": [[8] * 4] * 3, "keep": [[8, 8, 8, 8, 5]] * 3, "carry": [[8] * 4, [8] * 5, [8] * 4]}
+    assert all(sorted(epoch) == list(range(37)) for epoch in labels["keep"])
+    whole, carried = (list(chain.from_iterable(labels[rule])) for rule in ("keep", "carry"))
+    assert carried == whole[:104]
 
 
 def test_padded_crops_and_holes_are_refused(files: list[str]) -> None:
@@ -408,7 +429,7 @@ def test_a_folder_is_split_shuffled_and_labelled(folder: Path, tmp_path: Path) -
     assert (len(train), len(valid), len(test)) == (18, 18, 9)
     assert sorted(train + valid) == sorted((80 * c + 5 * i, c) for c in range(3) for i in range(12))
     assert sorted(test) == sorted((80 * c + 5 * i + 1, c) for c in range(3) for i in range(3))
-    for part in (train, test):  # the first images, which calibrate and score, are of several classes
+    for part in (train, valid, test):  # the first images, which calibrate and score, are of several classes
         assert len({label for _, label in part[:6]}) > 1
     assert levels(stream_splits(folder, 16, RECIPE, CPU).train) == train
     in_memory = load_splits(dataclasses.replace(RECIPE, dataset=str(folder)), CPU)
@@ -420,6 +441,21 @@ def test_a_folder_is_split_shuffled_and_labelled(folder: Path, tmp_path: Path) -
     (tmp_path / "split.json").write_text(json.dumps(authors))
     named = stream_splits(folder, 16, dataclasses.replace(RECIPE, split_file=str(tmp_path / "split.json")), CPU)
     assert (len(named.train), len(named.valid)) == (4, 2)
+
+
+def test_the_first_streamed_images_are_of_all_classes(tmp_path: Path) -> None:
+    """A folder lists its files class by class; every part begins with as many of each class as it holds: chi-square."""
+    for part, count in (("train", 200), ("val", 80)):
+        for name in ("ant", "bee", "cat", "dog"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(count):
+                (tmp_path / part / name / f"{i:03d}.png").touch()  # never opened
+    splits = stream_splits(tmp_path, 16, RECIPE, CPU)
+    for data in (splits.train, splits.valid, splits.test):
+        labels = data.labels.numpy()  # type: ignore[attr-defined]
+        assert stats.chisquare(np.bincount(labels)).pvalue > 1e-3
+        for first in (len(labels) // 4, len(labels) // 2):
+            assert stats.chisquare(np.bincount(labels[:first], minlength=4)).pvalue > 1e-3
 
 
 BREAK: dict[str, Callable[[Path], Any]] = {
@@ -437,10 +473,15 @@ def test_a_malformed_folder_is_refused(folder: Path, kind: str) -> None:
         stream_splits(folder, 16, RECIPE, CPU)
 
 
-@pytest.mark.parametrize("count", [0, 36, 1000])
-def test_a_split_without_a_part_is_refused(folder: Path, count: int) -> None:
+@pytest.mark.parametrize("count", [0, 37, 1000])
+def test_more_training_images_than_there_are_are_refused(folder: Path, count: int) -> None:
     with pytest.raises(WsnasError, match="36 training images"):
         stream_splits(folder, 16, dataclasses.replace(RECIPE, train_size=count), CPU)
+
+
+def test_all_images_can_train_and_then_none_validate(folder: Path) -> None:
+    splits = stream_splits(folder, 16, dataclasses.replace(RECIPE, train_size=36), CPU)
+    assert (len(splits.train), len(splits.valid), len(splits.test)) == (36, 0, 9)
 
 
 def test_the_networks_input_is_in_memory_once(files: list[str]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from toy_space import ALL, MICRO, TOY
+from toy_space import ALL, MICRO, TOY, images
 
 from wsnas import load_ground_truth
 from wsnas.cli import main
@@ -26,6 +26,7 @@ from wsnas.publish import publish
 from wsnas.recipe import change_recipe
 from wsnas.runs import Run
 from wsnas.standalone import train_architecture
+from wsnas.supernet import train_supernet
 from wsnas.table import Column, Table, join, read_csv
 
 HERE = Executor(workers=0)
@@ -46,6 +47,35 @@ def test_rows_are_single_trainings(trained: tuple[Table, Path]) -> None:
         row = {c.split + str(c.epochs): values[2] for c, values in table.columns.items() if c.seed == seed}
         assert row == {"valid2": alone.valid, "test2": alone.test, "valid1": alone.half_valid}
         assert len(alone.curve) == 2
+
+
+def test_without_validation_images_only_the_test_is_scored(toy_installed: Path, tmp_path: Path) -> None:
+    """All training images train: the table has no validation column, nothing chooses by one, no supernet is trained."""
+    pixels, labels = images(80, 0)
+    np.savez(
+        tmp_path / "all.npz",
+        **{f"{p}_{n}": v for p in ("train", "test") for n, v in (("images", pixels), ("labels", labels))},
+    )
+    recipe = change_recipe(MICRO, dataset=str(tmp_path / "all.npz"), train_size=80)
+    alone = train_architecture(TOY, SOME[0], recipe)
+    assert math.isnan(alone.valid)
+    assert math.isnan(alone.half_valid)
+    assert 0 < alone.test <= 100
+    table = train_many(TOY, SOME[:2], tmp_path / "truth", recipe, seeds=(0,), executor=HERE)
+    assert [(c.split, c.epochs) for c in table.columns] == [("test", 2)]
+    assert table.seeds(recipe.dataset, "test")[0, 0] == alone.test
+    timed = measure_latencies(TOY, table, tmp_path / "truth", recipe)
+    assert timed.latency is not None
+    publish(TOY, timed, tmp_path / "truth")
+    known = Table.load(tmp_path / "truth" / "table.parquet")
+    again = train_many(TOY, SOME[:2], tmp_path / "again", recipe, seeds=(0,), executor=HERE, known=known)
+    assert again.about["seconds"].startswith("0 in all of 0")  # none trained again
+    with pytest.raises(WsnasError, match="has a validation score to choose"):
+        best_of(TOY, SOME[:2], tmp_path / "truth", recipe, 1)
+    with pytest.raises(WsnasError, match="validation images"):
+        train_supernet(TOY, recipe, out=tmp_path / "net")
+    with pytest.raises(WsnasError, match="patience"):
+        train_architecture(TOY, SOME[0], change_recipe(recipe, **{"standalone.patience": 1}))
 
 
 TWO_WORKERS = """
@@ -97,7 +127,7 @@ def test_a_published_benchmark_is_read_back(trained: tuple[Table, Path]) -> None
         assert found.columns.keys() == table.columns.keys()
         for column, values in table.columns.items():
             np.testing.assert_array_equal(found.columns[column], values.astype(np.float32))
-        for name in ("parameters", "flops", "latency", "failed"):
+        for name in ("parameters", "macs", "latency", "failed"):
             np.testing.assert_allclose(getattr(found, name), getattr(table, name), rtol=1e-6)
     assert (table.latency > 0).all()
     curves = pq.read_table(out / "curves.parquet").to_pylist()  # long form: arch, seed, epoch, loss

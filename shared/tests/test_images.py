@@ -127,6 +127,46 @@ def test_cutout_blanks_with_the_mean_colour() -> None:
     assert (x == 0).flatten(2).any(2).all()  # 0 after normalising: the mean
 
 
+def test_a_kept_last_batch_holds_what_is_left() -> None:
+    """A DataLoader without drop_last is what the originals use; one image alone has no batch statistics."""
+    keep = change_recipe(PLAIN, last_batch="keep")
+    for count in (3, 4, 18, 19, 20):
+        images = on_device(marked(count))
+        sizes = [len(y) for _, y in images.epoch(keep, 0, 1)]
+        assert sizes == [len(some) for some in torch.utils.data.DataLoader(range(count), 4)]
+        assert images.steps(keep, 0, 1) == len(sizes)
+        assert sorted(label for _, label in drawn(images, keep, 1)) == list(range(count))
+    assert [len(y) for _, y in on_device(marked(17)).epoch(keep, 0, 0)] == [4, 4, 4, 4]
+    for (x, y), (u, v) in zip(images.epoch(PLAIN, 3, 1), images.epoch(keep, 3, 1), strict=False):
+        assert torch.equal(x, u)  # whole batches are those without it
+        assert torch.equal(y, v)
+
+
+@pytest.mark.parametrize("count", [4, 9, 18])
+def test_carried_batches_are_cut_from_one_epoch_after_the_other(count: int) -> None:
+    """As TensorFlow's ``shuffle_and_repeat`` before ``batch``: all batches full, every image once an epoch."""
+    images, carry = on_device(marked(count)), change_recipe(AUGMENTED, last_batch="carry")
+    epochs = [list(images.epoch(carry, 5, epoch)) for epoch in range(6)]
+    assert [images.steps(carry, 5, epoch) for epoch in range(6)] == [len(batches) for batches in epochs]
+    assert sum(map(len, epochs)) == 6 * count // 4
+    assert {len(y) for batches in epochs for _, y in batches} == {4}
+    labels = [label for batches in epochs for _, y in batches for label in y.tolist()]
+    for first in range(0, 6 * count - count + 1, count):
+        assert len(set(labels[first : first + count])) == len(labels[first : first + count])
+    pictures = torch.cat([x for batches in epochs for x, _ in batches])
+    kept = change_recipe(carry, last_batch="keep", batch=count)  # an epoch is one batch
+    alone = torch.cat([x for epoch in range(6) for x, _ in images.epoch(kept, 5, epoch)])
+    assert torch.equal(pictures, alone[: len(pictures)])  # an image keeps the changes that its own epoch drew
+    for start in range(len(epochs[3]) + 1):
+        rest = list(images.epoch(carry, 5, 3, start))
+        assert all(torch.equal(x, u) for (x, _), (u, _) in zip(epochs[3][start:], rest, strict=True))
+
+
+def test_an_epoch_shorter_than_a_batch_cannot_be_carried() -> None:
+    with pytest.raises(WsnasError, match="a batch of 4 needs as many training images"):
+        next(on_device(marked(3)).epoch(change_recipe(PLAIN, last_batch="carry"), 0, 0))
+
+
 AUGMENTED = change_recipe(PLAIN, flip=True, crop=2, cutout=2)
 
 
@@ -238,7 +278,7 @@ def test_cifar10s_training_images_are_split_disjointly_and_wholly(
     train, valid = numbers(parts.train), numbers(parts.valid)
     assert (len(train), len(valid), len(parts.test)) == (*sizes, 10_000)
     assert sorted(train + valid) == list(range(50_000))
-    assert numbers(parts.test) == list(range(10_000))
+    assert sorted(numbers(parts.test)) == list(range(10_000))
     assert parts.classes == 10
     assert parts.train.labels.tolist() == [i * 7 % 10 for i in train]
     assert 0.4 < np.mean(np.array(train) < 25_000) < 0.6  # not simply the first half
@@ -248,7 +288,7 @@ def test_cifar10s_training_images_are_split_disjointly_and_wholly(
 
 def test_cifar100_trains_on_all_and_halves_the_test_set(fake_cifar: None) -> None:
     parts = load_splits(recipe("cifar100"), CPU)
-    assert numbers(parts.train) == list(range(50_000))
+    assert sorted(numbers(parts.train)) == list(range(50_000))
     valid, test = numbers(parts.valid), numbers(parts.test)
     assert len(valid) == len(test) == 5_000
     assert sorted(valid + test) == list(range(10_000))
@@ -256,10 +296,17 @@ def test_cifar100_trains_on_all_and_halves_the_test_set(fake_cifar: None) -> Non
     assert parts.classes == 100
 
 
-@pytest.mark.parametrize("train_size", [0, -5, 50_000, 60_000])
-def test_a_split_that_leaves_no_part_is_refused(fake_cifar: None, train_size: int) -> None:
-    with pytest.raises(WsnasError, match="50000 training images"):
-        load_splits(recipe("cifar10", train_size=train_size), CPU)
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+@pytest.mark.parametrize("train_size", [0, -5, 50_001])
+def test_more_training_images_than_there_are_are_refused(fake_cifar: None, dataset: str, train_size: int) -> None:
+    with pytest.raises(WsnasError, match=f"{dataset} has 50000 training images"):
+        load_splits(recipe(dataset, train_size=train_size), CPU)
+
+
+def test_all_images_can_train_and_then_none_validate(fake_cifar: None) -> None:
+    parts = load_splits(recipe("cifar10", train_size=50_000), CPU)
+    assert sorted(numbers(parts.train)) == list(range(50_000))
+    assert (len(parts.valid), len(parts.test)) == (0, 10_000)
 
 
 def test_the_authors_split_file_is_used(fake_cifar: None, tmp_path: Path) -> None:
@@ -269,11 +316,11 @@ def test_the_authors_split_file_is_used(fake_cifar: None, tmp_path: Path) -> Non
     form = {name: ["int", [str(i) for i in part]] for name, part in (("train", train), ("valid", valid[::-1]))}
     file.write_text(json.dumps(form))
     parts = load_splits(recipe("cifar10", split_file=str(file)), CPU)
-    assert numbers(parts.train) == train
-    assert numbers(parts.valid) == valid
+    assert sorted(numbers(parts.train)) == train
+    assert sorted(numbers(parts.valid)) == valid
     file.write_text(json.dumps({"xvalid": ["int", ["3", "1"]], "xtest": ["int", ["2"]]}))
     parts = load_splits(recipe("cifar100", split_file=str(file)), CPU)
-    assert numbers(parts.valid) == [1, 3]
+    assert sorted(numbers(parts.valid)) == [1, 3]
     assert numbers(parts.test) == [2]
 
 
@@ -305,6 +352,74 @@ def test_a_bad_split_file_is_refused(fake_cifar: None, tmp_path: Path, kind: str
 def test_a_missing_split_file_is_refused(fake_cifar: None, tmp_path: Path) -> None:
     with pytest.raises(WsnasError, match=r"nowhere\.json"):
         load_splits(recipe("cifar10", split_file=str(tmp_path / "nowhere.json")), CPU)
+
+
+# the order of images ------------------------------------------------------------------------------
+
+
+class SortedCifar(FakeCifar):
+    def __init__(self, root: str, train: bool, download: bool) -> None:
+        super().__init__(root, train, download)
+        self.targets = np.sort(self.targets).tolist()
+
+
+class SortedCifar100(SortedCifar):
+    classes = 100
+
+
+def class_sorted(kind: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a data set whose files are sorted by class; of the digits, which are not a file."""
+    monkeypatch.setenv("WSNAS_DATA", str(place))
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", SortedCifar)
+    monkeypatch.setattr(torchvision.datasets, "CIFAR100", SortedCifar100)
+    if kind == "npz":
+        parts = {"train": np.repeat(np.arange(5), 800), "test": np.repeat(np.arange(5), 200)}
+        images = {f"{part}_images": numbered(len(labels)) for part, labels in parts.items()}
+        np.savez(place / "data.npz", **images, **{f"{part}_labels": labels for part, labels in parts.items()})
+        return str(place / "data.npz")
+    if kind == "folder":  # ``folder`` lists the classes in order
+        for part, count in (("train", 120), ("val", 60)):
+            for c, name in enumerate(("ant", "bee", "cat", "dog")):
+                for i in range(count):
+                    write_image(place / part / name / f"{i}.png", np.full((2, 2, 3), 50 * c, np.uint8))
+        return str(place)
+    if kind == "imagenet16-120":
+        (place / "ImageNet16").mkdir()
+        md5, _ = imagenet_files(place / "ImageNet16", count=600, in_order=True)
+        monkeypatch.setattr("wsnas.data.sources.imagenet16", lambda where: imagenet16(where, md5, classes=5))
+    return kind
+
+
+@pytest.mark.parametrize("train_size", [None, 300])
+@pytest.mark.parametrize("kind", ["npz", "folder", "cifar10", "cifar100", "imagenet16-120", "digits", "faint-digits"])
+def test_the_first_images_are_of_all_classes(
+    kind: str, train_size: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every part of every source, also where only some images train: in the same shares as the rest."""
+    dataset = class_sorted(kind, tmp_path, monkeypatch)
+    one, other = (load_splits(recipe(dataset, train_size=train_size), CPU) for _ in range(2))
+    for part, again in zip((one.train, one.valid, one.test), (other.train, other.valid, other.test), strict=True):
+        labels = part.labels.numpy()
+        for first in (len(labels) // 4, len(labels) // 2):
+            shares = [np.bincount(some, minlength=one.classes) for some in (labels[:first], labels[first:])]
+            present = np.array(shares)[:, np.sum(shares, 0) > 0]
+            assert stats.chi2_contingency(present).pvalue > 1e-3
+        if not kind.endswith("digits"):  # the files hold as many images of each class
+            assert stats.chisquare(np.bincount(labels, minlength=one.classes)).pvalue > 1e-3
+        assert torch.equal(part.labels, again.labels)  # shuffled once, not anew each time
+        assert torch.equal(part.pixels, again.pixels)
+
+
+def test_the_digits_keep_their_order() -> None:
+    """The ground truth that is shipped was trained on the first images of ``digits()``, in that order."""
+    source = digits()
+    assert source.valid is not None
+    for train_size in (None, 3000):
+        parts = load_splits(recipe("digits", train_size=train_size), CPU)
+        for part, (pixels, labels) in zip((parts.train, parts.valid), (source.train, source.valid), strict=True):
+            np.testing.assert_array_equal(part.pixels, pixels[: len(part)])
+            np.testing.assert_array_equal(part.labels, labels[: len(part)])
+    assert hashlib.sha256(source.train[0].tobytes() + source.train[1].tobytes()).hexdigest()[:16] == "e8af1c4fb4d69650"
 
 
 # sources ------------------------------------------------------------------------------------------
@@ -513,13 +628,15 @@ def test_a_malformed_image_folder_is_refused(image_folder: Path, kind: str) -> N
         folder(image_folder)
 
 
-def imagenet_files(root: Path, classes: int = 5, count: int = 20) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+def imagenet_files(
+    root: Path, classes: int = 5, count: int = 20, in_order: bool = False
+) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
     """Small batches in the official form: a dict of labels from 1 and data [n, 3 * 16 * 16], channels first."""
     rng, md5, content = np.random.default_rng(2), {}, {}
     for name in ("train_data_batch_1", "train_data_batch_2", "val_data"):
         batch = {
             "data": rng.integers(0, 256, (count, 3 * 16 * 16), dtype=np.uint8),
-            "labels": [1 + i % classes for i in range(count)],
+            "labels": [1 + (i * classes // count if in_order else i % classes) for i in range(count)],
             "mean": rng.random(768),
         }
         raw = pickle.dumps(batch, protocol=2)

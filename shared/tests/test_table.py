@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def table() -> Table:
             Column("cifar100", "test", 200, None): np.array([70.0, 71, 72, 73]),
         },
         parameters=np.array([10, 20, -1, 40]),
-        flops=np.array([1.5, 2.5, NAN, 4.5]),
+        macs=np.array([1.5, 2.5, NAN, 4.5]),
         failed=np.array([False, True, False, True]),
         about={"source": "here"},
     )
@@ -41,7 +42,7 @@ def assert_equal(one: Table, other: Table) -> None:
     assert list(one.columns) == list(other.columns)
     for column, values in one.columns.items():
         np.testing.assert_array_equal(values, other.columns[column])
-    for name in ("parameters", "flops", "failed"):
+    for name in ("parameters", "macs", "failed"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
@@ -51,7 +52,43 @@ def test_a_saved_table_comes_back(tmp_path: Path) -> None:
     bare = Table("toy", ("a",), {Column("d", "test", 1, None): np.array([93.5])})
     bare.save(tmp_path / "bare.parquet")
     back = Table.load(tmp_path / "bare.parquet")
-    assert (back.parameters, back.flops, back.failed) == (None, None, None)
+    assert (back.parameters, back.macs, back.failed) == (None, None, None)
+
+
+def older(path: Path, source: str) -> Path:
+    """As ``table()`` was saved when the column was called flops; ``source``: who counted."""
+    table().save(path)
+    stored = pq.read_table(path)
+    names = [name.replace("macs", "flops") for name in stored.column_names]
+    about = stored.schema.metadata[b"wsnas"].replace(b'"here"', f'"{source}"'.encode())
+    pq.write_table(stored.rename_columns(names).replace_schema_metadata({"wsnas": about}), path)
+    return path
+
+
+@pytest.mark.parametrize(("source", "operations"), [("trained by wsnas", 2), ("NAS-Bench-201-v1_1-096897.pth", 1)])
+def test_an_older_file_is_read_in_multiply_adds(tmp_path: Path, source: str, operations: int) -> None:
+    """They were two operations each where wsnas had trained the table; what is saved again is the new unit."""
+    expected = replace(table(), about={"source": source}, macs=np.array([1.5, 2.5, NAN, 4.5]) / operations)
+    found = Table.load(older(tmp_path / "old.parquet", source))
+    assert_equal(found, expected)
+    found.save(tmp_path / "new.parquet")
+    assert_equal(Table.load(tmp_path / "new.parquet"), expected)
+    assert pq.read_table(tmp_path / "new.parquet")["macs"].to_pylist()[0] == 1.5 / operations
+
+
+def test_csv_columns_say_what_a_multiply_add_counts(tmp_path: Path) -> None:
+    """``save_csv`` once wrote flops, two each, after parameters and before failed; other files are a publisher's."""
+    file = tmp_path / "t.csv"
+    for text, expected in (
+        ("architecture,parameters,flops,failed,d_test_2_0\na,5,3.0,False,90", 1.5),
+        ("architecture,parameters,flops,latency,failed,d_test_2_0\na,5,3.0,0.1,False,90", 1.5),
+        ("architecture,d_test_2_0,flops\na,90,3.0", 3.0),
+        ("architecture,parameters,macs,failed,d_test_2_0\na,5,3.0,False,90", 3.0),
+    ):
+        file.write_text(text)
+        assert read_csv(file, "toy").macs == [expected]
+    table().save_csv(file)
+    np.testing.assert_array_equal(read_csv(file, "toy").macs, table().macs)  # type: ignore[arg-type]
 
 
 def test_every_accuracy_of_two_decimals_survives_the_file(tmp_path: Path) -> None:
@@ -90,7 +127,7 @@ def test_select_takes_these_rows_in_this_order() -> None:
     assert found.archs == ("c", "a")
     np.testing.assert_array_equal(found.columns[Column("digits", "valid", 8, 0)], [7, 5])
     np.testing.assert_array_equal(found.parameters, [-1, 10])
-    np.testing.assert_array_equal(found.flops, [NAN, 1.5])
+    np.testing.assert_array_equal(found.macs, [NAN, 1.5])
     np.testing.assert_array_equal(found.failed, [False, False])
     assert len(table().select([])) == 0
     with pytest.raises(WsnasError, match="zebra is not in the toy table of 4"):
@@ -113,8 +150,8 @@ def test_a_sample_is_distinct_uniform_and_decided_by_its_seed() -> None:
 def test_columns_of_another_length_are_refused() -> None:
     with pytest.raises(WsnasError, match="d/test/1/0 has 2 rows for 3"):
         Table("toy", ("a", "b", "c"), {Column("d", "test", 1, 0): np.zeros(2)})
-    with pytest.raises(WsnasError, match="flops"):
-        Table("toy", ("a",), {}, flops=np.zeros(2))
+    with pytest.raises(WsnasError, match="macs"):
+        Table("toy", ("a",), {}, macs=np.zeros(2))
 
 
 @pytest.mark.parametrize("column", [Column("imagenet16-120", "valid", 200, 777), Column("ptb", "test", 3, None)])
@@ -157,7 +194,7 @@ def test_a_foreign_file_is_refused(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize(
     "columns",
-    [{"d/test/one/0": [1.0]}, {"d/test/1/0": ["much"]}, {"d/test/1/0": [1.0], "flops": ["x"]}, {"d/test/1/x": [1.0]}],
+    [{"d/test/one/0": [1.0]}, {"d/test/1/0": ["much"]}, {"d/test/1/0": [1.0], "macs": ["x"]}, {"d/test/1/x": [1.0]}],
     ids=str,
 )
 def test_columns_that_are_not_numbers_are_refused(tmp_path: Path, columns: dict[str, list[object]]) -> None:
@@ -199,7 +236,7 @@ def test_a_csv_is_read(tmp_path: Path, packed: bool) -> None:
     ]
     np.testing.assert_array_equal(found.seeds("cifar10", "test"), [[81.25, NAN], [71, 72.5]])
     np.testing.assert_array_equal(found.parameters, [1000, -1])
-    assert found.flops is None
+    assert found.macs is None
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from toy_space import ALL, MICRO, TOY, Arch, Net, images, splits
 
 from wsnas.data.images import Images
-from wsnas.errors import Diverged
+from wsnas.errors import Diverged, WsnasError
 from wsnas.paths import fair, multi_path, uniform
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import SGD, Augmentation, CosinePerEpoch, CosinePerStep, Fixed, Linear, Training, change_recipe
@@ -89,10 +89,11 @@ def test_the_learning_rate_by_hand() -> None:
 
 
 @pytest.mark.parametrize("schedule", [CosinePerEpoch(), CosinePerStep(), Fixed()])
-@pytest.mark.parametrize("nesterov", [False, True])
-def test_the_loop_is_the_textbook_one(schedule: Any, nesterov: bool) -> None:
+@pytest.mark.parametrize(("nesterov", "last", "steps"), [(False, "drop", 9), (True, "keep", 12), (True, "carry", 9)])
+def test_the_loop_is_the_textbook_one(schedule: Any, nesterov: bool, last: Any, steps: int) -> None:
     rule = SGD(0.3, nesterov=nesterov, weight_decay=1e-2)
-    training = Training(3, 16, rule, schedule, clip=0.5, inputs=Augmentation(flip=True, crop=1))
+    inputs = Augmentation(flip=True, crop=1, last_batch=last)
+    training = Training(3, 16, rule, schedule, clip=0.5, inputs=inputs)
     ours, book, pictures = net(), net(), data(50)
     train(ours, pictures, training, uniform_paths, seed=4)
 
@@ -100,14 +101,14 @@ def test_the_loop_is_the_textbook_one(schedule: Any, nesterov: bool) -> None:
     step = 0
     for epoch in range(3):
         for x, y in pictures.epoch(training, 4, epoch):
-            done = {CosinePerEpoch: epoch / 3, CosinePerStep: step / 9, Fixed: 0}[type(schedule)]
+            done = {CosinePerEpoch: epoch / 3, CosinePerStep: step / steps, Fixed: 0}[type(schedule)]
             optimizer.param_groups[0]["lr"] = 0.15 * (1 + math.cos(math.pi * done))
             optimizer.zero_grad()
             F.cross_entropy(book(x, uniform_paths(step)[0][0]), y).backward()
             nn.utils.clip_grad_norm_(book.parameters(), 0.5)
             optimizer.step()
             step += 1
-    assert step == 9
+    assert step == steps
     for name, value in book.state_dict().items():
         torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-6, atol=1e-7, msg=name)
 
@@ -251,6 +252,25 @@ def test_a_divergence_is_found_without_a_run_directory() -> None:
         train(net(), data(48), Training(3, 16, SGD(1e25)), always(ALL[0]), seed=0)
 
 
+@pytest.mark.parametrize("last", ["keep", "carry"])
+def test_a_training_with_another_last_batch_goes_on_bit_for_bit(tmp_path: Path, last: Any) -> None:
+    """Stopped before and after the step that ends the second of three epochs of 50 images."""
+    training = Training(3, 16, SGD(0.1), inputs=Augmentation(flip=True, crop=1, last_batch=last))
+    whole, parts, run = net(), net(), Run.open(tmp_path / "run", {}, {})
+    train(whole, data(50), training, uniform_paths, seed=0)
+    total = 12 if last == "keep" else 9
+    for stop in (total * 2 // 3 - 1, total * 2 // 3, total * 2 // 3 + 1, None):
+
+        def press(done: int, of: int, note: str, stop: int | None = stop) -> None:
+            assert of == total
+            if done == stop:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        with pytest.raises(KeyboardInterrupt) if stop else nullcontext():
+            train(parts, data(50), training, uniform_paths, seed=0, run=run, report=press)
+    assert_same(weights(whole), weights(parts))
+
+
 @pytest.mark.parametrize("with_run", [True, False])
 def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path, with_run: bool) -> None:
     """The last step's loss is finite but its update is not, and there is no later loss to check."""
@@ -272,6 +292,14 @@ def test_a_seed_decides_the_weights(tmp_path: Path) -> None:
     one, two, other = trained("a", 0), trained("longer", 0), trained("c", 1)
     assert_same(one, two)
     assert not any(torch.equal(one[name], other[name]) for name in one if name.endswith("1.weight"))
+
+
+def test_a_supernet_drops_the_last_batch() -> None:
+    with pytest.raises(WsnasError, match="no field 'last_batch'"):
+        change_recipe(MICRO, last_batch="keep")
+    with pytest.raises(WsnasError, match="always drops"):
+        dataclasses.replace(MICRO, supernet=change_recipe(MICRO.supernet, last_batch="keep"))
+    assert change_recipe(MICRO, **{"standalone.last_batch": "keep"}).supernet_identity() == MICRO.supernet_identity()
 
 
 def test_a_finished_supernet_is_loaded_and_not_trained_again(tmp_path: Path, toy_installed: Path) -> None:

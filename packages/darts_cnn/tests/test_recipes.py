@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from darts_cnn import SPACE
-from darts_cnn.recipes import MICRO, PAPER, DartsTraining
+from darts_cnn.recipes import MICRO, PAPER, PUBLISHED, DartsTraining
 from darts_cnn.space import OPS
 from wsnas.agreement import load_ground_truth
+from wsnas.data.images import steps_of
 from wsnas.data.sources import shape_of
 from wsnas.environment import environment
 from wsnas.metrics import noise_ceiling
@@ -39,12 +40,21 @@ def test_standalone_recipe_is_darts_evaluation() -> None:
         optimizer=SGD(lr=0.025, momentum=0.9, weight_decay=3e-4),
         schedule=CosinePerEpoch(),
         clip=5.0,
-        inputs=Augmentation(flip=True, crop=4, cutout=16),
+        inputs=Augmentation(flip=True, crop=4, cutout=16, last_batch="keep"),
         auxiliary=0.4,
         drop_path=0.2,
     )
     assert PAPER.standalone == expected
     assert (PAPER.channels, PAPER.cells, PAPER.auxiliary_head) == (36, 20, True)
+
+
+def test_the_published_accuracies_come_from_all_images() -> None:
+    """train.py of DARTS: CIFAR10(train=True), all 50,000, in a loader that drops nothing; else as the paper's."""
+    assert PUBLISHED.train_size == 50_000
+    theirs = len(torch.utils.data.DataLoader(range(50_000), batch_size=96))  # type: ignore[arg-type]
+    assert {steps_of(50_000, PUBLISHED.standalone, epoch) for epoch in range(600)} == {theirs}
+    assert dataclasses.replace(PUBLISHED, train_size=PAPER.train_size) == PAPER
+    assert PUBLISHED.standalone_identity() != PAPER.standalone_identity()
 
 
 @pytest.mark.parametrize(("dataset", "classes", "inputs", "side"), [("cifar10", 10, 3, 32), ("cifar100", 100, 3, 32)])

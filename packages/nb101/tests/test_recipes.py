@@ -16,6 +16,7 @@ from nb101 import SPACE
 from nb101.isomorphism import index
 from nb101.space import dags
 from wsnas.agreement import load_ground_truth
+from wsnas.data.images import steps_of
 from wsnas.data.sources import shape_of
 from wsnas.environment import environment
 from wsnas.metrics import noise_ceiling, spearman
@@ -50,11 +51,18 @@ def test_standalone_recipe_is_that_of_the_benchmark() -> None:
         "flip": True,
         "crop": 4,
         "cutout": 0,
+        "last_batch": "carry",
     }
     found = {name: one.value for name, one in recipe_fields(PAPER.standalone).items()}
     assert found.items() >= published.items()
     assert not any(found[name] for name in found.keys() - published.keys())  # nothing else is done
     assert PAPER.bn_momentum == pytest.approx(1 - 0.997)
+
+
+def test_standalone_training_has_the_benchmarks_steps() -> None:
+    """evaluate.py: train_steps = int(train_epochs * num_train_images / batch_size); cifar.py: all batches are whole."""
+    assert sum(steps_of(40_000, PAPER.standalone, epoch) for epoch in range(108)) == int(108 * 40_000 / 256) == 16_875
+    assert {steps_of(40_000, PAPER.standalone, epoch) for epoch in range(108)} == {156, 157}
 
 
 def test_standalone_optimizer_by_hand() -> None:

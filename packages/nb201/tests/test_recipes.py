@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,13 +13,21 @@ import torch
 
 from nb201 import SPACE
 from wsnas.agreement import load_ground_truth
+from wsnas.data.images import steps_of
 from wsnas.data.sources import shape_of
 from wsnas.environment import environment
 from wsnas.errors import WsnasError
 from wsnas.metrics import noise_ceiling
-from wsnas.recipe import recipe_fields
+from wsnas.recipe import change_recipe, recipe_fields
+from wsnas.recipe_options import chosen_recipe
 from wsnas.standalone import train_architecture
-from wsnas.table import Table
+from wsnas.table import MACS, Table
+
+
+def with_one(recipe: Any, dataset: str) -> Any:
+    """As the command line does it."""
+    return chosen_recipe(SimpleNamespace(recipes={"paper": recipe}), "paper", {"dataset": dataset})  # type: ignore[arg-type]
+
 
 PAPER = SPACE.recipes["paper"]
 MICRO = SPACE.recipes["micro"]
@@ -42,11 +52,34 @@ def test_standalone_recipe_is_that_of_the_benchmark() -> None:
         "flip": True,
         "crop": 4,
         "cutout": 0,
+        "last_batch": "keep",
     }
     found = {name: one.value for name, one in recipe_fields(PAPER.standalone).items()}
     assert found.items() >= table_1.items()
     assert not any(found[name] for name in found.keys() - table_1.keys() - {"optimizer"})  # nothing else is done
     assert found["optimizer"] == "sgd"
+
+
+def test_a_standalone_epoch_is_as_long_as_the_benchmarks() -> None:
+    """Their loader: torch's, without drop_last; of CIFAR-100, and of the half of CIFAR-10."""
+    for images in (50_000, 25_000):
+        theirs = len(torch.utils.data.DataLoader(range(images), batch_size=256))  # type: ignore[arg-type]
+        assert {steps_of(images, PAPER.standalone, epoch) for epoch in range(200)} == {theirs}
+        assert steps_of(images, PAPER.supernet, 0) == theirs - 1
+
+
+@pytest.mark.parametrize("changed", [change_recipe, with_one])
+def test_imagenet16_is_padded_by_two(changed: Any) -> None:
+    """lib/datasets of the benchmark's code: RandomCrop(16, padding=2), RandomCrop(32, padding=4) for CIFAR."""
+    recipe = changed(PAPER, dataset="imagenet16-120")
+    assert [one.inputs.crop for one in (recipe.supernet, recipe.standalone)] == [2, 2]
+    assert recipe == changed(recipe, dataset="imagenet16-120")  # once
+    assert dataclasses.replace(recipe, supernet=PAPER.supernet, standalone=PAPER.standalone) == dataclasses.replace(
+        PAPER, dataset="imagenet16-120"
+    )  # nothing else differs
+    assert changed(PAPER, dataset="cifar10").supernet.inputs.crop == 4
+    assert change_recipe(PAPER, dataset="imagenet16-120", crop=3).supernet.inputs.crop == 3  # given
+    assert change_recipe(MICRO, dataset="imagenet16-120").supernet.inputs.crop == 0
 
 
 @pytest.mark.parametrize(
@@ -93,6 +126,27 @@ def test_shipped_table_has_every_architecture(shipped: Table) -> None:
     """Of the space, once, with 3 seeds."""
     assert sorted(shipped.archs) == sorted(SPACE.encode(arch) for arch in SPACE)
     assert shipped.seeds(MICRO.dataset, "test").shape == (15_284, 3)
+
+
+def test_multiply_adds_of_the_shipped_table_are_counted_by_one_rule(shipped: Table) -> None:
+    """An older file leaves out edges that reach nothing and counts two operations each: 2,120 architectures differ.
+
+    Nothing else in it changes.
+    """
+    raw = Table.load(SPACE.micro_table)
+    assert shipped.macs is not None
+    assert raw.macs is not None
+    assert shipped.macs == pytest.approx([1e-6 * SPACE.macs(SPACE.decode(arch), MICRO) for arch in shipped.archs])
+    if "macs" not in raw.about:
+        assert (shipped.macs > raw.macs * (1 + 1e-5)).sum() == 2120
+        assert np.isclose(shipped.macs, raw.macs, rtol=1e-6).sum() == len(shipped) - 2120
+    assert shipped.archs == raw.archs
+    assert list(shipped.columns) == list(raw.columns)
+    for column, values in shipped.columns.items():
+        np.testing.assert_array_equal(values, raw.columns[column])
+    for name in ("parameters", "latency", "failed"):
+        np.testing.assert_array_equal(getattr(shipped, name), getattr(raw, name))
+    assert {**raw.about, "macs": MACS} == shipped.about
 
 
 def test_shipped_table_can_be_trusted(shipped: Table) -> None:

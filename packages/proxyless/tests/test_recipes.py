@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from proxyless import SPACE
-from proxyless.recipes import MICRO, PAPER
+from proxyless.recipes import MICRO, PAPER, PUBLISHED
 from wsnas import WsnasError, train_supernet
 from wsnas.agreement import load_ground_truth
 from wsnas.data.folders import StreamedImages
-from wsnas.data.images import Images
+from wsnas.data.images import Images, steps_of
 from wsnas.data.sources import shape_of
 from wsnas.environment import environment
 from wsnas.evaluation import evaluate_submodel
@@ -53,11 +53,21 @@ def test_standalone_recipe_is_that_of_proxylessnas() -> None:
         "colour_jitter": 0.4,
         "hue": 0.1,  # with it the "strong" of their released configuration
         "flip": True,
+        "last_batch": "keep",
     }
     found = {name: one.value for name, one in recipe_fields(PAPER.standalone).items()}
     assert found.items() >= theirs.items()
     assert not any(found[name] for name in found.keys() - theirs.keys() - {"optimizer"})  # nothing else is done
     assert found["optimizer"] == "sgd"
+
+
+def test_the_published_accuracies_come_from_all_images(tiny: Path) -> None:
+    """ImageNet's training set has 1,281,167 images; their loader drops none. A folder can be used whole, too."""
+    assert PUBLISHED.train_size == 1_281_167
+    assert {steps_of(1_281_167, PUBLISHED.standalone, epoch) for epoch in range(300)} == {-(-1_281_167 // 1024)}
+    assert dataclasses.replace(PUBLISHED, train_size=PAPER.train_size) == PAPER
+    splits = SPACE.load_data(dataclasses.replace(PUBLISHED, dataset=str(tiny), train_size=1200, size=16), CPU)
+    assert (len(splits.train), len(splits.valid), len(splits.test)) == (1200, 0, 300)
 
 
 def test_what_does_not_decide_the_weights_is_not_in_an_identity() -> None:

@@ -23,16 +23,16 @@ def load_ground_truth(space: SearchSpace[Any], dataset: str | None = None, table
         path = Path(table)
         if path.is_dir() and (path / "table.parquet").exists():
             path = path / "table.parquet"  # a published benchmark
-        loaded = Table.load(path) if path.suffix == ".parquet" else space.import_table(path)
+        loaded = space.load_table(path) if path.suffix == ".parquet" else space.import_table(path)
         if loaded.space != space.name:
             raise WsnasError(f"{path} is a table of {loaded.space}, not of {space.name}")
         return loaded
     micro = dataset is None or dataset == space.recipes["micro"].dataset
     if micro and space.micro_table is not None:
-        return Table.load(space.micro_table)
+        return space.load_table(space.micro_table)
     imported = import_home() / f"{space.name}.parquet"
     if imported.exists():
-        return Table.load(imported)
+        return space.load_table(imported)
     missing = f"{space.name} ships no ground truth: train one with 'wsnas ground-truth {space.name}'"
     if not micro:
         missing = f"there is no ground truth for {space.name} on {dataset}: import the official file with "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -216,10 +217,8 @@ def train(
     where = out or Path("runs") / f"{space}-alone-{digest(identity)}"
     with progress(f"{space} stand-alone") as report:
         result = train_architecture(found, decoded, chosen, seed=seed, out=where, device=device, report=report)
-    click.echo(
-        f"validation {measured(found, result.valid)}, test {measured(found, result.test)} "
-        f"after {chosen.standalone.epochs} epochs: {where}"
-    )
+    valid = "" if math.isnan(result.valid) else f"validation {measured(found, result.valid)}, "
+    click.echo(f"{valid}test {measured(found, result.test)} after {chosen.standalone.epochs} epochs: {where}")
 
 
 @main.command("ground-truth", cls=RecipeCommand, trains="standalone", without=("valid_size",))
@@ -349,9 +348,10 @@ def table_join(files: tuple[Path, ...], out: Path) -> None:
 
     Where tables overlap, the first wins; it also decides which training length is the ground truth.
     """
+    from wsnas.space import load_space
     from wsnas.table import Table, join
 
-    joined = join([Table.load(file) for file in files])
+    joined = join([load_space(Table.load(file).space).load_table(file) for file in files])
     joined.save(out)
     click.echo(f"{len(joined)} architectures, {len(joined.columns)} columns, {out.stat().st_size / 1e6:.2f} MB: {out}")
 

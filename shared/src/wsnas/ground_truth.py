@@ -26,7 +26,7 @@ from wsnas.recipe import Recipe
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
 from wsnas.standalone import Trained, train_architecture
-from wsnas.table import Column, Table
+from wsnas.table import MACS, TRAINED, Column, Table
 from wsnas.training import Report, stop_between_steps
 
 
@@ -122,6 +122,8 @@ def best_of(space: SearchSpace[Any], archs: Sequence[Any], out: Path, count: int
         )
     values = [rows[key].get("valid") for key in keys]
     known = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    if np.isnan(known).all():
+        raise WsnasError(f"no training with seed 0 in {out} has a validation score to choose the best by")
     order = np.argsort(-higher_is_better(known, space.metric), kind="stable")  # NaN, a failed training, comes last
     return [archs[int(i)] for i in order[:count]]
 
@@ -140,7 +142,8 @@ def _take_over(
         for seed in seeds:
             columns = {field: known.columns.get(column._replace(seed=seed)) for field, column in names.items()}
             values = {f: None if c is None or np.isnan(c[i]) else round(float(c[i]), 6) for f, c in columns.items()}
-            if f"{key}@{seed}" not in rows and values["valid"] is not None and values["test"] is not None:
+            complete = all(values[f] is not None for f in ("valid", "test") if f == "test" or columns[f] is not None)
+            if f"{key}@{seed}" not in rows and complete:
                 added.setdefault(f"{key}@{seed}", {"arch": text, **values, "seconds": None, "curve": []})
     if added:
         maker = {name: about.get(name) for name in ("environment", "seconds")}
@@ -167,8 +170,12 @@ def table_of(
     names = [space.training_key(arch) if dedupe else space.encode(arch) for arch in archs]
     used = {f"{name}@{seed}": rows.get(f"{name}@{seed}", {"status": "missing"}) for name in names for seed in seeds}
     columns: dict[Column, Any] = {}
+    scored = [row for row in used.values() if row.get("test") is not None]
+    fields = ["valid", "test", "half_valid"][: 3 if recipe.standalone.epochs > 1 else 2]
+    if scored and all(row.get("valid") is None for row in scored):  # the recipe trains on all images
+        fields = ["test"]
     for seed in seeds:
-        for field in ("valid", "test", "half_valid")[: 3 if recipe.standalone.epochs > 1 else 2]:
+        for field in fields:
             measured = [used[f"{name}@{seed}"].get(field) for name in names]
             columns[_column(recipe, field, seed)] = np.array([np.nan if v is None else v for v in measured], np.float64)
     fine = ("ok", "missing")
@@ -182,10 +189,11 @@ def table_of(
         tuple(space.encode(arch) for arch in archs),
         columns,
         np.array([space.parameters(arch, recipe) for arch in archs], dtype=np.int64),
-        np.array([2e-6 * space.macs(arch, recipe) for arch in archs], dtype=np.float64),
+        np.array([1e-6 * space.macs(arch, recipe) for arch in archs], dtype=np.float64),
         failed,
         about={
-            "source": "trained by wsnas",
+            "source": TRAINED,
+            "macs": MACS,
             "metric": space.metric,
             "epochs": str(recipe.standalone.epochs),
             "recipe": _recipe_text(recipe),
@@ -217,7 +225,7 @@ def measure_latencies(
     splits = splits_once(space.name, recipe, chosen)
     where = f"{environment()['gpu'] if chosen.type == 'cuda' else environment()['processor'] + ', one thread'}"
     run, kind = Run.read(out), f"latency {where}"
-    x, _ = next(splits.valid.ordered(32, 32))
+    x, _ = next((splits.valid if len(splits.valid) else splits.test).ordered(32, 32))
     latencies = {name: row["milliseconds"] for name, row in run.records(kind).items()}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

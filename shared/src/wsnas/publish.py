@@ -14,7 +14,7 @@ from wsnas.files import atomic_write
 from wsnas.metrics import noise_ceiling
 from wsnas.runs import Run
 from wsnas.space import SearchSpace
-from wsnas.table import Table
+from wsnas.table import MACS, Table
 
 
 def publish(space: SearchSpace[Any], table: Table, out: Path) -> list[str]:
@@ -63,7 +63,7 @@ def _card(space: SearchSpace[Any], table: Table, said: list[str]) -> str:
         "|---|---|",
         "| architecture | the usual notation; `wsnas.load_space(...).decode` reads it |",
         "| parameters | trainable parameters of the stand-alone network |",
-        "| flops | millions of operations per item, two per multiply-add |",
+        f"| macs | {MACS} |",
         *latency,
         "| failed | one of its trainings diverged, crashed or timed out |",
         *(f"| {column} | {unit}: data set, split, epochs, seed |" for column in table.columns),

@@ -111,11 +111,18 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of training images."""
+    """Random changes of training images, and what becomes of those that do not fill a batch at an epoch's end.
+
+    ``last_batch`` is for stand-alone training, to follow its original; a supernet always drops the incomplete batch.
+    """
 
     flip: Annotated[bool, "mirror an image left to right with probability 1/2"] = False
     crop: Annotated[Natural, "pixels of black padding before a random crop back to size; 0: no crop"] = 0
     cutout: Annotated[Natural, "side in pixels of a square set to the mean colour; 0: none"] = 0
+    last_batch: Annotated[
+        Literal["drop", "keep", "carry"],
+        "images that do not fill a batch at an epoch's end: left out, a smaller batch, or the next epoch's first",
+    ] = "drop"
 
 
 @dataclass(frozen=True)
@@ -180,7 +187,9 @@ class Recipe:
     calibration_batch: Annotated[Natural, "images per batch-norm calibration step", Decides.SCORES]
     calibration_steps: Annotated[Natural, "batch-norm calibration steps per submodel; 0: none", Decides.SCORES]
     evaluation_batch: Annotated[Count, "images (text: tokens) per forward pass when scoring", Decides.NOTHING] = 1000
-    train_size: Annotated[Count | None, "training images; none: the data set's own split"] = None
+    train_size: Annotated[
+        Count | None, "training images; none: the data set's own split; all of them: none are left to validate"
+    ] = None
     valid_size: Annotated[Count | None, "validation images used to score a submodel; none: all", Decides.SUBMODELS] = (
         None
     )
@@ -192,6 +201,12 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.supernet.patience:
             raise WsnasError("patience needs a validation loss, which supernet training does not have")
+        if isinstance(self.supernet.inputs, Augmentation) and self.supernet.inputs.last_batch != "drop":
+            raise WsnasError("a supernet's training always drops an incomplete last batch: leave out last_batch")
+
+    def on(self, dataset: str) -> Recipe:
+        """The same recipe on another data set; overridden where the original trains differently there."""
+        return dataclasses.replace(self, dataset=dataset)
 
     def to_json(self) -> dict[str, Any]:
         return _to_json(self)
@@ -278,7 +293,7 @@ def recipe_fields(recipe: Recipe | Training) -> dict[str, RecipeField]:
 def _fields(part: Any, path: tuple[str, ...], prefix: str) -> list[RecipeField]:
     found = []
     for name, declared in _declared(part.__class__).items():
-        if (*path, name) == ("supernet", "patience"):
+        if (*path, name) in (("supernet", "patience"), ("supernet", "inputs", "last_batch")):
             continue  # see Recipe.__post_init__
         value, here = getattr(part, name), (*path, name)
         if declared.kinds or not dataclasses.is_dataclass(value):
@@ -308,6 +323,9 @@ def with_changes(recipe: R, changes: Mapping[str, Any]) -> R:
         recipe = _replaced(recipe, {known[name].path: _of_kind(recipe, known[name], k) for name, k in chosen.items()})
         known = recipe_fields(recipe)
     values = {name: value for name, value in full.items() if name not in chosen}
+    if isinstance(recipe, Recipe) and "dataset" in values:  # before the values that go with it
+        moved: Any = recipe.on(values.pop("dataset"))
+        recipe = moved
     for name in values:
         if name in TRAININGS and isinstance(values[name], Training):
             continue

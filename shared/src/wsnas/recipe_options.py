@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import click
 
@@ -146,8 +146,9 @@ def _option(have: list[RecipeField], spellings: list[str], lacking: str) -> Reci
     """The option for a field these recipes share."""
     one, limits = have[0], have[0].between
     kind: click.ParamType[Any] = click.STRING
-    if one.kinds:
-        kind = click.Choice(list(one.kinds))
+    choices = list(one.kinds) or list(get_args(one.type) if get_origin(one.type) is Literal else ())
+    if choices:
+        kind = click.Choice(choices)
     elif one.type is bool:
         spellings = [f"{name}/{_negated(name)}" for name in spellings]
         kind = click.BOOL
@@ -161,7 +162,7 @@ def _option(have: list[RecipeField], spellings: list[str], lacking: str) -> Reci
     found = RecipeOption(
         [one.name.replace(".", "__"), *spellings],
         type=_or_none(kind) if one.optional else kind,
-        metavar=None if one.kinds or one.type is bool else {int: "N", float: "X"}.get(one.type, "TEXT"),
+        metavar=None if choices or one.type is bool else {int: "N", float: "X"}.get(one.type, "TEXT"),
         default=None,
         help=f"{one.help[:1].upper()}{one.help[1:]}.  [default: {default}]",
         hidden=bool(lacking),

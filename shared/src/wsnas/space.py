@@ -129,7 +129,10 @@ class SearchSpace(ABC, Generic[A]):
             return sum(p.numel() for p in self.network(arch, recipe).parameters())
 
     def macs(self, arch: A, recipe: Any) -> int:
-        """Exact multiply-adds of its convolutions and linear layers for one image. Default: counted by torch."""
+        """Multiply-adds of all convolutions and linear layers of ``network(arch, recipe)`` for one image, exact.
+
+        Those whose result is not used count, too; biases, norms and pools do not. Default: counted by torch.
+        """
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
@@ -137,6 +140,12 @@ class SearchSpace(ABC, Generic[A]):
         with torch.device("meta"), FlopCounterMode(display=False) as counter:
             self.network(arch, recipe).eval()(torch.empty(1, channels, side, side))
         return int(counter.get_total_flops()) // 2
+
+    def load_table(self, path: Path) -> Table:
+        """Reads a wsnas table. Default: ``Table.load``."""
+        from wsnas.table import Table
+
+        return Table.load(path)
 
     def import_table(self, path: Path) -> Table:
         """Reads a published ground-truth file, without executing it. Default: a CSV or wsnas table."""

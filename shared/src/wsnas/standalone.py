@@ -17,7 +17,7 @@ from typing import Any
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from wsnas.calibration import calibrate
-from wsnas.data.images import Splits
+from wsnas.data.images import Data, Splits
 from wsnas.devices import choose_device, to_device
 from wsnas.errors import WsnasError
 from wsnas.randomness import torch_seeded
@@ -29,7 +29,10 @@ from wsnas.training import Report, train
 
 @dataclass(frozen=True)
 class Trained:
-    """One stand-alone training. Accuracies in percent, or perplexities; ``half_valid`` after half the epochs."""
+    """One stand-alone training. Accuracies in percent, or perplexities; ``half_valid`` after half the epochs.
+
+    NaN: not measured, as without validation images.
+    """
 
     valid: float
     test: float
@@ -50,7 +53,7 @@ def train_architecture(
     splits: Splits | None = None,
     report: Report | None = None,
 ) -> Trained:
-    """Trains one architecture from scratch and scores it on all validation and test images.
+    """Trains one architecture from scratch and scores it on all validation images (if there are any) and test images.
 
     ``arch``: the architecture or its encoding. ``out``: a run directory, for checkpoints and resuming.
     ``splits``: the recipe's data, if already on the device. Raises Diverged if the loss is not finite.
@@ -63,17 +66,22 @@ def train_architecture(
         network = to_device(space.network(arch, recipe), chosen)
     training = recipe.standalone
     images = recipe.calibration_batch * recipe.calibration_steps
+    if training.patience and not len(splits.valid):
+        raise WsnasError("patience needs validation images: set it to 0, or train_size below all training images")
     if training.average_last and not images and any(isinstance(module, _BatchNorm) for module in network.modules()):
         raise WsnasError("averaged weights need recalibrated batch norm: give --calibration-steps above 0")
     started = time.perf_counter()
     half = math.nan
     curve: list[float] = []
 
+    def score(part: Data) -> float:
+        return part.score(network, arch, recipe.evaluation_batch)[0] if len(part) else math.nan
+
     def on_epoch(line: Mapping[str, float]) -> None:
         nonlocal half
         curve.append(line["loss"])
-        if line["epoch"] == training.epochs // 2:
-            half, _ = splits.valid.score(network, arch, recipe.evaluation_batch)
+        if line["epoch"] == training.epochs // 2 and len(splits.valid):
+            half = score(splits.valid)
             if run is not None:
                 run.record("half", "valid", {"accuracy": half})
 
@@ -98,7 +106,7 @@ def train_architecture(
         )
     if training.average_last:  # the running statistics belong to the weights before averaging
         calibrate(network, arch, (x for x, _ in splits.train.ordered(recipe.calibration_batch, images)))
-    valid, test = (part.score(network, arch, recipe.evaluation_batch)[0] for part in (splits.valid, splits.test))
+    valid, test = score(splits.valid), score(splits.test)
     if run is not None:
         curve = [line["loss"] for line in run.metrics()]  # earlier sessions included
     trained = Trained(valid, test, half, time.perf_counter() - started, tuple(curve))

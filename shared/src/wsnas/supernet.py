@@ -73,6 +73,10 @@ def train_supernet(
         if dist.is_initialized():
             dist.barrier()  # no rank looks for a checkpoint before the directory is known to be this run's
         splits = space.load_data(recipe, chosen) if splits is None else splits
+        if not len(splits.valid):
+            raise WsnasError(
+                "a supernet needs validation images to score submodels on: train on fewer images (train_size)"
+            )
         with torch_seeded(seed, "init"):
             model = to_device(space.supernet(recipe), chosen)
         if sync_bn:

@@ -29,7 +29,9 @@ from wsnas.files import atomic_write
 from wsnas.metrics import higher_is_better
 
 Floats = NDArray[np.float64]
-SINGLE = {"parameters": np.int64, "flops": np.float64, "latency": np.float64, "failed": np.bool_}  # beside ``columns``
+SINGLE = {"parameters": np.int64, "macs": np.float64, "latency": np.float64, "failed": np.bool_}  # beside ``columns``
+MACS = "multiply-adds of all convolutions and linear layers for one item, in millions; not of biases, norms and pools"
+TRAINED = "trained by wsnas"  # the source of a table that is not a publisher's
 
 
 class Column(NamedTuple):
@@ -57,7 +59,7 @@ class Table:
     archs: tuple[str, ...]
     columns: Mapping[Column, Floats]  # accuracy in percent, or perplexity
     parameters: NDArray[np.int64] | None = None  # -1: unknown
-    flops: Floats | None = None  # in millions, as the publisher counts them
+    macs: Floats | None = None  # millions of multiply-adds per item, see ``MACS``
     failed: NDArray[np.bool_] | None = None  # a training that ended in chance accuracy, NaN or a crash
     about: Mapping[str, str] = field(default_factory=dict)  # provenance: source, recipe, command ...
     latency: Floats | None = None  # milliseconds; ``about["latency"]`` describes the measurement
@@ -181,7 +183,11 @@ class Table:
 
     @staticmethod
     def load(path: Path) -> Table:
-        """Reads a file written by ``save``. Raises WsnasError for anything else."""
+        """Reads a file written by ``save``. Raises WsnasError for anything else.
+
+        Older files have ``flops`` instead of ``macs``: two for a multiply-add in tables trained here, one in a
+        publisher's.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -191,6 +197,9 @@ class Table:
             names = [name for name in stored.column_names if name.count("/") >= 3]
             columns = {Column.parse(name): stored[name].to_numpy().astype(np.float64) for name in names}
             single = {n: stored[n].to_numpy().astype(kind) for n, kind in SINGLE.items() if n in stored.column_names}
+            if "flops" in stored.column_names and "macs" not in single:
+                trained = described["about"].get("source") == TRAINED
+                single["macs"] = stored["flops"].to_numpy().astype(np.float64) / (2 if trained else 1)
             archs = tuple(stored["arch"].to_pylist())
             return Table(described["space"], archs, columns, about=described["about"], **single)
         except FileNotFoundError as error:
@@ -206,7 +215,7 @@ def join(tables: Sequence[Table]) -> Table:
 
     The first table decides what counts as ground truth: the result has its ``about``, with that of tables with other
     training lengths added as JSON under "2 epochs" and so on. Where tables overlap, the first wins. Raises WsnasError
-    for tables of several spaces, and if two tables count parameters or operations differently.
+    for tables of several spaces, and if two tables count parameters or multiply-adds differently.
     """
     first, *others = tables
     longest = str(max(column.epochs for column in first.columns))
@@ -223,7 +232,7 @@ def join(tables: Sequence[Table]) -> Table:
         for column, values in table.columns.items():
             joined = columns.setdefault(column, np.full(len(archs), np.nan))
             joined[rows] = np.where(np.isnan(joined[rows]), values, joined[rows])
-        for name, unknown in (("parameters", -1), ("flops", np.nan), ("latency", np.nan)):
+        for name, unknown in (("parameters", -1), ("macs", np.nan), ("latency", np.nan)):
             values = getattr(table, name)
             if values is None:
                 continue
@@ -254,8 +263,10 @@ _CSV_COLUMN = re.compile(r"(?P<dataset>.+)_(?P<split>valid|test)_(?P<epochs>\d+)
 def read_csv(path: Path, space: str) -> Table:
     """A table from CSV (``.csv`` or ``.csv.gz``): a column ``architecture`` (or ``arch``), and columns
     ``DATASET_valid_EPOCHS`` / ``DATASET_test_EPOCHS`` with an optional ``_SEED``; ``parameters``
-    (or ``DATASET_parameters``), ``flops``, ``latency`` and ``failed`` are optional. An empty field means "not
-    measured". Architectures are kept as written; the space checks them.
+    (or ``DATASET_parameters``), ``macs``, ``latency`` and ``failed`` are optional. A column ``flops`` is read as
+    ``macs``, as publishers count; only older tables of wsnas, whose columns begin with ``parameters``, ``flops`` and
+    ``failed``, have two for a multiply-add. An empty field means "not measured". Architectures are kept as written; the
+    space checks them.
     """
     try:
         content = path.read_bytes()
@@ -291,7 +302,10 @@ def read_csv(path: Path, space: str) -> Table:
         for i, m in measured.items()
     }
     counts = next((i for i, name in enumerate(header) if name.split("_")[-1] == "parameters"), None)
-    single: dict[str, NDArray[Any]] = {n: values(header.index(n)) for n in ("flops", "latency") if n in header}
+    single: dict[str, NDArray[Any]] = {n: values(header.index(n)) for n in ("macs", "latency") if n in header}
+    if "flops" in header and "macs" not in single:
+        ours = [name for name in header if name != "latency"][:4] == ["architecture", "parameters", "flops", "failed"]
+        single["macs"] = values(header.index("flops")) / (2 if ours else 1)
     if counts is not None:
         single["parameters"] = np.nan_to_num(values(counts), nan=-1).astype(np.int64)
     if "failed" in header:

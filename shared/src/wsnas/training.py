@@ -29,7 +29,7 @@ from wsnas.errors import Diverged, WsnasError
 from wsnas.paths import Step
 from wsnas.pieces import Pieces, buffers_kept
 from wsnas.randomness import torch_seeded
-from wsnas.recipe import CosinePerEpoch, CosinePerStep, Fixed, Linear, Sequences, Training
+from wsnas.recipe import Augmentation, CosinePerEpoch, CosinePerStep, Fixed, Linear, Sequences, Training
 from wsnas.recipe import RMSpropTF as RMSpropTFRecipe
 from wsnas.runs import Run
 
@@ -106,6 +106,8 @@ def train(
     amp = device.type == "cuda" if amp is None else amp
     if training.batch % world:
         raise WsnasError(f"a batch of {training.batch} cannot be split evenly across {world} processes; change --batch")
+    if world > 1 and isinstance(training.inputs, Augmentation) and training.inputs.last_batch == "keep":
+        raise WsnasError("several processes cannot share an incomplete last batch evenly: drop or carry it")
     if training.patience and validate is None:
         raise WsnasError("patience needs validation, which supernet training does not have: set it to 0")
     first = first_steps(data, training, seed)
@@ -268,14 +270,13 @@ def gradients_of(
         return lambda x, y, step, progress: [by_pieces(x, y, paths(step), paths(step + 1))]
 
     if cuda_graph and on_gpu:
-        replay: Callable[[Tensor, Tensor], Tensor] | None = None
+        replays: dict[int, Callable[[Tensor, Tensor], Tensor]] = {}  # by size: an epoch's last batch can be smaller
 
         def by_graph(x: Tensor, y: Tensor, step: int, progress: float) -> list[Tensor]:
-            nonlocal replay
-            if replay is None:  # every step has the same path
+            if len(x) not in replays:  # every step has the same path
                 ((path, weight),) = paths(step)
-                replay = capture(lambda x, y: backward(x, y, path, weight, 0.0), model, x, y)
-            return [replay(x, y)]
+                replays[len(x)] = capture(lambda x, y: backward(x, y, path, weight, 0.0), model, x, y)
+            return [replays[len(x)](x, y)]
 
         return by_graph
 
@@ -292,7 +293,7 @@ def capture(
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """``backward(x, y)`` as one CUDA graph, because launching kernels otherwise dominates a small network's step.
 
-    Gradients stay in the same tensors, which each replay overwrites. The warm-up before the capture has no side
+    Gradients stay in the graph's own tensors, which each replay overwrites. The warm-up before the capture has no side
     effects: buffers (running statistics) are restored, gradients dropped.
     """
     x, y = x.clone(), y.clone()
@@ -309,11 +310,14 @@ def capture(
         model.zero_grad(set_to_none=True)
         with torch.cuda.graph(graph):
             loss = backward(x, y)
+    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
 
     def replay(new_x: Tensor, new_y: Tensor) -> Tensor:
         x.copy_(new_x)
         y.copy_(new_y)
         graph.replay()
+        for parameter, gradient in gradients:  # another graph's may be there
+            parameter.grad = gradient
         return loss
 
     return replay

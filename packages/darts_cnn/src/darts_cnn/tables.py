@@ -63,7 +63,7 @@ def _with_archs(path: Path, table: Table) -> Table:
             archs.append(encode(decode(text)))
         except WsnasError as error:
             raise WsnasError(f"{path}, line {line}: {error}") from error
-    return Table(table.space, tuple(archs), table.columns, table.parameters, table.flops, table.failed, table.about)
+    return Table(table.space, tuple(archs), table.columns, table.parameters, table.macs, table.failed, table.about)
 
 
 def _checked(path: Path, table: Table) -> Table:
@@ -76,7 +76,7 @@ def _checked(path: Path, table: Table) -> Table:
         if column.dataset in ("cifar10", "cifar10-best"):
             failed |= values <= 1.1 * 10
     about = {**table.about, "source": path.name, "architectures": str(len(table))}
-    return Table(table.space, table.archs, table.columns, table.parameters, table.flops, failed, about)
+    return Table(table.space, table.archs, table.columns, table.parameters, table.macs, failed, about)
 
 
 def _read_json(path: Path) -> Table:

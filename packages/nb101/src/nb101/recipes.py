@@ -23,7 +23,8 @@ class NB101Recipe(Recipe):
 
 # Supernet: Table 2 of the paper (which gives no momentum: 0.9 is a choice). Stand-alone: Ying et al. (2019), section
 # 2.3, and their released ``config.py`` and ``model_builder.py``: RMSProp as in TensorFlow with eps 1 inside the
-# square root, cosine by step, L2 on every weight, including those of batch norm, no clip.
+# square root, cosine by step, L2 on every weight, including those of batch norm, no clip. Their ``cifar.py`` repeats
+# the data before it cuts batches, so that none is incomplete: 108 x 40,000 / 256 = 16,875 steps (``evaluate.py``).
 PAPER = NB101Recipe(
     dataset="cifar10",
     supernet=Training(
@@ -38,7 +39,7 @@ PAPER = NB101Recipe(
         batch=256,
         optimizer=RMSpropTF(lr=0.2, alpha=0.9, eps=1.0, weight_decay=1e-4),
         schedule=CosinePerStep(),
-        inputs=Augmentation(flip=True, crop=4),
+        inputs=Augmentation(flip=True, crop=4, last_batch="carry"),
     ),
     calibration_batch=400,
     calibration_steps=25,

@@ -221,13 +221,16 @@ def parameters(arch: Architecture, channels: int, cells: int, classes: int, inpu
 
 
 def macs(arch: Architecture, channels: int, cells: int, classes: int, inputs: int = 3, size: int = 32) -> int:
-    """Multiply-adds of the convolutions and the linear layer that reach the output, one ``size`` x ``size`` image."""
+    """Multiply-adds of all convolutions and the linear layer, one ``size`` x ``size`` image.
+
+    As in the benchmark, edges that do not reach the output count, too, although ``Cell`` leaves them out. The published
+    FLOPs are this number and one for each class: the linear layer's bias.
+    """
     widths = [(channels * 2**stage, ((size - 1) // 2**stage + 1) ** 2) for stage in range(3)]
     total: int = inputs * channels * 9 * widths[0][1] + 4 * channels * classes
     for (low, _), (high, area) in pairwise(widths):
         total += area * (low * high * 9 + high * high * 9 + low * high)
-    for _, used in plan(arch):
-        for _, _, op in used:
-            if op in CONVOLUTIONS:
-                total += cells * sum(area * c * c * CONVOLUTIONS[op] ** 2 for c, area in widths)
+    for op in arch.ops:
+        if op in CONVOLUTIONS:
+            total += cells * sum(area * c * c * CONVOLUTIONS[op] ** 2 for c, area in widths)
     return total

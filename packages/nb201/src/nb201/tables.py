@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import bz2
 import itertools
+import json
 import pickle
 import re
 import sys
@@ -27,16 +28,18 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from nb201.recipes import PAPER
 from nb201.space import Architecture, decode, encode, is_valid
 from wsnas import WsnasError
 from wsnas.files import NUMPY_PICKLE, safe_pickle
-from wsnas.table import Column, Table, read_csv
+from wsnas.table import MACS, TRAINED, Column, Table, read_csv
 
 OFFICIAL = "NAS-Bench-201-v1_1-096897.pth or the directory NATS-tss-v1_0-3ffb9-simple"
 EPOCHS = {"less": 12, "full": 200, "12": 12, "200": 200}  # .pth and NATS names of the two recipes
@@ -59,7 +62,7 @@ class Result(NamedTuple):
     arch: str  # as written in the file
     accuracies: Mapping[Column, float]
     parameters: int  # for 10 classes; -1: unknown
-    flops: float  # in millions, one 32 x 32 image; NaN: unknown
+    macs: float  # multiply-adds in millions, one 32 x 32 image; NaN: unknown
 
 
 def import_table(path: Path) -> Table:
@@ -81,7 +84,7 @@ def import_table(path: Path) -> Table:
     if name.endswith((".csv", ".csv.gz")):
         return _clean(path, read_csv(path, "nb201"))
     if name.endswith(".parquet"):
-        table = Table.load(path)
+        table = load_table(path)
         if table.space != "nb201":
             raise WsnasError(f"{path} is a table of the space {table.space}, not nb201; give one of nb201")
         return table
@@ -89,6 +92,28 @@ def import_table(path: Path) -> Table:
         f"cannot read {path}: it is neither a .pth, .csv, .csv.gz or .parquet file nor a directory; "
         f"give {OFFICIAL}, unpacked"
     )
+
+
+def load_table(path: Path) -> Table:
+    """A wsnas table; one trained before edges that reach nothing were counted gets its multiply-adds counted anew.
+
+    It has none if its data set, whose images' size is needed, is not to be had.
+    """
+    table = Table.load(path)
+    about = table.about
+    if table.space != "nb201" or table.macs is None or about.get("source") != TRAINED or "macs" in about:
+        return table
+    from nb201.network import macs
+    from wsnas.data.sources import shape_of
+
+    stored = json.loads(about["recipe"])  # without the sizes that are the paper's
+    recipe = replace(PAPER, **{name: stored[name] for name in ("dataset", "channels", "cells") if name in stored})
+    try:
+        shape = shape_of(recipe.dataset)
+    except WsnasError:
+        return replace(table, macs=None)
+    counts = np.array([1e-6 * macs(decode(arch), recipe.channels, recipe.cells, *shape) for arch in table.archs])
+    return replace(table, macs=counts, about={**about, "macs": MACS})
 
 
 @cache
@@ -129,7 +154,7 @@ def _clean(path: Path, table: Table) -> Table:
         "dropped": f"{len(checked) - len(archs)} not valid",
     }
     parameters = None if table.parameters is None else table.parameters[kept]
-    return Table("nb201", archs, columns, parameters, None if table.flops is None else table.flops[kept], failed, about)
+    return Table("nb201", archs, columns, parameters, None if table.macs is None else table.macs[kept], failed, about)
 
 
 def _from_results(path: Path, results: Iterable[Result]) -> Table:
@@ -146,10 +171,11 @@ def _from_results(path: Path, results: Iterable[Result]) -> Table:
             tuple(result.arch for result in found),
             columns,
             np.array([result.parameters for result in found], dtype=np.int64),
-            np.array([result.flops for result in found]),
+            np.array([result.macs for result in found]),
             np.array([any(np.isnan(list(result.accuracies.values()))) for result in found], dtype=np.bool_),
             {
                 "source": path.name,
+                "macs": MACS,
                 "cifar10": "trained on 25,000 images",
                 "cifar10-full": "trained on all 50,000 images",
             },
@@ -165,19 +191,20 @@ def _order(column: Column) -> tuple[int, int, int, int]:
 def _result(states: Mapping[str, Any], where: Path, what: str) -> Result:
     """One architecture's ``{recipe: state}``. Raises WsnasError if it has another form."""
     accuracies: dict[Column, float] = {}
-    arch, parameters, flops = "", -1, float("nan")
+    arch, parameters, counted = "", -1, float("nan")
     try:
         for recipe in [name for name in EPOCHS if name in states]:
             arch = states[recipe]["arch_str"]
             for (training, seed), result in states[recipe]["all_results"].items():
                 if training in ("cifar10-valid", "cifar10"):  # the two have 10 classes and the same network
-                    parameters, flops = round(float(result["params"]) * 1e6), float(result["flop"])
+                    parameters = round(float(result["params"]) * 1e6)
+                    counted = float(result["flop"]) - CLASSES["cifar10"] / 1e6  # the linear layer's bias, see ``macs``
                 for evaluation, (dataset, split) in EVALUATIONS.get(training, {}).items():
                     accuracy = result["eval_acc1es"].get(f"{evaluation}@{EPOCHS[recipe] - 1}")
                     if accuracy is not None:
                         accuracies[Column(dataset, split, EPOCHS[recipe], int(seed))] = float(accuracy)
         _checked(arch, where)  # here, so a directory of another benchmark is refused at its first file
-        return Result(arch, accuracies, parameters, flops)
+        return Result(arch, accuracies, parameters, counted)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise WsnasError(
             f"{where}: {what} is not in NAS-Bench-201's published format ({type(error).__name__}: {error}); "

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,8 +29,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from wsnas.data.images import Labels, Splits, augmentation_of, score
-from wsnas.data.sources import image_files, two_parts
+from wsnas.data.images import Labels, Splits, augmentation_of, carried, score, steps_of
+from wsnas.data.sources import image_files, training_images, two_parts
 from wsnas.devices import cores
 from wsnas.errors import WsnasError
 from wsnas.randomness import numpy_rng, torch_rng
@@ -119,8 +120,8 @@ class StreamedImages:
         return len(self.files)
 
     def steps(self, training: Training, seed: int = 0, epoch: int = 0) -> int:
-        """Training steps per epoch; the incomplete last batch is dropped."""
-        return max(1, len(self) // training.batch)
+        """Training steps of this epoch."""
+        return steps_of(len(self), training, epoch)
 
     def epoch(
         self, training: Training, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
@@ -128,30 +129,33 @@ class StreamedImages:
         """Augmented training batches of one epoch from step ``start``; rank ``r`` gets the images r, r + world, ...
 
         Crops are always random and resized; ``training`` sets flips and colour jitter. Yields float32
-        [B, 3, size, size], channels_last, and int64 [B]; B is ``training.batch / world``.
+        [B, 3, size, size], channels_last, and int64 [B]; B is ``training.batch / world``, less in a last batch that is
+        kept.
         """
         change = augmentation_of(training)
         if change.crop or change.cutout:
             raise WsnasError("streamed folders use random resized crops: set this training's crop and cutout to 0")
         jitter, hue = (change.colour_jitter, change.hue) if isinstance(change, ColourAugmentation) else (0.0, 0.0)
         order = torch.randperm(len(self), generator=torch_rng(seed, "images", epoch))
-        parts = math.ceil(len(order[: training.batch][rank::world]) / CHUNK)
+        before = carried(len(self), training, epoch)
+        if before:
+            last = torch.randperm(len(self), generator=torch_rng(seed, "images", epoch - 1))[-before:]
+            order = torch.cat([last, order])
+        steps = range(start, self.steps(training, seed, epoch))
+        batches = [order[step * training.batch : (step + 1) * training.batch] for step in steps]
+        parts = [math.ceil(len(index[rank::world]) / CHUNK) for index in batches]
 
         def chunks() -> Iterator[Chunk]:
-            for step in range(start, self.steps(training)):
-                index = order[step * training.batch : (step + 1) * training.batch]
-                count = DRAWS + (HUE_DRAWS if hue else 0)
-                draws = torch.rand(len(index), count, generator=torch_rng(seed, "images", epoch, step))
-                own = index[rank::world].tensor_split(parts), draws[rank::world].tensor_split(parts)
+            for step, index, count in zip(steps, batches, parts, strict=True):
+                width = DRAWS + (HUE_DRAWS if hue else 0)
+                draws = torch.rand(len(index), width, generator=torch_rng(seed, "images", epoch, step))
+                own = index[rank::world].tensor_split(count), draws[rank::world].tensor_split(count)
                 for part, drawn in zip(*own, strict=True):
                     yield Chunk([self.files[i] for i in part.tolist()], self.labels[part], drawn)
 
-        waiting: list[tuple[Tensor, Tensor]] = []
-        for found in self._stream(chunks(), lambda crops: self._augmented(crops, change.flip, jitter, hue)):
-            waiting.append(found)
-            if len(waiting) == parts:
-                yield _joined(waiting)
-                waiting = []
+        found = self._stream(chunks(), lambda crops: self._augmented(crops, change.flip, jitter, hue))
+        for count in parts:
+            yield _joined(list(islice(found, count)))
 
     def ordered(self, batch: int, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """The first ``limit`` images in order, with the shorter side resized to 8/7 ``size`` and the centre cropped."""
@@ -342,14 +346,12 @@ def stream_splits(
 ) -> Splits:
     """A folder's ``train/CLASS/*`` in two parts, and ``val/`` or ``test/CLASS/*``, streamed at ``size`` pixels.
 
-    The training files are split as in ``wsnas.data.sources.load_splits``: in halves, or by the recipe's
+    The training files are split and shuffled as in ``wsnas.data.sources.load_splits``: in halves, or by the recipe's
     ``train_size`` or ``split_file``. Raises WsnasError if the folder has another layout.
     """
     classes, (files, labels), (test_files, test_labels) = image_files(folder)
-    keep = len(files) // 2 if recipe.train_size is None else recipe.train_size
-    if not 0 < keep < len(files):
-        raise WsnasError(f"{folder} has {len(files)} training images to split; train_size={keep} leaves one part empty")
-    order = numpy_rng(0, "folder").permutation(len(files))  # otherwise the first images would all be of one class
+    keep = training_images(recipe, len(files), len(files) // 2)
+    order = numpy_rng(0, "folder").permutation(len(files))
     parts = [order[part] for part in two_parts(len(files), keep, recipe.split_file, ("train", "valid"))]
     shuffled = numpy_rng(0, "folder", "test").permutation(len(test_files))
     wanted = ((files, labels, parts[0]), (files, labels, parts[1]), (test_files, test_labels, shuffled))

@@ -9,6 +9,7 @@ which is free because images are stored that way.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -75,8 +76,8 @@ class Images:
         return len(self.labels)
 
     def steps(self, training: Training, seed: int = 0, epoch: int = 0) -> int:
-        """Training steps per epoch; the incomplete last batch is dropped."""
-        return max(1, len(self) // training.batch)
+        """Training steps of this epoch."""
+        return steps_of(len(self), training, epoch)
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         """uint8 [B, H, W, C] -> float32 [B, C, H, W], channels_last, zero mean, unit variance."""
@@ -95,7 +96,7 @@ class Images:
         """Augmented training batches of one epoch from step ``start``.
 
         Of each global batch, rank ``r`` of ``world`` gets the images at positions r, r + world, ...
-        Yields float32 [B, C, H, W] and int64 [B]; B is ``training.batch / world``.
+        Yields float32 [B, C, H, W] and int64 [B]; B is ``training.batch / world``, less in a last batch that is kept.
         """
         change = augmentation_of(training)
         if isinstance(change, ColourAugmentation) and change.colour_jitter:
@@ -103,17 +104,14 @@ class Images:
                 "colour jitter works only on streamed image folders: set this training's colour_jitter and hue to 0"
             )
         n, height, width = self.pixels.shape[:3]
-        rng = torch_rng(seed, "images", epoch)
-        order = torch.randperm(n, generator=rng)
-        flips = torch.rand(n, generator=rng) < 0.5 if change.flip else torch.zeros(n, dtype=torch.bool)
-        shifts = torch.randint(0, 2 * change.crop + 1, (2, n), generator=rng)
-        centres = torch.stack(
-            [torch.randint(0, height, (n,), generator=rng), torch.randint(0, width, (n,), generator=rng)]
-        )
-        plan = torch.stack([order, flips.long(), *shifts, *centres]).to(self.device, non_blocking=True)
+        before = carried(n, training, epoch)
+        drawn = self._drawn(change, seed, epoch)
+        if before:
+            drawn = torch.cat([self._drawn(change, seed, epoch - 1)[:, n - before :], drawn], 1)
+        plan = drawn.to(self.device, non_blocking=True)
         rows, columns = torch.arange(height, device=self.device), torch.arange(width, device=self.device)
         source = self._with_border(change.crop)
-        for step in range(start, self.steps(training)):
+        for step in range(start, self.steps(training, seed, epoch)):
             picked = plan[:, step * training.batch : (step + 1) * training.batch][:, rank::world]
             index, flip, top, left, centre_y, centre_x = picked
             if change.crop or change.flip:
@@ -129,6 +127,18 @@ class Images:
                 batch.masked_fill_(hole[:, None], 0.0)  # in place, to keep channels_last
             yield batch, self.labels[index]
 
+    def _drawn(self, change: Augmentation, seed: int, epoch: int) -> Tensor:
+        """An epoch's random numbers, int64 [6, N]: image, flip, crop's top and left, hole's centre y and x."""
+        n, height, width = self.pixels.shape[:3]
+        rng = torch_rng(seed, "images", epoch)
+        order = torch.randperm(n, generator=rng)
+        flips = torch.rand(n, generator=rng) < 0.5 if change.flip else torch.zeros(n, dtype=torch.bool)
+        shifts = torch.randint(0, 2 * change.crop + 1, (2, n), generator=rng)
+        centres = torch.stack(
+            [torch.randint(0, height, (n,), generator=rng), torch.randint(0, width, (n,), generator=rng)]
+        )
+        return torch.stack([order, flips.long(), *shifts, *centres])
+
     def score(self, model: nn.Module, path: Any, batch: int, limit: int | None = None) -> tuple[float, float]:
         """(accuracy in percent, mean cross-entropy in nats) of the first ``limit`` images: ``score`` below."""
         return score(self, model, path, batch, limit)
@@ -141,6 +151,32 @@ class Images:
             padded = torch.nn.functional.pad(self.pixels, (0, 0, border, border, border, border))
             self._padded = (border, padded)
         return self._padded[1]
+
+
+def steps_of(n: int, training: Training, epoch: int) -> int:
+    """Training steps of one epoch over ``n`` images, see ``Augmentation.last_batch``."""
+    batch = training.batch
+    match augmentation_of(training).last_batch:
+        case "keep":
+            return max(1, math.ceil((n - 1) / batch))  # a single image would have no batch statistics: it is left out
+        case "carry":
+            return (n + carried(n, training, epoch)) // batch
+    return max(1, n // batch)
+
+
+def carried(n: int, training: Training, epoch: int) -> int:
+    """How many images at the end of the epoch before begin the first batch of ``epoch``.
+
+    Raises WsnasError if an epoch could be shorter than a batch.
+    """
+    if augmentation_of(training).last_batch != "carry":
+        return 0
+    if n < training.batch:
+        raise WsnasError(
+            f"a batch of {training.batch} needs as many training images where the last batch is carried over; there "
+            f"are {n}"
+        )
+    return epoch * n % training.batch
 
 
 def augmentation_of(training: Training) -> Augmentation:

@@ -15,6 +15,9 @@ imagenet            1,231,167 / 50,000 / val     streamed from ``$WSNAS_DATA/ima
 digits              6,000 / 4,000 / 4,000        made here, see ``digits``
 faint-digits        6,000 / 4,000 / 4,000        the same images, labelled by their weaker digit
 ==================  ===========================  ==============================================
+
+Each part is shuffled once, by a fixed seed, because its first images calibrate and score submodels and a file may be
+sorted by class. Only the digits are kept as they are made: in random order.
 """
 
 from __future__ import annotations
@@ -50,27 +53,18 @@ def load_splits(recipe: Recipe, device: torch.device) -> Splits:
     """The recipe's data set, split and on the device. Raises WsnasError if it is missing or malformed."""
     source = _source(recipe.dataset)
     classes = int(max(source.train[1].max(), source.test[1].max())) + 1
-    train, test = source.train, source.test
-    if source.valid is not None:
+    train, test, n = source.train, source.test, len(source.train[1])
+    if source.valid is not None:  # the digits: in random order already, which the shipped ground truth depends on
         if recipe.split_file is not None:
             raise WsnasError(f"{recipe.dataset} has its own split; leave out the split file {recipe.split_file}")
-        valid = source.valid
-        if recipe.train_size is not None:
-            train = _first(train, recipe.train_size, recipe.dataset)
+        valid, train = source.valid, _take(train, np.arange(training_images(recipe, n, n)))
     elif source.halve_test:
         first, second = two_parts(len(test[1]), len(test[1]) // 2, recipe.split_file, ("xvalid", "xtest"))
         valid, test = _take(test, first), _take(test, second)
-        if recipe.train_size is not None:
-            train = _first(train, recipe.train_size, recipe.dataset)
+        train = _take(train, shuffled(n)[: training_images(recipe, n, n)])
     else:
-        n = len(train[1])
-        keep = n // 2 if recipe.train_size is None else recipe.train_size
-        if not 0 < keep < n:
-            raise WsnasError(
-                f"{recipe.dataset} has {n} training images to split; train_size={keep} leaves one part empty"
-            )
-        first, second = two_parts(n, keep, recipe.split_file, ("train", "valid"))
-        train, valid = _take(train, first), _take(train, second)
+        first, second = two_parts(n, training_images(recipe, n, n // 2), recipe.split_file, ("train", "valid"))
+        train, valid, test = _take(train, first), _take(train, second), _take(test, shuffled(len(test[1])))
     pixels = torch.from_numpy(train[0]).reshape(-1, train[0].shape[-1])
     mean = torch.stack([channel.double().mean() for channel in pixels.T]).float()
     std = torch.stack([channel.double().std(correction=0) for channel in pixels.T]).float().clamp_min(1.0)
@@ -127,19 +121,26 @@ def _take(part: tuple[Pixels, Labels], index: NDArray[np.int64]) -> tuple[Pixels
     return part[0][index], part[1][index]
 
 
-def _first(part: tuple[Pixels, Labels], count: int, dataset: str) -> tuple[Pixels, Labels]:
-    if not 0 < count <= len(part[1]):
-        raise WsnasError(f"{dataset} has {len(part[1])} training images; train_size={count} is out of range")
-    return part[0][:count], part[1][:count]
+def shuffled(n: int) -> NDArray[np.int64]:
+    """The indices 0 to n - 1 in a random order that is always the same."""
+    return numpy_rng(0, "split", n).permutation(n)
+
+
+def training_images(recipe: Recipe, n: int, default: int) -> int:
+    """How many of a data set's ``n`` training images the recipe trains on. Raises WsnasError if it has too few."""
+    count = default if recipe.train_size is None else recipe.train_size
+    if not 0 < count <= n:
+        raise WsnasError(f"{recipe.dataset} has {n} training images; train_size={count} is out of range")
+    return count
 
 
 def two_parts(
     n: int, first: int, split_file: str | None, names: tuple[str, str]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sorted indices of two disjoint parts: from the authors' file, else seeded."""
+    """Indices of two disjoint parts, both shuffled: from the authors' file, else drawn; always the same."""
+    order = shuffled(n)
     if split_file is None:
-        order = numpy_rng(0, "split", n).permutation(n)
-        return np.sort(order[:first]), np.sort(order[first:])
+        return order[:first], order[first:]
     try:  # NAS-Bench-201's configs: {"train": ["int", ["0", "2", ...]], "valid": [...]}
         stored = json.loads(Path(split_file).read_text())
         parts = [np.array([int(i) for i in stored[name][1]], dtype=np.int64) for name in names]
@@ -153,7 +154,7 @@ def two_parts(
         raise WsnasError(f"the split file {split_file} leaves '{names[0]}' or '{names[1]}' without images")
     if len(np.unique(together)) != len(together) or together.min() < 0 or together.max() >= n:
         raise WsnasError(f"the split file {split_file} must name each of the {n} images at most once")
-    return np.sort(parts[0]), np.sort(parts[1])
+    return order[np.isin(order, parts[0])], order[np.isin(order, parts[1])]
 
 
 def cifar(root: Path, name: str) -> Source:
@@ -293,5 +294,5 @@ def folder(path: Path) -> Source:
             if pixels[-1].shape != size:
                 raise WsnasError(f"{file} is {pixels[-1].shape[:2]}, but the first image is {size[:2]}: resize them")
         parts.append((np.stack(pixels), labels))
-    order = numpy_rng(0, "folder").permutation(len(parts[0][1]))
+    order = numpy_rng(0, "folder").permutation(len(parts[0][1]))  # of the files that folders.py splits
     return Source(_take(parts[0], order), parts[1])

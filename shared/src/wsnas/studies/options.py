@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 
 import click
 
+from wsnas.errors import WsnasError
 from wsnas.executor import Executor
 from wsnas.options import executor_options
 
 F = TypeVar("F", bound=Callable[..., Any])
+SCALES = ("micro", "desk", "paper")
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,11 @@ def study_options(study: str, truth: bool = True) -> Callable[[Callable[..., Any
             truth: str | None = None,
             **mine: Any,
         ) -> Any:
+            if scale not in SCALES:
+                raise WsnasError(
+                    f"studies have no budget for the scale {scale}; use {', '.join(SCALES)}, or train with 'wsnas "
+                    f"ground-truth SPACE --scale {scale}'"
+                )
             where = out or Path("runs") / f"study-{study}-{scale}"
             number = tuple(range(seeds or (5 if scale == "desk" else 3)))
             options = StudyOptions(
