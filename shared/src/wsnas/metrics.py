@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 from wsnas.errors import WsnasError
 
 Floats = NDArray[np.float64]
+
+NEARLY_ALL = 0.95  # of the architectures must have been trained with a seed that is to speak for all of them
 
 
 @dataclass(frozen=True)
@@ -156,24 +158,58 @@ def noise_ceiling(truth: ArrayLike) -> Ceiling | None:
     return _ceiling(float(np.mean(pairs)), seeds.shape[1])
 
 
-def pruned_ceiling(truth: ArrayLike, factor: float) -> Ceiling | None:
-    """The ceiling among the best 1/factor (higher is better), chosen by one seed and compared on the others.
+def pruned_ceiling(valid: ArrayLike, test: ArrayLike, factor: float, reporting: int | None = None) -> Ceiling | None:
+    """The ceiling among the best 1/factor, where one seed's validation chooses and the others' mean test reports.
 
-    Choosing and comparing with the same seed would count its luck as skill. [n, s], s >= 3; averaged over
-    which seed chooses. None with fewer seeds.
+    Choosing and reporting with the same seed would count its luck as skill. [n, s] validation and test results, higher
+    is better; ``reporting``: seeds of the mean, by default s - 1. Averaged over which seed chooses: that is nearer to
+    any one's ceiling than its own estimate (``benchmarks/ceiling.py``). Seeds that only some architectures have do not
+    choose. None where no two seeds remain that did not choose; at factor 1 nothing is chosen, and two are enough.
     """
-    seeds = _measured(truth)
-    if seeds.shape[1] < 3:
-        return None
-    keep = max(1, round(len(seeds) / factor))
-    if keep < 4:
-        return None
+    by, of = (np.asarray(values, dtype=np.float64) for values in (valid, test))
+    measured, seeds = np.isfinite(by).sum(0), range(by.shape[1])
     agreements = []
-    for chooser in range(seeds.shape[1]):
-        best = np.argsort(-seeds[:, chooser], kind="stable")[:keep]
-        others = [i for i in range(seeds.shape[1]) if i != chooser]
-        agreements += [spearman(seeds[best, i], seeds[best, j]) for i, j in combinations(others, 2)]
-    return _ceiling(float(np.mean(agreements)), seeds.shape[1])
+    for chooser in seeds:
+        best = best_rows(by[:, chooser], factor)
+        if measured[chooser] < NEARLY_ALL * measured.max() or len(best) < 4:
+            continue
+        for i, j in combinations([seed for seed in seeds if seed != chooser or factor == 1], 2):
+            both = best[np.isfinite(of[best][:, [i, j]]).all(1)]
+            if len(both) >= max(4, NEARLY_ALL * len(best)):  # fewer are not the best, but those trained more often
+                agreements.append(spearman(of[both, i], of[both, j]))
+    return _ceiling(float(np.mean(agreements)), reporting or len(seeds) - 1) if agreements else None
+
+
+def best_rows(truth: ArrayLike, factor: float) -> NDArray[np.int64]:
+    """The rows of the best 1/factor of [n] that were measured (not NaN), best first; ties in their order."""
+    values = np.asarray(truth, dtype=np.float64)
+    known = np.flatnonzero(~np.isnan(values))
+    order = np.argsort(-values[known], kind="stable")
+    return np.asarray(known[order[: max(1, round(len(known) / factor))]], dtype=np.int64)
+
+
+def any_judge(
+    chooses: ArrayLike, reports: ArrayLike, judges: ArrayLike, correlation: float, factor: float, seed: int = 0
+) -> float:
+    """How well any judge that is as good in the whole would rank the best 1/factor: the regression of the selected.
+
+    ``chooses``, ``reports`` [n]: what selects the best, and what they are judged by. ``judges`` [n]: results of
+    trainings that do neither. The judge is one of these trainings made worse: its scores are their normal scores plus
+    normal noise, as much that it correlates with the reports by ``correlation`` (as well as it can, if that is less).
+    It does not change with pruning: it falls because the range is narrower, and because those that were lucky are not
+    as good as they were thought to be.
+    """
+    by, of, known = (np.asarray(values, dtype=np.float64) for values in (chooses, reports, judges))
+    noise = np.random.default_rng(seed).normal(size=(max(4, 300_000 // len(of)), len(of)))
+    normal = stats.norm.ppf((stats.rankdata(known) - 0.5) / len(known))
+
+    def agreement(share: float, rows: Any = slice(None)) -> float:
+        scores = np.sqrt(1 - share) * normal[rows] + np.sqrt(share) * noise[:, rows]
+        return float(_rank_correlation(scores, of[rows]).mean())
+
+    wanted = min(max(abs(correlation), agreement(1)), agreement(0))
+    share = float(optimize.brentq(lambda share: agreement(share) - wanted, 0, 1, xtol=1e-3))
+    return (-1.0 if correlation < 0 else 1.0) * agreement(share, best_rows(by, factor))
 
 
 def _measured(truth: ArrayLike) -> Floats:

@@ -61,12 +61,15 @@ class Point:
     truth_agreement: float | None = None  # Spearman of two seeds of the ground truth
     architectures: int | None = None  # in the sub-space
     top1: float | None = None  # as ``Ranking.top``, k = 1
+    reporting_seeds: int | None = None  # of the ground truth, that did not choose; 0: those that chose also report
+    any_judge: float | None = None  # what the correlation at 1x of any judge comes to (``metrics.any_judge``)
 
     def to_json(self, setting: str) -> dict[str, Any]:
         """Its row of results.json; ``setting``: the setting's name there."""
         row = {setting: self.setting, "x": self.setting, "tick": self.tick, **asdict(self.ranking)}
         del row["agreement"], row["advantages"]
-        more = {name: getattr(self, name) for name in ("truth_agreement", "architectures", "top1")}
+        names = ("truth_agreement", "architectures", "top1", "reporting_seeds", "any_judge")
+        more = {name: getattr(self, name) for name in names}
         return {**row, "ceiling": self.ceiling, **{name: value for name, value in more.items() if value is not None}}
 
 
@@ -78,6 +81,8 @@ def csv_rows(space: str, setting: str, points: Sequence[Point]) -> list[dict[str
         | {"random_top": point.ranking.random_top, "best": point.ranking.best, "ceiling": point.ceiling}
         | {"evaluated": point.ranking.evaluated}
         | ({} if point.architectures is None else {"architectures": point.architectures})
+        | ({} if point.reporting_seeds is None else {"any_judge": point.any_judge})
+        | ({} if point.reporting_seeds is None else {"reporting_seeds": point.reporting_seeds})
         for point in points
         for seed, (correlation, top) in enumerate(
             zip(point.ranking.correlation_seeds, point.ranking.top_seeds, strict=True)
@@ -139,13 +144,13 @@ def _intervals(agreement: PerSupernet, advantages: PerSupernet) -> dict[str, flo
     }
 
 
-def ranking_within(sample: SpaceSample, scored: Sequence[Any], scores: Floats, k: int, draws: int) -> Ranking:
+def ranking_within(
+    sample: SpaceSample, scored: Sequence[Any], valid: Floats, test: Floats, scores: Floats, k: int, draws: int
+) -> Ranking:
     """``ranking`` of architectures other than the sample's. scores [supernets, n]: as measured."""
-    rows = sample.truth.rows(scored)
     counts = np.array([sample.space.parameters(arch, sample.recipe) for arch in scored], dtype=np.float64)
     higher = higher_is_better(scores, sample.space.metric)
     resampling = crc32(" ".join(map(sample.space.encode, scored)).encode())
-    valid, test = sample.truth.valid[rows], sample.truth.test[rows]
     return ranking(higher, valid, test, k, counts, draws=draws, resampling=resampling)
 
 
