@@ -20,14 +20,14 @@ from scipy import stats
 
 from wsnas import installed_spaces, load_space
 from wsnas.executor import Executor
-from wsnas.metrics import noise_ceiling, pruned_ceiling
 from wsnas.recipe import change_recipe
 from wsnas.runs import Run
 from wsnas.sampling import sample_distinct
 from wsnas.studies.options import StudyOptions
+from wsnas.studies.pruned import Pruning
 from wsnas.studies.report import write_report
 from wsnas.studies.results import to_jsonable
-from wsnas.studies.sample import SpaceSample, ground_truth_of
+from wsnas.studies.sample import GroundTruth, SpaceSample, ground_truth_of
 from wsnas.table import Column, Table
 
 if "nb201" not in installed_spaces():
@@ -60,7 +60,7 @@ def opened(out: Path, name: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
         rows = list(csv.DictReader(file))
     assert rows
     for verdict in results["verdicts"]:
-        assert set(verdict) == {"claim", "source", "space", "rule", "measured", "verdict"}
+        assert set(verdict) == {"claim", "source", "space", "rule", "measured", "verdict", "numbers"}
         assert verdict["verdict"] in ("holds", "does not hold", "inconclusive")
         assert verdict["rule"]
         assert verdict["source"]
@@ -201,7 +201,8 @@ def test_capacity_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
     results, rows = opened(tmp_path / "runs/study-capacity-micro", "capacity")
     table = Table.load(truth)
     dataset = table.datasets[0]
-    valid, test = table.mean(dataset, "valid"), table.mean(dataset, "test")
+    valid, seeds = table.seeds(dataset, "valid")[:, 0], table.seeds(dataset, "test")
+    test = seeds[:, 1:].mean(1)  # the first seed chooses, the others report
     nets = sorted((tmp_path / "runs/supernets").iterdir())
     assert len(nets) == 4  # two factors, two seeds
 
@@ -235,9 +236,16 @@ def test_capacity_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
             assert top in [pytest.approx(x) for x in test[index]]
         assert min(test[index]) <= row["random_top"] <= max(test[index])
         assert row["architectures"] == {1: 44, 2: 22}[factor]
-    ceiling = noise_ceiling(table.seeds(dataset, "test"))
-    assert ceiling is not None
-    assert results["results"]["nb201"][0]["ceiling"] == pytest.approx(ceiling.ceiling)
+        assert row["reporting_seeds"] == 2
+        agreements = []
+        for chooser, i, j in ((0, 1, 2), (1, 0, 2), (2, 0, 1)):
+            chosen = np.argsort(-table.seeds(dataset, "valid")[:, chooser])[: row["architectures"]]
+            agreements.append(stats.spearmanr(seeds[chosen, i], seeds[chosen, j]).statistic)
+        r = np.mean(agreements)
+        assert row["truth_agreement"] == pytest.approx(r)
+        assert row["ceiling"] == pytest.approx((2 * r / (1 + r)) ** 0.5)
+    whole = results["results"]["nb201"][0]
+    assert whole["any_judge"] == pytest.approx(whole["correlation"], abs=0.01)  # nothing is chosen at 1x
     assert [(int(row["factor"]), int(row["seed"])) for row in rows] == [(1, 0), (1, 1), (2, 0), (2, 1)]
 
     stamps = {net.name: (net / "checkpoint.pt").stat().st_mtime_ns for net in nets}
@@ -332,9 +340,89 @@ def test_a_ground_truth_of_perplexities_is_higher_is_better_in_all_of_it(tmp_pat
     np.testing.assert_allclose(truth.seeds(truth.archs[:5]), -stored[:5], rtol=1e-6)
     np.testing.assert_allclose(truth.test, truth.seeds().mean(1))
     assert (truth.valid < 0).all()
-    best = pruned_ceiling(truth.seeds(), 4)
+    best = Pruning.of(truth).ceiling(4, 2)
     assert best is not None
     assert best.agreement > 0.99
+
+
+def ground_truth(table: Table, tmp_path: Path) -> GroundTruth:
+    """As a study reads it from a file."""
+    table.save(tmp_path / "truth.parquet")
+    options = StudyOptions(
+        "capacity", "micro", (), (0,), None, str(tmp_path / "truth.parquet"), None, True, Executor(), tmp_path, {}
+    )
+    space = load_space("nb201")
+    return ground_truth_of(space, options, space.recipes["micro"])
+
+
+def test_other_seeds_report_where_they_were_trained(truth: Path, tmp_path: Path) -> None:
+    """Seed 0 of all, the others of its best ten: these ten are judged by the others, the whole by seed 0 alone."""
+    table = Table.load(truth)
+    dataset = table.datasets[0]
+    first = table.columns[Column(dataset, "valid", 8, 0)]
+    rest = np.argsort(-first)[10:]
+    columns = {column: values.copy() for column, values in table.columns.items()}
+    for column, values in columns.items():
+        if column.seed:
+            values[rest] = np.nan
+    columns[Column(dataset, "valid", 8, 0)][3] = np.nan  # a training that failed
+    found = ground_truth(dataclasses.replace(table, columns=columns), tmp_path)
+    pruning = Pruning.of(found)
+    test = table.seeds(dataset, "test")
+
+    best = pruning.best(4)
+    expected = [row for row in np.argsort(-first) if row != 3][:11]  # of the 43 that seed 0 knows
+    rows = [table.row[load_space("nb201").encode(arch)] for arch in best]
+    assert rows == expected
+    by_others = pruning.reported(best[:9])
+    assert by_others.seeds == 2
+    np.testing.assert_allclose(by_others.test, test[rows[:9], 1:].mean(1), rtol=1e-6)
+    np.testing.assert_allclose(by_others.valid, first[rows[:9]], rtol=1e-6)
+    whole = pruning.reported(found.archs)
+    assert whole.seeds == 0
+    assert len(whole.archs) == 43
+    kept = [table.row[load_space("nb201").encode(arch)] for arch in whole.archs]
+    np.testing.assert_allclose(whole.test, test[kept, 0], rtol=1e-6)
+    assert pruning.ceiling(1, whole.seeds) is None
+    assert pruning.any_judge(0.5, 4, 2) is None  # the whole was not trained twice
+    # nor are the ten ranked by the mean of three among others by one
+    assert found.seeds().shape == (43, 1)
+    np.testing.assert_allclose(found.seeds(best[:9]), test[rows[:9]], rtol=1e-6)
+    np.testing.assert_allclose(found.means(best[:9])[1], test[rows[:9]].mean(1), rtol=1e-6)
+
+
+def test_a_published_mean_chooses_and_reports(truth: Path, tmp_path: Path) -> None:
+    """It says so with 0 seeds; what any judge would come to is told by trainings on another data set."""
+    table = Table.load(truth)
+    dataset = table.datasets[0]
+    means = {Column(dataset, split, 8, None): table.mean(dataset, split) for split in ("valid", "test")}
+    pruning = Pruning.of(ground_truth(dataclasses.replace(table, columns=means), tmp_path))
+    found = pruning.reported(pruning.best(2))
+    assert found.seeds == 0
+    np.testing.assert_allclose(
+        found.test, table.mean(dataset, "test")[np.argsort(-means[Column(dataset, "valid", 8, None)])[:22]], rtol=1e-6
+    )
+    assert pruning.ceiling(2, found.seeds) is None
+    assert pruning.any_judge(0.5, 2, found.seeds) is None
+    elsewhere = {
+        Column("another", "test", 8, None): np.random.default_rng(0).permutation(
+            means[Column(dataset, "test", 8, None)]
+        )
+    }
+    pruning = Pruning.of(ground_truth(dataclasses.replace(table, columns={**means, **elsewhere}), tmp_path))
+    unrelated = pruning.any_judge(0.5, 2, 0)
+    assert unrelated is not None
+    assert abs(unrelated) < 0.4
+
+
+def test_studies_rank_by_the_tables_training_length(truth: Path, tmp_path: Path) -> None:
+    """Trainings of twice the epochs, of a few architectures, only test whether that length is sufficient."""
+    table = Table.load(truth)
+    few = np.where(np.arange(44) < 12, 50.0, np.nan)
+    longer = {Column(table.datasets[0], split, 16, 0): few for split in ("valid", "test")}
+    about = {**table.about, "epochs": "8"}
+    found = ground_truth(dataclasses.replace(table, columns={**table.columns, **longer}, about=about), tmp_path)
+    assert (found.epochs, len(found.archs), found.left_out) == (8, 44, 0)
 
 
 def test_capacity_with_nothing_left(forks: Any, truth: Path, tmp_path: Path) -> None:
