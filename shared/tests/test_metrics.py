@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.metrics import ndcg_score
 
 from wsnas.errors import WsnasError
 from wsnas.metrics import (
+    Measures,
     PerSupernet,
     any_judge,
     contrast,
@@ -23,6 +25,7 @@ from wsnas.metrics import (
     correlation_over,
     halves,
     mean_score,
+    measures,
     noise_ceiling,
     pruned_ceiling,
     random_top_k,
@@ -369,6 +372,84 @@ def test_advantage_and_mean_on_resampled_architectures() -> None:
     assert means.drawn[0] == pytest.approx([np.mean([scores[0, i] for i in p if i > 1]) for p in picks])
     assert np.isnan(means.each[1])  # a supernet that diverged: no mean, and no interval
     assert np.isnan(contrast((1, means)).low)
+
+
+PAIRS = st.lists(st.tuples(st.integers(-3, 3), st.integers(-30, 30)), min_size=4, max_size=25)
+
+
+@settings(max_examples=40, deadline=None)
+@given(PAIRS, st.integers(0, 99))
+def test_taus_are_scipys_also_with_ties_and_on_resampled_architectures(pairs: list[tuple[int, int]], seed: int) -> None:
+    score, test = (np.array(side, dtype=float) for side in zip(*pairs, strict=True))
+    test /= 30  # in steps that 0.1 does not resolve
+    found = measures(score, test, test, 2, seed, resamples=10)
+    picks = resampled(len(test), seed, 10)
+    for name, truth in (("kendall", test), ("sparse_kendall", np.array([float(f"{one:.1f}") for one in test]))):
+        of = getattr(found, name)
+        expected = [stats.kendalltau(score[p], truth[p], variant="b").statistic for p in (np.arange(len(test)), *picks)]
+        np.testing.assert_allclose([of.each[0], *of.drawn[0]], np.nan_to_num(expected), atol=1e-6)  # scipy: NaN
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(3, 60), st.integers(1, 12), st.integers(0, 99))
+def test_ndcg_is_scikit_learns(n: int, k: int, seed: int) -> None:
+    """With gains from 0 to 1; scores that tie are sorted as they come here, and averaged there."""
+    score, test = np.random.default_rng(seed).normal(size=(2, n))
+    gains = (test - test.min()) / (test.max() - test.min())
+    found = measures(score, test, test, k, resamples=2)
+    assert found.ndcg.each[0] == pytest.approx(ndcg_score([gains], [score], k=k))
+
+
+def test_measures_of_the_first_by_hand() -> None:
+    """Twenty architectures: the best 5 % are one, the best 10 % are two."""
+    test = np.arange(20.0) + 70  # the last is the best
+    valid = test.copy()
+    valid[15] = 99  # validation takes this one where it can
+    order = [18, 3, 15, 19, *(i for i in range(20) if i not in (18, 3, 15, 19))]  # from the highest score
+    score = np.empty(20)
+    score[order] = np.arange(20.0, 0, -1)
+    found = {k: measures(score, valid, test, k, resamples=2).each() for k in (1, 2, 3, 4)}
+    assert [found[k]["best_rank"].tolist() for k in (1, 2, 3, 4)] == [[2], [2], [2], [1]]
+    assert [found[k]["regret"].tolist() for k in (1, 2, 3, 4)] == [[1], [1], [4], [4]]
+    assert found[1]["precision_5"].tolist() == [0]
+    assert found[1]["precision_10"].tolist() == [0.5]
+    perfect = measures([test, -test], test, test, 3, resamples=2)
+    for name, (best, worst) in {
+        "kendall": (1, -1),
+        "precision_5": (1, 0),
+        "precision_10": (1, 0),
+        "best_rank": (1, 18),
+        "regret": (0, 17),
+    }.items():
+        assert getattr(perfect, name).each.tolist() == [best, worst], name
+    assert perfect.ndcg.each[0] == 1
+    alike = measures(test, test, np.ones(20), 3, resamples=2)  # any choice is the best
+    assert [float(one[0]) for one in alike.each().values()] == [0, 0, 1, 1, 1, 0, 0]
+
+
+def test_drawn_measures_of_the_first_are_those_of_halves() -> None:
+    """The same numbers of half the architectures, for k / 2, with the rank as it would be among all."""
+    rng = np.random.default_rng(17)
+    scores, valid, test = rng.normal(size=(2, 30)), rng.normal(size=30), rng.normal(size=30)
+    found = measures(scores, valid, test, 6, seed=5, resamples=20)
+    for i, p in enumerate(halves(30, 5, 20)):
+        half = measures(scores[:, p], valid[p], test[p], 3, resamples=2)
+        for name in ("precision_5", "precision_10", "ndcg", "regret"):
+            np.testing.assert_allclose(getattr(found, name).drawn[:, i], getattr(half, name).each)
+        np.testing.assert_allclose(found.best_rank.drawn[:, i], 2 * half.best_rank.each)
+
+
+def test_intervals_of_measures_are_within_what_they_can_be() -> None:
+    rng = np.random.default_rng(18)
+    test = rng.normal(size=60)
+    found = measures(test + rng.normal(0, 2, (2, 60)), test, test, 10)
+    both = Measures.of_all([measures(one, test, test, 10) for one in test + rng.normal(0, 2, (2, 60))])
+    for one in (found, both):
+        assert all(values.shape == (2,) for values in one.each().values())
+        for name, interval in one.intervals().items():
+            least, most = {"best_rank": (1, 60), "regret": (0, np.inf)}.get(name, (-1 if "kendall" in name else 0, 1))
+            assert least <= interval.low <= interval.value <= interval.high <= most, name
+            assert interval.value == pytest.approx(one.each()[name].mean())
 
 
 def test_a_correlation_is_within_what_correlations_can_be() -> None:

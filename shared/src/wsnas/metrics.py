@@ -6,7 +6,7 @@ Throughout, scores and truths are "higher is better": perplexity is flipped once
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import combinations
 from math import sqrt
 from typing import Any
@@ -368,6 +368,104 @@ def _places(values: Floats) -> NDArray[np.unsignedinteger[Any]]:
     """0 for the highest, equals alike; in a type so small that sorting it again and again is quick."""
     _, group = np.unique(-values, return_inverse=True)
     return group.astype(np.min_scalar_type(len(values)))
+
+
+@dataclass(frozen=True)
+class Measures:
+    """How supernets rank, by measures other than Spearman's correlation. Ties in a score keep the sample's order."""
+
+    kendall: PerSupernet  # Kendall's tau-b
+    sparse_kendall: PerSupernet  # the same with the ground truth rounded to 0.1 (Yu et al., ICLR 2020)
+    precision_5: PerSupernet  # share of the 5 % scored best that are among the best 5 %
+    precision_10: PerSupernet
+    best_rank: PerSupernet  # of the k scored best, that of the best of them: 1 is the best of all
+    ndcg: PerSupernet  # of the k scored best; gains from 0, the worst test result, to 1, the best; discount log2(i + 1)
+    regret: PerSupernet  # best test result minus that of the top-k: points of accuracy, or perplexity
+
+    @staticmethod
+    def of_all(parts: Sequence[Measures]) -> Measures:
+        """All supernets of several groups, as one group."""
+        return Measures(*(PerSupernet.of_all([getattr(part, one.name) for part in parts]) for one in fields(Measures)))
+
+    def each(self) -> dict[str, Floats]:
+        """[supernets] by name."""
+        return {one.name: getattr(self, one.name).each for one in fields(self)}
+
+    def intervals(self) -> dict[str, Interval]:
+        """Means over supernets, within what the measures can be."""
+        n = self.kendall.architectures
+        ends = {"kendall": (-1, 1), "sparse_kendall": (-1, 1), "best_rank": (1, n), "regret": (0, np.inf)}
+        found = {}
+        for one in fields(self):
+            interval, (least, most) = contrast((1, getattr(self, one.name))), ends.get(one.name, (0, 1))
+            low, high = max(least, interval.low), min(most, interval.high)
+            found[one.name] = Interval(interval.value, float(low), float(high), n)
+        return found
+
+
+def measures(
+    scores: ArrayLike, valid: ArrayLike, test: ArrayLike, k: int, seed: int = 0, resamples: int = 500
+) -> Measures:
+    """Of each supernet's scores [supernets, n]; valid, test [n].
+
+    The taus are drawn on resampled architectures, the others, as ``top_k_advantage``, on random halves of them, with
+    k / 2; they rest on as many architectures as they choose.
+    """
+    predictors = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    valid, test = np.asarray(valid, dtype=np.float64), np.asarray(test, dtype=np.float64)
+    n, picks = len(test), halves(len(test), seed, resamples)
+    everything, scale = np.arange(n)[None], n / picks.shape[1]
+    counts = np.array([np.ones(n), *(np.bincount(one, minlength=n) for one in resampled(n, seed, resamples))])
+    found: dict[str, list[Floats]] = {one.name: [] for one in fields(Measures)}  # [1 + resamples]: as it is, and drawn
+    for predictor in predictors:
+        found["kendall"].append(_kendall(predictor, test, counts))
+        found["sparse_kendall"].append(_kendall(predictor, np.round(test, 1), counts))
+        whole = _of_the_first(predictor[everything], valid[everything], test[everything], k)
+        drawn = _of_the_first(predictor[picks], valid[picks], test[picks], max(1, k // 2))
+        drawn["best_rank"] = drawn["best_rank"] * scale
+        for name, values in drawn.items():
+            found[name].append(np.concatenate([whole[name], values]))
+    chosen = {"precision_5": _share(n, 0.05), "precision_10": _share(n, 0.1), "kendall": n, "sparse_kendall": n}
+    rows = {name: np.array(values) for name, values in found.items()}
+    return Measures(
+        **{name: PerSupernet(a[:, 0], a[:, 1:], n, max(1, chosen.get(name, k) - 1)) for name, a in rows.items()}
+    )
+
+
+def _kendall(x: Floats, y: Floats, counts: NDArray[Any]) -> Floats:
+    """[resamples]: Kendall's tau-b where architecture i is there ``counts[:, i]`` times; 0 where a side is constant."""
+    weights = counts.astype(np.float32)
+    sums = np.zeros((3, len(counts)))  # over pairs: agreeing minus not, told apart by x, told apart by y
+    for rows in np.array_split(np.arange(len(x)), max(1, len(x) // 1000)):
+        a, b = (np.sign(one[rows, None] - one).astype(np.float32) for one in (x, y))
+        for i, pairs in enumerate((a * b, np.abs(a), np.abs(b))):
+            sums[i] += ((weights @ pairs.T) * weights[:, rows]).sum(1, dtype=np.float64)
+    scale = np.sqrt(sums[1] * sums[2])
+    return np.asarray(np.where(scale > 0, sums[0] / np.where(scale > 0, scale, 1), 0.0))
+
+
+def _share(n: int, share: float) -> int:
+    return max(1, round(share * n))
+
+
+def _of_the_first(scores: Floats, valid: Floats, test: Floats, k: int) -> dict[str, Floats]:
+    """[samples] by name, of ``Measures`` about those scored best; scores, valid, test [samples, n]."""
+    n = scores.shape[1]
+    order = np.argsort(-scores, axis=1, kind="stable")
+    ranks = np.take_along_axis(stats.rankdata(-test, method="min", axis=1), order, axis=1)  # 1: the best
+    tests, first = np.take_along_axis(test, order, axis=1), order[:, :k]
+    pick = np.take_along_axis(valid, first, axis=1).argmax(1)
+    best, worst = test.max(1, keepdims=True), test.min(1, keepdims=True)
+    spread, discount = np.where(best > worst, best - worst, 1), 1 / np.log2(np.arange(2, min(k, n) + 2))
+    ideal = ((-np.sort(-test, axis=1)[:, :k] - worst) / spread) @ discount
+    gained = ((tests[:, :k] - worst) / spread) @ discount
+    return {
+        "precision_5": (ranks[:, : _share(n, 0.05)] <= _share(n, 0.05)).mean(1),
+        "precision_10": (ranks[:, : _share(n, 0.1)] <= _share(n, 0.1)).mean(1),
+        "best_rank": ranks[:, :k].min(1).astype(np.float64),
+        "ndcg": np.where(ideal > 0, gained / np.where(ideal > 0, ideal, 1), 0.0),
+        "regret": best[:, 0] - tests[np.arange(len(tests)), pick],
+    }
 
 
 def mean_score(scores: ArrayLike, seed: int = 0, resamples: int = 2000) -> PerSupernet:

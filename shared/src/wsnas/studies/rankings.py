@@ -11,10 +11,12 @@ import numpy as np
 
 from wsnas.metrics import (
     Floats,
+    Measures,
     PerSupernet,
     contrast,
     correlation_over,
     higher_is_better,
+    measures,
     random_top_k,
     rank_agreement,
     spearman,
@@ -48,6 +50,7 @@ class Ranking:
     best: float  # highest test result of all that were scored
     agreement: PerSupernet  # what the intervals rest on: correlations,
     advantages: PerSupernet  # and advantages
+    measures: Measures
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,27 @@ class Point:
 
     def to_json(self, setting: str) -> dict[str, Any]:
         """Its row of results.json; ``setting``: the setting's name there."""
-        row = {setting: self.setting, "x": self.setting, "tick": self.tick, **asdict(self.ranking)}
+        row = {setting: self.setting, "x": self.setting, "tick": self.tick, **vars(self.ranking)}
         del row["agreement"], row["advantages"]
+        row["measures"] = measures_json(self.ranking.measures)
         names = ("truth_agreement", "architectures", "top1", "reporting_seeds", "any_judge")
         more = {name: getattr(self, name) for name in names}
         return {**row, "ceiling": self.ceiling, **{name: value for name, value in more.items() if value is not None}}
+
+
+def measures_json(found: Measures) -> dict[str, Any]:
+    """Of each measure its mean over supernets, the 95 % interval, and the supernets' own."""
+    each = found.each()
+    return {name: {**asdict(mean), "seeds": each[name]} for name, mean in found.intervals().items()}
+
+
+def measures_csv(found: Measures, seed: int | None = None) -> dict[str, float]:
+    """Flat: the values of one supernet, or their means; and the intervals of these."""
+    flat: dict[str, float] = {}
+    for name, mean in found.intervals().items():
+        flat[name] = mean.value if seed is None else float(found.each()[name][seed])
+        flat |= {f"{name}_low": mean.low, f"{name}_high": mean.high}
+    return flat
 
 
 def csv_rows(space: str, setting: str, points: Sequence[Point]) -> list[dict[str, Any]]:
@@ -81,6 +100,7 @@ def csv_rows(space: str, setting: str, points: Sequence[Point]) -> list[dict[str
         | {"random_top": point.ranking.random_top, "best": point.ranking.best, "ceiling": point.ceiling}
         | {"evaluated": point.ranking.evaluated}
         | ({} if point.architectures is None else {"architectures": point.architectures})
+        | measures_csv(point.ranking.measures, seed)
         | ({} if point.reporting_seeds is None else {"any_judge": point.any_judge})
         | ({} if point.reporting_seeds is None else {"reporting_seeds": point.reporting_seeds})
         for point in points
@@ -131,6 +151,7 @@ def ranking(
         best=float(test.max()),
         agreement=agreement,
         advantages=advantages,
+        measures=measures(scores, valid, test, k, resampling),
     )
 
 
@@ -173,4 +194,5 @@ def mean_ranking(parts: Sequence[Ranking]) -> Ranking:
         best=float(np.mean([part.best for part in parts])),
         agreement=agreement,
         advantages=advantages,
+        measures=Measures.of_all([part.measures for part in parts]),
     )
