@@ -9,8 +9,8 @@ import math
 import re
 import runpy
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
-from html import escape
+from collections.abc import Callable, Iterator
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
@@ -138,43 +138,213 @@ def test_runs_and_writes_its_files(forks: Any, truth: Path, tmp_path: Path, name
     if name == "density":  # at 1x all supernets are of one sample: the draws must be three all the same
         draws = results["results"]["nb201"][0]["random_top_draws"]
         assert len(draws) == len(set(draws)) == 3
-    every_number_is_in_the_results([tmp_path / "out"], tmp_path / "report.html")
+    every_number_is_in_the_results(tmp_path / "out", tmp_path / "report.html")
 
 
 NUMBER = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
-def every_number_is_in_the_results(folders: list[Path], out: Path) -> None:
-    """Each number of the page's tables and its line on trainings, rounded as shown there; Table 3 cell by cell."""
-    write_report(folders, out)
+def assert_shown(text: str, values: list[float]) -> None:
+    """The text's numbers are these, in this order, rounded as they are written."""
+    shown = NUMBER.findall(text)
+    assert len(shown) == len(values), (text, values)
+    for one, value in zip(shown, values, strict=True):
+        digits = len(one.partition(".")[2]) if "e" not in one else 2 - int(one.partition("e")[2])
+        assert float(one.replace(",", "")) == pytest.approx(value, abs=0.5001 * 10.0**-digits), (text, values)
+
+
+def cells_of(row: str) -> list[str]:
+    return [unescape(re.sub(r"<[^>]*>", "", cell)).strip() for cell in re.findall(r"(?s)<t[hd].*?</t[hd]>", row)]
+
+
+def every_number_is_in_the_results(folder: Path, out: Path) -> None:
+    """Each number of the page is the one under its key: of verdicts, rankings, Table 3 and the line on trainings."""
+    write_report([folder], out)
     html = re.sub(r"(?s)<(script|style|pre|details).*?</\1>", "", out.read_text())
-    stored = [json.loads((folder / "results.json").read_text()) for folder in folders]
-    known = {abs(number) for each in stored for number in numbers(each)}
-    known |= {abs(float(text.replace(",", ""))) for each in stored for text in NUMBER.findall(json.dumps(each))}
-    tables = re.findall(r"(?s)<tbody>.*?</tbody>", html) + re.findall(r'<p class="soft">[^<]*</p>', html)[1:]
-    words = re.sub(r"<[^>]*>", " ", " ".join(tables))
-    for text in NUMBER.findall(re.sub(r"[A-Za-z_]\w*", " ", words)):
-        digits = len(text.partition(".")[2])
-        value = abs(float(text.replace(",", "")))
-        assert any(abs(one - value) <= 0.5001 * 10**-digits for one in known), text
-    for each in stored:
-        if each["study"] != "tricks":
-            continue
-        found = re.findall(r'(?s)<tr><th scope="row">([^<]+)</th>(.*?)</tr>', html[html.index("<caption>") :])
-        rows = each["results"]["nb201"]["rows"]
-        assert [name for name, _ in found] == [row["label"] for row in rows]
-        assert rows[0]["label"] == "baseline"
-        for (_, text), row in zip(found, rows, strict=True):
-            cells = re.findall(r"<td>(.*?)</td>", text)
-            expected = [row["corr_baseline"], row["corr_truth"], row["top10"]]
-            shown = [cells[0], cells[1], cells[4]]
-            if row is not rows[0]:
-                expected += [row["difference"], row["difference_low"], row["difference_high"], row["top_difference"]]
-                shown += [*NUMBER.findall(cells[2]), cells[5]]
-                yes = [{True: "yes", False: "no"}[row[field]] for field in ("beyond_seeds", "top_beyond_seeds")]
-                assert [cells[3], cells[6]] == yes
-            for one, value in zip(shown, expected, strict=True):
-                assert float(one) == pytest.approx(value, abs=0.5001 * 10 ** -len(one.partition(".")[2]))
+    stored = json.loads((folder / "results.json").read_text())
+    bodies: dict[str, list[list[str]]] = {}
+    for kind, body in re.findall(r'(?s)<table class="([\w ]+)">.*?<tbody>(.*?)</tbody>', html):
+        bodies[kind] = [cells_of(row) for row in re.findall(r"(?s)<tr>.*?</tr>", body)]
+    assert set(bodies) <= {"claims", "verdicts", "trick", "trick rankings"}
+
+    verdicts = {(one["claim"], one["space"]): one for one in stored["verdicts"]}
+    assert {row[0] for row in bodies["claims"]} == {claim for claim, _ in verdicts}
+    assert not any(NUMBER.search(cell) for row in bodies["claims"] for cell in row[1:])
+    assert len(bodies.get("verdicts", [])) == len(verdicts)
+    for claim, space, judged, measured in bodies.get("verdicts", []):
+        one = verdicts[claim, space]
+        assert (measured, judged) == (one["measured"], one["verdict"])
+        names = re.sub(
+            r"\w+ at edge \d-\d|\w+ at \w+ \d+|multi-path \(\d\)|top-10|lr [\d.]+, decay [\d.e-]+", "", measured
+        )
+        names = re.sub(r"\d+ epochs, not \d+|(?<=at )1x|(?<=from )[18]x|(?<=at )8x(?=,)|[13]x3", "", names)
+        assert_shown(names, list(one["numbers"].values()))
+        expected = SAID[claim](stored["results"][space])
+        ends = {name for name in one["numbers"] if name.endswith((", low", ", high"))}
+        assert set(one["numbers"]) - ends <= set(expected), claim
+        for name, value in expected.items():
+            assert one["numbers"].get(name, value) == pytest.approx(value), (claim, name)
+        for end in ends:
+            middle, _, which = end.rpartition(", ")
+            sign = 1 if which == "high" else -1
+            assert sign * one["numbers"][end] >= sign * expected.get(middle, one["numbers"].get(middle, 0)) - 1e-9
+
+    of_space = stored["results"]["nb201"]
+    if stored["study"] in ("epochs", "density", "capacity", "tricks"):
+        points = of_space["rows"] if stored["study"] == "tricks" else of_space
+        for row, point in zip(bodies["trick rankings"], points, strict=True):
+            label = point.get("label") or (f"{point['factor']}x" if "factor" in point else f"{point['epochs']} epochs")
+            assert row[0] == label
+            if stored["study"] == "tricks":
+                assert_shown(row[1], [point["corr_truth"]])
+            else:
+                assert_shown(row[1], [point["correlation"], point["correlation_low"], point["correlation_high"]])
+            names = ("kendall", "sparse_kendall", "precision_5", "precision_10", "best_rank", "ndcg", "regret")
+            for cell, name in zip(row[2:], names, strict=True):
+                assert_shown(cell, [point["measures"][name][end] for end in ("value", "low", "high")])
+                assert np.mean(point["measures"][name]["seeds"]) == pytest.approx(point["measures"][name]["value"])
+    else:
+        assert "trick rankings" not in bodies
+    if stored["study"] == "tricks":
+        for shown, row in zip(bodies["trick"], of_space["rows"], strict=True):
+            assert shown[0] == row["label"]
+            for cell, name in ((1, "corr_baseline"), (2, "corr_truth"), (5, "top10")):
+                assert_shown(shown[cell], [row[name]])
+            if row is of_space["rows"][0]:
+                assert shown[3:5] + shown[6:] == ["", "", "", ""]
+                continue
+            assert_shown(shown[3], [row["difference"], row["difference_low"], row["difference_high"]])
+            assert_shown(shown[6], [row["top_difference"]])
+            yes = [{True: "yes", False: "no"}[row[field]] for field in ("beyond_seeds", "top_beyond_seeds")]
+            assert [shown[4], shown[7]] == yes
+
+    trainings = re.findall(r'<p class="soft">(nb201: [^<]*)</p>', html)
+    settings = stored["settings"].get("nb201", {})
+    counts = {
+        "architectures without ground truth": settings.get("without_ground_truth"),
+        "scores that are not finite": sum(
+            row["not_finite"]
+            for row in (of_space if isinstance(of_space, list) else of_space.get("rows", []))
+            if "not_finite" in row
+        ),
+        "architectures without a result": of_space.get("without_result") if isinstance(of_space, dict) else None,
+    }
+    assert bool(trainings) == (stored["study"] != "spaces")
+    for line in trainings:
+        for name, count in re.findall(r"([a-z ]+): (\d+)[;.]", line.removeprefix("nb201: ")):
+            assert int(count) == counts[name.strip()], line
+        for status in re.findall(r"trainings: ([^;.]*)", line):
+            assert status.removesuffix(", 0 failed") == of_space["status"]
+
+
+def _of_the_last(points: list[dict[str, Any]], *names: str) -> dict[str, float]:
+    return {name: points[-1][name] for name in names}
+
+
+def _change(points: list[dict[str, Any]], name: str) -> dict[str, float]:
+    """From 1x to the largest factor."""
+    change = {"change": points[-1][name] - points[0][name], "factor": points[-1]["factor"]}
+    any_judge = points[-1].get("any_judge")
+    return change | ({} if any_judge is None else {"change of any judge": any_judge - points[0]["correlation"]})
+
+
+def _between(names: list[str], matrix: list[list[float]], a: str, b: str) -> float:
+    return matrix[names.index(a)][names.index(b)]
+
+
+def _means(of: dict[str, Any]) -> dict[str, float]:
+    first, last = of["rows"][0], of["rows"][-1]
+    return {
+        "mean of the shortest": first["mean"],
+        "shortest": first["epochs"],
+        "mean of the longest": last["mean"],
+        "longest": last["epochs"],
+        "mean ground truth": of["mean_truth"],
+        "improvement": last["mean"] - first["mean"],
+        "lead": last["mean"] - of["mean_truth"],
+    }
+
+
+SAID: dict[str, Callable[[Any], dict[str, float]]] = {  # claim -> the numbers of its sentence, from the study's results
+    "the space is as large as printed": lambda of: {"architectures": of["counted"], "printed": 15284},
+    "the smallest and largest networks are as large as printed": lambda of: {
+        "smallest": of["parameters"][0] / 1e6,
+        "largest": of["parameters"][4] / 1e6,
+        "printed smallest": 0.1,
+        "printed largest": 1.3,
+    },
+    "a longer training does not guarantee a better ranking": lambda of: {
+        "best correlation": max(point["correlation"] for point in of),
+        "best epochs": max(of, key=lambda point: point["correlation"])["epochs"],
+        "longest correlation": of[-1]["correlation"],
+        "longest epochs": of[-1]["epochs"],
+    },
+    "where the correlation is above 0.4, top-10 clearly outperforms random search": lambda of: _of_the_last(
+        of, *(f"{name}{end}" for name in ("correlation", "advantage") for end in ("", "_low", "_high"))
+    ),
+    "a random sub-space at the largest factor ranks better than the whole": lambda of: _change(of, "correlation"),
+    "reducing the sharing density hardly helps": lambda of: {
+        name: value
+        for point in of
+        for name, value in (
+            (f"correlation at {point['factor']}x", point["correlation"]),
+            (f"factor {point['factor']}", point["factor"]),
+        )
+    },
+    "pruning to the best lowers the correlation": lambda of: _change(of, "correlation"),
+    "the advantage over random shrinks with pruning": lambda of: {
+        **_change(of, "advantage"),
+        "advantage at 1x": of[0]["advantage"],
+    },
+    "supernets agree with each other more than with the ground truth": lambda of: {
+        "mutual": of["mutual"],
+        "with the ground truth": of["with_ground_truth"],
+        "difference": of["mutual"] - of["with_ground_truth"],
+    },
+    "the parameter count ranks better than weight sharing": lambda of: {
+        "correlation": _between(of["names"], of["matrix"], "P", "GT"),
+        "difference": _between(of["names"], of["matrix"], "P", "GT")
+        - np.mean([_between(of["names"], of["matrix"], name, "GT") for name in of["names"][1:-2]]),
+    },
+    "supernets follow model size more than ground truth": lambda of: {
+        "correlation": np.mean([_between(of["names"], of["matrix"], name, "P") for name in of["names"][1:-2]]),
+        "difference": np.mean(
+            [
+                _between(of["names"], of["matrix"], name, "P") - _between(of["names"], of["matrix"], name, "GT")
+                for name in of["names"][1:-2]
+            ]
+        ),
+    },
+    "weight sharing is biased towards certain operators or connections": lambda of: {
+        "biased": sum(one["p_corrected"] < 0.05 for one in of["choices"]),
+        "choices": len(of["choices"]),
+        "effect": of["choices"][0]["effect"],
+        "effect, low": of["choices"][0]["low"],
+        "effect, high": of["choices"][0]["high"],
+    },
+    "supernets prefer a choice that is worse when trained": lambda of: {},
+    "larger architectures reach more when trained": lambda of: {
+        name: of["correlation_with_test"]["parameters"][end]
+        for name, end in (("correlation", "value"), ("correlation, low", "low"), ("correlation, high", "high"))
+    },
+    "no trick is beneficial": lambda of: {
+        "seeds": of["seed_noise"],
+        **{
+            f"{row['label']}{name}": row[f"difference{end}"]
+            for row in of["rows"][1:]
+            for name, end in (("", ""), (", low", "_low"), (", high", "_high"))
+        },
+    },
+    "supernets trained in different ways agree with each other more than with the ground truth": lambda of: {
+        "seeds": of["rows"][0]["corr_baseline"],
+        **{row["label"]: row["corr_baseline"] - row["corr_truth"] for row in of["rows"][1:]},
+        **{
+            f"{row['label']}, {end}": row["gap"][end] for row in of["rows"][1:] if row["gap"] for end in ("low", "high")
+        },
+    },
+    "extended training raises the mean supernet performance throughout": _means,
+    "the mean supernet performance surpasses the mean ground truth": _means,
+}
 
 
 def test_spaces_counts_what_the_paper_prints(forks: Any, tmp_path: Path) -> None:
