@@ -55,8 +55,8 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
             "holds where, at every factor below the largest, the 95 % interval of (correlation - at 1x) "
             f"ends below +{HARDLY}; does not hold where it is above 0 at every one; else inconclusive",
             ", ".join(
-                f"{at_all.say(f'correlation at {point.setting}x', point.ranking.correlation)} "
-                f"at {at_all.say(f'factor {point.setting}', point.setting, 'd')}x"
+                f"{at_all.say(f'factor {point.setting}', point.setting, 'd')}x: "
+                f"{at_all.say(f'correlation at {point.setting}x', point.ranking.correlation)}"
                 for point in points
             ),
             hardly([point.ranking for point in points]) if supernets > 1 else "inconclusive",
