@@ -20,6 +20,7 @@ from scipy import stats
 
 from wsnas import installed_spaces, load_space
 from wsnas.executor import Executor
+from wsnas.metrics import Interval
 from wsnas.recipe import change_recipe
 from wsnas.runs import Run
 from wsnas.sampling import sample_distinct
@@ -28,6 +29,7 @@ from wsnas.studies.pruned import Pruning
 from wsnas.studies.report import write_report
 from wsnas.studies.results import to_jsonable
 from wsnas.studies.sample import GroundTruth, SpaceSample, ground_truth_of
+from wsnas.studies.verdicts import Numbers
 from wsnas.table import Column, Table
 
 if "nb201" not in installed_spaces():
@@ -732,6 +734,44 @@ def test_the_report_shows_what_no_study_wrote(tmp_path: Path) -> None:
     assert "0.1875" in html
     assert "(the command was not recorded)" in html
     assert "nox -s" not in html
+
+
+def test_a_sentence_keeps_its_numbers_by_name() -> None:
+    numbers = Numbers()
+    text = f"{numbers.estimate('change', Interval(0.104, -0.206, 0.414, 9))} at {numbers.say('factor', 8, 'd')}x"
+    assert text == "+0.10 [-0.21, +0.41] at 8x"
+    assert list(numbers.items()) == [("change", 0.104), ("change, low", -0.206), ("change, high", 0.414), ("factor", 8)]
+    with pytest.raises(KeyError):
+        numbers.say("factor", 32, "d")
+
+
+def test_the_report_shows_each_measure_under_its_name(tmp_path: Path) -> None:
+    """A number and an interval of its own for each; results without measures, as older ones, have no such table."""
+    names = ("kendall", "sparse_kendall", "precision_5", "precision_10", "best_rank", "ndcg", "regret")
+    measures = {name: {"value": i + 0.5, "low": i + 0.25, "high": i + 0.75} for i, name in enumerate(names, 1)}
+    point = {"factor": 8, "correlation": 0.5, "correlation_low": 0.25, "correlation_high": 0.75}
+    for folder, row in (("new", {**point, "measures": measures}), ("old", point)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "capacity.png").write_bytes(b"")
+        written = {"study": "capacity", "settings": {"nb201": {"dataset": "digits"}}, "environment": {}, "verdicts": []}
+        (tmp_path / folder / "results.json").write_text(json.dumps({**written, "results": {"nb201": [row]}}))
+    write_report([tmp_path / "new"], tmp_path / "new.html")
+    html = (tmp_path / "new.html").read_text()
+    table = html[html.index('<table class="trick rankings">') :]
+    headings, cells = (cells_of(row) for row in re.findall(r"(?s)<tr>.*?</tr>", table)[:2])
+    assert dict(zip(headings, cells, strict=True)) == {
+        "supernets": "8x",
+        "Spearman": "0.500 [0.250, 0.750]",
+        "Kendall's tau-b": "1.500 [1.250, 1.750]",
+        "sparse tau": "2.500 [2.250, 2.750]",
+        "precision, top 5 %": "3.50 [3.25, 3.75]",
+        "top 10 %": "4.50 [4.25, 4.75]",
+        "best rank of top-10": "5.5 [5.2, 5.8]",
+        "NDCG of top-10": "6.500 [6.250, 6.750]",
+        "regret of top-10": "7.50 [7.25, 7.75]",
+    }
+    write_report([tmp_path / "old"], tmp_path / "old.html")
+    assert "rankings" not in re.sub(r"(?s)<style.*?</style>", "", (tmp_path / "old.html").read_text())
 
 
 def test_the_report_counts_failed_trainings(tmp_path: Path) -> None:

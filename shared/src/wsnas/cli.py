@@ -425,7 +425,7 @@ def table_show(space: str, file: str | None, dataset: str | None) -> None:
     for kind in dict.fromkeys((c.dataset, c.split, c.epochs) for c in loaded.columns):
         seeds, mean = loaded.seeds(*kind), loaded.mean(*kind)
         known = mean[~np.isnan(mean)]
-        ceiling = noise_ceiling(seeds)
+        ceiling = noise_ceiling(loaded.common_seeds(*kind))
         grid.add_row(
             *map(str, kind),
             str(seeds.shape[1]),
