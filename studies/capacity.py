@@ -4,6 +4,10 @@ For growing k the best 1/k of the architectures by ground-truth validation score
 Supernets are trained by uniform sampling within it, and up to N of its architectures are scored.
 For each k: the Spearman correlation with the ground truth, the highest correlation its noise allows, the
 top-10 architecture's test score, and the exact expectation for ten random ones.
+
+One seed of the ground truth chooses (it prunes, and picks from the top-10), the others report: supernets, random
+search, parameter count and ceiling alike (``wsnas.studies.pruned``). Another line shows what the correlation of any
+judge that is as good at 1x would come to: that much of a fall is the pruning's own.
 """
 
 from __future__ import annotations
@@ -15,16 +19,17 @@ import click
 import numpy as np
 
 from wsnas.errors import WsnasError
-from wsnas.metrics import Interval, contrast, noise_ceiling, pruned_ceiling
+from wsnas.metrics import Interval, contrast
 from wsnas.randomness import numpy_rng
 from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import counted, ranking_figure
 from wsnas.studies.jobs import all_scores, sub_space_job
 from wsnas.studies.options import StudyOptions, study_options
+from wsnas.studies.pruned import Pruning
 from wsnas.studies.rankings import K, Point, csv_rows, ranking_within
 from wsnas.studies.results import settings_of, write_results
-from wsnas.studies.sample import SpaceSample, best_archs, space_samples
-from wsnas.studies.verdicts import Verdict, sign_verdict
+from wsnas.studies.sample import SpaceSample, space_samples
+from wsnas.studies.verdicts import Numbers, Verdict, sign_verdict
 
 ENOUGH = 500  # architectures with a ground truth needed to include a space that --space does not name
 
@@ -44,68 +49,65 @@ BUDGETS = {
 }
 
 
-def change_in_words(change: Interval, a: Point, b: Point) -> str:
-    return f"{change.value:+.2f} [{change.low:+.2f}, {change.high:+.2f}] from {a.setting}x to {b.setting}x"
-
-
 def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
     """The paper's statements about pruning, by rules on intervals."""
     first, last = points[0], points[-1]
     if first.setting != 1 or first is last:  # nothing to compare with
         return []
-    supernets = len(first.ranking.top_seeds)
     at8 = next((point for point in points if point.setting == 8), None)
     verdicts = []
-    change = contrast((1, last.ranking.agreement), (-1, first.ranking.agreement))
-    verdicts.append(
-        Verdict(
-            "pruning to the best lowers the correlation",
-            "section 3, Figure 5 (NAS-Bench-101)",
-            space,
-            "holds where the 95 % interval of (correlation at the largest factor - at 1x) is below 0, does not hold "
-            "where it is above 0",
-            change_in_words(change, first, last),
-            sign_verdict(-change.high, -change.low, supernets),
+
+    def add(
+        claim: str, source: str, rule: str, found: Interval, sign: int, said: str, numbers: Numbers, *of: Point
+    ) -> None:
+        low, high = (found.low, found.high) if sign > 0 else (-found.high, -found.low)
+        # a training that chooses and reports flatters what it chose: no comparison with one that only reports
+        alike = len({bool(point.reporting_seeds) for point in of}) == 1
+        judged = sign_verdict(low, high, len(first.ranking.top_seeds)) if alike else "inconclusive"
+        unlike = "" if alike else "; not all reported by trainings that did not choose: not compared"
+        rule += "; else, with one supernet, and where only some points are reported by other trainings, inconclusive"
+        verdicts.append(Verdict(claim, source, space, rule, said + unlike, judged, numbers))
+
+    for claim, name, of in (
+        ("pruning to the best lowers the correlation", "correlation", "agreement"),
+        ("the advantage over random shrinks with pruning", "top-10 advantage", "advantages"),
+    ):
+        change, numbers = contrast((1, getattr(last.ranking, of)), (-1, getattr(first.ranking, of))), Numbers()
+        said = f"{numbers.estimate('change', change)} from 1x to {numbers.say('factor', last.setting, 'd')}x"
+        if of == "advantages":
+            said += f", of {numbers.say('advantage at 1x', first.ranking.advantage, '+.2f')} points"
+        elif last.any_judge is not None:
+            by_any = last.any_judge - first.ranking.correlation
+            said += f"; of any judge as good at 1x: {numbers.say('change of any judge', by_any, '+.2f')}"
+        rule = (
+            f"holds where the 95 % interval of ({name} at the largest factor - at 1x) is below 0, does not hold where "
+            "it is above 0"
         )
-    )
-    change = contrast((1, last.ranking.advantages), (-1, first.ranking.advantages))
-    verdicts.append(
-        Verdict(
-            "the advantage over random shrinks with pruning",
-            "section 3, Figure 5 (NAS-Bench-101)",
-            space,
-            "holds where the 95 % interval of (top-10 advantage at the largest factor - at 1x) is below 0, does not "
-            "hold where it is above 0",
-            f"{change_in_words(change, first, last)}, of {first.ranking.advantage:+.2f} points",
-            sign_verdict(-change.high, -change.low, supernets),
-        )
-    )
+        add(claim, "section 3, Figure 5 (NAS-Bench-101)", rule, change, -1, said, numbers, first, last)
     if at8 is not None and at8 is not last:
-        left = contrast((1, at8.ranking.advantages), (-0.5, first.ranking.advantages))
-        verdicts.append(
-            Verdict(
-                "little advantage over random is left at 8x",
-                "section 3, Figure 5 (NAS-Bench-201)",
-                space,
-                "holds where the 95 % interval of (top-10 advantage at 8x - half of that at 1x) is below 0, does not "
-                "hold where it is above 0",
-                f"{at8.ranking.advantage:+.2f} points at 8x, {first.ranking.advantage:+.2f} at 1x: "
-                f"{left.value:+.2f} [{left.low:+.2f}, {left.high:+.2f}] above half",
-                sign_verdict(-left.high, -left.low, supernets),
-            )
+        left, numbers = contrast((1, at8.ranking.advantages), (-0.5, first.ranking.advantages)), Numbers()
+        said = (
+            f"{numbers.say('advantage at 8x', at8.ranking.advantage, '+.2f')} points at 8x, "
+            f"{numbers.say('advantage at 1x', first.ranking.advantage, '+.2f')} at 1x: "
+            f"{numbers.estimate('above half', left)} above half"
         )
-        change = contrast((1, last.ranking.agreement), (-1, at8.ranking.agreement))
-        verdicts.append(
-            Verdict(
-                "beyond 8x the correlation grows again",
-                "section 3, Figure 5 (NAS-Bench-201: up to 0.6 at 128x)",
-                space,
-                "holds where the 95 % interval of (correlation at the largest factor - at 8x) is above 0, does not "
-                "hold where it is below 0",
-                change_in_words(change, at8, last),
-                sign_verdict(change.low, change.high, supernets),
-            )
+        rule = (
+            "holds where the 95 % interval of (top-10 advantage at 8x - half of that at 1x) is below 0, does not hold "
+            "where it is above 0"
         )
+        claim, source = "little advantage over random is left at 8x", "section 3, Figure 5 (NAS-Bench-201)"
+        add(claim, source, rule, left, -1, said, numbers, first, at8)
+        change, numbers = contrast((1, last.ranking.agreement), (-1, at8.ranking.agreement)), Numbers()
+        said = f"{numbers.estimate('change', change)} from 8x to {numbers.say('factor', last.setting, 'd')}x"
+        rule = (
+            "holds where the 95 % interval of (correlation at the largest factor - at 8x) is above 0, does not hold "
+            "where it is below 0"
+        )
+        claim, source = (
+            "beyond 8x the correlation grows again",
+            "section 3, Figure 5 (NAS-Bench-201: up to 0.6 at 128x)",
+        )
+        add(claim, source, rule, change, 1, said, numbers, at8, last)
     return verdicts
 
 
@@ -119,18 +121,21 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
     architectures = options.architectures or budget.architectures
     jobs, settings = [], []
     for sample in space_samples(options, architectures, least=1 if options.spaces else ENOUGH):
-        seeds = sample.truth.seeds()
+        pruning = Pruning.of(sample.truth)
         for factor in factors:
-            kept = best_archs(sample.truth.archs, sample.truth.valid, factor)
-            if len(kept) <= K:
-                click.echo(f"{sample.name}: left out {factor}x, which would keep {len(kept)} architectures")
-                continue
+            kept = pruning.best(factor)
             order = numpy_rng(0, "capacity", factor).permutation(len(kept))[:architectures]
             # at 1x the same sample as other studies, to share its scores
-            scored = sample.archs if factor == 1 else tuple(kept[int(i)] for i in order)
-            jobs += [sub_space_job(options, sample, kept, scored, seed) for seed in options.seeds]
-            ceiling = noise_ceiling(seeds) if factor == 1 else pruned_ceiling(seeds, factor)
-            settings.append((sample, factor, len(kept), scored, ceiling))
+            reported = pruning.reported(sample.archs if factor == 1 else [kept[int(i)] for i in order])
+            if len(reported.archs) <= K:
+                click.echo(f"{sample.name}: left out {factor}x, which would keep {len(reported.archs)} architectures")
+                continue
+            if not reported.seeds:
+                click.echo(
+                    f"{sample.name}, {factor}x: the trainings that choose also report; there are no others of these"
+                )
+            jobs += [sub_space_job(options, sample, kept, reported.archs, seed) for seed in options.seeds]
+            settings.append((sample, pruning, factor, len(kept), reported))
     if not settings:
         raise WsnasError(
             f"no factor of {', '.join(f'{factor}x' for factor in factors)} keeps more than {K} architectures of the "
@@ -138,12 +143,28 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
         )
     scores, seeds_each = all_scores(jobs, options), len(options.seeds)
     panels: dict[str, tuple[SpaceSample, list[Point]]] = {}
-    for i, (sample, factor, size, scored, ceiling) in enumerate(settings):
+    for i, (sample, pruning, factor, size, reported) in enumerate(settings):
         matrix = np.array(scores[i * seeds_each : (i + 1) * seeds_each])
-        ranked = ranking_within(sample, scored, matrix, K, draws=factor)
-        highest, agreement = (None, None) if ceiling is None else (ceiling.ceiling, ceiling.agreement)
-        point = Point(factor, f"{factor}x\n{size:,}", ranked, highest, agreement, architectures=size)
-        panels.setdefault(sample.name, (sample, []))[1].append(point)
+        ranked = ranking_within(sample, reported.archs, reported.valid, reported.test, matrix, K, draws=factor)
+        ceiling = pruning.ceiling(factor, reported.seeds)
+        _, points = panels.setdefault(sample.name, (sample, []))
+        whole = None  # the correlation at 1x, if it was reported alike
+        if factor == 1:
+            whole = ranked.correlation
+        elif points and (points[0].setting, points[0].reporting_seeds) == (1, reported.seeds):
+            whole = points[0].ranking.correlation
+        points.append(
+            Point(
+                factor,
+                f"{factor}x\n{size:,}",
+                ranked,
+                ceiling=None if ceiling is None else ceiling.ceiling,
+                truth_agreement=None if ceiling is None else ceiling.agreement,
+                architectures=size,
+                reporting_seeds=reported.seeds,
+                any_judge=None if whole is None else pruning.any_judge(whole, factor, reported.seeds),
+            )
+        )
     samples = [sample for sample, _ in panels.values()]
     write_results(
         options.study,
@@ -158,7 +179,8 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
             list(panels.values()),
             "Is weight sharing still effective on a space pruned to its best architectures?",
             "prune factor (kept: the best by ground truth), architectures left",
-            f"{options.about}, {counted(seeds_each, 'supernet')} a factor",
+            f"{options.about}, {counted(seeds_each, 'supernet')} a factor. The first seed of the ground truth prunes "
+            "and picks, the others report, unless a panel says that they are the same",
         ),
     )
 

@@ -21,7 +21,7 @@ from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.rankings import finite
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample
-from wsnas.studies.verdicts import Verdict, sign_verdict
+from wsnas.studies.verdicts import Numbers, Verdict, sign_verdict
 
 
 def mean_of(parts: Sequence[PerSupernet]) -> PerSupernet:
@@ -30,20 +30,30 @@ def mean_of(parts: Sequence[PerSupernet]) -> PerSupernet:
     return PerSupernet(each, drawn, parts[0].architectures, parts[0].freedom)
 
 
+def agreements(sample: SpaceSample, predictors: Floats) -> tuple[PerSupernet, PerSupernet] | None:
+    """Of each seed: its supernets of different budgets among each other, and with the ground truth; None of one budget.
+
+    ``predictors`` [budgets, seeds, n].
+    """
+    pairs = list(combinations(range(len(predictors)), 2))
+    if not pairs:
+        return None
+    mutual = PerSupernet.of_all(
+        [
+            mean_of([rank_agreement(predictors[i, seed], predictors[j, seed]) for i, j in pairs])
+            for seed in range(predictors.shape[1])
+        ]
+    )
+    return mutual, mean_of([rank_agreement(of_budget, sample.test) for of_budget in predictors])
+
+
 def verdicts_of(sample: SpaceSample, predictors: Floats) -> list[Verdict]:
     """Statements about ``predictors`` [budgets, seeds, n], the longest budget last."""
     longest, supernets = predictors[-1], predictors.shape[1]
-    pairs = list(combinations(range(len(predictors)), 2))
     verdicts = []
-    if pairs:  # of each seed: its supernets of different budgets among each other, and with the ground truth
-        mutual = PerSupernet.of_all(
-            [
-                mean_of([rank_agreement(predictors[i, seed], predictors[j, seed]) for i, j in pairs])
-                for seed in range(supernets)
-            ]
-        )
-        truth = mean_of([rank_agreement(of_budget, sample.test) for of_budget in predictors])
-        gap = contrast((1, mutual - truth))
+    if (found := agreements(sample, predictors)) is not None:
+        mutual, truth = found
+        gap, numbers = contrast((1, mutual - truth)), Numbers()
         verdicts.append(
             Verdict(
                 "supernets agree with each other more than with the ground truth",
@@ -51,14 +61,16 @@ def verdicts_of(sample: SpaceSample, predictors: Floats) -> list[Verdict]:
                 sample.name,
                 "holds where the 95 % interval of (mean correlation of two supernets of different budgets "
                 "- mean correlation with the ground truth) is above 0",
-                f"{mutual.mean:.2f} against {truth.mean:.2f}: difference [{gap.low:+.2f}, {gap.high:+.2f}]",
+                f"{numbers.say('mutual', mutual.mean)} against {numbers.say('with the ground truth', truth.mean)}: "
+                f"difference {numbers.interval('difference', gap)}",
                 sign_verdict(gap.low, gap.high, supernets),
+                numbers,
             )
         )
     if len(np.unique(sample.parameters)) > 1:
         ranked = rank_agreement(longest, sample.test)
         by_size = rank_agreement(sample.parameters, sample.test)
-        gap = contrast((1, by_size - ranked))
+        gap, numbers = contrast((1, by_size - ranked)), Numbers()
         verdicts.append(
             Verdict(
                 "the parameter count ranks better than weight sharing",
@@ -66,12 +78,13 @@ def verdicts_of(sample: SpaceSample, predictors: Floats) -> list[Verdict]:
                 sample.name,
                 "holds where the 95 % interval of (correlation of the parameter count with the ground "
                 "truth - that of the longest-trained supernets) is above 0",
-                f"{by_size.mean:.2f}, difference [{gap.low:+.2f}, {gap.high:+.2f}]",
+                f"{numbers.say('correlation', by_size.mean)}, difference {numbers.interval('difference', gap)}",
                 sign_verdict(gap.low, gap.high, supernets),
+                numbers,
             )
         )
         with_size = rank_agreement(longest, sample.parameters)
-        gap = contrast((1, with_size - ranked))
+        gap, numbers = contrast((1, with_size - ranked)), Numbers()
         verdicts.append(
             Verdict(
                 "supernets follow model size more than ground truth",
@@ -79,8 +92,10 @@ def verdicts_of(sample: SpaceSample, predictors: Floats) -> list[Verdict]:
                 sample.name,
                 "holds where the 95 % interval of (the longest-trained supernets' correlation with the "
                 "parameter count - that with the ground truth) is above 0",
-                f"{with_size.mean:.2f} with size, difference [{gap.low:+.2f}, {gap.high:+.2f}]",
+                f"{numbers.say('correlation', with_size.mean)} with size, "
+                f"difference {numbers.interval('difference', gap)}",
                 sign_verdict(gap.low, gap.high, supernets),
+                numbers,
             )
         )
     return verdicts
@@ -93,13 +108,17 @@ def main(options: StudyOptions, count: int | None) -> None:
     """Mutual correlations of supernets, parameter count and ground truth (Figure 3)."""
     panels: list[tuple[SpaceSample, Matrix]] = []
     verdicts: list[Verdict] = []
+    means: dict[str, dict[str, float]] = {}
     for sample, by_epochs in scores_by_budget(options, count):
         ranked = {epochs: finite(scores) for epochs, scores in by_epochs.items()}
         predictors = {str(epochs): scores[0] for epochs, scores in ranked.items()}  # the first seed of each budget
         longest = ranked[max(ranked)]
         predictors |= {f"seed {seed}": one for seed, one in zip(options.seeds[1:], longest[1:], strict=True)}
         panels.append((sample, matrix_of(sample, predictors)))
-        verdicts += verdicts_of(sample, np.array(list(ranked.values())))
+        every = np.array(list(ranked.values()))
+        found = agreements(sample, every)
+        means[sample.name] = {} if found is None else {"mutual": found[0].mean, "with_ground_truth": found[1].mean}
+        verdicts += verdicts_of(sample, every)
     write_results(
         options.study,
         options.out,
@@ -110,7 +129,10 @@ def main(options: StudyOptions, count: int | None) -> None:
             for i, j in combinations(range(len(matrix.names)), 2)
         ],
         verdicts=verdicts,
-        results={sample.name: {"names": matrix.names, "matrix": matrix.values} for sample, matrix in panels},
+        results={
+            sample.name: {"names": matrix.names, "matrix": matrix.values, **means[sample.name]}
+            for sample, matrix in panels
+        },
         title="Do supernets agree with each other more than with the ground truth?",
         source="Figure 3, section 2",
         figure=matrix_figure(

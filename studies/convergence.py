@@ -32,7 +32,7 @@ from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.rankings import finite
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample
-from wsnas.studies.verdicts import Verdict, sign_verdict
+from wsnas.studies.verdicts import Numbers, Verdict, sign_verdict
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,14 @@ def verdicts_of(space: str, means: Mapping[int, PerSupernet], truth: PerSupernet
     change, gap, supernets = contrast((1, last), (-1, first)), contrast((1, last - truth)), len(last.each)
     improved = sign_verdict(change.low, change.high, supernets) if first is not last else "inconclusive"
     rises = all(b.mean > a.mean for a, b in pairwise(means.values()))
-    measured = f"{abs(first.mean):.2f} at {shortest} epochs, {abs(last.mean):.2f} at {longest}"
+
+    def means_in_words(numbers: Numbers) -> str:
+        return (
+            f"{numbers.say('mean of the shortest', abs(first.mean))} at {numbers.say('shortest', shortest, 'd')} "
+            f"epochs, {numbers.say('mean of the longest', abs(last.mean))} at {numbers.say('longest', longest, 'd')}"
+        )
+
+    rising, passing = Numbers(), Numbers()
     return [
         Verdict(
             "extended training raises the mean supernet performance throughout",
@@ -78,8 +85,9 @@ def verdicts_of(space: str, means: Mapping[int, PerSupernet], truth: PerSupernet
             "holds where the mean over supernets improves at every budget and the 95 % interval of the improvement "
             "from the shortest to the longest is above 0; does not hold where it is below 0; else, and with one "
             "supernet, inconclusive",
-            f"{measured}: better by {change.value:.2f} [{change.low:.2f}, {change.high:.2f}]",
+            f"{means_in_words(rising)}: better by {rising.estimate('improvement', change, '.2f')}",
             improved if improved != "holds" or rises else "inconclusive",
+            rising,
         ),
         Verdict(
             "the mean supernet performance surpasses the mean ground truth",
@@ -87,9 +95,10 @@ def verdicts_of(space: str, means: Mapping[int, PerSupernet], truth: PerSupernet
             space,
             "holds where the 95 % interval of (mean at the longest budget - mean ground truth) is above 0, does not "
             "hold where it is below 0; else, and with one supernet, inconclusive",
-            f"{measured}; mean ground truth {abs(truth.mean):.2f}: better by {gap.value:.2f} [{gap.low:.2f}, "
-            f"{gap.high:.2f}]",
+            f"{means_in_words(passing)}; mean ground truth {passing.say('mean ground truth', abs(truth.mean))}: better "
+            f"by {passing.estimate('lead', gap, '.2f')}",
             sign_verdict(gap.low, gap.high, supernets),
+            passing,
         ),
     ]
 

@@ -22,7 +22,7 @@ from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.rankings import K, Point, Ranking, csv_rows, mean_ranking, ranking_within
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample, random_archs, space_samples
-from wsnas.studies.verdicts import Holds, Verdict, sign_verdict
+from wsnas.studies.verdicts import Holds, Numbers, Verdict, sign_verdict
 
 ENOUGH = 500  # architectures with a ground truth
 HARDLY = 0.05  # a correlation that is higher by less than this hardly is
@@ -40,6 +40,7 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
         return []
     supernets = len(first.ranking.correlation_seeds)
     change = contrast((1, last.ranking.agreement), (-1, first.ranking.agreement))
+    at_largest, at_all = Numbers(), Numbers()
     return [
         Verdict(
             "a random sub-space at the largest factor ranks better than the whole",
@@ -47,8 +48,9 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
             space,
             "holds where the 95 % interval of (correlation at the largest factor - at 1x) is above 0, does not hold "
             "where it is below 0",
-            f"{change.value:+.2f} [{change.low:+.2f}, {change.high:+.2f}] from {first.setting}x to {last.setting}x",
+            f"{at_largest.estimate('change', change)} from 1x to {at_largest.say('factor', last.setting, 'd')}x",
             sign_verdict(change.low, change.high, supernets),
+            at_largest,
         ),
         Verdict(
             "reducing the sharing density hardly helps",
@@ -56,8 +58,13 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
             space,
             "holds where, at every factor below the largest, the 95 % interval of (correlation - at 1x) "
             f"ends below +{HARDLY}; does not hold where it is above 0 at every one; else inconclusive",
-            ", ".join(f"{point.ranking.correlation:.2f} at {point.setting}x" for point in points),
+            ", ".join(
+                f"{at_all.say(f'factor {point.setting}', point.setting, 'd')}x: "
+                f"{at_all.say(f'correlation at {point.setting}x', point.ranking.correlation)}"
+                for point in points
+            ),
             hardly([point.ranking for point in points]) if supernets > 1 else "inconclusive",
+            at_all,
         ),
     ]
 
@@ -97,7 +104,10 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
     scores = iter(all_scores(jobs, options))
     panels: dict[str, tuple[SpaceSample, list[Point]]] = {}
     for sample, factor, size, subsets in settings:
-        parts = [ranking_within(sample, scored, next(scores)[None], K, draws=factor) for scored in subsets]
+        parts = [
+            ranking_within(sample, scored, *sample.truth.means(scored), next(scores)[None], K, draws=factor)
+            for scored in subsets
+        ]
         ceilings = [noise_ceiling(sample.truth.seeds(scored)) for scored in subsets]
         known = [ceiling.ceiling for ceiling in ceilings if ceiling is not None]
         mean = float(np.mean(known)) if known else None

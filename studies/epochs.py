@@ -19,7 +19,7 @@ from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.rankings import K, Point, csv_rows, finite, ranking
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample
-from wsnas.studies.verdicts import Verdict, sign_verdict
+from wsnas.studies.verdicts import Numbers, Verdict, sign_verdict
 
 
 def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
@@ -30,7 +30,7 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
         gains = [((1, last.agreement), (-1, point.ranking.agreement)) for point in points[:-1]]
         above_all = all(contrast(*gain).low > 0 for gain in gains)
         below_one = any(contrast(*gain, level=1 - 0.05 / len(gains)).high < 0 for gain in gains)
-        best = max(points, key=lambda point: point.ranking.correlation)
+        best, numbers = max(points, key=lambda point: point.ranking.correlation), Numbers()
         verdicts.append(
             Verdict(
                 "a longer training does not guarantee a better ranking",
@@ -39,12 +39,15 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
                 "does not hold where the longest budget's correlation is above every shorter one's (95 % intervals of "
                 "the differences above 0); holds where some shorter budget's is above the longest's (the "
                 "intervals corrected for how many there are); else, and with one supernet, inconclusive",
-                f"best {best.ranking.correlation:.2f} at {best.setting} epochs, {last.correlation:.2f} at "
-                f"{points[-1].setting}",
+                f"best {numbers.say('best correlation', best.ranking.correlation)} at "
+                f"{numbers.say('best epochs', best.setting, 'd')} epochs, "
+                f"{numbers.say('longest correlation', last.correlation)} at "
+                f"{numbers.say('longest epochs', points[-1].setting, 'd')}",
                 "inconclusive" if alone else "does not hold" if above_all else "holds" if below_one else "inconclusive",
+                numbers,
             )
         )
-    above = last.correlation_low > 0.4
+    above, numbers = last.correlation_low > 0.4, Numbers()
     verdicts.append(
         Verdict(
             "where the correlation is above 0.4, top-10 clearly outperforms random search",
@@ -53,9 +56,14 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
             "asked where the interval of the longest budget's correlation is above 0.4: holds where the 95 % interval "
             "of (top-10 - expected random top-10) is above 0, does not hold where it is below 0; else, and with one "
             "supernet, inconclusive",
-            f"correlation {last.correlation:.2f} [{last.correlation_low:.2f}, {last.correlation_high:.2f}], "
-            f"advantage {last.advantage:+.2f} [{last.advantage_low:+.2f}, {last.advantage_high:+.2f}]",
+            f"correlation {numbers.say('correlation', last.correlation)} "
+            f"[{numbers.say('correlation_low', last.correlation_low)}, "
+            f"{numbers.say('correlation_high', last.correlation_high)}], "
+            f"advantage {numbers.say('advantage', last.advantage, '+.2f')} "
+            f"[{numbers.say('advantage_low', last.advantage_low, '+.2f')}, "
+            f"{numbers.say('advantage_high', last.advantage_high, '+.2f')}]",
             sign_verdict(last.advantage_low, last.advantage_high, len(last.top_seeds)) if above else "inconclusive",
+            numbers,
         )
     )
     return verdicts

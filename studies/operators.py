@@ -34,7 +34,7 @@ from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.rankings import finite
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample, space_samples
-from wsnas.studies.verdicts import Verdict
+from wsnas.studies.verdicts import Numbers, Verdict
 
 ARCHITECTURES = {"micro": 200, "desk": 1000, "paper": 1000}
 LEAST = 8  # architectures on either side of a choice
@@ -131,6 +131,7 @@ def scored_architectures(sample: SpaceSample, made: Sequence[Mapping[str, str]],
 def verdicts_of(sample: SpaceSample, effects: Sequence[Effect]) -> list[Verdict]:
     worst, biased = effects[0], [one for one in effects if one.p_corrected < 0.05]
     misled = [one for one in biased if one.effect > 0 and one.better_when_trained < 0 < one.preferred_by_supernet]
+    numbers = Numbers()
     return [
         Verdict(
             "weight sharing is biased towards certain operators or connections",
@@ -139,9 +140,11 @@ def verdicts_of(sample: SpaceSample, effects: Sequence[Effect]) -> list[Verdict]
             "holds where at least one choice's effect has a permutation p below 0.05 after Holm's correction over "
             "all choices; "
             "inconclusive otherwise (no bias found is not none)",
-            f"{len(biased)} of {len(effects)} choices; largest: {worst.choice} at {worst.decision} "
-            f"{worst.effect:+.2f} [{worst.low:+.2f}, {worst.high:+.2f}]",
+            f"{numbers.say('biased', len(biased), 'd')} of {numbers.say('choices', len(effects), 'd')} choices; "
+            f"largest: {worst.choice} at {worst.decision} {numbers.say('effect', worst.effect, '+.2f')} "
+            f"[{numbers.say('effect, low', worst.low, '+.2f')}, {numbers.say('effect, high', worst.high, '+.2f')}]",
             "holds" if biased else "inconclusive",
+            numbers,
         ),
         Verdict(
             "supernets prefer a choice that is worse when trained",

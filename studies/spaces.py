@@ -26,7 +26,7 @@ from wsnas.studies.figures import BLACK, BLUE, GREEN, GREY, ORANGE, STYLE, capti
 from wsnas.studies.options import space_option
 from wsnas.studies.results import write_results
 from wsnas.studies.sample import chosen_spaces
-from wsnas.studies.verdicts import Verdict
+from wsnas.studies.verdicts import Holds, Numbers, Verdict
 
 
 @dataclass(frozen=True)
@@ -88,31 +88,33 @@ def verdicts_of(row: Summary) -> list[Verdict]:
         return []
     verdicts = []
 
-    def add(claim: str, source: str, rule: str, measured: str, holds: bool) -> None:
-        verdicts.append(Verdict(claim, source, row.space, rule, measured, "holds" if holds else "does not hold"))
+    def add(claim: str, source: str, rule: str, measured: str, holds: bool, numbers: Numbers) -> None:
+        judged: Holds = "holds" if holds else "does not hold"
+        verdicts.append(Verdict(claim, source, row.space, rule, measured, judged, numbers))
 
     if text := printed.size:
         exact = row.size if row.counted is None else row.counted
         same = f"{exact:.2e}" == text if "e" in text else str(exact) == text
         rule = "holds where our exact count, rounded as printed, is the printed number"
-        add("the space is as large as printed", "Table 1", rule, f"{exact:,}; printed {text}", same)
+        numbers = Numbers()
+        measured = f"{numbers.say('architectures', exact, ',')}; printed {numbers.say('printed', float(text), 'g')}"
+        add("the space is as large as printed", "Table 1", rule, measured, same, numbers)
     if printed.classes is not None and row.classes is not None:
-        same = row.classes == printed.classes
-        add(
-            "as many cells are distinct as printed",
-            "A.1",
-            "holds where our count is equal",
-            f"{row.classes:,}; printed {printed.classes}",
-            same,
-        )
+        same, numbers = row.classes == printed.classes, Numbers()
+        measured = f"{numbers.say('classes', row.classes, ',')}; printed {numbers.say('printed', printed.classes, 'd')}"
+        add("as many cells are distinct as printed", "A.1", "holds where our count is equal", measured, same, numbers)
     if printed.parameters is not None:
         low, high = printed.parameters
         least, most = row.parameters[0] / 1e6, row.parameters[-1] / 1e6
         digits = 1 if isinstance(low, float) else 0
         same = (round(least, digits), round(most, digits)) == (low, high)
         rule = "holds where the exact range, rounded as printed, is the printed range"
-        measured = f"{least:.3f} M to {most:.3f} M; printed {low} M to {high} M"
-        add("the smallest and largest networks are as large as printed", "section 2", rule, measured, same)
+        numbers = Numbers()
+        measured = (
+            f"{numbers.say('smallest', least, '.3f')} M to {numbers.say('largest', most, '.3f')} M; printed "
+            f"{numbers.say('printed smallest', low, 'g')} M to {numbers.say('printed largest', high, 'g')} M"
+        )
+        add("the smallest and largest networks are as large as printed", "section 2", rule, measured, same, numbers)
     return verdicts
 
 

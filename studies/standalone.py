@@ -41,7 +41,7 @@ from wsnas.studies.figures import (
 from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.results import write_results
 from wsnas.studies.sample import chosen_spaces
-from wsnas.studies.verdicts import Verdict, sign_verdict
+from wsnas.studies.verdicts import Numbers, Verdict, sign_verdict
 from wsnas.table import Table
 
 ARCHITECTURES = {"micro": 6, "desk": 60, "paper": 100}  # trained per space; the paper: 377, 36 and 137
@@ -143,6 +143,7 @@ def verdicts_of(space: SearchSpace[Any], correlations: dict[str, Interval]) -> l
         )
     if name not in correlations:
         return []
+    numbers, found = Numbers(), correlations[name]
     rule = f"holds where the 95 % bootstrap interval of the correlation of {name} with the test result is above 0"
     return [
         Verdict(
@@ -150,8 +151,9 @@ def verdicts_of(space: SearchSpace[Any], correlations: dict[str, Interval]) -> l
             source,
             space.name,
             rule,
-            str(correlations[name]),
-            sign_verdict(correlations[name].low, correlations[name].high),
+            numbers.estimate("correlation", found, ".3f"),
+            sign_verdict(found.low, found.high),
+            numbers,
         )
     ]
 

@@ -16,7 +16,7 @@ left out there, because 50 architectures cannot distinguish differences of this 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from wsnas.metrics import Floats, Interval, PerSupernet, contrast, rank_agreement, spearman, top_k, top_k_advantage
+from wsnas.metrics import (
+    Floats,
+    Interval,
+    Measures,
+    PerSupernet,
+    contrast,
+    measures,
+    rank_agreement,
+    spearman,
+    top_k,
+    top_k_advantage,
+)
 from wsnas.recipe import change_recipe
 from wsnas.recipe_options import RecipeCommand, chosen_recipe
 from wsnas.studies.figures import (
@@ -43,10 +54,10 @@ from wsnas.studies.figures import (
 )
 from wsnas.studies.jobs import Variant, scores_of
 from wsnas.studies.options import StudyOptions, study_options
-from wsnas.studies.rankings import K, finite
+from wsnas.studies.rankings import K, finite, measures_csv, measures_json
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample, space_samples
-from wsnas.studies.verdicts import Verdict, sign_verdict
+from wsnas.studies.verdicts import Holds, Numbers, Verdict, sign_verdict
 
 OTHERS = {"digits": ("faint-digits",), "cifar100": ("cifar10", "imagenet16-120")}  # training data sets, by the recipe's
 ENOUGH = 500  # architectures with a ground truth needed to include a space that --space does not name
@@ -115,12 +126,18 @@ class Row:
     corr_truth_seeds: list[float]
     top10: float
     top10_seeds: list[float]
+    measures: Measures
     change: Change | None = None  # None: the baseline itself
     gap: Interval | None = None  # corr_baseline - corr_truth; None: the baseline itself, or one supernet
 
     def to_json(self) -> dict[str, Any]:
-        row = asdict(self)
-        return row | (row.pop("change") or {})
+        row = vars(self) | {"measures": measures_json(self.measures)}
+        del row["change"]
+        return row | ({} if self.change is None else vars(self.change))
+
+    def to_csv(self) -> dict[str, Any]:
+        row = {name: value for name, value in self.to_json().items() if not isinstance(value, list | dict | Interval)}
+        return row | measures_csv(self.measures)
 
 
 @dataclass(frozen=True)
@@ -161,6 +178,7 @@ def row_of(sample: SpaceSample, base: Floats, scores: Floats, label: str) -> Row
         corr_truth_seeds=correlations,
         top10=float(np.mean(tops)),
         top10_seeds=tops,
+        measures=measures(scores, sample.valid, sample.test, K),
         change=change,
         gap=gap,
     )
@@ -227,6 +245,24 @@ def verdicts_of(table: Table) -> list[Verdict]:
     helped = any(change.above_as_one_of_two for _, change in changes)
     harmed = all(change.beyond_seeds and change.difference < 0 for _, change in changes)
     gaps = [(row, row.gap) for row in rows if row.gap is not None]
+    tricks, ways = Numbers(), Numbers()
+    of_tricks = ", ".join(
+        f"{label} {tricks.say(label, c.difference, '+.2f')} "
+        f"[{tricks.say(f'{label}, low', c.difference_low, '+.2f')}, "
+        f"{tricks.say(f'{label}, high', c.difference_high, '+.2f')}]"
+        for label, c in changes
+    )
+    of_ways = "one seed"
+    if gaps and baseline.corr_baseline is not None:
+        of_ways = ", ".join(f"{row.label} {ways.estimate(row.label, gap)}" for row, gap in gaps)
+        of_ways += f"; two seeds of the baseline agree at {ways.say('seeds', baseline.corr_baseline)}"
+    if noise is None:
+        beneficial: Holds = "inconclusive"
+    elif helped:
+        beneficial = "does not hold"
+    else:
+        small = all(change.difference_high < 0.05 for _, change in changes)
+        beneficial = "holds" if harmed or small else "inconclusive"
     return [
         Verdict(
             "no trick is beneficial",
@@ -235,18 +271,9 @@ def verdicts_of(table: Table) -> list[Verdict]:
             "does not hold where the interval of FairNAS's or multi-path's difference in correlation is above 0, "
             "corrected for the two; holds where both 95 % intervals are below 0, or end below +0.05; else, and with "
             "one seed, inconclusive",
-            ", ".join(
-                f"{label} {c.difference:+.2f} [{c.difference_low:+.2f}, {c.difference_high:+.2f}]"
-                for label, c in changes
-            )
-            + ("; one seed" if noise is None else f"; seeds differ by up to {noise:.2f}"),
-            "inconclusive"
-            if noise is None
-            else "does not hold"
-            if helped
-            else "holds"
-            if harmed or all(change.difference_high < 0.05 for _, change in changes)
-            else "inconclusive",
+            of_tricks + ("; one seed" if noise is None else f"; seeds differ by up to {tricks.say('seeds', noise)}"),
+            beneficial,
+            tricks,
         ),
         Verdict(
             "supernets trained in different ways agree with each other more than with the ground truth",
@@ -254,11 +281,9 @@ def verdicts_of(table: Table) -> list[Verdict]:
             table.sample.name,
             "holds where every variant's 95 % interval of (correlation with the baseline - with the ground truth) is "
             "above 0, does not hold where every one is below 0; else, and with one seed, inconclusive",
-            "one seed"
-            if not gaps
-            else ", ".join(f"{row.label} {gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]" for row, gap in gaps)
-            + f"; two seeds of the baseline agree at {baseline.corr_baseline:.2f}",
+            of_ways,
             sign_verdict(min(gap.low for _, gap in gaps), max(gap.high for _, gap in gaps)) if gaps else "inconclusive",
+            ways,
         ),
     ]
 
@@ -345,12 +370,7 @@ def main(options: StudyOptions, other_dataset: str | None) -> None:
         options.study,
         options.out,
         settings=settings_of(options, samples, epochs_divided_by=budget.shortened),
-        rows=[
-            {"space": table.sample.name}
-            | {name: value for name, value in row.to_json().items() if not isinstance(value, list)}
-            for table in tables
-            for row in table.rows
-        ],
+        rows=[{"space": table.sample.name, **row.to_csv()} for table in tables for row in table.rows],
         verdicts=[verdict for table in tables for verdict in verdicts_of(table)],
         results={table.sample.name: table.to_json() for table in tables},
         title="Do training tricks change how a supernet ranks?",

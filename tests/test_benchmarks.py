@@ -31,7 +31,10 @@ def test_supernet_step_compares_equal_networks(monkeypatch: pytest.MonkeyPatch) 
     assert result.exit_code == 0, result.output
     report = json.loads(result.output)
     assert report["largest_output_difference_before_training"] < 1e-4
-    assert all(report[f"textbook / ours {kind}"]["of totals"] > 0 for kind in ("fp32", "bf16"))
+    taken = report["seconds_a_step"]
+    for kind in ("fp32", "bf16"):  # the ratio is the way round that it says
+        ratio = taken["textbook"] / taken[f"ours {kind}"]
+        assert report[f"textbook / ours {kind}"]["of totals"] == pytest.approx(ratio, rel=0.05)
 
 
 @pytest.mark.skipif(not (BENCHMARKS / "loaders.py").exists(), reason="not a checkout")
@@ -46,7 +49,9 @@ def test_loaders_see_the_same_pixels() -> None:
         seen = report[kind]["mean_and_deviation_of_pixels"]
         assert seen["ours"] == pytest.approx(seen["torchvision"], abs=tolerance)
         assert report[kind]["images_an_epoch"] == 96
-        assert report[kind]["ours / torchvision"]["median"] > 0
+        rates = report[kind]["images_a_second"]  # of the one epoch
+        ratio = rates["ours"] / rates["torchvision"]
+        assert report[kind]["ours / torchvision"]["median"] == pytest.approx(ratio, rel=0.05)
 
 
 @pytest.mark.skipif("darts_rnn" not in installed_spaces(), reason="needs the space darts_rnn")
@@ -57,7 +62,10 @@ def test_rnn_step_compares_equal_networks() -> None:
     assert result.exit_code == 0, result.output
     report = json.loads(result.output)["micro"]
     assert report["largest_output_difference_before_training"] < 1e-5
-    assert all(report[f"ours {kind} / reference"]["of totals"] > 0 for kind in ("fp32", "bf16"))
+    rates = report["tokens_a_second"]
+    for kind in ("fp32", "bf16"):
+        ratio = rates[f"ours {kind}"] / rates["reference"]
+        assert report[f"ours {kind} / reference"]["of totals"] == pytest.approx(ratio, rel=0.05)
 
 
 @pytest.mark.skipif(not (BENCHMARKS / "ground_truth.py").exists(), reason="not a checkout")
@@ -71,7 +79,8 @@ def test_ground_truth_compares_equal_networks(monkeypatch: pytest.MonkeyPatch) -
     archs = module["sample_distinct"](module["SPACE"], 2, module["numpy_rng"](0, "ground truth"))
     report = module["compare"](small, archs, workers=0)
     assert report["largest_output_difference_before_training"] < 1e-4
-    assert all(rate > 0 for rate in report["an hour"].values())
+    rates = report["an hour"]
+    assert report["ours / textbook"] == pytest.approx(rates["ours"] / rates["textbook"], rel=0.05)
     assert all(0 <= value <= 100 for way in report["mean accuracy"].values() for value in way.values())
     assert sum(report["our time by operation, %"].values()) == pytest.approx(100, abs=1)
 
@@ -103,7 +112,9 @@ def test_small_training_compares_equal_networks(monkeypatch: pytest.MonkeyPatch)
         training, evaluation = report[name]["training"], report[name]["evaluation"]
         assert training["losses of the first epoch"] == pytest.approx(training["textbook's"], rel=1e-3)
         assert evaluation["largest difference of cross-entropies"] < 0.02  # the textbook's variances are unbiased
-        assert all(part["textbook / ours"]["median"] > 0 for part in (training["a step"], evaluation["a submodel"]))
+        for part in (training["a step"], evaluation["a submodel"]):
+            taken = part["milliseconds"]  # medians of two, so means
+            assert part["textbook / ours"]["of totals"] == pytest.approx(taken["textbook"] / taken["ours"], rel=0.05)
 
 
 @pytest.mark.skipif(not (BENCHMARKS / "gpu.py").exists(), reason="not a checkout")
@@ -116,15 +127,13 @@ def test_gpu_runs_dry_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     report = json.loads(result.output)
     assert "not a measurement" in report["benchmark"]
     assert report["fp32 means"] == {"convolutions": "float32", "matrix products": "float32"}
-    assert all(rate > 0 for part in ("standalone", "supernet") for rate in report[part]["images a second"].values())
-    assert all(
-        seconds > 0
-        for seconds in report["standalone"]["seconds a step by the card's rates, an estimate and no bound"].values()
-    )
+    alone = report["standalone"]  # batches of 8
+    for name, rate in alone["images a second"].items():
+        assert rate == pytest.approx(8 / alone["seconds a step"][name], abs=0.5)
+        projected = alone["projected seconds for 200 epochs of 25,000 images"][name]
+        assert projected == pytest.approx(200 * 3125 * alone["seconds a step"][name], abs=0.06)
     (together,) = (value for name, value in report["standalone"].items() if name.startswith("2 on the card"))
     assert together["wall seconds, starting included"] > 1  # they wait for each other, and a second more
-    rate = together["images a second, all together"]
-    assert rate is None or rate > 0  # None: so short that one had ended before the other went on
     if not torch.cuda.is_available():
         refused = CliRunner().invoke(gpu.main, [])
         assert refused.exit_code == 2
@@ -157,11 +166,10 @@ def test_gpu_check_runs_dry_on_a_cpu(tmp_path: Path) -> None:
     assert [part["ended"] for part in parts] == ["exit code 0"] * 3
     tests, rates, supernet = parts
     assert tests["failed"] == []
-    assert tests["passed"] + tests["skipped"] > 0
+    assert tests["passed"] + tests["skipped"] >= 5
     assert not any("failed" in value for value in rates.values() if isinstance(value, str)), rates
-    for space in installed_spaces():
-        assert rates[f"{space} supernet, eager bf16"]["ms a step"] > 0
-    assert rates["nb201 supernet, pieces fp32"]["ms a step"] > 0
+    timed = {name for name, value in rates.items() if isinstance(value, dict) and "ms a step" in value}
+    assert timed >= {"nb201 supernet, pieces fp32", *(f"{space} supernet, eager bf16" for space in installed_spaces())}
     assert supernet["trained"][-1]["epoch"] == 2
     assert len(supernet["scores"]) == supernet["spearman"]["supernet"]["n"] == 5
     if not torch.cuda.is_available():
@@ -184,3 +192,23 @@ def test_intervals_runs_dry_and_its_expectation_is_known() -> None:
     for one in report["cases"]:
         assert all(0 <= value <= 1 for name, value in one.items() if name not in ("supernets", "scores"))
     assert module["expected"](0.0, False, 1_000) == pytest.approx(6 / math.pi * math.asin(0.25), abs=0.005)
+
+
+@pytest.mark.skipif(not {"nb101", "nb201"} <= set(installed_spaces()), reason="needs the spaces nb101 and nb201")
+def test_the_ceiling_is_near_the_truth_of_drawn_tables() -> None:
+    """Thirty tables like nb101's: the line is within 0.03 of what quality reaches; that of all seeds was not."""
+    module = runpy.run_path(str(BENCHMARKS / "ceiling.py"))
+    rows = {row["factor"]: row for row in module["cases"]("nb101", 30)}
+    assert list(rows) == [1, 8, 32]
+    for row in rows.values():
+        assert row["line"] - row["truth"] == pytest.approx(row["line minus truth"], abs=2e-4)
+        assert abs(row["line minus truth"]) < 0.03
+        assert abs(row["agreement"] - row["shipped table"]["agreement"]) < 0.06  # drawn tables are like the table
+    assert all(rows[factor]["line"] - rows[factor]["where all seeds choose and report"] > 0.05 for factor in (8, 32))
+    result = CliRunner().invoke(module["main"], ["--dry-run"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.output)
+    assert "not a measurement" in report["benchmark"]
+    assert [(row["space"], row["factor"]) for row in report["cases"]] == [
+        (space, factor) for space in ("nb201", "nb101") for factor in (1, 8, 32)
+    ]

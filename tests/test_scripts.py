@@ -144,6 +144,12 @@ def test_rank(forks: Any, tmp_path: Path) -> None:
     low, high = results["supernet_minus_parameter_count"]
     assert low < expected - results["parameter_count_spearman"]["value"] < high
     assert results["top_10"] in [pytest.approx(value) for value in test]
+    found = {name: one["value"] for name, one in results["measures"].items()}
+    assert found["kendall"] == pytest.approx(stats.kendalltau(list(scores.values()), test).statistic)
+    assert found["regret"] == pytest.approx(test.max() - results["top_10"])
+    best = sorted(range(20), key=lambda i: -test[i])[:2]  # 10 % of twenty
+    first = sorted(range(20), key=lambda i: -list(scores.values())[i])[:2]
+    assert found["precision_10"] == len({*best} & {*first}) / 2
     assert {path.name for path in (tmp_path / "run/rank").iterdir()} == {
         "results.json", "rank.csv", "rank.png", "rank.svg",
     }  # fmt: skip

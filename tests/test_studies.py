@@ -9,8 +9,8 @@ import math
 import re
 import runpy
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
-from html import escape
+from collections.abc import Callable, Iterator
+from html import escape, unescape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,14 +21,16 @@ from scipy import stats
 
 from wsnas import installed_spaces, load_space
 from wsnas.executor import Executor
-from wsnas.metrics import noise_ceiling, pruned_ceiling
+from wsnas.metrics import Interval
 from wsnas.recipe import change_recipe, with_changes
 from wsnas.runs import Run
 from wsnas.sampling import sample_distinct
 from wsnas.studies.options import StudyOptions
+from wsnas.studies.pruned import Pruning
 from wsnas.studies.report import write_report
 from wsnas.studies.results import to_jsonable
-from wsnas.studies.sample import SpaceSample, ground_truth_of
+from wsnas.studies.sample import GroundTruth, SpaceSample, ground_truth_of
+from wsnas.studies.verdicts import Numbers
 from wsnas.table import Column, Table
 
 if "nb201" not in installed_spaces():
@@ -61,7 +63,7 @@ def opened(out: Path, name: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
         rows = list(csv.DictReader(file))
     assert rows
     for verdict in results["verdicts"]:
-        assert set(verdict) == {"claim", "source", "space", "rule", "measured", "verdict"}
+        assert set(verdict) == {"claim", "source", "space", "rule", "measured", "verdict", "numbers"}
         assert verdict["verdict"] in ("holds", "does not hold", "inconclusive")
         assert verdict["rule"]
         assert verdict["source"]
@@ -140,43 +142,220 @@ def test_runs_and_writes_its_files(forks: Any, truth: Path, tmp_path: Path, name
     if name == "density":  # at 1x all supernets are of one sample: the draws must be three all the same
         draws = results["results"]["nb201"][0]["random_top_draws"]
         assert len(draws) == len(set(draws)) == 3
-    every_number_is_in_the_results([tmp_path / "out"], tmp_path / "report.html")
+    every_number_is_in_the_results(tmp_path / "out", tmp_path / "report.html")
 
 
 NUMBER = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
-def every_number_is_in_the_results(folders: list[Path], out: Path) -> None:
-    """Each number of the page's tables and its line on trainings, rounded as shown there; Table 3 cell by cell."""
-    write_report(folders, out)
+def assert_shown(text: str, values: list[float]) -> None:
+    """The text's numbers are these, in this order, rounded as they are written."""
+    shown = NUMBER.findall(text)
+    assert len(shown) == len(values), (text, values)
+    for one, value in zip(shown, values, strict=True):
+        digits = len(one.partition(".")[2]) if "e" not in one else 2 - int(one.partition("e")[2])
+        assert float(one.replace(",", "")) == pytest.approx(value, abs=0.5001 * 10.0**-digits), (text, values)
+
+
+def labels(results: Any) -> list[str]:
+    """Rows of Table 3, and choices at decisions: they have digits in them."""
+    rows = results if isinstance(results, list) else results.get("rows", results.get("choices", []))
+    return [
+        row.get("label") or f"{row['choice']} at {row['decision']}" for row in rows if {"label", "choice"} & set(row)
+    ]
+
+
+def cells_of(row: str) -> list[str]:
+    return [unescape(re.sub(r"<[^>]*>", "", cell)).strip() for cell in re.findall(r"(?s)<t[hd].*?</t[hd]>", row)]
+
+
+def every_number_is_in_the_results(folder: Path, out: Path) -> None:
+    """Each number of the page is the one under its key: of verdicts, rankings, Table 3 and the line on trainings."""
+    write_report([folder], out)
     html = re.sub(r"(?s)<(script|style|pre|details).*?</\1>", "", out.read_text())
-    stored = [json.loads((folder / "results.json").read_text()) for folder in folders]
-    known = {abs(number) for each in stored for number in numbers(each)}
-    known |= {abs(float(text.replace(",", ""))) for each in stored for text in NUMBER.findall(json.dumps(each))}
-    tables = re.findall(r"(?s)<tbody>.*?</tbody>", html) + re.findall(r'<p class="soft">[^<]*</p>', html)[1:]
-    words = re.sub(r"<[^>]*>", " ", " ".join(tables))
-    for text in NUMBER.findall(re.sub(r"[A-Za-z_]\w*", " ", words)):
-        digits = len(text.partition(".")[2])
-        value = abs(float(text.replace(",", "")))
-        assert any(abs(one - value) <= 0.5001 * 10**-digits for one in known), text
-    for each in stored:
-        if each["study"] != "tricks":
-            continue
-        found = re.findall(r'(?s)<tr><th scope="row">([^<]+)</th>(.*?)</tr>', html[html.index("<caption>") :])
-        rows = each["results"]["nb201"]["rows"]
-        assert [name for name, _ in found] == [row["label"] for row in rows]
-        assert rows[0]["label"] == "baseline"
-        for (_, text), row in zip(found, rows, strict=True):
-            cells = re.findall(r"<td>(.*?)</td>", text)
-            expected = [row["corr_baseline"], row["corr_truth"], row["top10"]]
-            shown = [cells[0], cells[1], cells[4]]
-            if row is not rows[0]:
-                expected += [row["difference"], row["difference_low"], row["difference_high"], row["top_difference"]]
-                shown += [*NUMBER.findall(cells[2]), cells[5]]
-                yes = [{True: "yes", False: "no"}[row[field]] for field in ("beyond_seeds", "top_beyond_seeds")]
-                assert [cells[3], cells[6]] == yes
-            for one, value in zip(shown, expected, strict=True):
-                assert float(one) == pytest.approx(value, abs=0.5001 * 10 ** -len(one.partition(".")[2]))
+    stored = json.loads((folder / "results.json").read_text())
+    bodies: dict[str, list[list[str]]] = {}
+    for kind, body in re.findall(r'(?s)<table class="([\w ]+)">.*?<tbody>(.*?)</tbody>', html):
+        bodies[kind] = [cells_of(row) for row in re.findall(r"(?s)<tr>.*?</tr>", body)]
+    assert set(bodies) <= {"claims", "verdicts", "trick", "trick rankings"}
+
+    verdicts = {(one["claim"], one["space"]): one for one in stored["verdicts"]}
+    assert {row[0] for row in bodies["claims"]} == {claim for claim, _ in verdicts}
+    assert not any(NUMBER.search(cell) for row in bodies["claims"] for cell in row[1:])
+    assert len(bodies.get("verdicts", [])) == len(verdicts)
+    for claim, space, judged, measured in bodies.get("verdicts", []):
+        one = verdicts[claim, space]
+        assert (measured, judged) == (one["measured"], one["verdict"])
+        said = re.sub(r"(?<=at )[18]x|(?<=from )[18]x|top-10", "", measured)  # the factors that claims are about
+        for label in labels(stored["results"][space]):
+            said = said.replace(label, "")
+        assert_shown(said, list(one["numbers"].values()))
+        expected = SAID[claim](stored["results"][space])
+        ends = {name for name in one["numbers"] if name.endswith((", low", ", high"))}
+        assert set(one["numbers"]) - ends <= set(expected), claim
+        for name, value in expected.items():
+            assert one["numbers"].get(name, value) == pytest.approx(value), (claim, name)
+        for end in ends:
+            middle, _, which = end.rpartition(", ")
+            sign = 1 if which == "high" else -1
+            assert sign * one["numbers"][end] >= sign * expected.get(middle, one["numbers"].get(middle, 0)) - 1e-9
+
+    of_space = stored["results"]["nb201"]
+    if stored["study"] in ("epochs", "density", "capacity", "tricks"):
+        points = of_space["rows"] if stored["study"] == "tricks" else of_space
+        for row, point in zip(bodies["trick rankings"], points, strict=True):
+            label = point.get("label") or (f"{point['factor']}x" if "factor" in point else f"{point['epochs']} epochs")
+            assert row[0] == label
+            if stored["study"] == "tricks":
+                assert_shown(row[1], [point["corr_truth"]])
+            else:
+                assert_shown(row[1], [point["correlation"], point["correlation_low"], point["correlation_high"]])
+            names = ("kendall", "sparse_kendall", "precision_5", "precision_10", "best_rank", "ndcg", "regret")
+            for cell, name in zip(row[2:], names, strict=True):
+                assert_shown(cell, [point["measures"][name][end] for end in ("value", "low", "high")])
+                assert np.mean(point["measures"][name]["seeds"]) == pytest.approx(point["measures"][name]["value"])
+    else:
+        assert "trick rankings" not in bodies
+    if stored["study"] == "tricks":
+        for shown, row in zip(bodies["trick"], of_space["rows"], strict=True):
+            assert shown[0] == row["label"]
+            for cell, name in ((1, "corr_baseline"), (2, "corr_truth"), (5, "top10")):
+                assert_shown(shown[cell], [row[name]])
+            if row is of_space["rows"][0]:
+                assert shown[3:5] + shown[6:] == ["", "", "", ""]
+                continue
+            assert_shown(shown[3], [row["difference"], row["difference_low"], row["difference_high"]])
+            assert_shown(shown[6], [row["top_difference"]])
+            yes = [{True: "yes", False: "no"}[row[field]] for field in ("beyond_seeds", "top_beyond_seeds")]
+            assert [shown[4], shown[7]] == yes
+
+    trainings = re.findall(r'<p class="soft">(nb201: [^<]*)</p>', html)
+    settings = stored["settings"].get("nb201", {})
+    counts = {
+        "architectures without ground truth": settings.get("without_ground_truth"),
+        "scores that are not finite": sum(
+            row["not_finite"]
+            for row in (of_space if isinstance(of_space, list) else of_space.get("rows", []))
+            if "not_finite" in row
+        ),
+        "architectures without a result": of_space.get("without_result") if isinstance(of_space, dict) else None,
+    }
+    assert bool(trainings) == (stored["study"] != "spaces")
+    for line in trainings:
+        for name, count in re.findall(r"([a-z ]+): (\d+)[;.]", line.removeprefix("nb201: ")):
+            assert int(count) == counts[name.strip()], line
+        for status in re.findall(r"trainings: ([^;.]*)", line):
+            assert status.removesuffix(", 0 failed") == of_space["status"]
+
+
+def _of_the_last(points: list[dict[str, Any]], *names: str) -> dict[str, float]:
+    return {name: points[-1][name] for name in names}
+
+
+def _change(points: list[dict[str, Any]], name: str) -> dict[str, float]:
+    """From 1x to the largest factor."""
+    change = {"change": points[-1][name] - points[0][name], "factor": points[-1]["factor"]}
+    any_judge = points[-1].get("any_judge")
+    return change | ({} if any_judge is None else {"change of any judge": any_judge - points[0]["correlation"]})
+
+
+def _between(names: list[str], matrix: list[list[float]], a: str, b: str) -> float:
+    return matrix[names.index(a)][names.index(b)]
+
+
+def _means(of: dict[str, Any]) -> dict[str, float]:
+    first, last = of["rows"][0], of["rows"][-1]
+    return {
+        "mean of the shortest": first["mean"],
+        "shortest": first["epochs"],
+        "mean of the longest": last["mean"],
+        "longest": last["epochs"],
+        "mean ground truth": of["mean_truth"],
+        "improvement": last["mean"] - first["mean"],
+        "lead": last["mean"] - of["mean_truth"],
+    }
+
+
+SAID: dict[str, Callable[[Any], dict[str, float]]] = {  # claim -> the numbers of its sentence, from the study's results
+    "the space is as large as printed": lambda of: {"architectures": of["counted"], "printed": 15284},
+    "the smallest and largest networks are as large as printed": lambda of: {
+        "smallest": of["parameters"][0] / 1e6,
+        "largest": of["parameters"][4] / 1e6,
+        "printed smallest": 0.1,
+        "printed largest": 1.3,
+    },
+    "a longer training does not guarantee a better ranking": lambda of: {
+        "best correlation": max(point["correlation"] for point in of),
+        "best epochs": max(of, key=lambda point: point["correlation"])["epochs"],
+        "longest correlation": of[-1]["correlation"],
+        "longest epochs": of[-1]["epochs"],
+    },
+    "where the correlation is above 0.4, top-10 clearly outperforms random search": lambda of: _of_the_last(
+        of, *(f"{name}{end}" for name in ("correlation", "advantage") for end in ("", "_low", "_high"))
+    ),
+    "a random sub-space at the largest factor ranks better than the whole": lambda of: _change(of, "correlation"),
+    "reducing the sharing density hardly helps": lambda of: {
+        name: value
+        for point in of
+        for name, value in (
+            (f"correlation at {point['factor']}x", point["correlation"]),
+            (f"factor {point['factor']}", point["factor"]),
+        )
+    },
+    "pruning to the best lowers the correlation": lambda of: _change(of, "correlation"),
+    "the advantage over random shrinks with pruning": lambda of: {
+        **_change(of, "advantage"),
+        "advantage at 1x": of[0]["advantage"],
+    },
+    "supernets agree with each other more than with the ground truth": lambda of: {
+        "mutual": of["mutual"],
+        "with the ground truth": of["with_ground_truth"],
+        "difference": of["mutual"] - of["with_ground_truth"],
+    },
+    "the parameter count ranks better than weight sharing": lambda of: {
+        "correlation": _between(of["names"], of["matrix"], "P", "GT"),
+        "difference": _between(of["names"], of["matrix"], "P", "GT")
+        - np.mean([_between(of["names"], of["matrix"], name, "GT") for name in of["names"][1:-2]]),
+    },
+    "supernets follow model size more than ground truth": lambda of: {
+        "correlation": np.mean([_between(of["names"], of["matrix"], name, "P") for name in of["names"][1:-2]]),
+        "difference": np.mean(
+            [
+                _between(of["names"], of["matrix"], name, "P") - _between(of["names"], of["matrix"], name, "GT")
+                for name in of["names"][1:-2]
+            ]
+        ),
+    },
+    "weight sharing is biased towards certain operators or connections": lambda of: {
+        "biased": sum(one["p_corrected"] < 0.05 for one in of["choices"]),
+        "choices": len(of["choices"]),
+        "effect": of["choices"][0]["effect"],
+        "effect, low": of["choices"][0]["low"],
+        "effect, high": of["choices"][0]["high"],
+    },
+    "supernets prefer a choice that is worse when trained": lambda of: {},
+    "larger architectures reach more when trained": lambda of: {
+        name: of["correlation_with_test"]["parameters"][end]
+        for name, end in (("correlation", "value"), ("correlation, low", "low"), ("correlation, high", "high"))
+    },
+    "no trick is beneficial": lambda of: {
+        "seeds": of["seed_noise"],
+        **{
+            f"{row['label']}{name}": row[f"difference{end}"]
+            for row in of["rows"][1:]
+            for name, end in (("", ""), (", low", "_low"), (", high", "_high"))
+        },
+    },
+    "supernets trained in different ways agree with each other more than with the ground truth": lambda of: {
+        "seeds": of["rows"][0]["corr_baseline"],
+        **{row["label"]: row["corr_baseline"] - row["corr_truth"] for row in of["rows"][1:]},
+        **{
+            f"{row['label']}, {end}": row["gap"][end] for row in of["rows"][1:] if row["gap"] for end in ("low", "high")
+        },
+    },
+    "extended training raises the mean supernet performance throughout": _means,
+    "the mean supernet performance surpasses the mean ground truth": _means,
+}
 
 
 def test_spaces_counts_what_the_paper_prints(forks: Any, tmp_path: Path) -> None:
@@ -203,7 +382,8 @@ def test_capacity_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
     results, rows = opened(tmp_path / "runs/study-capacity-micro", "capacity")
     table = Table.load(truth)
     dataset = table.datasets[0]
-    valid, test = table.mean(dataset, "valid"), table.mean(dataset, "test")
+    valid, seeds = table.seeds(dataset, "valid")[:, 0], table.seeds(dataset, "test")
+    test = seeds[:, 1:].mean(1)  # the first seed chooses, the others report
     nets = sorted((tmp_path / "runs/supernets").iterdir())
     assert len(nets) == 4  # two factors, two seeds
 
@@ -237,9 +417,16 @@ def test_capacity_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
             assert top in [pytest.approx(x) for x in test[index]]
         assert min(test[index]) <= row["random_top"] <= max(test[index])
         assert row["architectures"] == {1: 44, 2: 22}[factor]
-    ceiling = noise_ceiling(table.seeds(dataset, "test"))
-    assert ceiling is not None
-    assert results["results"]["nb201"][0]["ceiling"] == pytest.approx(ceiling.ceiling)
+        assert row["reporting_seeds"] == 2
+        agreements = []
+        for chooser, i, j in ((0, 1, 2), (1, 0, 2), (2, 0, 1)):
+            chosen = np.argsort(-table.seeds(dataset, "valid")[:, chooser])[: row["architectures"]]
+            agreements.append(stats.spearmanr(seeds[chosen, i], seeds[chosen, j]).statistic)
+        r = np.mean(agreements)
+        assert row["truth_agreement"] == pytest.approx(r)
+        assert row["ceiling"] == pytest.approx((2 * r / (1 + r)) ** 0.5)
+    whole = results["results"]["nb201"][0]
+    assert whole["any_judge"] == pytest.approx(whole["correlation"], abs=0.01)  # nothing is chosen at 1x
     assert [(int(row["factor"]), int(row["seed"])) for row in rows] == [(1, 0), (1, 1), (2, 0), (2, 1)]
 
     stamps = {net.name: (net / "checkpoint.pt").stat().st_mtime_ns for net in nets}
@@ -334,9 +521,89 @@ def test_all_of_a_perplexity_ground_truth_is_higher_is_better(tmp_path: Path) ->
     np.testing.assert_allclose(truth.seeds(truth.archs[:5]), -stored[:5], rtol=1e-6)
     np.testing.assert_allclose(truth.test, truth.seeds().mean(1))
     assert (truth.valid < 0).all()
-    best = pruned_ceiling(truth.seeds(), 4)
+    best = Pruning.of(truth).ceiling(4, 2)
     assert best is not None
     assert best.agreement > 0.99
+
+
+def ground_truth(table: Table, tmp_path: Path) -> GroundTruth:
+    """As a study reads it from a file."""
+    table.save(tmp_path / "truth.parquet")
+    options = StudyOptions(
+        "capacity", "micro", (), (0,), None, str(tmp_path / "truth.parquet"), None, True, Executor(), tmp_path, {}
+    )
+    space = load_space("nb201")
+    return ground_truth_of(space, options, space.recipes["micro"])
+
+
+def test_other_seeds_report_where_they_were_trained(truth: Path, tmp_path: Path) -> None:
+    """Seed 0 of all, the others of its best ten: these ten are judged by the others, the whole by seed 0 alone."""
+    table = Table.load(truth)
+    dataset = table.datasets[0]
+    first = table.columns[Column(dataset, "valid", 8, 0)]
+    rest = np.argsort(-first)[10:]
+    columns = {column: values.copy() for column, values in table.columns.items()}
+    for column, values in columns.items():
+        if column.seed:
+            values[rest] = np.nan
+    columns[Column(dataset, "valid", 8, 0)][3] = np.nan  # a training that failed
+    found = ground_truth(dataclasses.replace(table, columns=columns), tmp_path)
+    pruning = Pruning.of(found)
+    test = table.seeds(dataset, "test")
+
+    best = pruning.best(4)
+    expected = [row for row in np.argsort(-first) if row != 3][:11]  # of the 43 that seed 0 knows
+    rows = [table.row[load_space("nb201").encode(arch)] for arch in best]
+    assert rows == expected
+    by_others = pruning.reported(best[:9])
+    assert by_others.seeds == 2
+    np.testing.assert_allclose(by_others.test, test[rows[:9], 1:].mean(1), rtol=1e-6)
+    np.testing.assert_allclose(by_others.valid, first[rows[:9]], rtol=1e-6)
+    whole = pruning.reported(found.archs)
+    assert whole.seeds == 0
+    assert len(whole.archs) == 43
+    kept = [table.row[load_space("nb201").encode(arch)] for arch in whole.archs]
+    np.testing.assert_allclose(whole.test, test[kept, 0], rtol=1e-6)
+    assert pruning.ceiling(1, whole.seeds) is None
+    assert pruning.any_judge(0.5, 4, 2) is None  # the whole was not trained twice
+    # nor are the ten ranked by the mean of three among others by one
+    assert found.seeds().shape == (43, 1)
+    np.testing.assert_allclose(found.seeds(best[:9]), test[rows[:9]], rtol=1e-6)
+    np.testing.assert_allclose(found.means(best[:9])[1], test[rows[:9]].mean(1), rtol=1e-6)
+
+
+def test_a_published_mean_chooses_and_reports(truth: Path, tmp_path: Path) -> None:
+    """It says so with 0 seeds; what any judge would come to is told by trainings on another data set."""
+    table = Table.load(truth)
+    dataset = table.datasets[0]
+    means = {Column(dataset, split, 8, None): table.mean(dataset, split) for split in ("valid", "test")}
+    pruning = Pruning.of(ground_truth(dataclasses.replace(table, columns=means), tmp_path))
+    found = pruning.reported(pruning.best(2))
+    assert found.seeds == 0
+    np.testing.assert_allclose(
+        found.test, table.mean(dataset, "test")[np.argsort(-means[Column(dataset, "valid", 8, None)])[:22]], rtol=1e-6
+    )
+    assert pruning.ceiling(2, found.seeds) is None
+    assert pruning.any_judge(0.5, 2, found.seeds) is None
+    elsewhere = {
+        Column("another", "test", 8, None): np.random.default_rng(0).permutation(
+            means[Column(dataset, "test", 8, None)]
+        )
+    }
+    pruning = Pruning.of(ground_truth(dataclasses.replace(table, columns={**means, **elsewhere}), tmp_path))
+    unrelated = pruning.any_judge(0.5, 2, 0)
+    assert unrelated is not None
+    assert abs(unrelated) < 0.4
+
+
+def test_studies_rank_by_the_tables_training_length(truth: Path, tmp_path: Path) -> None:
+    """Trainings of twice the epochs, of a few architectures, only test whether that length is sufficient."""
+    table = Table.load(truth)
+    few = np.where(np.arange(44) < 12, 50.0, np.nan)
+    longer = {Column(table.datasets[0], split, 16, 0): few for split in ("valid", "test")}
+    about = {**table.about, "epochs": "8"}
+    found = ground_truth(dataclasses.replace(table, columns={**table.columns, **longer}, about=about), tmp_path)
+    assert (found.epochs, len(found.archs), found.left_out) == (8, 44, 0)
 
 
 def test_capacity_with_nothing_left(forks: Any, truth: Path, tmp_path: Path) -> None:
@@ -540,6 +807,44 @@ def test_the_report_shows_results_of_single_commands(tmp_path: Path) -> None:
     assert "0.1875" in html
     assert "(the command was not recorded)" in html
     assert "nox -s" not in html
+
+
+def test_a_sentence_keeps_its_numbers_by_name() -> None:
+    numbers = Numbers()
+    text = f"{numbers.estimate('change', Interval(0.104, -0.206, 0.414, 9))} at {numbers.say('factor', 8, 'd')}x"
+    assert text == "+0.10 [-0.21, +0.41] at 8x"
+    assert list(numbers.items()) == [("change", 0.104), ("change, low", -0.206), ("change, high", 0.414), ("factor", 8)]
+    with pytest.raises(KeyError):
+        numbers.say("factor", 32, "d")
+
+
+def test_the_report_shows_each_measure_under_its_name(tmp_path: Path) -> None:
+    """A number and an interval of its own for each; results without measures, as older ones, have no such table."""
+    names = ("kendall", "sparse_kendall", "precision_5", "precision_10", "best_rank", "ndcg", "regret")
+    measures = {name: {"value": i + 0.5, "low": i + 0.25, "high": i + 0.75} for i, name in enumerate(names, 1)}
+    point = {"factor": 8, "correlation": 0.5, "correlation_low": 0.25, "correlation_high": 0.75}
+    for folder, row in (("new", {**point, "measures": measures}), ("old", point)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "capacity.png").write_bytes(b"")
+        written = {"study": "capacity", "settings": {"nb201": {"dataset": "digits"}}, "environment": {}, "verdicts": []}
+        (tmp_path / folder / "results.json").write_text(json.dumps({**written, "results": {"nb201": [row]}}))
+    write_report([tmp_path / "new"], tmp_path / "new.html")
+    html = (tmp_path / "new.html").read_text()
+    table = html[html.index('<table class="trick rankings">') :]
+    headings, cells = (cells_of(row) for row in re.findall(r"(?s)<tr>.*?</tr>", table)[:2])
+    assert dict(zip(headings, cells, strict=True)) == {
+        "supernets": "8x",
+        "Spearman": "0.500 [0.250, 0.750]",
+        "Kendall's tau-b": "1.500 [1.250, 1.750]",
+        "sparse tau": "2.500 [2.250, 2.750]",
+        "precision, top 5 %": "3.50 [3.25, 3.75]",
+        "top 10 %": "4.50 [4.25, 4.75]",
+        "best rank of top-10": "5.5 [5.2, 5.8]",
+        "NDCG of top-10": "6.500 [6.250, 6.750]",
+        "regret of top-10": "7.50 [7.25, 7.75]",
+    }
+    write_report([tmp_path / "old"], tmp_path / "old.html")
+    assert "rankings" not in re.sub(r"(?s)<style.*?</style>", "", (tmp_path / "old.html").read_text())
 
 
 def test_the_report_counts_failed_trainings(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from wsnas.errors import WsnasError
 from wsnas.recipe import Recipe, change_recipe, digest, recipe_from_json
 from wsnas.sampling import sample_distinct
 from wsnas.space import SubSpace, installed_spaces, load_space
-from wsnas.studies.sample import best_archs, random_archs
+from wsnas.studies.sample import random_archs
 
 
 def test_a_sub_space_holds_its_architectures_once_in_order() -> None:
@@ -35,15 +35,6 @@ def test_a_fingerprint_names_the_set_and_not_its_order() -> None:
     assert SubSpace(TOY, ALL[:5]).fingerprint() == SubSpace(TOY, ALL[4::-1]).fingerprint()
     prints = {SubSpace(TOY, pair).fingerprint() for pair in itertools.combinations(ALL, 2)}
     assert len(prints) == 27 * 26 // 2
-
-
-def test_best_archs_are_those_above_all_others() -> None:
-    truth = np.random.default_rng(0).permutation(27).astype(float)
-    for factor, count in ((1, 27), (2, 14), (4, 7), (27, 1), (1000, 1)):
-        best = best_archs(ALL, truth, factor)
-        assert sorted(truth[ALL.index(arch)] for arch in best) == list(range(27 - count, 27))
-    ties = best_archs(ALL, np.zeros(27), 9)
-    assert ties == list(ALL[:3])
 
 
 def test_random_archs_are_distinct_and_uniform() -> None:

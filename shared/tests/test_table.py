@@ -14,7 +14,7 @@ from scipy import stats
 
 from wsnas.agreement import correlate
 from wsnas.errors import WsnasError
-from wsnas.table import Column, Table, read_csv
+from wsnas.table import Column, Table, mean_measured, read_csv
 
 NAN = np.nan
 
@@ -110,6 +110,20 @@ def test_seeds_are_in_order_and_the_longest_training_counts() -> None:
 
 def test_the_mean_is_over_the_seeds_that_were_measured() -> None:
     np.testing.assert_array_equal(table().mean("digits", "test"), [2.5, 2, 5, NAN])
+
+
+def test_a_seed_that_some_have_is_no_common_one() -> None:
+    """Seed 0 of 40, seed 1 of 39 (one failed), seed 2 of the ten best: seeds 0 and 1, and all three for the ten."""
+    values = np.arange(40.0)
+    columns = {Column("d", "test", 8, seed): values + seed for seed in range(3)}
+    columns[Column("d", "test", 8, 1)][5] = NAN
+    columns[Column("d", "test", 8, 2)][:30] = NAN
+    found = Table("toy", tuple(map(str, range(40))), columns)
+    assert found.seeds("d", "test").shape == (40, 3)
+    common = found.common_seeds("d", "test")
+    np.testing.assert_array_equal(common, found.seeds("d", "test")[:, :2])
+    np.testing.assert_array_equal(mean_measured(common), [*(values[:5] + 0.5), 5, *(values[6:] + 0.5)])
+    assert found.select(list(map(str, range(30, 40)))).common_seeds("d", "test").shape == (10, 3)
 
 
 def test_what_there_is_and_what_there_is_not() -> None:

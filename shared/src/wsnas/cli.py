@@ -386,7 +386,7 @@ def table_show(space: str, file: str | None, dataset: str | None) -> None:
         seeds, mean = loaded.seeds(*kind), loaded.mean(*kind)
         known = mean[~np.isnan(mean)]
         scores = [f"{x:.2f}" for x in (known.min(), known.mean(), known.max())] if len(known) else ["-"] * 3
-        ceiling = noise_ceiling(seeds)
+        ceiling = noise_ceiling(loaded.common_seeds(*kind))
         trust = ["not available"] * 2
         if ceiling is not None:
             trust = [f"{ceiling.agreement:.3f}", f"{ceiling.reliability:.3f}"]

@@ -6,18 +6,20 @@ Throughout, scores and truths are "higher is better": perplexity is flipped once
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import combinations
 from math import sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 from wsnas.errors import WsnasError
 
 Floats = NDArray[np.float64]
+
+NEARLY_ALL = 0.95  # of the architectures must have been trained with a seed that is to speak for all of them
 
 
 @dataclass(frozen=True)
@@ -156,24 +158,58 @@ def noise_ceiling(truth: ArrayLike) -> Ceiling | None:
     return _ceiling(float(np.mean(pairs)), seeds.shape[1])
 
 
-def pruned_ceiling(truth: ArrayLike, factor: float) -> Ceiling | None:
-    """The ceiling among the best 1/factor (higher is better), chosen by one seed and compared on the others.
+def pruned_ceiling(valid: ArrayLike, test: ArrayLike, factor: float, reporting: int | None = None) -> Ceiling | None:
+    """The ceiling among the best 1/factor, where one seed's validation chooses and the others' mean test reports.
 
-    Choosing and comparing with the same seed would count its luck as skill. [n, s], s >= 3; averaged over
-    which seed chooses. None with fewer seeds.
+    Choosing and reporting with the same seed would count its luck as skill. [n, s] validation and test results, higher
+    is better; ``reporting``: seeds of the mean, by default s - 1. Averaged over which seed chooses: that is nearer to
+    any one's ceiling than its own estimate (``benchmarks/ceiling.py``). Seeds that only some architectures have do not
+    choose. None where no two seeds remain that did not choose; at factor 1 nothing is chosen, and two are enough.
     """
-    seeds = _measured(truth)
-    if seeds.shape[1] < 3:
-        return None
-    keep = max(1, round(len(seeds) / factor))
-    if keep < 4:
-        return None
+    by, of = (np.asarray(values, dtype=np.float64) for values in (valid, test))
+    measured, seeds = np.isfinite(by).sum(0), range(by.shape[1])
     agreements = []
-    for chooser in range(seeds.shape[1]):
-        best = np.argsort(-seeds[:, chooser], kind="stable")[:keep]
-        others = [i for i in range(seeds.shape[1]) if i != chooser]
-        agreements += [spearman(seeds[best, i], seeds[best, j]) for i, j in combinations(others, 2)]
-    return _ceiling(float(np.mean(agreements)), seeds.shape[1])
+    for chooser in seeds:
+        best = best_rows(by[:, chooser], factor)
+        if measured[chooser] < NEARLY_ALL * measured.max() or len(best) < 4:
+            continue
+        for i, j in combinations([seed for seed in seeds if seed != chooser or factor == 1], 2):
+            both = best[np.isfinite(of[best][:, [i, j]]).all(1)]
+            if len(both) >= max(4, NEARLY_ALL * len(best)):  # fewer are not the best, but those trained more often
+                agreements.append(spearman(of[both, i], of[both, j]))
+    return _ceiling(float(np.mean(agreements)), reporting or len(seeds) - 1) if agreements else None
+
+
+def best_rows(truth: ArrayLike, factor: float) -> NDArray[np.int64]:
+    """The rows of the best 1/factor of [n] that were measured (not NaN), best first; ties in their order."""
+    values = np.asarray(truth, dtype=np.float64)
+    known = np.flatnonzero(~np.isnan(values))
+    order = np.argsort(-values[known], kind="stable")
+    return np.asarray(known[order[: max(1, round(len(known) / factor))]], dtype=np.int64)
+
+
+def any_judge(
+    chooses: ArrayLike, reports: ArrayLike, judges: ArrayLike, correlation: float, factor: float, seed: int = 0
+) -> float:
+    """How well any judge that is as good in the whole would rank the best 1/factor: the regression of the selected.
+
+    ``chooses``, ``reports`` [n]: what selects the best, and what they are judged by. ``judges`` [n]: results of
+    trainings that do neither. The judge is one of these trainings made worse: its scores are their normal scores plus
+    normal noise, as much that it correlates with the reports by ``correlation`` (as well as it can, if that is less).
+    It does not change with pruning: it falls because the range is narrower, and because those that were lucky are not
+    as good as they were thought to be.
+    """
+    by, of, known = (np.asarray(values, dtype=np.float64) for values in (chooses, reports, judges))
+    noise = np.random.default_rng(seed).normal(size=(max(4, 300_000 // len(of)), len(of)))
+    normal = stats.norm.ppf((stats.rankdata(known) - 0.5) / len(known))
+
+    def agreement(share: float, rows: Any = slice(None)) -> float:
+        scores = np.sqrt(1 - share) * normal[rows] + np.sqrt(share) * noise[:, rows]
+        return float(_rank_correlation(scores, of[rows]).mean())
+
+    wanted = min(max(abs(correlation), agreement(1)), agreement(0))
+    share = float(optimize.brentq(lambda share: agreement(share) - wanted, 0, 1, xtol=1e-3))
+    return (-1.0 if correlation < 0 else 1.0) * agreement(share, best_rows(by, factor))
 
 
 def _measured(truth: ArrayLike) -> Floats:
@@ -334,6 +370,104 @@ def _places(values: Floats) -> NDArray[np.unsignedinteger[Any]]:
     """Ranks from 0 for the highest value, equal for ties, in a small type that sorts quickly."""
     _, group = np.unique(-values, return_inverse=True)
     return group.astype(np.min_scalar_type(len(values)))
+
+
+@dataclass(frozen=True)
+class Measures:
+    """How supernets rank, by measures other than Spearman's correlation. Ties in a score keep the sample's order."""
+
+    kendall: PerSupernet  # Kendall's tau-b
+    sparse_kendall: PerSupernet  # the same with the ground truth rounded to 0.1 (Yu et al., ICLR 2020)
+    precision_5: PerSupernet  # share of the 5 % scored best that are among the best 5 %
+    precision_10: PerSupernet
+    best_rank: PerSupernet  # of the k scored best, that of the best of them: 1 is the best of all
+    ndcg: PerSupernet  # of the k scored best; gains from 0, the worst test result, to 1, the best; discount log2(i + 1)
+    regret: PerSupernet  # best test result minus that of the top-k: points of accuracy, or perplexity
+
+    @staticmethod
+    def of_all(parts: Sequence[Measures]) -> Measures:
+        """All supernets of several groups, as one group."""
+        return Measures(*(PerSupernet.of_all([getattr(part, one.name) for part in parts]) for one in fields(Measures)))
+
+    def each(self) -> dict[str, Floats]:
+        """[supernets] by name."""
+        return {one.name: getattr(self, one.name).each for one in fields(self)}
+
+    def intervals(self) -> dict[str, Interval]:
+        """Means over supernets, within what the measures can be."""
+        n = self.kendall.architectures
+        ends = {"kendall": (-1, 1), "sparse_kendall": (-1, 1), "best_rank": (1, n), "regret": (0, np.inf)}
+        found = {}
+        for one in fields(self):
+            interval, (least, most) = contrast((1, getattr(self, one.name))), ends.get(one.name, (0, 1))
+            low, high = max(least, interval.low), min(most, interval.high)
+            found[one.name] = Interval(interval.value, float(low), float(high), n)
+        return found
+
+
+def measures(
+    scores: ArrayLike, valid: ArrayLike, test: ArrayLike, k: int, seed: int = 0, resamples: int = 500
+) -> Measures:
+    """Of each supernet's scores [supernets, n]; valid, test [n].
+
+    The taus are drawn on resampled architectures, the others, as ``top_k_advantage``, on random halves of them, with
+    k / 2; they rest on as many architectures as they choose.
+    """
+    predictors = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    valid, test = np.asarray(valid, dtype=np.float64), np.asarray(test, dtype=np.float64)
+    n, picks = len(test), halves(len(test), seed, resamples)
+    everything, scale = np.arange(n)[None], n / picks.shape[1]
+    counts = np.array([np.ones(n), *(np.bincount(one, minlength=n) for one in resampled(n, seed, resamples))])
+    found: dict[str, list[Floats]] = {one.name: [] for one in fields(Measures)}  # [1 + resamples]: as it is, and drawn
+    for predictor in predictors:
+        found["kendall"].append(_kendall(predictor, test, counts))
+        found["sparse_kendall"].append(_kendall(predictor, np.round(test, 1), counts))
+        whole = _of_the_first(predictor[everything], valid[everything], test[everything], k)
+        drawn = _of_the_first(predictor[picks], valid[picks], test[picks], max(1, k // 2))
+        drawn["best_rank"] = drawn["best_rank"] * scale
+        for name, values in drawn.items():
+            found[name].append(np.concatenate([whole[name], values]))
+    chosen = {"precision_5": _share(n, 0.05), "precision_10": _share(n, 0.1), "kendall": n, "sparse_kendall": n}
+    rows = {name: np.array(values) for name, values in found.items()}
+    return Measures(
+        **{name: PerSupernet(a[:, 0], a[:, 1:], n, max(1, chosen.get(name, k) - 1)) for name, a in rows.items()}
+    )
+
+
+def _kendall(x: Floats, y: Floats, counts: NDArray[Any]) -> Floats:
+    """[resamples]: Kendall's tau-b where architecture i is there ``counts[:, i]`` times; 0 where a side is constant."""
+    weights = counts.astype(np.float32)
+    sums = np.zeros((3, len(counts)))  # over pairs: agreeing minus not, told apart by x, told apart by y
+    for rows in np.array_split(np.arange(len(x)), max(1, len(x) // 1000)):
+        a, b = (np.sign(one[rows, None] - one).astype(np.float32) for one in (x, y))
+        for i, pairs in enumerate((a * b, np.abs(a), np.abs(b))):
+            sums[i] += ((weights @ pairs.T) * weights[:, rows]).sum(1, dtype=np.float64)
+    scale = np.sqrt(sums[1] * sums[2])
+    return np.asarray(np.where(scale > 0, sums[0] / np.where(scale > 0, scale, 1), 0.0))
+
+
+def _share(n: int, share: float) -> int:
+    return max(1, round(share * n))
+
+
+def _of_the_first(scores: Floats, valid: Floats, test: Floats, k: int) -> dict[str, Floats]:
+    """[samples] by name, of ``Measures`` about those scored best; scores, valid, test [samples, n]."""
+    n = scores.shape[1]
+    order = np.argsort(-scores, axis=1, kind="stable")
+    ranks = np.take_along_axis(stats.rankdata(-test, method="min", axis=1), order, axis=1)  # 1: the best
+    tests, first = np.take_along_axis(test, order, axis=1), order[:, :k]
+    pick = np.take_along_axis(valid, first, axis=1).argmax(1)
+    best, worst = test.max(1, keepdims=True), test.min(1, keepdims=True)
+    spread, discount = np.where(best > worst, best - worst, 1), 1 / np.log2(np.arange(2, min(k, n) + 2))
+    ideal = ((-np.sort(-test, axis=1)[:, :k] - worst) / spread) @ discount
+    gained = ((tests[:, :k] - worst) / spread) @ discount
+    return {
+        "precision_5": (ranks[:, : _share(n, 0.05)] <= _share(n, 0.05)).mean(1),
+        "precision_10": (ranks[:, : _share(n, 0.1)] <= _share(n, 0.1)).mean(1),
+        "best_rank": ranks[:, :k].min(1).astype(np.float64),
+        "ndcg": np.where(ideal > 0, gained / np.where(ideal > 0, ideal, 1), 0.0),
+        "regret": best[:, 0] - tests[np.arange(len(tests)), pick],
+    }
 
 
 def mean_score(scores: ArrayLike, seed: int = 0, resamples: int = 2000) -> PerSupernet:

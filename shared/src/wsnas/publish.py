@@ -41,11 +41,12 @@ def _said(table: Table) -> list[str]:
         f"{len(table)} architectures, {seeds.shape[1]} seeds, {failed} with a failed training "
         f"(trainings: {table.about['status']})"
     ]
-    whole = seeds[np.isfinite(seeds).all(1)]
+    common = table.common_seeds(dataset, "test")
+    whole = common[np.isfinite(common).all(1)]
     ceiling = noise_ceiling(whole) if len(whole) > 1 else None
     if ceiling is not None:
         said.append(
-            f"two seeds agree at {ceiling.agreement:.3f} (Spearman); the mean of {seeds.shape[1]} is reliable to "
+            f"two seeds agree at {ceiling.agreement:.3f} (Spearman); the mean of {common.shape[1]} is reliable to "
             f"{ceiling.reliability:.3f}: no predictor can correlate above {ceiling.ceiling:.3f}"
         )
     return said

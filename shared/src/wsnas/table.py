@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write
-from wsnas.metrics import higher_is_better
+from wsnas.metrics import NEARLY_ALL, higher_is_better
 
 Floats = NDArray[np.float64]
 SINGLE = {"parameters": np.int64, "macs": np.float64, "latency": np.float64, "failed": np.bool_}  # beside ``columns``
@@ -49,6 +49,12 @@ class Column(NamedTuple):
     def parse(text: str) -> Column:
         dataset, split, epochs, seed = text.rsplit("/", 3)  # a data set may be a path
         return Column(dataset, split, int(epochs), None if seed == "mean" else int(seed))
+
+
+def mean_measured(values: Floats) -> Floats:
+    """[n, seeds] -> [n]: the mean of what was measured; NaN where nothing was."""
+    count = (~np.isnan(values)).sum(1)
+    return np.where(count > 0, np.nansum(values, 1) / np.maximum(count, 1), np.nan)
 
 
 @dataclass(frozen=True)
@@ -104,9 +110,17 @@ class Table:
 
     def mean(self, dataset: str, split: str, epochs: int | None = None) -> Floats:
         """[architectures]: the mean over the measured seeds."""
+        return mean_measured(self.seeds(dataset, split, epochs))
+
+    def common_seeds(self, dataset: str, split: str, epochs: int | None = None) -> Floats:
+        """``seeds`` without those that only some architectures have: fewer than 95 % as many as the seed most have.
+
+        Means over these too would rank the architectures that were trained more often, such as the best by one seed, by
+        other luck than the rest.
+        """
         values = self.seeds(dataset, split, epochs)
-        count = (~np.isnan(values)).sum(1)
-        return np.where(count > 0, np.nansum(values, 1) / np.maximum(count, 1), np.nan)
+        measured = np.isfinite(values).sum(0)
+        return values[:, measured >= NEARLY_ALL * measured.max()]
 
     def epochs(self, dataset: str, split: str) -> set[int]:
         """The training lengths of one data set and split."""

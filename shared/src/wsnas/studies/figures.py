@@ -144,19 +144,21 @@ def ranking_figure(
             for values, text, colour, dash in (
                 (ceilings, "noise ceiling", GREEN, "--"),
                 (line(r.parameters_correlation for r in rankings), "parameter count", ORANGE, ":"),
+                (line(point.any_judge for point in points), "any judge as good at 1x", GREY, "-."),
             ):
                 if np.isfinite(values).any():
-                    upper.plot(along, level(values), color=colour, ls=dash, marker="s" if dash == "--" else "^", ms=3)
+                    marker = {"--": "s", ":": "^", "-.": "x"}[dash]
+                    upper.plot(along, level(values), color=colour, ls=dash, marker=marker, ms=3)
                     labels.append((values[np.isfinite(values)][-1], text, colour))
+            said = []
             if not np.isfinite(ceilings).any():
-                upper.text(
-                    0.02,
-                    0.02,
-                    "noise ceiling not available: ground truth has no seeds",
-                    transform=upper.transAxes,
-                    color=GREEN,
-                    fontsize=8,
-                )
+                said.append("noise ceiling not available: too few seeds in the ground truth")
+            alone = [f"{point.setting}x" for point in points if point.reporting_seeds == 0]
+            if alone:  # what was lucky is chosen for it, and reported so
+                where = "" if len(alone) == len(points) else f" at {', '.join(alone)}"
+                said.append(f"selection and report are the same trainings{where}: they share noise")
+            style = {"transform": upper.transAxes, "color": GREEN, "fontsize": 8}
+            upper.text(0.02, 0.02, "\n".join(said), **style)
             upper.set_ylim(min(-0.25, float(np.nanmin(low)) - 0.05), 1.03)
             upper.set_ylabel("Spearman correlation with ground truth")
             evaluated = max(r.evaluated for r in rankings)

@@ -18,6 +18,7 @@ from wsnas.metrics import (
     Interval,
     correlation,
     higher_is_better,
+    measures,
     noise_ceiling,
     percentiles,
     random_top_k,
@@ -29,6 +30,7 @@ from wsnas.space import load_space
 from wsnas.studies.figures import BLUE, GREY, STYLE, head
 from wsnas.studies.rankings import K
 from wsnas.studies.results import write_files
+from wsnas.table import mean_measured
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Agreement:
     noise_ceiling: Ceiling | None
     top_10: float  # selected by test result if the table has no validation
     random_top_10: float
+    measures: dict[str, Interval]  # other than Spearman's (``metrics.Measures``)
     truth: Spread
     scores: Spread
 
@@ -69,6 +72,7 @@ def agreement(score: Floats, counts: Floats, valid: Floats, test: Floats, seeds:
         noise_ceiling(seeds),
         top_k(score, valid, test, k),
         random_top_k(valid, test, k),
+        measures(score, valid, test, k).intervals(),
         *(Spread(float(x.min()), float(x.mean()), float(x.max()), float(x.std())) for x in (test, score)),
     )
 
@@ -87,11 +91,11 @@ def rank(
     scores = latest_scores(supernet)
     truth = load_ground_truth(space, dataset, table).select(scores).higher_is_better(space.metric)
     split = "valid" if truth.epochs(dataset, "valid") else "test"
-    valid, test = (truth.mean(dataset, one) for one in (split, "test"))
+    valid, test = (mean_measured(truth.common_seeds(dataset, one)) for one in (split, "test"))
     score = higher_is_better([scores[arch] for arch in truth.archs], space.metric)
     recipe = space.recipes[scale]
     counts = np.array([space.parameters(space.decode(arch), recipe) for arch in truth.archs], dtype=np.float64)
-    compared = agreement(score, counts, valid, test, truth.seeds(dataset, "test"))
+    compared = agreement(score, counts, valid, test, truth.common_seeds(dataset, "test"))
     described = {
         "command": command_line(),
         "settings": {

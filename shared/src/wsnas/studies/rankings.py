@@ -11,10 +11,12 @@ import numpy as np
 
 from wsnas.metrics import (
     Floats,
+    Measures,
     PerSupernet,
     contrast,
     correlation_over,
     higher_is_better,
+    measures,
     random_top_k,
     rank_agreement,
     spearman,
@@ -48,6 +50,7 @@ class Ranking:
     best: float  # highest test result of all that were scored
     agreement: PerSupernet  # what the intervals rest on: correlations,
     advantages: PerSupernet  # and advantages
+    measures: Measures
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,32 @@ class Point:
     truth_agreement: float | None = None  # Spearman of two seeds of the ground truth
     architectures: int | None = None  # in the sub-space
     top1: float | None = None  # as ``Ranking.top``, k = 1
+    reporting_seeds: int | None = None  # of the ground truth, that did not choose; 0: those that chose also report
+    any_judge: float | None = None  # what the correlation at 1x of any judge comes to (``metrics.any_judge``)
 
     def to_json(self, setting: str) -> dict[str, Any]:
         """Its row of results.json; ``setting``: the setting's name there."""
-        row = {setting: self.setting, "x": self.setting, "tick": self.tick, **asdict(self.ranking)}
+        row = {setting: self.setting, "x": self.setting, "tick": self.tick, **vars(self.ranking)}
         del row["agreement"], row["advantages"]
-        more = {name: getattr(self, name) for name in ("truth_agreement", "architectures", "top1")}
+        row["measures"] = measures_json(self.ranking.measures)
+        names = ("truth_agreement", "architectures", "top1", "reporting_seeds", "any_judge")
+        more = {name: getattr(self, name) for name in names}
         return {**row, "ceiling": self.ceiling, **{name: value for name, value in more.items() if value is not None}}
+
+
+def measures_json(found: Measures) -> dict[str, Any]:
+    """Of each measure its mean over supernets, the 95 % interval, and the supernets' own."""
+    each = found.each()
+    return {name: {**asdict(mean), "seeds": each[name]} for name, mean in found.intervals().items()}
+
+
+def measures_csv(found: Measures, seed: int | None = None) -> dict[str, float]:
+    """Flat: the values of one supernet, or their means; and the intervals of these."""
+    flat: dict[str, float] = {}
+    for name, mean in found.intervals().items():
+        flat[name] = mean.value if seed is None else float(found.each()[name][seed])
+        flat |= {f"{name}_low": mean.low, f"{name}_high": mean.high}
+    return flat
 
 
 def csv_rows(space: str, setting: str, points: Sequence[Point]) -> list[dict[str, Any]]:
@@ -78,6 +100,9 @@ def csv_rows(space: str, setting: str, points: Sequence[Point]) -> list[dict[str
         | {"random_top": point.ranking.random_top, "best": point.ranking.best, "ceiling": point.ceiling}
         | {"evaluated": point.ranking.evaluated}
         | ({} if point.architectures is None else {"architectures": point.architectures})
+        | measures_csv(point.ranking.measures, seed)
+        | ({} if point.reporting_seeds is None else {"any_judge": point.any_judge})
+        | ({} if point.reporting_seeds is None else {"reporting_seeds": point.reporting_seeds})
         for point in points
         for seed, (correlation, top) in enumerate(
             zip(point.ranking.correlation_seeds, point.ranking.top_seeds, strict=True)
@@ -126,6 +151,7 @@ def ranking(
         best=float(test.max()),
         agreement=agreement,
         advantages=advantages,
+        measures=measures(scores, valid, test, k, resampling),
     )
 
 
@@ -139,13 +165,13 @@ def _intervals(agreement: PerSupernet, advantages: PerSupernet) -> dict[str, flo
     }
 
 
-def ranking_within(sample: SpaceSample, scored: Sequence[Any], scores: Floats, k: int, draws: int) -> Ranking:
+def ranking_within(
+    sample: SpaceSample, scored: Sequence[Any], valid: Floats, test: Floats, scores: Floats, k: int, draws: int
+) -> Ranking:
     """``ranking`` of architectures other than the sample's. scores [supernets, n]: as measured."""
-    rows = sample.truth.rows(scored)
     counts = np.array([sample.space.parameters(arch, sample.recipe) for arch in scored], dtype=np.float64)
     higher = higher_is_better(scores, sample.space.metric)
     resampling = crc32(" ".join(map(sample.space.encode, scored)).encode())
-    valid, test = sample.truth.valid[rows], sample.truth.test[rows]
     return ranking(higher, valid, test, k, counts, draws=draws, resampling=resampling)
 
 
@@ -168,4 +194,5 @@ def mean_ranking(parts: Sequence[Ranking]) -> Ranking:
         best=float(np.mean([part.best for part in parts])),
         agreement=agreement,
         advantages=advantages,
+        measures=Measures.of_all([part.measures for part in parts]),
     )

@@ -52,6 +52,25 @@ class TrickTable:
     rows: list[TrickRow]
 
 
+MEASURES = {  # the columns beside Spearman: heading, decimals
+    "kendall": ("Kendall's tau-b", 3),
+    "sparse_kendall": ("sparse tau", 3),
+    "precision_5": ("precision, top 5 %", 2),
+    "precision_10": ("top 10 %", 2),
+    "best_rank": ("best rank of top-10", 1),
+    "ndcg": ("NDCG of top-10", 3),
+    "regret": ("regret of top-10", 2),
+}
+
+
+@dataclass(frozen=True)
+class RankingTable:
+    """How the supernets of a study rank the architectures of one space, by every measure."""
+
+    space: str
+    rows: list[tuple[str, list[str]]]  # setting, and numbers with their intervals
+
+
 @dataclass(frozen=True)
 class Claim:
     """A row of the table of claims. ``cells``: its verdict by column, None if the study does not test it."""
@@ -74,6 +93,7 @@ class StudyResult:
     data: dict[str, str]  # by space: what its networks were trained on
     trainings: list[str]  # sentences
     tables: list[TrickTable]
+    rankings: list[RankingTable]
     verdicts: list[Verdict]
     settings: str  # JSON, as ``environment``
     environment: str
@@ -122,6 +142,7 @@ def read_study(folder: Path) -> StudyResult:
             data={space: Path(of["dataset"]).stem for space, of in settings.items() if isinstance(of, dict)},
             trainings=trainings(stored) if name else [],
             tables=tricks_tables(stored["results"]) if name == "tricks" else [],
+            rankings=ranking_tables(stored.get("results", {})) if name else [],
             verdicts=[Verdict(**verdict) for verdict in stored["verdicts"]] if name else [],
             settings=json.dumps(stored["settings"] if name else stored, indent=1),
             environment=json.dumps(stored["environment"], indent=1) if name else "",
@@ -200,6 +221,34 @@ def tricks_tables(results: dict[str, Any]) -> list[TrickTable]:
     return tables
 
 
+def ranking_tables(results: dict[str, Any]) -> list[RankingTable]:
+    """One per space whose results have rankings with all measures: of every setting, or row of Table 3."""
+    tables = []
+    for space, of in results.items():
+        rows = []
+        for stored in of if isinstance(of, list) else of.get("rows", []):
+            if "measures" not in stored:
+                continue
+            label = stored.get("label") or (
+                f"{stored['factor']}x" if "factor" in stored else f"{stored['epochs']} epochs"
+            )
+            spearman = {"value": stored.get("correlation", stored.get("corr_truth"))}
+            if "correlation_low" in stored:
+                spearman |= {"low": stored["correlation_low"], "high": stored["correlation_high"]}
+            cells = [estimate(spearman, 3)]
+            cells += [estimate(stored["measures"][name], digits) for name, (_, digits) in MEASURES.items()]
+            rows.append((label, cells))
+        if rows:
+            tables.append(RankingTable(space, rows))
+    return tables
+
+
+def estimate(stored: dict[str, float], digits: int) -> str:
+    """A number with its interval, if it has one."""
+    text = f"{stored['value']:.{digits}f}"
+    return text + (f" [{stored['low']:.{digits}f}, {stored['high']:.{digits}f}]" if "low" in stored else "")
+
+
 def claims_table(studies: Sequence[StudyResult]) -> tuple[list[tuple[str, str]], list[Claim]]:
     """Columns (space, data) and one row per claim."""
     often = Counter((study.name, *pair) for study in studies for pair in study.data.items())
@@ -247,7 +296,13 @@ def write_report(folders: Sequence[Path], out: Path, explorer: Path | None = Non
         files("wsnas.studies").joinpath("report.html").read_text()
     )
     page = template.render(
-        sections=sections, other=OTHER, columns=columns, claims=claims, marks=MARKS, explorer=explorer and explorer.name
+        measures=[heading for heading, _ in MEASURES.values()],
+        sections=sections,
+        other=OTHER,
+        columns=columns,
+        claims=claims,
+        marks=MARKS,
+        explorer=explorer and explorer.name,
     )
     atomic_write(out, page.encode())
     return [name for name in sections if name != OTHER]

@@ -19,7 +19,7 @@ from wsnas.recipe import Recipe
 from wsnas.recipe_options import chosen_recipe
 from wsnas.space import SearchSpace, installed_spaces, load_space
 from wsnas.studies.options import StudyOptions
-from wsnas.table import Table
+from wsnas.table import Table, mean_measured
 
 A = TypeVar("A", bound=Hashable)
 
@@ -43,7 +43,7 @@ class GroundTruth:
     archs: tuple[Any, ...]  # of the table's rows
     dataset: str
     epochs: int  # of the trainings
-    valid: Floats
+    valid: Floats  # mean over the seeds nearly all architectures have
     test: Floats
     left_out: int  # architectures of the table that failed or were not measured
 
@@ -55,9 +55,18 @@ class GroundTruth:
         return [self._row[arch] for arch in archs]
 
     def seeds(self, archs: Sequence[Any] | None = None) -> Floats:
-        """[architectures, seeds]: test results of every seed, higher is better, of all architectures or of these."""
-        seeds = self.table.seeds(self.dataset, "test", self.epochs)
-        return seeds if archs is None else seeds[self.rows(archs)]
+        """[architectures, seeds]: test results, higher is better, of all architectures or of these; of every seed that
+        nearly all of them have.
+        """
+        table = self.table if archs is None else self.table.select([self.table.archs[row] for row in self.rows(archs)])
+        return table.common_seeds(self.dataset, "test", self.epochs)
+
+    def means(self, archs: Sequence[Any]) -> tuple[Floats, Floats]:
+        """[n] validation and test results of these, over the seeds that nearly all of them have."""
+        rows = self.rows(archs)
+        table = self.table.select([self.table.archs[row] for row in rows])
+        valid, test = _common_means(table, self.dataset, self.epochs)
+        return np.where(np.isnan(valid), self.valid[rows], valid), np.where(np.isnan(test), self.test[rows], test)
 
 
 def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Recipe) -> GroundTruth:
@@ -86,15 +95,23 @@ def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Reci
             f"{space.name}: the {max(wanted[1:])}-epoch results of {dataset} are not used; the longest training with "
             f"both validation and test results has {epochs} epochs"
         )
-    valid, test = (loaded.mean(dataset, split, epochs) for split in ("valid", "test"))
+    valid, test = _common_means(loaded, dataset, epochs)
     known = ~(np.isnan(valid) | np.isnan(test))
     left_out = int((~known).sum())
     if left_out:
         click.echo(f"{space.name}: {left_out} of {len(loaded)} architectures have no result (failed or not trained)")
     kept = loaded.select([arch for arch, ok in zip(loaded.archs, known, strict=True) if ok])
     kept = kept.higher_is_better(space.metric)
-    valid, test = (kept.mean(dataset, split, epochs) for split in ("valid", "test"))
+    valid, test = _common_means(kept, dataset, epochs)
     return GroundTruth(kept, tuple(map(space.decode, kept.archs)), dataset, epochs, valid, test, left_out)
+
+
+def _common_means(table: Table, dataset: str, epochs: int) -> tuple[Floats, Floats]:
+    """[architectures] validation and test results, over the seeds that nearly all of the table have."""
+    return (
+        mean_measured(table.common_seeds(dataset, "valid", epochs)),
+        mean_measured(table.common_seeds(dataset, "test", epochs)),
+    )
 
 
 @dataclass(frozen=True)
@@ -155,7 +172,7 @@ def space_samples(options: StudyOptions, count: int, least: int = 12, fewest: in
         order = numpy_rng(0, "sample").permutation(len(ground.table))[: options.architectures or count]
         archs = tuple(ground.archs[int(i)] for i in order)
         sizes = np.array([space.parameters(arch, chosen) for arch in archs], dtype=np.float64)
-        samples.append(SpaceSample(space, chosen, ground, archs, ground.valid[order], ground.test[order], sizes))
+        samples.append(SpaceSample(space, chosen, ground, archs, *ground.means(archs), sizes))
     if not samples:
         raise WsnasError("no installed space has a ground truth for this study; see 'wsnas ground-truth' and --table")
     return samples
@@ -165,9 +182,3 @@ def random_archs(archs: Sequence[A], factor: float, rng: np.random.Generator) ->
     """``len(archs) / factor`` of them, uniform, without replacement (Figure 2)."""
     keep = max(1, round(len(archs) / factor))
     return [archs[int(i)] for i in rng.choice(len(archs), keep, replace=False)]
-
-
-def best_archs(archs: Sequence[A], truth: np.ndarray, factor: float) -> list[A]:
-    """The best ``len(archs) / factor`` by ground truth (higher is better; Figure 5)."""
-    keep = max(1, round(len(archs) / factor))
-    return [archs[int(i)] for i in np.argsort(-np.asarray(truth), kind="stable")[:keep]]
