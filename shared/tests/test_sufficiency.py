@@ -103,6 +103,18 @@ def test_joined_tables_hold_what_each_holds() -> None:
     assert joined.about["2 epochs"] == '{"epochs": "2", "recipe": "{}"}'
 
 
+def test_validation_halfway_through_a_training_is_not_that_of_a_shorter_one() -> None:
+    def trained(archs: tuple[str, ...], epochs: int, valid: float, half: float) -> Table:
+        names = {("valid", epochs): valid, ("test", epochs): valid, ("valid", epochs // 2): half}
+        columns = {Column("digits", split, e, 0): np.full(len(archs), v) for (split, e), v in names.items()}
+        return Table("toy", archs, columns, about={"epochs": str(epochs)})
+
+    joined = join([trained(("a",), 10, 90.0, 80.0), trained(("a", "b"), 20, 91.0, 70.0)])
+    np.testing.assert_array_equal(joined.columns[Column("digits", "valid", 10, 0)], [90.0, np.nan])
+    np.testing.assert_array_equal(joined.columns[Column("digits", "valid", 20, 0)], [91.0, 91.0])
+    np.testing.assert_array_equal(joined.columns[Column("digits", "valid", 5, 0)], [80.0, np.nan])
+
+
 def test_tables_of_other_networks_or_spaces_are_not_joined() -> None:
     one = Table("toy", ("a",), {Column("digits", "test", 10, 0): np.array([1.0])}, parameters=np.array([5]))
     with pytest.raises(WsnasError, match="different parameters"):

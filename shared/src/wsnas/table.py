@@ -228,8 +228,9 @@ def join(tables: Sequence[Table]) -> Table:
     """One table with all architectures and columns of several tables of one space.
 
     The first table decides what counts as ground truth: the result has its ``about``, with that of tables with other
-    training lengths added as JSON under "2 epochs" and so on. Where tables overlap, the first wins. Raises WsnasError
-    for tables of several spaces, and if two tables count parameters or multiply-adds differently.
+    training lengths added as JSON under "2 epochs" and so on. Where tables overlap, the first wins. Validation halfway
+    through longer trainings is left out if other tables have trainings of that length. Raises WsnasError for tables of
+    several spaces, and if two tables count parameters or multiply-adds differently.
     """
     first, *others = tables
     longest = str(max(column.epochs for column in first.columns))
@@ -239,11 +240,15 @@ def join(tables: Sequence[Table]) -> Table:
     single: dict[str, NDArray[Any]] = {}
     failed = np.zeros(len(archs), dtype=np.bool_)
     about = {"epochs": longest, **first.about}
+    tested = {(column.dataset, column.epochs) for table in tables for column in table.columns if column.split == "test"}
     for table in tables:
         if table.space != first.space:
             raise WsnasError(f"tables of {first.space} and {table.space} cannot be joined")
         rows = np.array([position[arch] for arch in table.archs], dtype=np.int64)
         for column, values in table.columns.items():
+            halfway = column.epochs not in table.epochs(column.dataset, "test")
+            if halfway and (column.dataset, column.epochs) in tested:
+                continue
             joined = columns.setdefault(column, np.full(len(archs), np.nan))
             joined[rows] = np.where(np.isnan(joined[rows]), values, joined[rows])
         for name, unknown in (("parameters", -1), ("macs", np.nan), ("latency", np.nan)):

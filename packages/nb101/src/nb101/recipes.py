@@ -80,7 +80,7 @@ MICRO = NB101Recipe(
 DESK = replace(
     MICRO,
     supernet=replace(MICRO.supernet, epochs=400),
-    standalone=replace(MICRO.standalone, epochs=10),
+    standalone=replace(MICRO.standalone, epochs=20),  # ten are 1.6 points short of twenty
     train_size=6000,
 )
 
