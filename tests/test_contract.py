@@ -24,10 +24,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from wsnas import WsnasError, installed_spaces, load_ground_truth, load_space
 from wsnas.calibration import calibrate
 from wsnas.data.images import Splits
+from wsnas.environment import environment
 from wsnas.evaluation import evaluate_submodel
 from wsnas.paths import fair, multi_path, uniform
 from wsnas.recipe import recipe_fields, recipe_from_json
 from wsnas.sampling import sample_distinct
+from wsnas.standalone import train_architecture
 from wsnas.supernet import submodel
 from wsnas.table import Table
 
@@ -332,6 +334,34 @@ def test_the_shipped_ground_truth_is_of_todays_recipe(space: Any, shipped: Table
     for row in range(0, len(shipped), len(shipped) // 20):
         network = space.network(space.decode(shipped.archs[row]), recipe)
         assert shipped.parameters[row] == sum(p.numel() for p in network.parameters())
+
+
+def test_a_sufficient_training_of_the_shipped_table_repeats(space: Any) -> None:
+    """The row of a middle-sized network: to the last digit with the torch and processor that made it.
+
+    Elsewhere within six standard deviations of a seed, a distance that trainings of the short length do not keep.
+    """
+    recipe = space.recipes.get("desk")
+    if space.micro_table is None or recipe is None:
+        pytest.skip("ships none")
+    table, dataset, epochs = space.load_table(space.micro_table), recipe.dataset, recipe.standalone.epochs
+    if epochs not in table.epochs(dataset, "test"):
+        pytest.skip(f"no trainings of {epochs} epochs yet")
+    seeds = table.seeds(dataset, "test", epochs)
+    trained = np.flatnonzero(np.isfinite(seeds).all(1))
+    row = trained[np.argsort(table.parameters[trained], kind="stable")[len(trained) // 2]]
+    key = space.training_key(space.decode(table.archs[row]))
+    arch = next(arch for arch in map(space.decode, table.archs) if space.training_key(arch) == key)  # the one trained
+    found = train_architecture(space, arch, recipe, seed=0, device="cpu")
+
+    made_in, here = json.loads(table.about_length(epochs)["environment"]), environment()
+    values = {split: float(table.seeds(dataset, split, epochs)[row, 0]) for split in ("valid", "test")}
+    if all(here[name] == made_in[name] for name in ("torch", "processor", "cpu")):
+        assert {"valid": np.float32(found.valid), "test": np.float32(found.test)} == values
+    elif seeds.shape[1] > 1:
+        near = 6 * float(np.median(seeds[trained].std(1, ddof=1)))
+        assert abs(found.test - values["test"]) < near
+        assert near < abs(np.nanmean(seeds) - np.nanmean(table.seeds(dataset, "test")))
 
 
 @pytest.mark.parametrize("name", ["table.csv", "table.parquet", "table.pth", "table.tfrecord", "table"])
