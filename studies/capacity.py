@@ -180,7 +180,8 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
             "Is weight sharing still effective on a space pruned to its best architectures?",
             "prune factor (kept: the best by ground truth), architectures left",
             f"{options.about}, {counted(seeds_each, 'supernet')} a factor. The first seed of the ground truth prunes "
-            "and picks, the others report, unless a panel says that they are the same",
+            "and picks, the others report, unless a panel says that they are the same. Any judge: another training, "
+            "made so much worse by noise, which knows nothing of the pruning",
         ),
     )
 
