@@ -92,6 +92,7 @@ def refused(done: Any, *words: str) -> None:
 
 # names and options -------------------------------------------------------------------------------------------
 
+GROUND_TRUTH = ("ground-truth", "nb201", "--sample", "2", "--workers", "0", "--out", "truth")
 UNUSABLE = [
     (("train", "nb201", INVALID), ["is not valid", "none"]),
     (("train", "nb201", "resnet18"), ["'resnet18'", "write it as |op~0|"]),
@@ -108,6 +109,8 @@ UNUSABLE = [
     (("train-supernet", "nb201", *SMALL, "--paths", "multi:0"), ["at least 1 path"]),
     (("train-supernet", "nb201", *SMALL, "--dataset", "missing.npz"), ["'missing.npz'", "cifar10", ".npz"]),
     (("train-supernet", "nb201", *SMALL, "--dataset", "cifar11"), ["'cifar11'"]),
+    ((*GROUND_TRUTH, "--dataset", "cifar11"), ["'cifar11'"]),
+    ((*GROUND_TRUTH, "--train-size", "100", "--batch", "128"), ["batch of 128", "has 100"]),
     (("train-supernet", "nb201", "--train-size", "1000000"), ["1000000", "training images"]),
     (("train-supernet", "nb201", "--train-size", "100", "--batch", "128"), ["batch of 128", "has 100"]),
     (("train", "nb201", ARCH, "--train-size", "100", "--batch", "128"), ["batch of 128", "has 100"]),
@@ -124,6 +127,7 @@ UNUSABLE = [
 @pytest.mark.parametrize(("command", "words"), UNUSABLE, ids=[" ".join(c)[:60] for c, _ in UNUSABLE])
 def test_unusable(forks: Any, tmp_path: Path, command: tuple[str, ...], words: list[str]) -> None:
     refused(forks.wsnas(*command, cwd=tmp_path, env={"WSNAS_TABLES": str(tmp_path)}), *words)
+    assert not list(tmp_path.rglob("*"))
 
 
 def test_a_negative_seed(forks: Any, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from wsnas.randomness import torch_seeded
 from wsnas.recipe import Recipe
 from wsnas.runs import Run
 from wsnas.space import SearchSpace
-from wsnas.training import Report, train
+from wsnas.training import Report, first_steps, train
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ def train_architecture(
         raise WsnasError("patience needs validation images: set it to 0, or train_size below all training images")
     if training.average_last and not images and any(isinstance(module, _BatchNorm) for module in network.modules()):
         raise WsnasError("averaged weights need recalibrated batch norm: give --calibration-steps above 0")
+    first_steps(splits.train, training, seed)  # what cannot be trained leaves no directory
     started = time.perf_counter()
     half = math.nan
     curve: list[float] = []

@@ -69,9 +69,6 @@ def train_supernet(
             "each process normalises with the statistics of its own images"
         )
     with process_group(chosen) as rank:
-        run = Run.open(where, identity, recipe.to_json()) if rank == 0 else Run(where, identity, recipe.to_json())
-        if dist.is_initialized():
-            dist.barrier()  # no rank looks for a checkpoint before the directory is known to be this run's
         splits = space.load_data(recipe, chosen) if splits is None else splits
         if not len(splits.valid):
             raise WsnasError(
@@ -79,6 +76,10 @@ def train_supernet(
             )
         with torch_seeded(seed, "init"):
             model = to_device(space.supernet(recipe), chosen)
+        steps = first_steps(splits.train, recipe.supernet, seed)[-1]  # what cannot be trained leaves no directory
+        run = Run.open(where, identity, recipe.to_json()) if rank == 0 else Run(where, identity, recipe.to_json())
+        if dist.is_initialized():
+            dist.barrier()  # no rank looks for a checkpoint before the directory is known to be this run's
         if sync_bn:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call, unused-ignore]
         with run.session(chosen) if rank == 0 else nullcontext():
@@ -93,7 +94,6 @@ def train_supernet(
                 checkpoint_seconds=checkpoint_seconds,
                 report=report,
             )
-    steps = first_steps(splits.train, recipe.supernet, seed)[-1]
     return Supernet(space, recipe, model, splits, run, steps)
 
 
