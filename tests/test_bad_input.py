@@ -290,6 +290,7 @@ def test_a_run_of_other_options_is_not_continued(forks: Any, begun: Path, tmp_pa
         (("--seed", "1"), ["seed", "1"]),
         (("--paths", "multi:2"), ["paths", "multi:2"]),
         (("--cells", "2"), ["cells", "2"]),
+        (("--threads", "2"), ["threads", "2"]),
     ):
         refused(forks.wsnas(*TRAIN, *options, cwd=here), "net holds another run", "--out", *words)
     refused(forks.wsnas("train", "nb201", ARCH, "--channels", "2", "--out", "net", cwd=here), "another run")

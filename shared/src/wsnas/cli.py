@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PATH, COUNT = click.Path(path_type=Path), click.IntRange(1)
 device_option = click.option("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one.")
+threads_option = click.option("--threads", type=COUNT, help="Torch threads on the CPU.  [default: 1]")
 run_argument = click.argument("run", type=PATH)
 table_option = click.option(
     "--table", type=click.Path(), help="Ground truth; by default the shipped or imported table."
@@ -52,6 +53,7 @@ def spaces() -> None:
 @click.option("--amp/--no-amp", default=None, help="bfloat16 autocast; by default on CUDA only.")
 @click.option("--sync-bn", is_flag=True, help="Batch norm over the images of all GPUs together.")
 @device_option
+@threads_option
 def train_supernet(
     space: str,
     paths: str,
@@ -60,6 +62,7 @@ def train_supernet(
     amp: bool | None,
     sync_bn: bool,
     device: str | None,
+    threads: int | None,
     scale: str,
     recipe: dict[str, Any],
 ) -> None:
@@ -79,6 +82,7 @@ def train_supernet(
             device=device,
             amp=amp,
             sync_bn=sync_bn,
+            threads=threads,
             report=report,
         )
     if is_leader():
@@ -218,8 +222,16 @@ def rank(run: Path, table: str | None, dataset: str | None, scale: str, out: Pat
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--out", type=PATH, help="Run directory, for checkpoints and resuming.")
 @device_option
+@threads_option
 def train(
-    space: str, arch: str, seed: int, out: Path | None, device: str | None, scale: str, recipe: dict[str, Any]
+    space: str,
+    arch: str,
+    seed: int,
+    out: Path | None,
+    device: str | None,
+    threads: int | None,
+    scale: str,
+    recipe: dict[str, Any],
 ) -> None:
     """Train the architecture ARCH of SPACE stand-alone: one row of ground truth."""
     from wsnas.recipe import digest
@@ -230,9 +242,12 @@ def train(
     chosen = chosen_recipe(found, scale, recipe)
     decoded = found.decode(arch)
     identity = {"arch": arch, "recipe": chosen.standalone_identity(), "seed": seed}
+    identity |= {} if threads in (None, 1) else {"threads": threads}
     where = out or Path("runs") / f"{space}-alone-{digest(identity)}"
     with progress(f"{space} stand-alone") as report:
-        result = train_architecture(found, decoded, chosen, seed=seed, out=where, device=device, report=report)
+        result = train_architecture(
+            found, decoded, chosen, seed=seed, out=where, device=device, threads=threads, report=report
+        )
     valid = "" if math.isnan(result.valid) else f"validation {measured(found, result.valid)}, "
     click.echo(f"{valid}test {measured(found, result.test)} after {chosen.standalone.epochs} epochs: {where}")
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from wsnas.data.images import Splits
-from wsnas.devices import choose_device, to_device
+from wsnas.devices import choose_device, cpu_threads, to_device
 from wsnas.environment import environment
 from wsnas.errors import Diverged, WorkerLost, WsnasError
 from wsnas.executor import Executor, run_jobs
@@ -53,6 +53,7 @@ def train_job(job: TrainingJob) -> Trained:
         return Trained(math.nan, math.nan, math.nan, math.nan, status="diverged")
 
 
+@cpu_threads(1, torch.device("cpu"))  # as in the workers, and so recorded
 def train_many(
     space: SearchSpace[Any],
     archs: Sequence[Any],
