@@ -16,6 +16,7 @@ import torch
 
 from wsnas import evaluate, installed_spaces, load_space, load_supernet, train_supernet
 from wsnas.data.images import Images, Splits
+from wsnas.errors import WsnasError
 from wsnas.recipe import change_recipe
 
 if "nb201" not in installed_spaces():
@@ -91,6 +92,7 @@ def refused(done: Any, *words: str) -> None:
 
 # names and options -------------------------------------------------------------------------------------------
 
+GROUND_TRUTH = ("ground-truth", "nb201", "--sample", "2", "--workers", "0", "--out", "truth")
 UNUSABLE = [
     (("train", "nb201", INVALID), ["is not valid", "none"]),
     (("train", "nb201", "resnet18"), ["'resnet18'", "write it as |op~0|"]),
@@ -107,7 +109,12 @@ UNUSABLE = [
     (("train-supernet", "nb201", *SMALL, "--paths", "multi:0"), ["at least 1 path"]),
     (("train-supernet", "nb201", *SMALL, "--dataset", "missing.npz"), ["'missing.npz'", "cifar10", ".npz"]),
     (("train-supernet", "nb201", *SMALL, "--dataset", "cifar11"), ["'cifar11'"]),
+    ((*GROUND_TRUTH, "--dataset", "cifar11"), ["'cifar11'"]),
+    ((*GROUND_TRUTH, "--train-size", "100", "--batch", "128"), ["batch of 128", "has 100"]),
     (("train-supernet", "nb201", "--train-size", "1000000"), ["1000000", "training images"]),
+    (("train-supernet", "nb201", "--train-size", "100", "--batch", "128"), ["batch of 128", "has 100"]),
+    (("train", "nb201", ARCH, "--train-size", "100", "--batch", "128"), ["batch of 128", "has 100"]),
+    (("train-supernet", "nb201", *SMALL, "--split-file", "missing.json"), ["missing.json"]),
     (("evaluate", "nowhere"), ["nowhere", "run.json"]),
     (("correlate", "nowhere"), ["nowhere", "run.json"]),
     (("table", "import", "nb201", "missing.csv"), ["missing.csv"]),
@@ -120,6 +127,28 @@ UNUSABLE = [
 @pytest.mark.parametrize(("command", "words"), UNUSABLE, ids=[" ".join(c)[:60] for c, _ in UNUSABLE])
 def test_unusable(forks: Any, tmp_path: Path, command: tuple[str, ...], words: list[str]) -> None:
     refused(forks.wsnas(*command, cwd=tmp_path, env={"WSNAS_TABLES": str(tmp_path)}), *words)
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_a_negative_seed(forks: Any, tmp_path: Path) -> None:
+    done = forks.wsnas(*TRAIN, "--seed", "-1", cwd=tmp_path)
+    assert done.code == 2
+    assert "-1 is not in the range x>=0" in done.err
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(WsnasError, match="not -1"):
+        train_supernet(load_space("nb201"), recipe(), seed=-1, out=tmp_path / "net", device="cpu")
+
+
+def test_a_sample_that_cannot_be_drawn(forks: Any, trained: Path, tmp_path: Path) -> None:
+    """The shipped table has all 15,284 architectures; the file has two."""
+    here = copy(trained, tmp_path)
+    good_table(here / "two.csv")
+    before = contents(here)
+    refused(forks.wsnas("evaluate", "net", "--sample", "99999", cwd=here), "99999", "15284")
+    refused(forks.wsnas("evaluate", "net", "--sample", "3", "--table", "two.csv", cwd=here), "3 different", "has 2")
+    for option in (("--sample", "3"), ("--table", "two.csv"), ("--sample-seed", "1"), ("--max-macs", "1000000")):
+        refused(forks.wsnas("evaluate", "net", "--arch", ARCH, *option, cwd=here), "--arch", option[0], "only one")
+    assert contents(here) == before
 
 
 def test_unusable_architecture_among_good_ones(forks: Any, trained: Path, tmp_path: Path) -> None:
@@ -261,6 +290,7 @@ def test_a_run_of_other_options_is_not_continued(forks: Any, begun: Path, tmp_pa
         (("--seed", "1"), ["seed", "1"]),
         (("--paths", "multi:2"), ["paths", "multi:2"]),
         (("--cells", "2"), ["cells", "2"]),
+        (("--threads", "2"), ["threads", "2"]),
     ):
         refused(forks.wsnas(*TRAIN, *options, cwd=here), "net holds another run", "--out", *words)
     refused(forks.wsnas("train", "nb201", ARCH, "--channels", "2", "--out", "net", cwd=here), "another run")
@@ -414,6 +444,13 @@ def test_a_loss_that_is_not_finite(forks: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "net/checkpoint.pt").exists()
     alone = ("train", "nb201", ARCH.replace("none~2", "nor_conv_3x3~2"), "--channels", "2", "--train-size", "640")
     refused(forks.wsnas(*alone, "--lr", "1e38", cwd=tmp_path), "not finite", "lower the learning rate")
+
+
+def test_a_loss_far_worse_than_guessing(forks: Any, tmp_path: Path) -> None:
+    """Finite, but no training: guessing among ten classes loses 2.3."""
+    done = forks.wsnas(*TRAIN, "--lr", "1000", cwd=tmp_path)
+    refused(done, "has risen", "worse than guessing", "lower the learning rate", "1000")
+    assert not (tmp_path / "net/checkpoint.pt").exists()
 
 
 def test_a_loss_that_stops_being_finite_keeps_the_checkpoint(tmp_path: Path) -> None:

@@ -80,6 +80,28 @@ def test_spaces_as_a_module() -> None:
 # a supernet --------------------------------------------------------------------------------------------------
 
 
+def test_one_thread_unless_another_number_is_given(forks: Any, tmp_path: Path) -> None:
+    """The number that torch reports while training is recorded, whatever it was before."""
+    code = "import sys, torch; torch.set_num_threads(3); from wsnas.cli import main; main(sys.argv[2:])"
+    train = ("train-supernet", "nb201", *SMALL, "--batch", "128", "--device", "cpu", "--out")
+    alone = ("train", "nb201", ARCH, *SMALL[:-2], "--batch", "128", "--device", "cpu", "--out")
+    for command in (train, alone):
+        for options, threads in (((), "1"), (("--threads", "2"), "2")):
+            out = tmp_path / f"{command[0]}-{threads}"
+            done = forks.start("code", code, "wsnas", *command, out, *options, cwd=tmp_path).wait()
+            assert done.code == 0, done.err
+            assert json.loads((out / "run.json").read_text())["environment"]["threads"] == threads
+            assert json.loads((out / "sessions.jsonl").read_text())["threads"] == threads
+        done = forks.wsnas(*command, out, cwd=tmp_path)
+        assert done.code == 2
+        assert "its threads is 2, yours is the default" in done.err
+    code = "import sys, torch, wsnas.evaluation as e; score = e.evaluate_submodel; from wsnas.cli import main; "
+    code += "e.evaluate_submodel = lambda *a: (print('threads', torch.get_num_threads()), score(*a))[1]; "
+    evaluate = ("wsnas", "evaluate", tmp_path / "train-supernet-2", "--arch", ARCH, "--device", "cpu")
+    done = forks.start("code", code + "main(sys.argv[2:])", *evaluate, cwd=tmp_path).wait()
+    assert done.out.startswith("threads 2\n"), done.err
+
+
 def test_train_evaluate_correlate(forks: Any, tmp_path: Path) -> None:
     """Every printed number is recomputed from the files, and nothing is done twice."""
     truth = write_truth(tmp_path / "truth.csv", sample(12))

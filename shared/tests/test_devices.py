@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wsnas.devices import choose_device
+from wsnas.devices import choose_device, cpu_threads
 from wsnas.errors import WsnasError
 
 
@@ -45,3 +45,14 @@ def test_a_missing_gpu_is_refused(two_gpus: list[torch.device], monkeypatch: pyt
     monkeypatch.setenv("LOCAL_RANK", "3")
     with pytest.raises(WsnasError, match="no device cuda:3: this machine has 2"):
         choose_device()
+
+
+def test_threads_are_set_for_the_block_on_the_cpu_only() -> None:
+    before = torch.get_num_threads()
+    for count, expected in ((None, 1), (2, 2)):
+        with cpu_threads(count, torch.device("cpu")):
+            assert torch.get_num_threads() == expected
+        assert torch.get_num_threads() == before
+    for count, device in ((2, "cuda"), (0, "cpu")):
+        with pytest.raises(WsnasError, match="thread"), cpu_threads(count, torch.device(device)):
+            pass

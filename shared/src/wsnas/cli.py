@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PATH, COUNT = click.Path(path_type=Path), click.IntRange(1)
 device_option = click.option("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one.")
+threads_option = click.option("--threads", type=COUNT, help="Torch threads on the CPU.  [default: 1]")
 run_argument = click.argument("run", type=PATH)
 table_option = click.option(
     "--table", type=click.Path(), help="Ground truth; by default the shipped or imported table."
@@ -47,11 +48,12 @@ def spaces() -> None:
 @main.command("train-supernet", cls=RecipeCommand)
 @click.argument("space")
 @click.option("--paths", default="uniform", show_default=True, help="Paths trained per step: uniform, fair or multi:N.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--out", type=PATH, help="Run directory; by default runs/SPACE-<digest of the recipe>.")
 @click.option("--amp/--no-amp", default=None, help="bfloat16 autocast; by default on CUDA only.")
 @click.option("--sync-bn", is_flag=True, help="Batch norm over the images of all GPUs together.")
 @device_option
+@threads_option
 def train_supernet(
     space: str,
     paths: str,
@@ -60,6 +62,7 @@ def train_supernet(
     amp: bool | None,
     sync_bn: bool,
     device: str | None,
+    threads: int | None,
     scale: str,
     recipe: dict[str, Any],
 ) -> None:
@@ -79,6 +82,7 @@ def train_supernet(
             device=device,
             amp=amp,
             sync_bn=sync_bn,
+            threads=threads,
             report=report,
         )
     if is_leader():
@@ -88,10 +92,12 @@ def train_supernet(
 
 @main.command()
 @run_argument
-@click.option("--sample", type=COUNT, default=200, show_default=True, help="Architectures, drawn uniformly.")
+@click.option(
+    "--sample", type=COUNT, default=200, show_default=True, help="Architectures, drawn uniformly; a smaller table: all."
+)
 @click.option("--arch", multiple=True, help="Evaluate this architecture instead; repeatable.")
 @click.option("--table", type=click.Path(), help="Draw the sample from this ground-truth table.")
-@click.option("--sample-seed", type=int, default=0, show_default=True)
+@click.option("--sample-seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--valid-size", type=COUNT, help="Number of validation images (text: tokens); by default the recipe's.")
 @click.option("--max-macs", type=COUNT, help="Draw only architectures with at most this many multiply-adds.")
 @click.option("--amp", is_flag=True, help="Calibrate and score in bfloat16 instead of float32.")
@@ -111,6 +117,7 @@ def evaluate(
     import dataclasses
 
     import numpy as np
+    from click.core import ParameterSource
 
     from wsnas.agreement import load_ground_truth
     from wsnas.evaluation import evaluate as score
@@ -119,6 +126,13 @@ def evaluate(
     from wsnas.sampling import sample_candidates
     from wsnas.supernet import load_supernet
 
+    source = click.get_current_context().get_parameter_source
+    for name in ("sample", "table", "sample_seed", "max_macs"):
+        if arch and source(name) == ParameterSource.COMMANDLINE:
+            option = name.replace("_", "-")
+            raise WsnasError(
+                f"--arch names the architectures, --{option} is for drawing them: give only one of the two"
+            )
     supernet = load_supernet(run, device)
     changed = change_recipe(supernet.recipe, valid_size=valid_size, max_macs=max_macs)
     supernet = dataclasses.replace(supernet, recipe=changed)
@@ -127,14 +141,20 @@ def evaluate(
     if not archs:
         try:
             truth = load_ground_truth(supernet.space, changed.dataset, table)
-            if changed.max_macs is not None:
-                macs = {name: supernet.space.macs(supernet.space.decode(name), changed) for name in truth.archs}
-                truth = truth.select([name for name in truth.archs if macs[name] <= changed.max_macs])
-            archs = truth.sample(sample, rng)
         except WsnasError:
             if table is not None:
                 raise
             archs = sample_candidates(supernet.space, changed, sample, rng)  # no ground truth to compare with
+        else:
+            if changed.max_macs is not None:
+                macs = {name: supernet.space.macs(supernet.space.decode(name), changed) for name in truth.archs}
+                truth = truth.select([name for name in truth.archs if macs[name] <= changed.max_macs])
+            if sample > len(truth) and source("sample") == ParameterSource.COMMANDLINE:
+                raise WsnasError(
+                    f"cannot draw {sample} different architectures: the ground truth has {len(truth)}"
+                    + (" within the limit on multiply-adds" if changed.max_macs is not None else "")
+                )
+            archs = truth.sample(sample, rng)
     with progress("evaluate") as report:
         scores = score(supernet, archs, amp=amp, report=report)
     values = np.array(list(scores.values()))
@@ -199,11 +219,19 @@ def rank(run: Path, table: str | None, dataset: str | None, scale: str, out: Pat
 @main.command(cls=RecipeCommand, trains="standalone", without=("valid_size", "max_macs"))
 @click.argument("space")
 @click.argument("arch")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--out", type=PATH, help="Run directory, for checkpoints and resuming.")
 @device_option
+@threads_option
 def train(
-    space: str, arch: str, seed: int, out: Path | None, device: str | None, scale: str, recipe: dict[str, Any]
+    space: str,
+    arch: str,
+    seed: int,
+    out: Path | None,
+    device: str | None,
+    threads: int | None,
+    scale: str,
+    recipe: dict[str, Any],
 ) -> None:
     """Train the architecture ARCH of SPACE stand-alone: one row of ground truth."""
     from wsnas.recipe import digest
@@ -214,9 +242,12 @@ def train(
     chosen = chosen_recipe(found, scale, recipe)
     decoded = found.decode(arch)
     identity = {"arch": arch, "recipe": chosen.standalone_identity(), "seed": seed}
+    identity |= {} if threads in (None, 1) else {"threads": threads}
     where = out or Path("runs") / f"{space}-alone-{digest(identity)}"
     with progress(f"{space} stand-alone") as report:
-        result = train_architecture(found, decoded, chosen, seed=seed, out=where, device=device, report=report)
+        result = train_architecture(
+            found, decoded, chosen, seed=seed, out=where, device=device, threads=threads, report=report
+        )
     valid = "" if math.isnan(result.valid) else f"validation {measured(found, result.valid)}, "
     click.echo(f"{valid}test {measured(found, result.test)} after {chosen.standalone.epochs} epochs: {where}")
 
@@ -227,7 +258,7 @@ def train(
     "--sample", type=COUNT, required=True, help="Architectures, drawn uniformly; a larger sample extends a smaller one."
 )
 @click.option("--seeds", type=COUNT, default=3, show_default=True, help="Trainings per architecture.")
-@click.option("--sample-seed", type=int, default=0, show_default=True)
+@click.option("--sample-seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--best", type=COUNT, help="Train only the N best of the sample by seed 0's validation score, already in --out."
 )

@@ -18,6 +18,7 @@ from torch import nn
 
 from wsnas.calibration import calibrate
 from wsnas.data.images import Splits
+from wsnas.devices import cpu_threads
 from wsnas.errors import WsnasError
 from wsnas.recipe import Decides, Recipe, recipe_fields
 from wsnas.runs import Run
@@ -50,14 +51,16 @@ def evaluate(
     """Validation accuracy in percent (or perplexity) of each architecture, by its encoding, in the order given.
 
     ``archs``: architectures or their encodings. Existing rows for the same weights and settings, ``amp`` (bfloat16)
-    included, are reused. Raises WsnasError for an invalid encoding, before anything is evaluated.
+    included, are reused. On the CPU torch uses as many threads as in training. Raises WsnasError for an invalid
+    encoding, before anything is evaluated.
     """
     space, recipe = supernet.space, supernet.recipe
     wanted = {space.encode(arch): arch for arch in (space.decode(a) if isinstance(a, str) else a for a in archs)}
     if not wanted:
         raise WsnasError("there are no architectures to evaluate")
-    kind = _kind(recipe, supernet.step, amp)
-    with supernet.run.writing(), stop_between_steps() as stopping:
+    kind, device = _kind(recipe, supernet.step, amp), supernet.splits.valid.device
+    threads = supernet.run.identity.get("threads") if device.type == "cpu" else None
+    with cpu_threads(threads, device), supernet.run.writing(), stop_between_steps() as stopping:
         rows = supernet.run.records(kind) if resume else {}
         for done, (name, arch) in enumerate(wanted.items(), start=1):
             if name not in rows:

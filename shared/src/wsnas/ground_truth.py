@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from wsnas.data.images import Splits
-from wsnas.devices import choose_device, to_device
+from wsnas.devices import choose_device, cpu_threads, to_device
 from wsnas.environment import environment
 from wsnas.errors import Diverged, WorkerLost, WsnasError
 from wsnas.executor import Executor, run_jobs
@@ -27,7 +27,7 @@ from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
 from wsnas.standalone import Trained, train_architecture
 from wsnas.table import MACS, TRAINED, Column, Table
-from wsnas.training import Report, stop_between_steps
+from wsnas.training import Report, first_steps, stop_between_steps
 
 
 @lru_cache(maxsize=1)
@@ -53,6 +53,7 @@ def train_job(job: TrainingJob) -> Trained:
         return Trained(math.nan, math.nan, math.nan, math.nan, status="diverged")
 
 
+@cpu_threads(1, torch.device("cpu"))  # as in the workers, and so recorded
 def train_many(
     space: SearchSpace[Any],
     archs: Sequence[Any],
@@ -76,6 +77,11 @@ def train_many(
     recipe = space.recipes["micro"] if recipe is None else recipe
     seeds = tuple(seeds)
     identity = {"kind": "ground truth", "space": space.name, "recipe": recipe.standalone_identity()}
+    executor = executor or Executor()
+    if known is not None:
+        _about(known, recipe)
+    if executor.ray is None and not (out / "run.json").exists():  # what cannot be trained leaves no directory
+        first_steps(splits_once(space.name, recipe, torch.device("cpu")).train, recipe.standalone, seed=0)
     run = Run.open(out, identity, recipe.to_json())
     first: dict[str, Any] = {}  # training key -> the architecture that is trained for it
     for arch in archs:
@@ -128,13 +134,19 @@ def best_of(space: SearchSpace[Any], archs: Sequence[Any], out: Path, count: int
     return [archs[int(i)] for i in order[:count]]
 
 
+def _about(known: Table, recipe: Recipe) -> Mapping[str, str]:
+    """What the table says of its trainings with this recipe. Raises WsnasError if it has none."""
+    about = known.about_length(recipe.standalone.epochs) or known.about
+    if about.get("recipe") != _recipe_text(recipe):
+        raise WsnasError(f"the known table of {known.space} has another recipe, so its rows cannot be reused")
+    return about
+
+
 def _take_over(
     space: SearchSpace[Any], known: Table, run: Run, recipe: Recipe, seeds: Sequence[int], dedupe: bool
 ) -> None:
     """Copies a table's trainings of the same recipe into the run's records and notes where they were made."""
-    about = known.about_length(recipe.standalone.epochs) or known.about
-    if about.get("recipe") != _recipe_text(recipe):
-        raise WsnasError(f"the known table of {space.name} has another recipe, so its rows cannot be reused")
+    about = _about(known, recipe)
     rows, added = run.records("training"), dict[str, dict[str, Any]]()
     names = {field: _column(recipe, field, 0) for field in ("valid", "test", "half_valid")}
     for i, text in enumerate(known.archs):

@@ -13,8 +13,12 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from wsnas.errors import WsnasError
+
 
 def _entropy(seed: int, key: tuple[str | int, ...]) -> int:
+    if seed < 0:
+        raise WsnasError(f"a seed is a number from 0, not {seed}")
     text = repr((seed, *key)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 

@@ -18,13 +18,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from wsnas.calibration import calibrate
 from wsnas.data.images import Data, Splits
-from wsnas.devices import choose_device, to_device
+from wsnas.devices import choose_device, cpu_threads, to_device
 from wsnas.errors import WsnasError
 from wsnas.randomness import torch_seeded
 from wsnas.recipe import Recipe
 from wsnas.runs import Run
 from wsnas.space import SearchSpace
-from wsnas.training import Report, train
+from wsnas.training import Report, first_steps, train
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,15 @@ def train_architecture(
     seed: int = 0,
     out: Path | str | None = None,
     device: str | None = None,
+    threads: int | None = None,
     splits: Splits | None = None,
     report: Report | None = None,
 ) -> Trained:
     """Trains one architecture from scratch and scores it on all validation images (if there are any) and test images.
 
     ``arch``: the architecture or its encoding. ``out``: a run directory, for checkpoints and resuming.
-    ``splits``: the recipe's data, if already on the device. Raises Diverged if the loss is not finite.
+    ``threads``: torch's on the CPU, by default one; a run continues only with as many. ``splits``: the recipe's data,
+    if already on the device. Raises Diverged if the loss is not finite.
     """
     arch = space.decode(arch) if isinstance(arch, str) else arch
     recipe = space.recipes["micro"] if recipe is None else recipe
@@ -70,6 +72,7 @@ def train_architecture(
         raise WsnasError("patience needs validation images: set it to 0, or train_size below all training images")
     if training.average_last and not images and any(isinstance(module, _BatchNorm) for module in network.modules()):
         raise WsnasError("averaged weights need recalibrated batch norm: give --calibration-steps above 0")
+    first_steps(splits.train, training, seed)  # what cannot be trained leaves no directory
     started = time.perf_counter()
     half = math.nan
     curve: list[float] = []
@@ -86,30 +89,38 @@ def train_architecture(
                 run.record("half", "valid", {"accuracy": half})
 
     run = None
-    if out is not None:
-        identity = {"kind": "stand-alone", "space": space.name, "arch": space.encode(arch)}
-        run = Run.open(Path(out), {**identity, "recipe": recipe.standalone_identity(), "seed": seed}, recipe.to_json())
-        half = run.records("half").get("valid", {}).get("accuracy", math.nan)
+    with cpu_threads(threads, chosen):
+        if out is not None:
+            identity = {
+                "kind": "stand-alone",
+                "space": space.name,
+                "arch": space.encode(arch),
+                "recipe": recipe.standalone_identity(),
+                "seed": seed,
+                **({} if threads in (None, 1) else {"threads": threads}),
+            }
+            run = Run.open(Path(out), identity, recipe.to_json())
+            half = run.records("half").get("valid", {}).get("accuracy", math.nan)
 
-    with nullcontext() if run is None else run.session(chosen):
-        train(
-            network,
-            splits.train,
-            training,
-            lambda step: [(arch, 1.0)],
-            seed=seed,
-            run=run,
-            cuda_graph=chosen.type == "cuda",
-            validate=lambda: splits.valid.score(network, arch, recipe.evaluation_batch)[1],
-            on_epoch=on_epoch,
-            report=report,
-        )
-    if training.average_last:  # the running statistics belong to the weights before averaging
-        calibrate(network, arch, (x for x, _ in splits.train.ordered(recipe.calibration_batch, images)))
-    valid, test = score(splits.valid), score(splits.test)
-    if run is not None:
-        curve = [line["loss"] for line in run.metrics()]  # earlier sessions included
-    trained = Trained(valid, test, half, time.perf_counter() - started, tuple(curve))
-    if run is not None:
-        run.record("training", space.encode(arch), asdict(trained))
+        with nullcontext() if run is None else run.session(chosen):
+            train(
+                network,
+                splits.train,
+                training,
+                lambda step: [(arch, 1.0)],
+                seed=seed,
+                run=run,
+                cuda_graph=chosen.type == "cuda",
+                validate=lambda: splits.valid.score(network, arch, recipe.evaluation_batch)[1],
+                on_epoch=on_epoch,
+                report=report,
+            )
+        if training.average_last:  # the running statistics belong to the weights before averaging
+            calibrate(network, arch, (x for x, _ in splits.train.ordered(recipe.calibration_batch, images)))
+        valid, test = score(splits.valid), score(splits.test)
+        if run is not None:
+            curve = [line["loss"] for line in run.metrics()]  # earlier sessions included
+        trained = Trained(valid, test, half, time.perf_counter() - started, tuple(curve))
+        if run is not None:
+            run.record("training", space.encode(arch), asdict(trained))
     return trained

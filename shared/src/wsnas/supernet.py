@@ -14,7 +14,7 @@ from torch import nn
 
 from wsnas import paths as path_samplers
 from wsnas.data.images import Splits
-from wsnas.devices import choose_device, process_group, to_device
+from wsnas.devices import choose_device, cpu_threads, process_group, to_device
 from wsnas.errors import WsnasError
 from wsnas.randomness import numpy_rng, torch_seeded
 from wsnas.recipe import Recipe, digest, recipe_from_json
@@ -46,6 +46,7 @@ def train_supernet(
     device: str | None = None,
     amp: bool | None = None,
     sync_bn: bool = False,
+    threads: int | None = None,
     splits: Splits | None = None,
     checkpoint_seconds: float = 30.0,
     report: Report | None = None,
@@ -56,11 +57,12 @@ def train_supernet(
     run directory, by default ``runs/<space>-<digest of the identity>``. The same seed and device give the same
     weights, even after a kill and a resume. ``splits``: the recipe's data, if already on the device.
     ``checkpoint_seconds``: the most work a kill can lose. ``sync_bn``: under ``torchrun`` on GPUs, batch norm uses
-    the statistics of all ranks' images instead of its own rank's.
+    the statistics of all ranks' images instead of its own rank's. ``threads``: torch's on the CPU, by default one;
+    a run continues only with as many.
     """
     recipe = space.recipes["micro"] if recipe is None else recipe
     source = space if candidates is None else SubSpace(space, candidates)
-    identity = supernet_identity(space, recipe, seed, paths, candidates, sync_bn, amp)
+    identity = supernet_identity(space, recipe, seed, paths, candidates, sync_bn, amp, threads)
     where = Path("runs") / f"{space.name}-{digest(identity)}" if out is None else Path(out)
     chosen = choose_device(device)
     if sync_bn and chosen.type != "cuda":
@@ -68,10 +70,7 @@ def train_supernet(
             "batch norm cannot be synchronised on the CPU, because torch's SyncBatchNorm needs GPUs; without --sync-bn "
             "each process normalises with the statistics of its own images"
         )
-    with process_group(chosen) as rank:
-        run = Run.open(where, identity, recipe.to_json()) if rank == 0 else Run(where, identity, recipe.to_json())
-        if dist.is_initialized():
-            dist.barrier()  # no rank looks for a checkpoint before the directory is known to be this run's
+    with cpu_threads(threads, chosen), process_group(chosen) as rank:
         splits = space.load_data(recipe, chosen) if splits is None else splits
         if not len(splits.valid):
             raise WsnasError(
@@ -79,6 +78,10 @@ def train_supernet(
             )
         with torch_seeded(seed, "init"):
             model = to_device(space.supernet(recipe), chosen)
+        steps = first_steps(splits.train, recipe.supernet, seed)[-1]  # what cannot be trained leaves no directory
+        run = Run.open(where, identity, recipe.to_json()) if rank == 0 else Run(where, identity, recipe.to_json())
+        if dist.is_initialized():
+            dist.barrier()  # no rank looks for a checkpoint before the directory is known to be this run's
         if sync_bn:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call, unused-ignore]
         with run.session(chosen) if rank == 0 else nullcontext():
@@ -93,7 +96,6 @@ def train_supernet(
                 checkpoint_seconds=checkpoint_seconds,
                 report=report,
             )
-    steps = first_steps(splits.train, recipe.supernet, seed)[-1]
     return Supernet(space, recipe, model, splits, run, steps)
 
 
@@ -105,6 +107,7 @@ def supernet_identity(
     candidates: Sequence[Any] | None = None,
     sync_bn: bool = False,
     amp: bool | None = None,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Everything that affects a supernet's weights on a given device: runs with the same identity are the same."""
     part = None if candidates is None else SubSpace(space, candidates).fingerprint()
@@ -117,6 +120,7 @@ def supernet_identity(
         "candidates": None if candidates is None else f"{len(candidates)} architectures {part}",
         **({"sync_bn": True} if sync_bn else {}),
         **({} if amp is None else {"amp": amp}),  # None: depends on the device
+        **({} if threads in (None, 1) else {"threads": threads}),
     }
 
 

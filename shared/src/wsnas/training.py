@@ -36,6 +36,8 @@ from wsnas.runs import Run
 Report = Callable[[int, int, str], None]  # (steps done, all steps, note)
 Gradients = Callable[[Tensor, Tensor, int, float], list[Tensor]]  # (x, y, step, progress) -> the losses of its paths
 
+HOPELESS = 100.0  # nats per step: seven paths that guess among 1000 classes lose 48 together
+
 
 @dataclass
 class State:
@@ -98,8 +100,9 @@ def train(
     weights with the lowest value are kept. ``on_epoch(metrics)`` may use the model between epochs; both may leave it
     in eval mode. Under ``torchrun`` the ranks share each batch and train the same paths; gradients are averaged.
 
-    Raises Diverged if the loss or a weight is not finite (the last checkpoint predates it), and KeyboardInterrupt
-    after saving a checkpoint. If the weights were averaged, batch norm must be calibrated afterwards.
+    Raises Diverged if the loss or a weight is not finite, or the last epoch's loss is above ``HOPELESS`` (the last
+    checkpoint predates it), and KeyboardInterrupt after saving a checkpoint. If the weights were averaged, batch norm
+    must be calibrated afterwards.
     """
     device = data.device
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -139,13 +142,15 @@ def train(
         state.step += 1
         averages.add(state.step)
 
+    def diverged(what: str) -> Diverged:
+        return Diverged(
+            f"{what} by step {state.step} of {total}: lower the learning rate ({training.optimizer.lr:g}) or clip the "
+            f"gradient (now {training.clip:g}; 0 is off); earlier checkpoints are intact"
+        )
+
     def require_finite(*tensors: Tensor) -> None:
         if not torch.stack([tensor.detach().isfinite().all() for tensor in tensors]).all():
-            raise Diverged(
-                f"loss or weights are not finite by step {state.step} of {total}: lower the learning rate "
-                f"({training.optimizer.lr:g}) or clip the gradient (now {training.clip:g}; 0 is off); earlier "
-                "checkpoints are intact"
-            )
+            raise diverged("loss or weights are not finite")
 
     model.train()
     saved_at = time.monotonic()
@@ -164,6 +169,8 @@ def train(
                 if state.step == first[epoch + 1]:  # an epoch is done: one line of metrics
                     require_finite(state.loss_sum)
                     loss = state.loss_sum.item() / (state.step - first[epoch])
+                    if state.step == total and loss > HOPELESS:  # earlier epochs may recover
+                        raise diverged(f"the loss has risen to {loss:,.0f}, far worse than guessing,")
                     line = {"step": state.step, "epoch": epoch + 1, "loss": loss, "lr": lr}
                     state.loss_sum.zero_()
                     if validate is not None and training.patience:
@@ -203,7 +210,15 @@ def learning_rate(training: Training, step: int, steps_per_epoch: float) -> floa
 
 
 def first_steps(data: Data, training: Training, seed: int) -> list[int]:
-    """The first step of each epoch, then the total number of steps; epochs of text differ in length."""
+    """The first step of each epoch, then the total number of steps; epochs of text differ in length.
+
+    Raises WsnasError if the data are fewer than a batch, or do not suit the training.
+    """
+    if isinstance(training.inputs, Augmentation) and len(data) < training.batch:
+        raise WsnasError(
+            f"a batch of {training.batch} images is larger than the training set, which has {len(data)}: make the "
+            "batch smaller"
+        )
     return list(accumulate((data.steps(training, seed, epoch) for epoch in range(training.epochs)), initial=0))
 
 

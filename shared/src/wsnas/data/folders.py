@@ -121,6 +121,9 @@ class StreamedImages:
 
     def steps(self, training: Training, seed: int = 0, epoch: int = 0) -> int:
         """Training steps of this epoch."""
+        change = augmentation_of(training)
+        if change.crop or change.cutout:
+            raise WsnasError("streamed folders use random resized crops: set this training's crop and cutout to 0")
         return steps_of(len(self), training, epoch)
 
     def epoch(
@@ -133,8 +136,6 @@ class StreamedImages:
         kept.
         """
         change = augmentation_of(training)
-        if change.crop or change.cutout:
-            raise WsnasError("streamed folders use random resized crops: set this training's crop and cutout to 0")
         jitter, hue = (change.colour_jitter, change.hue) if isinstance(change, ColourAugmentation) else (0.0, 0.0)
         order = torch.randperm(len(self), generator=torch_rng(seed, "images", epoch))
         before = carried(len(self), training, epoch)

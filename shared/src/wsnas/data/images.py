@@ -77,6 +77,11 @@ class Images:
 
     def steps(self, training: Training, seed: int = 0, epoch: int = 0) -> int:
         """Training steps of this epoch."""
+        change = augmentation_of(training)
+        if isinstance(change, ColourAugmentation) and change.colour_jitter:
+            raise WsnasError(
+                "colour jitter works only on streamed image folders: set this training's colour_jitter and hue to 0"
+            )
         return steps_of(len(self), training, epoch)
 
     def _normalise(self, pixels: Tensor) -> Tensor:
@@ -99,10 +104,6 @@ class Images:
         Yields float32 [B, C, H, W] and int64 [B]; B is ``training.batch / world``, less in a last batch that is kept.
         """
         change = augmentation_of(training)
-        if isinstance(change, ColourAugmentation) and change.colour_jitter:
-            raise WsnasError(
-                "colour jitter works only on streamed image folders: set this training's colour_jitter and hue to 0"
-            )
         n, height, width = self.pixels.shape[:3]
         before = carried(n, training, epoch)
         drawn = self._drawn(change, seed, epoch)
