@@ -373,6 +373,23 @@ def test_a_foreign_table_is_refused(space: Any, tmp_path: Path, name: str) -> No
         space.import_table(tmp_path / f"missing-{name}")
 
 
+def test_rows_that_are_no_architecture_null_or_duplicate_are_refused(
+    space: Any, archs: list[Any], tmp_path: Path
+) -> None:
+    """In a Parquet file, which ``Table.save`` would write of anything."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    about = {"wsnas": json.dumps({"space": space.name, "about": {}})}
+    first, second = map(space.encode, archs[:2])
+    for row, says in (("resnet18", "row 3: .*resnet18"), (None, "row 3: .*missing"), (first, "twice.*row 1 and row 3")):
+        stored = pa.table({"arch": [first, second, row], "d/test/8/0": [90.5, 91.5, 92.5]})
+        pq.write_table(stored.replace_schema_metadata(about), tmp_path / "t.parquet")
+        for read in (space.import_table, lambda path: load_ground_truth(space, table=path)):
+            with pytest.raises(WsnasError, match=rf"(?s)t\.parquet.*{says}"):
+                read(tmp_path / "t.parquet")
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_a_gpu_computes_what_the_cpu_does(

@@ -328,6 +328,8 @@ BAD_SPLITS: dict[str, Any] = {
     "not json": "[1, 2",
     "no such part": {"train": ["int", ["1"]]},
     "not numbers": {"train": ["int", ["a"]], "valid": ["int", ["1"]]},
+    "not integers": {"train": ["int", [0.5, 1.5]], "valid": ["int", [2.5]]},
+    "truths": {"train": ["int", [True]], "valid": ["int", [False]]},
     "a list": [1, 2],
     "overlap": {"train": ["int", ["1", "2"]], "valid": ["int", ["2"]]},
     "twice": {"train": ["int", ["1", "1"]], "valid": ["int", ["2"]]},

@@ -222,6 +222,16 @@ def test_failed_is_divergence_or_chance(tmp_path: Path) -> None:
         assert table.failed.tolist() == [failed]
 
 
+@pytest.mark.parametrize("rate", [0.94, 8586.0, -5.0, float("inf")])
+def test_accuracies_that_cannot_be_are_refused(tmp_path: Path, rate: float) -> None:
+    content = official()
+    content["arch2infos"] = {0: content["arch2infos"][0]}
+    for trial_ in content["arch2infos"][0]["full"]["all_results"].values():
+        trial_["eval_acc1es"] = dict.fromkeys(trial_["eval_acc1es"], rate)
+    with pytest.raises(WsnasError, match="multiply them by 100" if rate == 0.94 else "is not an accuracy in percent"):
+        import_table(write_pth(tmp_path / "one.pth", content))
+
+
 def test_learning_curves_are_not_held_in_memory(tmp_path: Path) -> None:
     read = _read_pth(write_pth(tmp_path / "table.pth", official()))
     read = read["arch2infos"][0]["full"]["all_results"]["cifar100", 777]
@@ -340,8 +350,8 @@ def test_csv(tmp_path: Path) -> None:
         assert table.columns[Column("cifar10", "test", 200, 777)].tolist() == [90.5, 90.5]
         assert table.about == {"source": name, "architectures": "2", "dropped": "1 not valid"}
     for archs, message in (
-        ([ARCHS[0].replace("skip_connect~2", "skip~2")], r"table\.csv: .* unknown operation 'skip'"),
-        ([ARCHS[0], "nonsense"], r"table\.csv: 'nonsense' is not a NAS-Bench-201 architecture"),
+        ([ARCHS[0].replace("skip_connect~2", "skip~2")], r"table\.csv, line 2: .* unknown operation 'skip'"),
+        ([ARCHS[0], "nonsense"], r"table\.csv, line 3: 'nonsense' is not a NAS-Bench-201 architecture"),
         ([ARCHS[0], ARCHS[0]], "twice; keep one"),
         ([ARCHS[0], f" {ARCHS[0]}"], "twice; keep one"),
         ([ARCHS[2]], "lists no valid architecture"),

@@ -351,7 +351,7 @@ def table_join(files: tuple[Path, ...], out: Path) -> None:
     from wsnas.space import load_space
     from wsnas.table import Table, join
 
-    joined = join([load_space(Table.load(file).space).load_table(file) for file in files])
+    joined = join([load_space(Table.load(file).space).import_table(file) for file in files])
     joined.save(out)
     click.echo(f"{len(joined)} architectures, {len(joined.columns)} columns, {out.stat().st_size / 1e6:.2f} MB: {out}")
 

@@ -142,16 +142,16 @@ class SearchSpace(ABC, Generic[A]):
         return int(counter.get_total_flops()) // 2
 
     def load_table(self, path: Path) -> Table:
-        """Reads a wsnas table. Default: ``Table.load``."""
+        """Reads a wsnas table whose architectures are known to be valid. Default: ``Table.load``."""
         from wsnas.table import Table
 
-        return Table.load(path)
+        return Table.load(path, self.name, self.metric)
 
     def import_table(self, path: Path) -> Table:
         """Reads a published ground-truth file, without executing it. Default: a CSV or wsnas table."""
         from wsnas.table import read_table
 
-        return read_table(path, self.name, lambda text: self.encode(self.decode(text)))
+        return read_table(path, self.name, lambda text: self.encode(self.decode(text)), self.metric)
 
     # not to be overridden ----------------------------------------------------------------------------------------
 

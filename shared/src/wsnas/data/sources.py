@@ -134,6 +134,13 @@ def training_images(recipe: Recipe, n: int, default: int) -> int:
     return count
 
 
+def _index(written: Any) -> int:
+    """An index as text or an integer. Raises ValueError for anything else: ``int`` would cut 1.5."""
+    if not isinstance(written, str) and type(written) is not int:
+        raise ValueError(f"{str(written)[:40]} is not an integer")
+    return int(written)
+
+
 def two_parts(
     n: int, first: int, split_file: str | None, names: tuple[str, str]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -143,7 +150,7 @@ def two_parts(
         return order[:first], order[first:]
     try:  # NAS-Bench-201's configs: {"train": ["int", ["0", "2", ...]], "valid": [...]}
         stored = json.loads(Path(split_file).read_text())
-        parts = [np.array([int(i) for i in stored[name][1]], dtype=np.int64) for name in names]
+        parts = [np.array([_index(i) for i in stored[name][1]], dtype=np.int64) for name in names]
     except (OSError, ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
         raise WsnasError(
             f"cannot read the split file {split_file}: it must be NAS-Bench-201's JSON with '{names[0]}' and "
