@@ -256,6 +256,30 @@ def test_multiply_adds_are_those_of_the_network(space: Any, archs: list[Any], ba
         assert (2 * space.macs(one, recipe) > counted) if idle else (2 * space.macs(one, recipe) == counted)
 
 
+@pytest.mark.parametrize(("height", "width"), [(16, 32), (32, 16), (9, 16)])
+def test_images_that_are_not_square_are_counted_so(
+    space: Any, archs: list[Any], tmp_path: Path, height: int, width: int
+) -> None:
+    """Against torch's counter, as above."""
+    if space.metric != "accuracy":
+        pytest.skip("counted a token, not an image")
+    labels = np.arange(8) % 4
+    pixels = np.zeros((8, height, width, 3), np.uint8)
+    np.savez(tmp_path / "t.npz", train_images=pixels, train_labels=labels, test_images=pixels, test_labels=labels)
+    recipe = dataclasses.replace(space.recipes["micro"], dataset=str(tmp_path / "t.npz"))
+    exact = 0
+    for one in archs[:8]:
+        network = space.network(one, recipe).eval().to("meta")
+        with FlopCounterMode(display=False) as counter:
+            outputs = network(torch.zeros(1, 3, height, width, device="meta"))
+            counted = counter.get_total_flops()
+        outputs.sum().backward()
+        if all(p.grad is not None for p in network.parameters()):
+            assert 2 * space.macs(one, recipe) == counted
+            exact += 1
+    assert exact
+
+
 def test_recipes_survive_json(space: Any) -> None:
     for scale, recipe in space.recipes.items():
         stored = json.loads(json.dumps(recipe.to_json()))

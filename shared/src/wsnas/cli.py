@@ -338,6 +338,9 @@ def table_import(space: str, file: Path, out: Path | None) -> None:
         f"{len(imported)} architectures, {len(imported.columns)} columns, "
         f"{target.stat().st_size / 1e6:.2f} MB: {target}"
     )
+    for note in ("dropped", "disagreeing"):
+        if note in imported.about:
+            click.echo(f"{note}: {imported.about[note]}")
 
 
 @table.command("join")

@@ -21,6 +21,7 @@ from __future__ import annotations
 import bz2
 import itertools
 import json
+import math
 import pickle
 import re
 import sys
@@ -53,6 +54,7 @@ EVALUATIONS = {
     "cifar100": {"x-valid": ("cifar100", "valid"), "x-test": ("cifar100", "test")},
     "ImageNet16-120": {"x-valid": ("imagenet16-120", "valid"), "x-test": ("imagenet16-120", "test")},
 }
+TRAININGS = {"cifar10-valid": (10, 32), "cifar10": (10, 32), "cifar100": (100, 32), "ImageNet16-120": (120, 16)}
 CLASSES = {"cifar10": 10, "cifar10-full": 10, "cifar100": 100, "imagenet16-120": 120}
 
 
@@ -61,18 +63,21 @@ class Result(NamedTuple):
 
     arch: str  # as written in the file
     accuracies: Mapping[Column, float]
-    parameters: int  # for 10 classes; -1: unknown
-    macs: float  # multiply-adds in millions, one 32 x 32 image; NaN: unknown
+    parameters: int  # for 10 classes; -1: no trial of the file gives the architecture's
+    macs: float  # multiply-adds in millions, one 32 x 32 image; NaN: likewise
+    trials: int
+    disagreeing: int  # trials with parameters or FLOPs that are another network's
 
 
 def import_table(path: Path) -> Table:
     """The valid architectures of one published file or directory, in its order.
 
     Columns are cifar10 valid/test (trained on 25,000 images), cifar10-full test (on 50,000), cifar100 and
-    imagenet16-120 valid/test, of 12 and 200 epochs, one per seed; CSV keeps its own names. ``Table.about`` counts
-    the architectures "dropped" because they are not valid. ``failed`` marks a diverged training or one within
-    1.1 times chance, unless the file says itself what failed. Raises WsnasError if the file is missing, truncated,
-    of another format or asks to run code, or refused by ``wsnas.table.checked``.
+    imagenet16-120 valid/test, of 12 and 200 epochs, one per seed; CSV keeps its own names. ``Table.about`` counts the
+    architectures "dropped" because they are not valid, and the trials "disagreeing" with their architecture's
+    parameters or FLOPs. ``failed`` marks a diverged training or one within 1.1 times chance, unless the file says
+    itself what failed. Raises WsnasError if the file is missing, truncated, of another format or asks to run code, or
+    refused by ``wsnas.table.checked``.
     """
     if path.is_dir():
         return _from_results(path, _nats(path))
@@ -157,7 +162,14 @@ def _from_results(path: Path, results: Iterable[Result]) -> Table:
     table = replace(table, failed=diverged)
     table = checked(path, table, lambda i: f"architecture {found[i].arch}", "accuracy", _respell)
     failed = _at_chance(table) | (False if table.failed is None else table.failed)
-    return replace(table, failed=failed, about={**table.about, "architectures": str(len(table))})
+    about = {**table.about, "architectures": str(len(table))}
+    wrong = [result.disagreeing for result in found if result.disagreeing]
+    if wrong:
+        about["disagreeing"] = (
+            f"{sum(wrong)} of {sum(result.trials for result in found)} trials, in {len(wrong)} architectures, give the "
+            "parameters or FLOPs of another network; these were left out, their accuracies were not"
+        )
+    return replace(table, failed=failed, about=about)
 
 
 def _order(column: Column) -> tuple[int, int, int, int]:
@@ -168,28 +180,50 @@ def _order(column: Column) -> tuple[int, int, int, int]:
 def _result(states: Mapping[str, Any], where: Path, what: str) -> Result:
     """One architecture's ``{recipe: state}``. Raises WsnasError if it has another form."""
     accuracies: dict[Column, float] = {}
-    arch, parameters, counted = "", -1, float("nan")
+    given: dict[tuple[str, str, Any], tuple[float, float]] = {}  # of each trial: parameters and FLOPs, in millions
+    arch = ""
     try:
         for recipe in [name for name in EPOCHS if name in states]:
             arch = states[recipe]["arch_str"]
             for (training, seed), result in states[recipe]["all_results"].items():
-                if training in ("cifar10-valid", "cifar10"):  # the two have 10 classes and the same network
-                    parameters = round(float(result["params"]) * 1e6)
-                    counted = float(result["flop"]) - CLASSES["cifar10"] / 1e6  # the linear layer's bias, see ``macs``
+                given[training, recipe, seed] = float(result["params"]), float(result["flop"])
                 for evaluation, (dataset, split) in EVALUATIONS.get(training, {}).items():
                     accuracy = result["eval_acc1es"].get(f"{evaluation}@{EPOCHS[recipe] - 1}")
                     if accuracy is not None:
                         accuracies[Column(dataset, split, EPOCHS[recipe], int(seed))] = float(accuracy)
         try:  # here, so a directory of another benchmark is refused at its first file
-            _respell(arch)
+            valid = _respell(arch)
         except WsnasError as error:
             raise WsnasError(f"{where}: {error}") from error
-        return Result(arch, accuracies, parameters, counted)
+        return Result(arch, accuracies, *_costs(valid, given))
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise WsnasError(
             f"{where}: {what} is not in NAS-Bench-201's published format ({type(error).__name__}: {error}); "
             f"give {OFFICIAL}"
         ) from error
+
+
+def _costs(arch: str | None, given: Mapping[tuple[str, str, Any], tuple[float, float]]) -> tuple[int, float, int, int]:
+    """Parameters and multiply-adds where a trial confirms them; the numbers of trials, and of those that disagree.
+
+    The published file has trials that name one architecture and give the parameters and FLOPs of another.
+    """
+    if arch is None:  # dropped
+        return -1, math.nan, 0, 0
+    from nb201.network import macs, parameters
+
+    cell, count, counted, trials, disagreeing = decode(arch), -1, math.nan, 0, 0
+    for (training, _, _), (millions, flops) in given.items():
+        if training not in TRAININGS:
+            continue
+        classes, size = TRAININGS[training]
+        exact, adds = parameters(cell, 16, 5, classes), macs(cell, 16, 5, classes, 3, size, size)
+        same = abs(millions - exact / 1e6) < 5e-7
+        same_flops = abs(flops - (adds + classes) / 1e6) < 5e-6  # with the linear layer's bias
+        trials, disagreeing = trials + 1, disagreeing + (not (same and same_flops))
+        if classes == 10:
+            count, counted = exact if same else count, adds / 1e6 if same_flops else counted
+    return count, counted, trials, disagreeing
 
 
 def _nats(path: Path) -> Iterator[Result]:
