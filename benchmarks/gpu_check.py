@@ -185,8 +185,8 @@ def random_data(space: SearchSpace[Any], recipe: Any, steps: int, device: torch.
     rng, batch = numpy_rng(0, "bytes"), recipe.supernet.batch
     if space.metric == "perplexity":
         return Tokens(rng.integers(0, 500, batch * (recipe.supernet.inputs.bptt * steps + 2)), device)
-    classes, channels, side = shape_of(recipe.dataset)
-    pixels = rng.integers(0, 256, (batch * steps, side, side, channels), np.uint8)
+    classes, channels, height, width = shape_of(recipe.dataset)
+    pixels = rng.integers(0, 256, (batch * steps, height, width, channels), np.uint8)
     mean, std = torch.full((channels,), 127.5), torch.full((channels,), 73.9)
     return Images(pixels, rng.integers(0, classes, batch * steps), mean, std, device)
 

@@ -60,7 +60,7 @@ def accuracy(model: nn.Module, loader: DataLoader[Any]) -> float:
 def textbook_training(arch: Architecture, recipe: NB201Recipe, splits: Splits) -> dict[str, float]:
     """One architecture in textbook style; the recipe's schedule and averaging, validation half-way and at the end."""
     training = recipe.standalone
-    classes, inputs, _ = shape_of(recipe.dataset)
+    classes, inputs = shape_of(recipe.dataset)[:2]
     model = TextbookNetwork(recipe.channels, recipe.cells, classes, inputs, arch)
     assert isinstance(splits.train, Images)
     options: dict[str, Any] = {"num_workers": 2, "persistent_workers": True}
@@ -143,7 +143,7 @@ def enough(given: int | None, default: int, workers: int) -> int:
 
 def compare(recipe: NB201Recipe, archs: list[Architecture], workers: int | None) -> dict[str, Any]:
     splits = load_splits(recipe, torch.device("cpu"))
-    classes, inputs, _ = shape_of(recipe.dataset)
+    classes, inputs = shape_of(recipe.dataset)[:2]
     ours = to_device(SPACE.network(archs[0], recipe), torch.device("cpu")).train()
     plain = TextbookNetwork(recipe.channels, recipe.cells, classes, inputs, archs[0]).train()
     copy_weights(ours, plain)

@@ -44,7 +44,7 @@ from wsnas.training import learning_rate, train
 
 
 def plain_network(recipe: Recipe, arch: Any = None) -> nn.Module:
-    classes, inputs, _ = shape_of(recipe.dataset)
+    classes, inputs = shape_of(recipe.dataset)[:2]
     if isinstance(recipe, NB101Recipe):
         return TextbookNetwork101(recipe.channels, recipe.cells, classes, inputs, recipe.bn_momentum, arch)
     assert isinstance(recipe, NB201Recipe)

@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import json
 import runpy
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -31,7 +34,7 @@ from wsnas.recipe import recipe_fields, recipe_from_json
 from wsnas.sampling import sample_distinct
 from wsnas.standalone import train_architecture
 from wsnas.supernet import submodel
-from wsnas.table import Table
+from wsnas.table import SINGLE, Column, Table
 
 EXAMPLES = Path(__file__).parents[1] / "docs/examples"
 NAMES = (*installed_spaces(), *(("depth",) if EXAMPLES.exists() else ()))  # and the documentation's own
@@ -253,6 +256,30 @@ def test_multiply_adds_are_those_of_the_network(space: Any, archs: list[Any], ba
         assert (2 * space.macs(one, recipe) > counted) if idle else (2 * space.macs(one, recipe) == counted)
 
 
+@pytest.mark.parametrize(("height", "width"), [(16, 32), (32, 16), (9, 16)])
+def test_images_that_are_not_square_are_counted_so(
+    space: Any, archs: list[Any], tmp_path: Path, height: int, width: int
+) -> None:
+    """Against torch's counter, as above."""
+    if space.metric != "accuracy":
+        pytest.skip("counted a token, not an image")
+    labels = np.arange(8) % 4
+    pixels = np.zeros((8, height, width, 3), np.uint8)
+    np.savez(tmp_path / "t.npz", train_images=pixels, train_labels=labels, test_images=pixels, test_labels=labels)
+    recipe = dataclasses.replace(space.recipes["micro"], dataset=str(tmp_path / "t.npz"))
+    exact = 0
+    for one in archs[:8]:
+        network = space.network(one, recipe).eval().to("meta")
+        with FlopCounterMode(display=False) as counter:
+            outputs = network(torch.zeros(1, 3, height, width, device="meta"))
+            counted = counter.get_total_flops()
+        outputs.sum().backward()
+        if all(p.grad is not None for p in network.parameters()):
+            assert 2 * space.macs(one, recipe) == counted
+            exact += 1
+    assert exact
+
+
 def test_recipes_survive_json(space: Any) -> None:
     for scale, recipe in space.recipes.items():
         stored = json.loads(json.dumps(recipe.to_json()))
@@ -371,6 +398,77 @@ def test_a_foreign_table_is_refused(space: Any, tmp_path: Path, name: str) -> No
         space.import_table(tmp_path / name)
     with pytest.raises(WsnasError):
         space.import_table(tmp_path / f"missing-{name}")
+
+
+def written(draw: st.DrawFn, space: Any, names: list[str]) -> Table:
+    """Any table of these architectures: some are measured, some arrays are there; numbers as precise as a file's."""
+    archs = tuple(draw(st.lists(st.sampled_from(names), min_size=1, max_size=6, unique=True)))
+
+    def values(least: float, most: float) -> Any:
+        one = st.floats(least, most, width=32) | st.just(float("nan"))
+        return np.array(draw(st.lists(one, min_size=len(archs), max_size=len(archs))))
+
+    each = {"min_size": len(archs), "max_size": len(archs)}
+    dataset = st.sampled_from(["cifar10", "imagenet16-120", "a_test_8"]) | st.text("a1_/-., ", min_size=1, max_size=6)
+    column = st.builds(
+        Column, dataset, st.sampled_from(["valid", "test"]), st.integers(1, 999), st.none() | st.integers(0, 999)
+    )
+    limits = (2, 100) if space.metric == "accuracy" else (1, 2.0**99)  # accuracies of at most 1 would be fractions
+    single = {
+        "parameters": np.array(draw(st.lists(st.integers(-1, 2**50), **each))),
+        "macs": values(0, 2.0**99),
+        "latency": values(0, 2.0**99),
+        "failed": np.array(draw(st.lists(st.booleans(), **each))),
+    }
+    return Table(
+        space.name,
+        archs,
+        {name: values(*limits) for name in draw(st.lists(column, min_size=1, max_size=4, unique=True))},
+        about=draw(st.dictionaries(st.sampled_from(["recipe", "note"]), st.text())),
+        **{name: draw(st.none() | st.just(found)) for name, found in single.items()},
+    )
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+def test_a_table_survives_export_and_import(space: Any, archs: list[Any], data: st.DataObject) -> None:
+    """All but ``about``, which CSV cannot hold. A file that does not say what failed may get it from the accuracies."""
+    table = written(data.draw, space, [space.encode(arch) for arch in archs])
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("table.parquet", "table.csv"):
+            (table.save if name.endswith("parquet") else table.save_csv)(Path(folder) / name)
+            found = space.import_table(Path(folder) / name)
+            assert (found.space, found.archs) == (table.space, table.archs)
+            assert list(found.columns) == list(table.columns)
+            for column, values in table.columns.items():
+                np.testing.assert_array_equal(found.columns[column].astype(np.float32), values.astype(np.float32))
+            for kind in SINGLE:
+                one, other = getattr(found, kind), getattr(table, kind)
+                if other is None:
+                    assert one is None or (kind == "failed" and name == "table.csv")
+                else:
+                    assert one.dtype == other.dtype
+                    np.testing.assert_array_equal(
+                        *(x.astype(np.float32) if x.dtype.kind == "f" else x for x in (one, other))
+                    )
+            assert name == "table.csv" or found.about == table.about
+
+
+def test_rows_that_are_no_architecture_null_or_duplicate_are_refused(
+    space: Any, archs: list[Any], tmp_path: Path
+) -> None:
+    """In a Parquet file, which ``Table.save`` would write of anything."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    about = {"wsnas": json.dumps({"space": space.name, "about": {}})}
+    first, second = map(space.encode, archs[:2])
+    for row, says in (("resnet18", "row 3: .*resnet18"), (None, "row 3: .*missing"), (first, "twice.*row 1 and row 3")):
+        stored = pa.table({"arch": [first, second, row], "d/test/8/0": [90.5, 91.5, 92.5]})
+        pq.write_table(stored.replace_schema_metadata(about), tmp_path / "t.parquet")
+        for read in (space.import_table, lambda path: load_ground_truth(space, table=path)):
+            with pytest.raises(WsnasError, match=rf"(?s)t\.parquet.*{says}"):
+                read(tmp_path / "t.parquet")
 
 
 @pytest.mark.cuda

@@ -328,6 +328,8 @@ BAD_SPLITS: dict[str, Any] = {
     "not json": "[1, 2",
     "no such part": {"train": ["int", ["1"]]},
     "not numbers": {"train": ["int", ["a"]], "valid": ["int", ["1"]]},
+    "not integers": {"train": ["int", [0.5, 1.5]], "valid": ["int", [2.5]]},
+    "truths": {"train": ["int", [True]], "valid": ["int", [False]]},
     "a list": [1, 2],
     "overlap": {"train": ["int", ["1", "2"]], "valid": ["int", ["2"]]},
     "twice": {"train": ["int", ["1", "1"]], "valid": ["int", ["2"]]},
@@ -466,7 +468,7 @@ def test_npz_is_read_as_it_is_written(tmp_path: Path) -> None:
         np.testing.assert_array_equal(pixels, content[f"{part}_images"])
         np.testing.assert_array_equal(labels, content[f"{part}_labels"])
         assert labels.dtype == np.int64
-    assert shape_of(str(file)) == (3, 3, 5)
+    assert shape_of(str(file)) == (3, 3, 5, 5)
     parts = load_splits(recipe(str(file)), CPU)
     assert (len(parts.train), len(parts.valid), len(parts.test), parts.classes) == (10, 10, 6, 3)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +16,7 @@ from scipy import stats
 
 from wsnas.agreement import correlate
 from wsnas.errors import WsnasError
-from wsnas.table import Column, Table, mean_measured, read_csv
+from wsnas.table import Column, Table, mean_measured, read_csv, read_table
 
 NAN = np.nan
 
@@ -180,6 +182,106 @@ def test_correlate_leaves_out_what_was_not_measured() -> None:
     assert found.value == pytest.approx(stats.spearmanr([3, 1, 5], [2.5, 2, 5]).statistic)
     with pytest.raises(WsnasError, match="only 1 of the 2"):
         correlate({"a": 1.0, "d": 2.0}, table(), "digits", "test")
+
+
+# other people's numbers -----------------------------------------------------------------------------
+
+CSV_NAMES = {"arch": "architecture", "d/test/8/0": "d_test_8_0", "d/valid/8/mean": "d_valid_8"}
+
+
+def write(folder: Path, suffix: str, columns: dict[str, list[Any]]) -> Path:
+    """The same columns, with the names of a wsnas table, as CSV or Parquet, without the checks of a ``Table``."""
+    path = folder / f"t{suffix}"
+    if suffix == ".csv":
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows(
+                [[CSV_NAMES.get(name, name) for name in columns], *zip(*columns.values(), strict=True)]
+            )
+    else:
+        stored = pa.table(columns)
+        pq.write_table(stored.replace_schema_metadata({"wsnas": '{"space": "toy", "about": {}}'}), path)
+    return path
+
+
+def read(path: Path, metric: str = "accuracy") -> Table:
+    return read_table(path, "toy", lambda text: text, metric)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize(
+    ("name", "values", "says"),
+    [
+        ("parameters", [3e5, 0.344346], "0.344346 is not a whole number; if it is in millions, multiply"),
+        ("parameters", [300, -7], "-7 is not a number of parameters; correct it"),
+        ("parameters", [300, float("inf")], "inf is not a number of parameters"),
+        ("d/test/8/0", [90.5, 8586], "8586 is not an accuracy in percent; correct it or leave it empty"),
+        ("d/test/8/0", [90.5, -5], "-5 is not an accuracy"),
+        ("d/test/8/0", [90.5, float("inf")], "inf is not an accuracy"),
+        ("d/valid/8/mean", [90.5, -float("inf")], "-inf is not an accuracy"),
+        ("macs", [1.5, -1.0], "-1 is not a number of multiply-adds"),
+        ("latency", [1.5, float("inf")], "inf is not a latency"),
+        ("failed", [0.0, 2.0], "not true or false"),
+        ("arch", ["a", None], "the architecture is missing"),
+    ],
+    ids=str,
+)
+def test_a_number_that_cannot_be_is_refused_and_named(
+    tmp_path: Path, suffix: str, name: str, values: list[Any], says: str
+) -> None:
+    columns = {"arch": ["a", "b"], "d/test/8/0": [90.5, 91.5], name: values}
+    with pytest.raises(WsnasError) as refusal:
+        read(write(tmp_path, suffix, columns))
+    said = str(refusal.value)
+    assert says in said or (name == "failed" and "'2.0' is not true or false" in said)
+    assert f"t{suffix}, " + ("line 3" if suffix == ".csv" else "row 2") in said
+    assert name == "arch" or (CSV_NAMES.get(name, name) if suffix == ".csv" else name) in said
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_fractions_for_percent_are_refused(tmp_path: Path, suffix: str) -> None:
+    """Not a failed training among others, a column of failures, or a perplexity of nearly 1."""
+    columns = {"arch": ["a", "b"], "d/test/8/0": [90.5, 0.5], "d/valid/8/mean": [0.94, 0.93]}
+    with pytest.raises(WsnasError, match=r"column d.valid.8.*: the largest accuracy is 0\.94, .* multiply them by 100"):
+        read(write(tmp_path, suffix, columns))
+    path = write(tmp_path, suffix, {**columns, "failed": [1, 1]})
+    assert read(path).mean("d", "valid").tolist() == [0.94, 0.93]
+    path = write(tmp_path, suffix, {"arch": ["a"], "d/test/8/0": [1.0]})
+    assert read(path, "perplexity").mean("d", "test").tolist() == [1]
+    with pytest.raises(WsnasError, match=r"0\.5 is not a perplexity"):
+        read(write(tmp_path, suffix, {"arch": ["a"], "d/test/8/0": [0.5]}), "perplexity")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_the_same_architecture_twice_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path, suffix, {"arch": ["a", "b", "a"], "d/test/8/0": [90.5, 91.5, 92.5]})
+    where = "line 2 and line 4" if suffix == ".csv" else "row 1 and row 3"
+    with pytest.raises(WsnasError, match=f"lists a twice; keep one of {where}"):
+        read(path)
+
+
+@pytest.mark.parametrize("written", [["true", "FALSE"], ["1", "0"], ["True", ""], [True, None], [1, 0], [1.0, 0.0]])
+def test_failed_is_read_however_it_is_spelled(tmp_path: Path, written: list[Any]) -> None:
+    for suffix in (".csv", ".parquet") if not isinstance(written[0], str) else (".csv",):
+        path = write(tmp_path, suffix, {"arch": ["a", "b"], "d/test/8/0": [90.5, 91.5], "failed": written})
+        assert np.array_equal(read(path).failed, [True, False])  # type: ignore[arg-type]
+
+
+def test_a_column_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    for header, says in (
+        ("architecture,d_test_8_0,d_test_8_0", "the column d_test_8_0 2 times"),
+        ("architecture,d_test_8_0,failed,failed", "the column failed 2 times"),
+        ("architecture,d_test_8_0,d_test_8_00", "the column d/test/8/0 as d_test_8_0 and d_test_8_00"),
+    ):
+        path.write_text(header + "\n" + ",".join(["a", *["0"] * header.count(",")]))
+        with pytest.raises(WsnasError, match=says):
+            read(path)
+    for names in (["d/test/8/0", "d/test/8/0"], ["d/test/8/0", "d/test/08/0"]):
+        stored = pa.Table.from_arrays([pa.array(["a"]), pa.array([90.5]), pa.array([91.5])], ["arch", *names])
+        about = {"wsnas": '{"space": "toy", "about": {}}'}
+        pq.write_table(stored.replace_schema_metadata(about), tmp_path / "t.parquet")
+        with pytest.raises(WsnasError, match="the column d/test/8/0 2 times; keep one"):
+            read(tmp_path / "t.parquet")
 
 
 # damaged and foreign parquet ------------------------------------------------------------------------

@@ -23,7 +23,6 @@ from wsnas.pieces import INPUT, LOGITS, Piece
 from wsnas.randomness import torch_seeded
 from wsnas.recipe import SGD, Augmentation, Between, CosinePerStep, Recipe, Training
 from wsnas.space import SearchSpace
-from wsnas.table import Table, read_csv
 from wsnas.training import train
 
 OPS = ("conv3", "conv1", "pool")
@@ -151,9 +150,6 @@ class Toy(SearchSpace[Arch]):
     def macs(self, arch: Arch, recipe: ToyRecipe) -> int:
         c = recipe.channels
         return 64 * 27 * c + sum({0: 64 * 9 * c * c, 1: 64 * c * c, 2: 0}[op] for op in arch.ops) + 4 * c
-
-    def import_table(self, path: Path) -> Table:
-        return read_csv(path, self.name)
 
 
 TOY = Toy()

@@ -405,17 +405,20 @@ def test_parameters_are_counted_exactly(channels: int, cells: int, classes: int,
         assert parameters(one, channels, cells, classes, inputs, head) == built
 
 
-@pytest.mark.parametrize(("channels", "cells", "inputs", "side"), [(8, 3, 1, 8), (4, 5, 3, 32), (4, 3, 3, 33)])
-def test_multiply_adds_are_counted_exactly(channels: int, cells: int, inputs: int, side: int) -> None:
+@pytest.mark.parametrize(
+    ("channels", "cells", "inputs", "height", "width"),
+    [(8, 3, 1, 8, 8), (4, 5, 3, 32, 32), (4, 3, 3, 33, 33), (4, 5, 3, 16, 32), (4, 5, 3, 33, 16)],
+)
+def test_multiply_adds_are_counted_exactly(channels: int, cells: int, inputs: int, height: int, width: int) -> None:
     """By torch's own counter, which counts two operations each, over our network and the textbook's."""
     for one in [DARTS_V2, all_of(SEP5, SKIP), all_of(DIL5, DIL3), *some(6)]:
-        found = macs(one, channels, cells, 10, inputs, side)
+        found = macs(one, channels, cells, 10, inputs, height, width)
         models = [Network(channels, cells, 10, inputs, arch=one)]
-        if side % 2 == 0:
+        if height % 2 == width % 2 == 0:
             models.append(Textbook(one, channels, cells, 10, inputs, False))  # type: ignore[arg-type]
         for model in models:
             with FlopCounterMode(display=False) as counter, torch.no_grad():
-                model.eval()(torch.zeros(1, inputs, side, side))
+                model.eval()(torch.zeros(1, inputs, height, width))
             assert counter.get_total_flops() == 2 * found
 
 

@@ -56,7 +56,7 @@ def test_the_number_of_classes_follows_the_data_set(dataset: str, classes: int, 
     for network in (SPACE.network(next(iter(SPACE)), recipe), SPACE.supernet(recipe)):
         assert network.classifier.out_features == network.auxiliary.classifier.out_features == classes
         assert network.stem.conv.in_channels == inputs
-    assert shape_of(dataset) == (classes, inputs, side)
+    assert shape_of(dataset) == (classes, inputs, side, side)
 
 
 def test_an_interrupted_training_ends_with_the_same_weights(tmp_path: Path) -> None:

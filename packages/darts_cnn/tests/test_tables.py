@@ -112,6 +112,14 @@ def changed(row: int, **fields: Any) -> list[dict[str, Any]]:
         (changed(0, cifar10_test_last=971.0), "must be an accuracy in percent, not 971"),
         (changed(0, cifar10_test_last=float("nan")), "must be an accuracy in percent, not nan"),
         (changed(0, cifar10_test_last=True), "must be an accuracy in percent, not True"),
+        (
+            changed(0, cifar10_test_600=97),
+            "entry 1: two of cifar10_test_last, cifar10_test_600 are the same measurement",
+        ),
+        (
+            entries(cifar10_test_last=[0.96, 0.97, 0.95]),
+            r"cifar10/test/600/mean: the largest accuracy is 0\.97, so .* fr",
+        ),
         (changed(1, **in_json(ARCHS[0])), "lists Genotype.* twice; keep one"),
     ],
 )
@@ -119,6 +127,16 @@ def test_what_does_not_fit_is_named(tmp_path: Path, content: Any, message: str) 
     with pytest.raises(WsnasError, match=message) as caught:
         import_table(write(tmp_path / "table.json", content))
     assert "table.json" in str(caught.value)
+
+
+def test_a_name_twice_in_an_entry_is_refused(tmp_path: Path) -> None:
+    """Python would take the later value."""
+    path = write(tmp_path / "table.json", changed(0))
+    path.write_text(
+        path.read_text().replace('"cifar10_test_last": 96.1', '"cifar10_test_last": 9, "cifar10_test_last": 90')
+    )
+    with pytest.raises(WsnasError, match=r"table\.json .*an entry has 'cifar10_test_last' twice"):
+        import_table(path)
 
 
 def test_damaged_files(tmp_path: Path) -> None:

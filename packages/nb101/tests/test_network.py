@@ -245,16 +245,19 @@ def test_published_parameter_counts() -> None:
         assert parameters(Architecture(sources, tuple(ops[row].tolist())), 128, 3, 10) == published[row]
 
 
-@pytest.mark.parametrize(("channels", "cells", "inputs", "side"), [(16, 1, 1, 8), (4, 3, 3, 32), (4, 1, 3, 33)])
-def test_multiply_adds_are_counted_exactly(channels: int, cells: int, inputs: int, side: int) -> None:
+@pytest.mark.parametrize(
+    ("channels", "cells", "inputs", "height", "width"),
+    [(16, 1, 1, 8, 8), (4, 3, 3, 32, 32), (4, 1, 3, 33, 33), (4, 3, 3, 16, 32), (4, 3, 3, 33, 16)],
+)
+def test_multiply_adds_are_counted_exactly(channels: int, cells: int, inputs: int, height: int, width: int) -> None:
     """By torch's own counter, which counts two operations each."""
     for arch in some_architectures(12):
         network = (
             Network(channels, cells, 10, inputs, arch).eval().to("meta")
         )  # a CPU multiplies matrices here and there
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network(torch.zeros(1, inputs, side, side, device="meta"))
-        assert counter.get_total_flops() == 2 * macs(arch, channels, cells, 10, inputs, side)
+            network(torch.zeros(1, inputs, height, width, device="meta"))
+        assert counter.get_total_flops() == 2 * macs(arch, channels, cells, 10, inputs, height, width)
 
 
 def test_every_vertex_pools() -> None:

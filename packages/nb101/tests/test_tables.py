@@ -367,6 +367,15 @@ def test_npz_keeps_what_is_of_this_space(tmp_path: Path) -> None:
         ({"adjacency": np.zeros((4, 6, 6))}, r"adjacency \(4, 6, 6\)"),
         ({"valid_correct_of_9984": np.zeros((3, 3))}, "cannot reshape"),
         ({"parameters": np.zeros(3)}, r"parameters \(3,\)"),
+        ({"parameters": np.array([-1, 3e6, 3.344, 3e6])}, r"cell 2, parameters: 3\.344 is not a whole number"),
+        ({"operations": np.full((4, 5), 0.5)}, r"cell 0, operations: 0\.5 is not a whole number"),
+        ({"adjacency": np.full((4, 7, 7), 0.9)}, r"cell 0, adjacency: 0\.9 is not a whole number"),
+        ({"valid_correct_of_9984": np.full((4, 3), 90.5)}, r"cell 0, valid_correct_of_9984: 90\.5 is not a whole"),
+        (
+            {"test_correct_of_9984": np.full((4, 3), 10_000)},
+            r"cell 0, test_correct.*: 10000 correct answers of 9984 im",
+        ),
+        ({"test_correct_of_9984": np.full((4, 3), -1)}, r"cell 0, test_correct_of_9984: -1 correct answers"),
         ({"graph_hash": np.array(["0" * 32] * 4)}, "under the hash of another"),
         ({"graph_hash": np.array([{}, 1, 2, 3], dtype=object)}, "allow_pickle=False"),
         ({"adjacency": np.zeros((4, 7, 7))}, "lists no cell of this space"),
@@ -403,8 +412,8 @@ def test_csv(tmp_path: Path) -> None:
         assert table.failed is not None
         assert table.failed.tolist() == [False, True, False]
     for archs, message in (
-        ([names[0].replace("conv3x3", "conv5x5")], r"table\.csv: .* unknown operation 'conv5x5'"),
-        (["nonsense"], r"table\.csv: 'nonsense' is not a cell of nb101"),
+        ([names[0].replace("conv3x3", "conv5x5")], r"table\.csv, line 2: .* unknown operation 'conv5x5'"),
+        (["nonsense"], r"table\.csv, line 2: 'nonsense' is not a cell of nb101"),
         ([names[0], f" {names[0]}"], "twice; keep one"),
     ):
         with pytest.raises(WsnasError, match=message):

@@ -77,13 +77,13 @@ def test_the_number_of_classes_follows_the_data_set(dataset: str, classes: int, 
     for network in (SPACE.network(one, recipe), SPACE.supernet(recipe)):
         assert network.classifier.out_features == classes
         assert network.stem.conv.in_channels == inputs
-    assert shape_of(dataset) == (classes, inputs, side)
+    assert shape_of(dataset) == (classes, inputs, side, side)
 
 
 def test_micro_images_are_what_the_networks_are_told() -> None:
     """``shape_of`` is a table; the images themselves must agree with it."""
     splits = SPACE.load_data(MICRO, torch.device("cpu"))
-    classes, inputs, side = shape_of(MICRO.dataset)
+    classes, inputs, side, _ = shape_of(MICRO.dataset)
     for part in (splits.train, splits.valid, splits.test):
         x, y = next(iter(part.ordered(7)))
         assert x.shape == (7, inputs, side, side)

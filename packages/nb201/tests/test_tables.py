@@ -24,7 +24,7 @@ from click.testing import CliRunner
 from torch.utils.flop_counter import FlopCounterMode
 
 from nb201 import SPACE
-from nb201.network import parameters
+from nb201.network import macs, parameters
 from nb201.space import OPS, Architecture, architectures, decode, encode
 from nb201.tables import CLASSES, EVALUATIONS, _read_pth, import_table
 from wsnas import WsnasError, load_ground_truth
@@ -65,6 +65,7 @@ def trial(index: int, training: str, epochs: int, seed: int) -> dict[str, Any]:
         first = epochs - 1 if seed == 888 else 0
         accuracies |= {f"{name}@{epoch}": last - (epochs - 1 - epoch) / 100 for epoch in range(first, epochs)}
     classes = CLASSES[EVALUATIONS[training][next(iter(EVALUATIONS[training]))][0]]
+    side = 16 if training == "ImageNet16-120" else 32
     curve = {epoch: epoch + 0.5 for epoch in range(epochs)}
     counted = parameters(every_cell(ARCHS[index]), 16, 5, classes)
     return {
@@ -76,7 +77,7 @@ def trial(index: int, training: str, epochs: int, seed: int) -> dict[str, Any]:
         "train_times": OrderedDict(curve),
         "arch_config": {"channel": 16, "num_cells": 5, "arch_str": ARCHS[index], "class_num": classes},
         "params": np.float64(counted) / 1e6,  # the publisher counts with np.sum
-        "flop": 15.5 + index + classes / 1000,
+        "flop": (macs(every_cell(ARCHS[index]), 16, 5, classes, 3, side, side) + classes) / 1e6,
         "seed": str(seed),
         "epochs": epochs,
         "latency": [np.float64(0.0125)],
@@ -153,19 +154,19 @@ def test_an_older_table_joins_a_newer_one(tmp_path: Path) -> None:
         stored = pq.read_table(tmp_path / f"{name}.parquet")
         renamed = stored.rename_columns(["arch", "digits/test/2/0", "flops"])
         pq.write_table(renamed.replace_schema_metadata(stored.schema.metadata), tmp_path / f"{name}.parquet")
-    macs = np.array([SPACE.macs(decode(text), recipe) / 1e6 for text in archs])
+    counts = np.array([SPACE.macs(decode(text), recipe) / 1e6 for text in archs])
     newer = {Column("digits", "test", 10, 0): np.array([95.0, 85, 75])}
-    Table("nb201", tuple(archs), newer, macs=macs, about={**about, "macs": MACS}).save(tmp_path / "new.parquet")
+    Table("nb201", tuple(archs), newer, macs=counts, about={**about, "macs": MACS}).save(tmp_path / "new.parquet")
 
     command = ["table", "join", *(str(tmp_path / f"{name}.parquet") for name in ("old", "new"))]
     done = CliRunner().invoke(main, [*command, "--out", str(tmp_path / "both.parquet")])
     assert done.exit_code == 0, done.output
     for name in ("old", "both"):
         found = load_ground_truth(SPACE, table=tmp_path / f"{name}.parquet")
-        np.testing.assert_allclose(found.macs, macs, rtol=1e-6)  # type: ignore[arg-type]
+        np.testing.assert_allclose(found.macs, counts, rtol=1e-6)  # type: ignore[arg-type]
         assert found.mean("digits", "test", 2).tolist() == [90, 80, 70]
-    assert macs[2] > flops[2] / 2 * 1.1
-    np.testing.assert_allclose(macs[:2], np.array(flops[:2]) / 2, rtol=1e-6)
+    assert counts[2] > flops[2] / 2 * 1.1
+    np.testing.assert_allclose(counts[:2], np.array(flops[:2]) / 2, rtol=1e-6)
     gone = load_ground_truth(SPACE, table=tmp_path / "gone.parquet")
     assert gone.macs is None
     assert gone.mean("digits", "test").tolist() == [90, 80, 70]
@@ -201,13 +202,45 @@ def test_every_published_value_lands_in_its_column(tmp_path: Path, form: str) ->
     assert table.macs is not None
     assert table.failed is not None
     assert table.parameters.tolist() == [parameters(decode(ARCHS[i]), 16, 5, 10) for i in VALID]
-    assert table.macs == pytest.approx([15.51 + i - 1e-5 for i in VALID], abs=1e-9)  # less the ten biases
+    assert table.macs == pytest.approx([macs(decode(ARCHS[i]), 16, 5, 10) / 1e6 for i in VALID], abs=1e-9)
+    assert "disagreeing" not in table.about
     assert table.failed.tolist() == [False, False, True]
     table.save(tmp_path / "table.parquet")
     again = import_table(tmp_path / "table.parquet")
     assert again.archs == table.archs
     assert again.about == table.about
     assert set(again.columns) == set(table.columns)
+
+
+def test_trials_that_disagree_on_parameters_are_counted_and_not_believed(tmp_path: Path) -> None:
+    """As in the published 200-epoch trials: 0.802426 M in two, 0.316346 M in the third, which is read last."""
+    content = official()
+    trials = content["arch2infos"][0]["full"]["all_results"]
+    for training in ("cifar10-valid", "cifar10"):
+        trials[training, 999]["params"] = 0.316346
+    trials["cifar10", 999]["flop"] = 1.0
+    trials["cifar100", 888]["flop"] = 1.0
+    table = import_table(write_pth(tmp_path / "table.pth", content))
+    assert table.parameters is not None
+    assert table.macs is not None
+    assert table.parameters[0] == parameters(decode(ARCHS[0]), 16, 5, 10)
+    assert table.macs[0] == macs(decode(ARCHS[0]), 16, 5, 10) / 1e6
+    # a complete architecture has 4 trainings x 3 seeds, and 5 of 12 epochs; one lacks a seed
+    assert table.about["disagreeing"].startswith("3 of 47 trials, in 1 architectures, give the parameters or FLOPs of")
+    for states in content["arch2infos"][0].values():
+        for result in states["all_results"].values():
+            result["params"] = result["flop"] = 0.5
+    table = import_table(write_pth(tmp_path / "table.pth", content))
+    assert table.parameters is not None
+    assert table.macs is not None
+    assert table.parameters[0] == -1
+    assert np.isnan(table.macs[0])
+    assert table.parameters[1] == parameters(decode(ARCHS[1]), 16, 5, 10)
+    assert table.about["disagreeing"].startswith("17 of 47")
+    done = CliRunner().invoke(
+        main, ["table", "import", "nb201", str(tmp_path / "table.pth"), "--out", str(tmp_path / "t")]
+    )
+    assert "disagreeing: 17 of 47 trials" in done.output
 
 
 def test_failed_is_divergence_or_chance(tmp_path: Path) -> None:
@@ -220,6 +253,16 @@ def test_failed_is_divergence_or_chance(tmp_path: Path) -> None:
         table = import_table(write_pth(tmp_path / "one.pth", content))
         assert table.failed is not None
         assert table.failed.tolist() == [failed]
+
+
+@pytest.mark.parametrize("rate", [0.94, 8586.0, -5.0, float("inf")])
+def test_accuracies_that_cannot_be_are_refused(tmp_path: Path, rate: float) -> None:
+    content = official()
+    content["arch2infos"] = {0: content["arch2infos"][0]}
+    for trial_ in content["arch2infos"][0]["full"]["all_results"].values():
+        trial_["eval_acc1es"] = dict.fromkeys(trial_["eval_acc1es"], rate)
+    with pytest.raises(WsnasError, match="multiply them by 100" if rate == 0.94 else "is not an accuracy in percent"):
+        import_table(write_pth(tmp_path / "one.pth", content))
 
 
 def test_learning_curves_are_not_held_in_memory(tmp_path: Path) -> None:
@@ -340,8 +383,8 @@ def test_csv(tmp_path: Path) -> None:
         assert table.columns[Column("cifar10", "test", 200, 777)].tolist() == [90.5, 90.5]
         assert table.about == {"source": name, "architectures": "2", "dropped": "1 not valid"}
     for archs, message in (
-        ([ARCHS[0].replace("skip_connect~2", "skip~2")], r"table\.csv: .* unknown operation 'skip'"),
-        ([ARCHS[0], "nonsense"], r"table\.csv: 'nonsense' is not a NAS-Bench-201 architecture"),
+        ([ARCHS[0].replace("skip_connect~2", "skip~2")], r"table\.csv, line 2: .* unknown operation 'skip'"),
+        ([ARCHS[0], "nonsense"], r"table\.csv, line 3: 'nonsense' is not a NAS-Bench-201 architecture"),
         ([ARCHS[0], ARCHS[0]], "twice; keep one"),
         ([ARCHS[0], f" {ARCHS[0]}"], "twice; keep one"),
         ([ARCHS[2]], "lists no valid architecture"),

@@ -61,7 +61,7 @@ def test_widths_are_multiples_of_eight_not_far_below() -> None:
 
 def test_range_of_multiply_adds() -> None:
     """182 M to 1,037 M at width 1.35 and 224x224: each block's cheapest and dearest choice."""
-    (_, fixed), blocks = costs(Skeleton(width=1.35), 224)
+    (_, fixed), blocks = costs(Skeleton(width=1.35))
     extremes = [fixed + sum(pick(m for _, m in of) for of in blocks) for pick in (min, max)]
     assert [round(total / 1e6) for total in extremes] == [182, 1037]
 
@@ -184,14 +184,22 @@ def test_parameters_are_counted_exactly(skeleton: Skeleton) -> None:
 
 
 @pytest.mark.parametrize(
-    ("skeleton", "side"), [(SMALL, 8), (Skeleton(0.25, "1122121", 7, 3), 33), (Skeleton(0.25), 65), (Skeleton(0.5), 64)]
+    ("skeleton", "height", "width"),
+    [
+        (SMALL, 8, 8),
+        (Skeleton(0.25, "1122121", 7, 3), 33, 33),
+        (Skeleton(0.25), 65, 65),
+        (Skeleton(0.5), 64, 64),
+        (Skeleton(0.25), 64, 32),
+        (Skeleton(0.25), 33, 64),
+    ],
 )
-def test_multiply_adds_are_counted_exactly(skeleton: Skeleton, side: int) -> None:
+def test_multiply_adds_are_counted_exactly(skeleton: Skeleton, height: int, width: int) -> None:
     """By torch's own counter, which counts two operations each; also where a side is odd."""
     for one in some_architectures(2):
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            Network(skeleton, one).eval()(torch.zeros(1, skeleton.inputs, side, side))
-        assert counter.get_total_flops() == 2 * macs(one, skeleton, side)
+            Network(skeleton, one).eval()(torch.zeros(1, skeleton.inputs, height, width))
+        assert counter.get_total_flops() == 2 * macs(one, skeleton, height, width)
 
 
 @pytest.mark.parametrize(("side", "classes", "inputs"), [(8, 10, 1), (32, 5, 3), (224, 1000, 3)])

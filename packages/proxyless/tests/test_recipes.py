@@ -67,7 +67,7 @@ def test_what_does_not_decide_the_weights_is_not_in_an_identity() -> None:
 
 def test_micro_images_are_what_the_networks_are_told() -> None:
     splits = SPACE.load_data(MICRO, CPU)
-    classes, inputs, side = shape_of(MICRO.dataset)
+    classes, inputs, side, _ = shape_of(MICRO.dataset)
     assert isinstance(splits.train, Images)  # digits are no folder: in memory
     for part in (splits.train, splits.valid, splits.test):
         x, _ = next(part.ordered(7))

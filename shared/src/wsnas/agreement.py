@@ -23,10 +23,7 @@ def load_ground_truth(space: SearchSpace[Any], dataset: str | None = None, table
         path = Path(table)
         if path.is_dir() and (path / "table.parquet").exists():
             path = path / "table.parquet"  # a published benchmark
-        loaded = space.load_table(path) if path.suffix == ".parquet" else space.import_table(path)
-        if loaded.space != space.name:
-            raise WsnasError(f"{path} is a table of {loaded.space}, not of {space.name}")
-        return loaded
+        return space.import_table(path)
     micro = dataset is None or dataset == space.recipes["micro"].dataset
     if micro and space.micro_table is not None:
         return space.load_table(space.micro_table)

@@ -369,6 +369,9 @@ def table_import(space: str, file: Path, out: Path | None) -> None:
         f"{len(imported)} architectures, {len(imported.columns)} columns, "
         f"{target.stat().st_size / 1e6:.2f} MB: {target}"
     )
+    for note in ("dropped", "disagreeing"):
+        if note in imported.about:
+            click.echo(f"{note}: {imported.about[note]}")
 
 
 @table.command("join")
@@ -382,7 +385,7 @@ def table_join(files: tuple[Path, ...], out: Path) -> None:
     from wsnas.space import load_space
     from wsnas.table import Table, join
 
-    joined = join([load_space(Table.load(file).space).load_table(file) for file in files])
+    joined = join([load_space(Table.load(file).space).import_table(file) for file in files])
     joined.save(out)
     click.echo(f"{len(joined)} architectures, {len(joined.columns)} columns, {out.stat().st_size / 1e6:.2f} MB: {out}")
 

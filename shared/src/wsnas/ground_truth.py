@@ -186,10 +186,13 @@ def table_of(
     fields = ["valid", "test", "half_valid"][: 3 if recipe.standalone.epochs > 1 else 2]
     if scored and all(row.get("valid") is None for row in scored):  # the recipe trains on all images
         fields = ["test"]
+    overflowed = np.zeros(len(names), dtype=np.bool_)
     for seed in seeds:
         for field in fields:
             measured = [used[f"{name}@{seed}"].get(field) for name in names]
-            columns[_column(recipe, field, seed)] = np.array([np.nan if v is None else v for v in measured], np.float64)
+            values = np.array([np.nan if v is None else v for v in measured], np.float64)
+            overflowed |= np.isinf(values)  # a perplexity
+            columns[_column(recipe, field, seed)] = np.where(np.isinf(values), np.nan, values)
     fine = ("ok", "missing")
     failed = np.array([any(used[f"{name}@{seed}"]["status"] not in fine for seed in seeds) for name in names])
     statuses = Counter(row["status"] for row in used.values())
@@ -202,7 +205,7 @@ def table_of(
         columns,
         np.array([space.parameters(arch, recipe) for arch in archs], dtype=np.int64),
         np.array([1e-6 * space.macs(arch, recipe) for arch in archs], dtype=np.float64),
-        failed,
+        failed | overflowed,
         about={
             "source": TRAINED,
             "macs": MACS,

@@ -115,8 +115,8 @@ class SearchSpace(ABC, Generic[A]):
 
         return load_splits(recipe, device)
 
-    def image_shape(self, recipe: Any) -> tuple[int, int, int]:
-        """Classes, channels and side (pixels) of the recipe's images, which are held in memory."""
+    def image_shape(self, recipe: Any) -> tuple[int, int, int, int]:
+        """Classes, channels, height and width (pixels) of the recipe's images, which are held in memory."""
         from wsnas.data.sources import shape_of
 
         return shape_of(recipe.dataset)
@@ -136,22 +136,22 @@ class SearchSpace(ABC, Generic[A]):
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
-        _, channels, side = self.image_shape(recipe)
+        _, *shape = self.image_shape(recipe)
         with torch.device("meta"), FlopCounterMode(display=False) as counter:
-            self.network(arch, recipe).eval()(torch.empty(1, channels, side, side))
+            self.network(arch, recipe).eval()(torch.empty(1, *shape))
         return int(counter.get_total_flops()) // 2
 
     def load_table(self, path: Path) -> Table:
-        """Reads a wsnas table. Default: ``Table.load``."""
+        """Reads a wsnas table whose architectures are known to be valid. Default: ``Table.load``."""
         from wsnas.table import Table
 
-        return Table.load(path)
+        return Table.load(path, self.name, self.metric)
 
     def import_table(self, path: Path) -> Table:
         """Reads a published ground-truth file, without executing it. Default: a CSV or wsnas table."""
         from wsnas.table import read_table
 
-        return read_table(path, self.name, lambda text: self.encode(self.decode(text)))
+        return read_table(path, self.name, lambda text: self.encode(self.decode(text)), self.metric)
 
     # not to be overridden ----------------------------------------------------------------------------------------
 

@@ -145,6 +145,12 @@ class Table:
     def datasets(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(c.dataset for c in self.columns))
 
+    def take(self, rows: NDArray[np.int64]) -> Table:
+        """These rows, in this order, and everything else as it is."""
+        single: dict[str, Any] = {name: values[rows] for name, values in self.single().items()}
+        columns = {column: values[rows] for column, values in self.columns.items()}
+        return replace(self, archs=tuple(self.archs[i] for i in rows), columns=columns, **single)
+
     def select(self, archs: Iterable[str]) -> Table:
         """The rows of these architectures, in this order. Raises WsnasError if one is not in the table."""
         archs = tuple(archs)
@@ -154,10 +160,7 @@ class Table:
                 f"{missing[0]} is not in the {self.space} table of {len(self)} architectures; to train "
                 f"it: wsnas train {self.space} '{missing[0]}'"
             )
-        rows = np.array([self.row[arch] for arch in archs], dtype=np.int64)
-        columns = {column: values[rows] for column, values in self.columns.items()}
-        single = {name: values[rows] for name, values in self.single().items()}
-        return Table(self.space, archs, columns, about=self.about, **single)
+        return self.take(np.array([self.row[arch] for arch in archs], dtype=np.int64))
 
     def sample(self, count: int, rng: np.random.Generator | int = 0) -> list[str]:
         """``count`` different architectures of the table, uniform; all of them, shuffled, if it has fewer."""
@@ -196,8 +199,10 @@ class Table:
         atomic_write(path, text.getvalue().encode())
 
     @staticmethod
-    def load(path: Path) -> Table:
-        """Reads a file written by ``save``. Raises WsnasError for anything else.
+    def load(
+        path: Path, space: str | None = None, metric: str | None = None, respell: Callable[[str], str] | None = None
+    ) -> Table:
+        """Reads a file written by ``save``, of ``space`` if given, and has it ``checked``. Raises WsnasError otherwise.
 
         Older files have ``flops`` instead of ``macs``: two for a multiply-add in tables trained here, one in a
         publisher's.
@@ -205,23 +210,132 @@ class Table:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        def numbers(name: str) -> Floats:
+            try:
+                values: Floats = stored[name].cast(pa.float64(), safe=False).to_numpy()
+            except pa.ArrowException as error:
+                raise WsnasError(
+                    f"{path} is not a wsnas table: its column {name} holds {stored[name].type}, which are not numbers; "
+                    "import the original file again"
+                ) from error
+            return values
+
         try:
-            stored = pq.read_table(path)
+            with pq.ParquetFile(path) as file:
+                stored = file.read()
             described = json.loads((stored.schema.metadata or {})[b"wsnas"])
-            names = [name for name in stored.column_names if name.count("/") >= 3]
-            columns = {Column.parse(name): stored[name].to_numpy().astype(np.float64) for name in names}
-            single = {n: stored[n].to_numpy().astype(kind) for n, kind in SINGLE.items() if n in stored.column_names}
+            if space is not None and described["space"] != space:
+                raise WsnasError(
+                    f"{path} is a table of the space {described['space']}, not {space}; give one of {space}"
+                )
+            _refuse_twice(path, stored.column_names)
+            spelled = {Column.parse(name): name for name in stored.column_names if name.count("/") >= 3}
+            _refuse_twice(path, [str(Column.parse(name)) for name in stored.column_names if name.count("/") >= 3])
+            columns = {column: numbers(name) for column, name in spelled.items()}
+            single: dict[str, NDArray[Any]] = {name: numbers(name) for name in SINGLE if name in stored.column_names}
             if "flops" in stored.column_names and "macs" not in single:
                 trained = described["about"].get("source") == TRAINED
-                single["macs"] = stored["flops"].to_numpy().astype(np.float64) / (2 if trained else 1)
-            archs = tuple(stored["arch"].to_pylist())
-            return Table(described["space"], archs, columns, about=described["about"], **single)
+                single["macs"] = numbers("flops") / (2 if trained else 1)
+            archs = tuple(stored["arch"].cast(pa.string()).to_pylist())
+            table = Table(described["space"], archs, columns, about=described["about"], **single)
         except FileNotFoundError as error:
             raise WsnasError(f"there is no ground-truth table {path}; make one with 'wsnas table import'") from error
-        except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+        except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise WsnasError(
                 f"{path} is truncated or not a wsnas table ({type(error).__name__}); import the original file again"
             ) from error
+        return checked(path, table, lambda i: f"row {i + 1}", metric or table.about.get("metric"), respell, spelled)
+
+
+def _refuse_twice(path: Path, names: Sequence[str]) -> None:
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise WsnasError(f"{path} has the column {name} {times} times; keep one of them")
+
+
+def require_whole(
+    path: Path, name: str, values: NDArray[Any], where: Callable[[int], str], advice: str = "correct it"
+) -> None:
+    """Raises WsnasError at the first of ``values`` [n, ...] that is no integer: a cast would cut it."""
+    wrong = ~np.isfinite(values) | (values != np.trunc(values))
+    if wrong.any():
+        at = tuple(np.argwhere(wrong)[0])
+        raise WsnasError(f"{path}, {where(int(at[0]))}, {name}: {values[at]:.9g} is not a whole number; {advice}")
+
+
+def checked(
+    path: Path,
+    table: Table,
+    where: Callable[[int], str],
+    metric: str | None,
+    respell: Callable[[str], str | None] | None = None,
+    spelled: Mapping[Any, str] | None = None,
+) -> Table:
+    """What every reader returns: ``table`` as read from ``path``, or WsnasError naming the first row that cannot be.
+
+    Accuracies are percent (a column of which nothing exceeds 1 holds fractions, unless wsnas trained it), perplexities
+    at least 1, parameters whole numbers, ``failed`` 0 or 1; NaN stands for "not measured". ``where``: names a row in
+    the file. ``metric``: None if not known. ``respell``: converts a written architecture to the space's encoding; it
+    raises WsnasError if that is malformed, and None drops the row. ``spelled``: the columns' names in the file.
+    """
+    names = {name: (spelled or {}).get(name, str(name)) for name in [*table.columns, *SINGLE]}
+    low, high, what = {
+        "accuracy": (0.0, 100.0, "an accuracy in percent"),
+        "perplexity": (1.0, np.finfo(np.float64).max, "a perplexity"),
+    }.get(metric or "", (0.0, np.finfo(np.float64).max, "an accuracy or perplexity"))
+    most = float(np.finfo(np.float64).max)
+    limits = {
+        "parameters": (-1.0, 2.0**53, "a number of parameters"),
+        "macs": (0.0, most, "a number of multiply-adds in millions"),
+        "latency": (0.0, most, "a latency in milliseconds"),
+        "failed": (0.0, 1.0, "true or false"),
+    }
+    for name, values in [*table.columns.items(), *table.single().items()]:
+        least, largest, kind = limits[name] if isinstance(name, str) else (low, high, what)
+        wrong = ~np.isnan(values) & ~((values >= least) & (values <= largest))
+        if name == "failed":
+            wrong |= ~np.isin(np.nan_to_num(values), (0, 1))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise WsnasError(
+                f"{path}, {where(row)}, {names[name]}: {values[row]:g} is not {kind}; correct it or leave it empty"
+            )
+    single: dict[str, Any] = table.single()
+    if "parameters" in single:
+        counts = np.nan_to_num(single["parameters"], nan=-1)
+        require_whole(path, names["parameters"], counts, where, "if it is in millions, multiply it by 1,000,000")
+        single["parameters"] = counts.astype(np.int64)
+    if "failed" in single:
+        single["failed"] = np.nan_to_num(single["failed"]).astype(np.bool_)
+    if metric == "accuracy" and table.about.get("source") != TRAINED:
+        fine = ~single.get("failed", np.zeros(len(table), dtype=np.bool_))
+        for column, values in table.columns.items():
+            if 0 < (largest := np.max(values, where=fine & ~np.isnan(values), initial=0)) <= 1:
+                raise WsnasError(
+                    f"{path}, column {names[column]}: the largest accuracy is {largest:g}, so these are fractions; "
+                    "multiply them by 100"
+                )
+    archs: list[str | None] = list(table.archs)
+    for row, arch in enumerate(archs):
+        if not arch:
+            raise WsnasError(f"{path}, {where(row)}: the architecture is missing; add it or delete the row")
+        try:
+            archs[row] = arch if respell is None else respell(arch)
+        except WsnasError as error:
+            raise WsnasError(f"{path}, {where(row)}: {error}") from error
+    rows = [row for row, arch in enumerate(archs) if arch is not None]
+    if archs and not rows:
+        raise WsnasError(f"{path} lists no valid architecture of {table.space}; give another file")
+    seen: dict[str | None, int] = {}
+    for row in rows:
+        if (first := seen.setdefault(archs[row], row)) != row:
+            raise WsnasError(f"{path} lists {archs[row]} twice; keep one of {where(first)} and {where(row)}")
+    table = replace(table, **single)
+    if len(rows) < len(archs):
+        table = replace(
+            table.take(np.array(rows)), about={**table.about, "dropped": f"{len(archs) - len(rows)} not valid"}
+        )
+    return replace(table, archs=tuple(arch for arch in archs if arch is not None))
 
 
 def join(tables: Sequence[Table]) -> Table:
@@ -279,23 +393,26 @@ def join(tables: Sequence[Table]) -> Table:
 _CSV_COLUMN = re.compile(r"(?P<dataset>.+)_(?P<split>valid|test)_(?P<epochs>\d+)(?:_(?P<seed>\d+))?")
 
 
-def read_csv(path: Path, space: str) -> Table:
+def read_csv(
+    path: Path, space: str, metric: str | None = "accuracy", respell: Callable[[str], str | None] | None = None
+) -> Table:
     """A table from CSV (``.csv`` or ``.csv.gz``): a column ``architecture`` (or ``arch``), and columns
     ``DATASET_valid_EPOCHS`` / ``DATASET_test_EPOCHS`` with an optional ``_SEED``; ``parameters``
-    (or ``DATASET_parameters``), ``macs``, ``latency`` and ``failed`` are optional. A column ``flops`` is read as
-    ``macs``, as publishers count; only older tables of wsnas, whose columns begin with ``parameters``, ``flops`` and
-    ``failed``, have two for a multiply-add. An empty field means "not measured". Architectures are kept as written; the
-    space checks them.
+    (or ``DATASET_parameters``), ``macs``, ``latency`` and ``failed`` (true or false, 1 or 0) are optional. A column
+    ``flops`` is read as ``macs``, as publishers count; only older tables of wsnas, whose columns begin with
+    ``parameters``, ``flops`` and ``failed``, have two for a multiply-add. An empty field means "not measured".
+    Architectures are kept as written unless ``respell`` is given; see ``checked``, which says what is refused.
     """
     try:
         content = path.read_bytes()
-        text = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode()
-        rows = [row for row in csv.reader(io.StringIO(text)) if row]
+        text = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode("utf-8-sig")
+        reader = csv.reader(io.StringIO(text))
+        rows = [(reader.line_num, row) for row in reader if row]
     except (OSError, EOFError, zlib.error, csv.Error, ValueError) as error:
         raise WsnasError(f"{path} is truncated or not a CSV table ({type(error).__name__}: {error})") from error
     if len(rows) < 2:
         raise WsnasError(f"{path} holds no architectures")
-    header, body = rows[0], rows[1:]
+    header, lines, body = rows[0][1], [line for line, _ in rows[1:]], [row for _, row in rows[1:]]
     key = next((header.index(name) for name in ("architecture", "arch") if name in header), None)
     measured = {i: match for i, name in enumerate(header) if (match := _CSV_COLUMN.fullmatch(name))}
     if key is None or not measured:
@@ -303,60 +420,56 @@ def read_csv(path: Path, space: str) -> Table:
             f"{path} is not a ground-truth table: it needs a column 'architecture' and columns such as "
             f"cifar10_valid_200 or cifar10_test_200_777; it has {', '.join(header[:8])}"
         )
-    for number, row in enumerate(body, start=2):
+    _refuse_twice(path, [name for name in header if name])
+    for line, row in zip(lines, body, strict=True):
         if len(row) != len(header):
-            raise WsnasError(f"{path}, line {number}: {len(row)} fields where the header has {len(header)}; truncated?")
+            raise WsnasError(f"{path}, line {line}: {len(row)} fields where the header has {len(header)}; truncated?")
 
-    def values(i: int) -> Floats:
+    def values(i: int, words: Mapping[str, float]) -> Floats:
         result = np.full(len(body), np.nan)
         for number, row in enumerate(body):
             try:
-                result[number] = float(row[i]) if row[i] else np.nan
+                result[number] = words[text] if (text := row[i].strip().lower()) in words else float(text)
             except ValueError as error:
-                raise WsnasError(f"{path}, line {number + 2}, {header[i]}: '{row[i]}' is not a number") from error
+                kind = "true or false" if "true" in words else "a number"
+                raise WsnasError(f"{path}, line {lines[number]}, {header[i]}: '{row[i]}' is not {kind}") from error
         return result
 
-    columns = {
-        Column(m["dataset"], m["split"], int(m["epochs"]), int(m["seed"]) if m["seed"] else None): values(i)
-        for i, m in measured.items()
-    }
+    empty, flags = {"": np.nan}, {"": 0.0, "true": 1.0, "false": 0.0}
+    spelled: dict[Any, str] = {}
+    columns: dict[Column, Floats] = {}
+    for i, m in measured.items():
+        column = Column(m["dataset"], m["split"], int(m["epochs"]), int(m["seed"]) if m["seed"] else None)
+        if column in columns:
+            raise WsnasError(f"{path} has the column {column} as {spelled[column]} and {header[i]}; keep one of them")
+        columns[column], spelled[column] = values(i, empty), header[i]
     counts = next((i for i, name in enumerate(header) if name.split("_")[-1] == "parameters"), None)
-    single: dict[str, NDArray[Any]] = {n: values(header.index(n)) for n in ("macs", "latency") if n in header}
+    single: dict[str, Any] = {n: values(header.index(n), empty) for n in ("macs", "latency") if n in header}
     if "flops" in header and "macs" not in single:
         ours = [name for name in header if name != "latency"][:4] == ["architecture", "parameters", "flops", "failed"]
-        single["macs"] = values(header.index("flops")) / (2 if ours else 1)
+        single["macs"], spelled["macs"] = values(header.index("flops"), empty) / (2 if ours else 1), "flops"
     if counts is not None:
-        single["parameters"] = np.nan_to_num(values(counts), nan=-1).astype(np.int64)
+        single["parameters"], spelled["parameters"] = values(counts, empty), header[counts]
     if "failed" in header:
-        single["failed"] = np.array([row[header.index("failed")] == "True" for row in body])
-    archs = tuple(row[key] for row in body)
-    if len(set(archs)) != len(archs):
-        twice = Counter(archs).most_common(1)[0][0]
-        raise WsnasError(f"{path} lists {twice} twice; keep one row per architecture")
-    return Table(space, archs, columns, about={"source": path.name}, **single)
+        single["failed"] = values(header.index("failed"), flags)
+    table = Table(space, tuple(row[key] for row in body), columns, about={"source": path.name}, **single)
+    return checked(path, table, lambda i: f"line {lines[i]}", metric, respell, spelled)
 
 
-def read_table(path: Path, space: str, respell: Callable[[str], str]) -> Table:
-    """A wsnas table, CSV or Parquet, for a space without published ground truth in another format.
+def read_table(path: Path, space: str, respell: Callable[[str], str], metric: str | None = "accuracy") -> Table:
+    """A wsnas table, CSV or Parquet.
 
     ``respell``: converts a written architecture to the space's encoding; raises WsnasError if it is invalid.
-    Raises WsnasError if the file is missing, in another format, of another space or lists an architecture twice.
+    Raises WsnasError if the file is missing, in another format, of another space or refused by ``checked``.
     """
+    name = path.name.lower()
+    if name.endswith(".parquet"):
+        return Table.load(path, space, metric, respell)
     if not path.exists():
         raise WsnasError(f"there is no {path}; give a .csv, .csv.gz or .parquet table")
-    if path.name.lower().endswith(".parquet"):
-        loaded = Table.load(path)
-    elif path.name.lower().endswith((".csv", ".csv.gz")):
-        loaded = read_csv(path, space)
-    else:
-        raise WsnasError(f"cannot read {path}: give a .csv, .csv.gz or .parquet table")
-    if loaded.space != space:
-        raise WsnasError(f"{path} is a table of the space {loaded.space}; give one of {space}")
-    archs = tuple(respell(arch) for arch in loaded.archs)
-    arch, times = Counter(archs).most_common(1)[0]
-    if times > 1:
-        raise WsnasError(f"{path} lists {arch} twice; keep one of them")
-    return replace(loaded, archs=archs)
+    if name.endswith((".csv", ".csv.gz")):
+        return read_csv(path, space, metric, respell)
+    raise WsnasError(f"cannot read {path}: give a .csv, .csv.gz or .parquet table")
 
 
 def import_home() -> Path:

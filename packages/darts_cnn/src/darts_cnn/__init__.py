@@ -37,7 +37,7 @@ class DartsCNN(SearchSpace[Architecture]):
     def build(self, recipe: DartsRecipe, arch: Architecture | None = None) -> Network:
         from darts_cnn.network import Network
 
-        classes, inputs, _ = self.image_shape(recipe)
+        classes, inputs = self.image_shape(recipe)[:2]
         return Network(recipe.channels, recipe.cells, classes, inputs, recipe.auxiliary_head, arch)
 
     def parameters(self, arch: Architecture, recipe: DartsRecipe) -> int:

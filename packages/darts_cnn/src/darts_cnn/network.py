@@ -292,13 +292,15 @@ def parameters(arch: Architecture, channels: int, cells: int, classes: int, inpu
     return total + head * (out * 128 + 2 * 128 + 128 * 768 * 4 + 2 * 768 + (768 + 1) * classes)
 
 
-def macs(arch: Architecture, channels: int, cells: int, classes: int, inputs: int = 3, side: int = 32) -> int:
-    """Multiply-adds of the convolutions and the linear layer, one ``side`` x ``side`` image; no auxiliary head."""
-    total, out = side * side * STEM_MULTIPLIER * channels * 9 * inputs, 0
+def macs(
+    arch: Architecture, channels: int, cells: int, classes: int, inputs: int = 3, height: int = 32, width: int = 32
+) -> int:
+    """Multiply-adds of the convolutions and the linear layer, one image; no auxiliary head."""
+    total, out = height * width * STEM_MULTIPLIER * channels * 9 * inputs, 0
     for widths, c, reduction, _ in plan(channels, cells):
         depthwise, pointwise = _operations(arch, reduction)
-        total += side * side * sum(widths) * c  # the first of them at the second's side, also by a factorised reduction
-        side = (side + 1) // 2 if reduction else side
-        total += side * side * (depthwise * c + pointwise * c * c)
+        total += height * width * sum(widths) * c  # the first at the second's size, also by a factorised reduction
+        height, width = ((height + 1) // 2, (width + 1) // 2) if reduction else (height, width)
+        total += height * width * (depthwise * c + pointwise * c * c)
         out = NODES * c
     return total + out * classes

@@ -21,6 +21,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,10 @@ import numpy as np
 
 from darts_cnn.space import Architecture, cell_of, decode, encode
 from wsnas import WsnasError
-from wsnas.table import Column, Table, read_csv
+from wsnas.table import Column, Table, checked, read_table
 
 FILES = "a .json list of genotypes with accuracies, or a .csv, .csv.gz or .parquet table"
+CIFAR10 = ("cifar10", "cifar10-best")
 EPOCHS = 600  # of DARTS's evaluation
 _MEASURED = re.compile(
     r"(?P<dataset>[A-Za-z0-9-]+)_(?P<split>valid|test)_(?:(?P<when>last|best)|(?P<epochs>\d{1,6})(?:_(?P<seed>\d{1,9}))?)"
@@ -39,49 +41,33 @@ _MEASURED = re.compile(
 
 def import_table(path: Path) -> Table:
     """The architectures of one file, in its order. Raises WsnasError naming the first malformed entry."""
+    name = path.name.lower()
+    if name.endswith(".parquet"):
+        return read_table(path, "darts_cnn", _respell)
     if not path.exists():
         raise WsnasError(f"there is no {path}; give {FILES}")
-    name = path.name.lower()
     if name.endswith(".json"):
-        return _checked(path, _read_json(path))
+        return _described(path, _read_json(path))
     if name.endswith((".csv", ".csv.gz")):
-        table = read_csv(path, "darts_cnn")
-        return _checked(path, _with_archs(path, table))
-    if name.endswith(".parquet"):
-        table = Table.load(path)
-        if table.space != "darts_cnn":
-            raise WsnasError(f"{path} is a table of the space {table.space}, not darts_cnn; give one of darts_cnn")
-        return table
+        return _described(path, read_table(path, "darts_cnn", _respell))
     raise WsnasError(f"cannot read {path}: give {FILES}")
 
 
-def _with_archs(path: Path, table: Table) -> Table:
-    """``table`` with its architectures re-encoded by ``encode``."""
-    archs = []
-    for line, text in enumerate(table.archs, start=2):
-        try:
-            archs.append(encode(decode(text)))
-        except WsnasError as error:
-            raise WsnasError(f"{path}, line {line}: {error}") from error
-    return Table(table.space, tuple(archs), table.columns, table.parameters, table.macs, table.failed, table.about)
+def _respell(text: str) -> str:
+    return encode(decode(text))
 
 
-def _checked(path: Path, table: Table) -> Table:
-    """Refuses duplicates; ``failed`` marks accuracies of at most 1.1 times chance for 10 classes."""
-    arch, times = Counter(table.archs).most_common(1)[0]
-    if times > 1:
-        raise WsnasError(f"{path} lists {arch} twice; keep one of them")
-    failed = np.zeros(len(table), dtype=np.bool_)
-    for column, values in table.columns.items():
-        if column.dataset in ("cifar10", "cifar10-best"):
-            failed |= values <= 1.1 * 10
+def _described(path: Path, table: Table) -> Table:
+    """``failed`` marks accuracies of at most 1.1 times chance for 10 classes, unless the file says what failed."""
+    low = [values <= 1.1 * 10 for column, values in table.columns.items() if column.dataset in CIFAR10]
+    failed = np.any([np.zeros(len(table), dtype=np.bool_), *low], axis=0) if table.failed is None else table.failed
     about = {**table.about, "source": path.name, "architectures": str(len(table))}
-    return Table(table.space, table.archs, table.columns, table.parameters, table.macs, failed, about)
+    return replace(table, failed=failed, about=about)
 
 
 def _read_json(path: Path) -> Table:
     try:
-        entries = json.loads(path.read_bytes())
+        entries = json.loads(path.read_bytes(), object_pairs_hook=_once)
     except (OSError, ValueError, RecursionError) as error:
         raise WsnasError(f"{path} is truncated or not JSON ({type(error).__name__}: {error}); give {FILES}") from error
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
@@ -91,15 +77,27 @@ def _read_json(path: Path) -> Table:
     for row, entry in enumerate(entries):
         try:
             archs.append(encode(_architecture(entry)))
-            for name, value in entry.items():
-                if column := _column(name):
-                    columns.setdefault(column, np.full(len(entries), np.nan))[row] = _accuracy(name, value)
+            named = {name: column for name in entry if (column := _column(name))}
+            if len(set(named.values())) < len(named):
+                raise ValueError(f"two of {', '.join(named)} are the same measurement; keep one of them")
+            for name, column in named.items():
+                value = entry[name]
+                columns.setdefault(column, np.full(len(entries), np.nan))[row] = _accuracy(name, value)
         except (ValueError, WsnasError) as error:
             raise WsnasError(f"{path}, entry {row + 1}: {error}") from error
     if not columns:
         raise WsnasError(f"{path} holds no accuracies, such as cifar10_test_last or cifar10_test_600")
     in_order = sorted(columns, key=lambda column: (column.dataset.endswith("-best"), str(column)))
-    return Table("darts_cnn", tuple(archs), {column: columns[column] for column in in_order})
+    table = Table("darts_cnn", tuple(archs), {column: columns[column] for column in in_order})
+    return checked(path, table, lambda i: f"entry {i + 1}", "accuracy")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a JSON file. Raises ValueError if it has a name twice; Python would take the later value."""
+    name, times = Counter(name for name, _ in pairs).most_common(1)[0] if pairs else ("", 0)
+    if times > 1:
+        raise ValueError(f"an entry has '{name}' twice")
+    return dict(pairs)
 
 
 def _architecture(entry: Mapping[str, Any]) -> Architecture:

@@ -37,7 +37,7 @@ class NB101(SearchSpace[Architecture]):
     def build(self, recipe: NB101Recipe, arch: Architecture | None = None) -> Network:
         from nb101.network import Network
 
-        classes, inputs, _ = self.image_shape(recipe)
+        classes, inputs = self.image_shape(recipe)[:2]
         return Network(recipe.channels, recipe.cells, classes, inputs, arch, recipe.bn_momentum)
 
     def parameters(self, arch: Architecture, recipe: NB101Recipe) -> int:

@@ -159,9 +159,11 @@ def parameters(arch: Architecture, channels: int, cells: int, classes: int, inpu
     return total
 
 
-def macs(arch: Architecture, channels: int, cells: int, classes: int, inputs: int = 3, size: int = 32) -> int:
-    """Multiply-adds of the convolutions and the linear layer, one ``size`` x ``size`` image."""
-    areas = [((size - 1) // 2**stack + 1) ** 2 for stack in range(3)]
+def macs(
+    arch: Architecture, channels: int, cells: int, classes: int, inputs: int = 3, height: int = 32, width: int = 32
+) -> int:
+    """Multiply-adds of the convolutions and the linear layer, one image."""
+    areas = [((height - 1) // 2**stack + 1) * ((width - 1) // 2**stack + 1) for stack in range(3)]
     total: int = inputs * channels * 9 * areas[0] + 4 * channels * classes
     total += sum(areas[s] * _cell_weights(arch, before, after)[0] for before, after, s in _cells(channels, cells))
     return total

@@ -38,7 +38,7 @@ import numpy as np
 from nb101.isomorphism import Integers, canonical_codes, classes, hashes
 from nb101.space import OPS, arch_at, architectures, decode, encode
 from wsnas import WsnasError
-from wsnas.table import Column, Floats, Table, read_csv
+from wsnas.table import Column, Floats, Table, checked, read_table, require_whole
 
 OFFICIAL = "nasbench_only108.tfrecord or nasbench_full.tfrecord"
 DATASET = "cifar10"
@@ -58,6 +58,8 @@ def import_table(path: Path) -> Table:
     runs in the file's order. ``failed`` marks a cell with a run that ended within 1.1 times chance. Raises WsnasError
     if the file is missing, damaged or of another format, or has too many runs of a cell.
     """
+    if path.name.lower().endswith(".parquet"):
+        return read_table(path, "nb101", _respell)
     if not path.is_file():
         raise WsnasError(f"there is no file {path}; give {OFFICIAL}, or a .npz, .csv, .csv.gz or .parquet table")
     name = path.name.lower()
@@ -67,11 +69,6 @@ def import_table(path: Path) -> Table:
         return _from_npz(path)
     if name.endswith((".csv", ".csv.gz")):
         return _from_csv(path)
-    if name.endswith(".parquet"):
-        table = Table.load(path)
-        if table.space != "nb101":
-            raise WsnasError(f"{path} is a table of the space {table.space}, not nb101; give one of nb101")
-        return table
     raise WsnasError(
         f"cannot read {path}: it is not a .tfrecord, .npz, .csv, .csv.gz or .parquet file; give {OFFICIAL}"
     )
@@ -87,9 +84,10 @@ def _spread(path: Path, found: Integers, columns: Mapping[Column, Floats], count
     cells = np.flatnonzero(rows >= 0)
     rows = rows[cells]
     ends = [values for column, values in columns.items() if column.epochs in EPOCHS]
-    return Table(
+    archs = tuple(encode(architectures()[i]) for i in cells)
+    table = Table(
         "nb101",
-        tuple(encode(architectures()[i]) for i in cells),
+        archs,
         {column: values[rows] for column, values in columns.items()},
         counts[rows],
         None,
@@ -100,6 +98,7 @@ def _spread(path: Path, found: Integers, columns: Mapping[Column, Floats], count
             **({"half-way": HALFWAY} if len(ends) < len(columns) else {}),
         },
     )
+    return checked(path, table, lambda i: f"cell {archs[i]}", "accuracy")
 
 
 # TFRecord ------------------------------------------------------------------------------------------------------
@@ -237,10 +236,16 @@ def _require_classes(path: Path, found: Integers, cells: list[tuple[str, str]]) 
 # other files ---------------------------------------------------------------------------------------------------
 
 
+def _cell(row: int) -> str:
+    return f"cell {row}"  # as an array counts, from 0
+
+
 def _from_npz(path: Path) -> Table:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays_ = {name: stored[name] for name in stored.files}
+        for name in {"adjacency", "operations", "parameters"} & arrays_.keys():
+            require_whole(path, name, arrays_[name], _cell)
         adjacency, ops = arrays_["adjacency"].astype(np.int64), arrays_["operations"].astype(np.int64)
         n = len(ops)
         if adjacency.shape != (n, 7, 7) or ops.shape != (n, 5) or not n:
@@ -248,7 +253,13 @@ def _from_npz(path: Path) -> Table:
         columns: dict[Column, Floats] = {}
         for split in ("valid", "test"):
             (name,) = (name for name in arrays_ if name.startswith(f"{split}_correct_of_"))
-            percent = 100 * arrays_[name].astype(np.float64).reshape(n, -1) / int(name.rsplit("_", 1)[1])
+            correct, images = arrays_[name].astype(np.float64).reshape(n, -1), int(name.rsplit("_", 1)[1])
+            require_whole(path, name, correct, _cell)
+            if ((correct < 0) | (correct > images)).any():
+                row, run = np.argwhere((correct < 0) | (correct > images))[0]
+                answers = f"{correct[row, run]:g} correct answers of {images} images"
+                raise WsnasError(f"{path}, {_cell(row)}, {name}: {answers}; correct it")
+            percent = 100 * correct / images
             columns |= {Column(DATASET, split, EPOCHS[0], run): percent[:, run] for run in range(percent.shape[1])}
         counts = arrays_["parameters"].astype(np.int64) if "parameters" in arrays_ else np.full(n, -1)
         if counts.shape != (n,):
@@ -274,16 +285,14 @@ def _from_npz(path: Path) -> Table:
     return _spread(path, found, {column: values[ours] for column, values in columns.items()}, counts[ours])
 
 
+def _respell(arch: str) -> str:
+    return encode(decode(arch))
+
+
 def _from_csv(path: Path) -> Table:
     """The cells listed in the file; isomorphic cells are not added."""
-    table = read_csv(path, "nb101")
-    try:
-        archs = tuple(encode(decode(arch)) for arch in table.archs)
-    except WsnasError as error:
-        raise WsnasError(f"{path}: {error}") from error
-    arch, times = Counter(archs).most_common(1)[0]
-    if times > 1:
-        raise WsnasError(f"{path} lists {arch} twice; keep one of them")
+    table = read_table(path, "nb101", _respell)
+    if table.failed is not None:
+        return table
     low = [values <= 1.1 * CHANCE for column, values in table.columns.items() if column.dataset == DATASET]
-    marked = np.zeros(len(archs), dtype=np.bool_) if table.failed is None else table.failed
-    return replace(table, archs=archs, failed=np.any([*low, marked], axis=0))
+    return replace(table, failed=np.any([np.zeros(len(table), dtype=np.bool_), *low], axis=0))

@@ -37,7 +37,7 @@ class NB201(SearchSpace[Architecture]):
     def build(self, recipe: NB201Recipe, arch: Architecture | None = None) -> Network:
         from nb201.network import Network
 
-        classes, inputs, _ = self.image_shape(recipe)
+        classes, inputs = self.image_shape(recipe)[:2]
         return Network(recipe.channels, recipe.cells, classes, inputs, arch)
 
     def parameters(self, arch: Architecture, recipe: NB201Recipe) -> int:

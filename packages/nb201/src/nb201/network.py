@@ -220,13 +220,17 @@ def parameters(arch: Architecture, channels: int, cells: int, classes: int, inpu
     return total
 
 
-def macs(arch: Architecture, channels: int, cells: int, classes: int, inputs: int = 3, size: int = 32) -> int:
-    """Multiply-adds of all convolutions and the linear layer, one ``size`` x ``size`` image.
+def macs(
+    arch: Architecture, channels: int, cells: int, classes: int, inputs: int = 3, height: int = 32, width: int = 32
+) -> int:
+    """Multiply-adds of all convolutions and the linear layer, one image.
 
     As in the benchmark, edges that do not reach the output count, too, although ``Cell`` leaves them out. The published
     FLOPs are this number and one for each class: the linear layer's bias.
     """
-    widths = [(channels * 2**stage, ((size - 1) // 2**stage + 1) ** 2) for stage in range(3)]
+    widths = [
+        (channels * 2**stage, ((height - 1) // 2**stage + 1) * ((width - 1) // 2**stage + 1)) for stage in range(3)
+    ]
     total: int = inputs * channels * 9 * widths[0][1] + 4 * channels * classes
     for (low, _), (high, area) in pairwise(widths):
         total += area * (low * high * 9 + high * high * 9 + low * high)

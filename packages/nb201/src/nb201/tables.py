@@ -21,12 +21,12 @@ from __future__ import annotations
 import bz2
 import itertools
 import json
+import math
 import pickle
 import re
 import sys
 import zipfile
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -34,12 +34,13 @@ from pathlib import Path
 from typing import IO, Any, ClassVar, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nb201.recipes import PAPER
 from nb201.space import Architecture, decode, encode, is_valid
 from wsnas import WsnasError
 from wsnas.files import NUMPY_PICKLE, safe_pickle
-from wsnas.table import MACS, TRAINED, Column, Table, read_csv
+from wsnas.table import MACS, TRAINED, Column, Table, checked, read_csv
 
 OFFICIAL = "NAS-Bench-201-v1_1-096897.pth or the directory NATS-tss-v1_0-3ffb9-simple"
 EPOCHS = {"less": 12, "full": 200, "12": 12, "200": 200}  # .pth and NATS names of the two recipes
@@ -53,6 +54,7 @@ EVALUATIONS = {
     "cifar100": {"x-valid": ("cifar100", "valid"), "x-test": ("cifar100", "test")},
     "ImageNet16-120": {"x-valid": ("imagenet16-120", "valid"), "x-test": ("imagenet16-120", "test")},
 }
+TRAININGS = {"cifar10-valid": (10, 32), "cifar10": (10, 32), "cifar100": (100, 32), "ImageNet16-120": (120, 16)}
 CLASSES = {"cifar10": 10, "cifar10-full": 10, "cifar100": 100, "imagenet16-120": 120}
 
 
@@ -61,47 +63,49 @@ class Result(NamedTuple):
 
     arch: str  # as written in the file
     accuracies: Mapping[Column, float]
-    parameters: int  # for 10 classes; -1: unknown
-    macs: float  # multiply-adds in millions, one 32 x 32 image; NaN: unknown
+    parameters: int  # for 10 classes; -1: no trial of the file gives the architecture's
+    macs: float  # multiply-adds in millions, one 32 x 32 image; NaN: likewise
+    trials: int
+    disagreeing: int  # trials with parameters or FLOPs that are another network's
 
 
 def import_table(path: Path) -> Table:
     """The valid architectures of one published file or directory, in its order.
 
     Columns are cifar10 valid/test (trained on 25,000 images), cifar10-full test (on 50,000), cifar100 and
-    imagenet16-120 valid/test, of 12 and 200 epochs, one per seed; CSV keeps its own names. ``Table.about`` counts
-    the architectures "dropped" because they are not valid. ``failed`` marks a diverged training or one within
-    1.1 times chance. Raises WsnasError if the file is missing, truncated, of another format or asks to run code, or
-    an architecture is malformed or listed twice.
+    imagenet16-120 valid/test, of 12 and 200 epochs, one per seed; CSV keeps its own names. ``Table.about`` counts the
+    architectures "dropped" because they are not valid, and the trials "disagreeing" with their architecture's
+    parameters or FLOPs. ``failed`` marks a diverged training or one within 1.1 times chance, unless the file says
+    itself what failed. Raises WsnasError if the file is missing, truncated, of another format or asks to run code, or
+    refused by ``wsnas.table.checked``.
     """
     if path.is_dir():
         return _from_results(path, _nats(path))
+    name = path.name.lower()
+    if name.endswith(".parquet"):
+        return load_table(path, lambda arch: encode(decode(arch)))
     if not path.exists():
         raise WsnasError(f"there is no {path}; give {OFFICIAL}, or a .csv, .csv.gz or .parquet table")
-    name = path.name.lower()
     if name.endswith(".pth"):
         return _from_results(path, _pth(path))
     if name.endswith((".csv", ".csv.gz")):
-        return _clean(path, read_csv(path, "nb201"))
-    if name.endswith(".parquet"):
-        table = load_table(path)
-        if table.space != "nb201":
-            raise WsnasError(f"{path} is a table of the space {table.space}, not nb201; give one of nb201")
-        return table
+        table = read_csv(path, "nb201", respell=_respell)
+        failed = _at_chance(table) if table.failed is None else table.failed
+        return replace(table, failed=failed, about={**table.about, "architectures": str(len(table))})
     raise WsnasError(
         f"cannot read {path}: it is neither a .pth, .csv, .csv.gz or .parquet file nor a directory; "
         f"give {OFFICIAL}, unpacked"
     )
 
 
-def load_table(path: Path) -> Table:
+def load_table(path: Path, respell: Callable[[str], str] | None = None) -> Table:
     """A wsnas table; one trained before edges that reach nothing were counted gets its multiply-adds counted anew.
 
     It has none if its data set, whose images' size is needed, is not to be had.
     """
-    table = Table.load(path)
+    table = Table.load(path, "nb201", "accuracy", respell)
     about = table.about
-    if table.space != "nb201" or table.macs is None or about.get("source") != TRAINED or "macs" in about:
+    if table.macs is None or about.get("source") != TRAINED or "macs" in about:
         return table
     from nb201.network import macs
     from wsnas.data.sources import shape_of
@@ -123,38 +127,15 @@ def _not_valid() -> frozenset[str]:
     return frozenset(encode(arch) for arch in every if not is_valid(arch))
 
 
-def _checked(arch: str, where: Path) -> str | None:
+def _respell(arch: str) -> str | None:
     """The encoded architecture, or None if it is not valid. Raises WsnasError if it is malformed."""
-    if arch.strip() in _not_valid():
-        return None
-    try:
-        return encode(decode(arch))
-    except WsnasError as error:
-        raise WsnasError(f"{where}: {error}") from error
+    return None if arch.strip() in _not_valid() else encode(decode(arch))
 
 
-def _clean(path: Path, table: Table) -> Table:
-    """Valid architectures only, encoded; ``failed`` completed. Raises WsnasError for duplicates or nothing left."""
-    checked = [_checked(arch, path) for arch in table.archs]
-    archs = tuple(arch for arch in checked if arch is not None)
-    if not archs:
-        raise WsnasError(f"{path} lists no valid architecture; give {OFFICIAL}")
-    arch, times = Counter(archs).most_common(1)[0]
-    if times > 1:
-        raise WsnasError(f"{path} lists {arch} twice; keep one of them")
-    kept = np.array([i for i, arch in enumerate(checked) if arch is not None], dtype=np.int64)
-    columns = {column: values[kept] for column, values in table.columns.items()}
-    failed = np.zeros(len(archs), dtype=np.bool_) if table.failed is None else table.failed[kept]
-    for column, values in columns.items():
-        if column.dataset in CLASSES:
-            failed = failed | (values <= 1.1 * 100 / CLASSES[column.dataset])
-    about = {
-        **table.about,
-        "architectures": str(len(archs)),
-        "dropped": f"{len(checked) - len(archs)} not valid",
-    }
-    parameters = None if table.parameters is None else table.parameters[kept]
-    return Table("nb201", archs, columns, parameters, None if table.macs is None else table.macs[kept], failed, about)
+def _at_chance(table: Table) -> NDArray[np.bool_]:
+    """Whether one of an architecture's trainings ended within 1.1 times chance."""
+    low = [v <= 1.1 * 100 / CLASSES[c.dataset] for c, v in table.columns.items() if c.dataset in CLASSES]
+    return np.any([np.zeros(len(table), dtype=np.bool_), *low], axis=0)  # type: ignore[no-any-return]
 
 
 def _from_results(path: Path, results: Iterable[Result]) -> Table:
@@ -164,23 +145,31 @@ def _from_results(path: Path, results: Iterable[Result]) -> Table:
     if not measured:
         raise WsnasError(f"{path} holds no accuracies for a known data set; give {OFFICIAL}")
     columns = {c: np.array([result.accuracies.get(c, np.nan) for result in found]) for c in measured}
-    return _clean(
-        path,
-        Table(
-            "nb201",
-            tuple(result.arch for result in found),
-            columns,
-            np.array([result.parameters for result in found], dtype=np.int64),
-            np.array([result.macs for result in found]),
-            np.array([any(np.isnan(list(result.accuracies.values()))) for result in found], dtype=np.bool_),
-            {
-                "source": path.name,
-                "macs": MACS,
-                "cifar10": "trained on 25,000 images",
-                "cifar10-full": "trained on all 50,000 images",
-            },
-        ),
+    table = Table(
+        "nb201",
+        tuple(result.arch for result in found),
+        columns,
+        np.array([result.parameters for result in found], dtype=np.int64),
+        np.array([result.macs for result in found]),
+        about={
+            "source": path.name,
+            "macs": MACS,
+            "cifar10": "trained on 25,000 images",
+            "cifar10-full": "trained on all 50,000 images",
+        },
     )
+    diverged = np.array([any(np.isnan(list(result.accuracies.values()))) for result in found], dtype=np.bool_)
+    table = replace(table, failed=diverged)
+    table = checked(path, table, lambda i: f"architecture {found[i].arch}", "accuracy", _respell)
+    failed = _at_chance(table) | (False if table.failed is None else table.failed)
+    about = {**table.about, "architectures": str(len(table))}
+    wrong = [result.disagreeing for result in found if result.disagreeing]
+    if wrong:
+        about["disagreeing"] = (
+            f"{sum(wrong)} of {sum(result.trials for result in found)} trials, in {len(wrong)} architectures, give the "
+            "parameters or FLOPs of another network; these were left out, their accuracies were not"
+        )
+    return replace(table, failed=failed, about=about)
 
 
 def _order(column: Column) -> tuple[int, int, int, int]:
@@ -191,25 +180,50 @@ def _order(column: Column) -> tuple[int, int, int, int]:
 def _result(states: Mapping[str, Any], where: Path, what: str) -> Result:
     """One architecture's ``{recipe: state}``. Raises WsnasError if it has another form."""
     accuracies: dict[Column, float] = {}
-    arch, parameters, counted = "", -1, float("nan")
+    given: dict[tuple[str, str, Any], tuple[float, float]] = {}  # of each trial: parameters and FLOPs, in millions
+    arch = ""
     try:
         for recipe in [name for name in EPOCHS if name in states]:
             arch = states[recipe]["arch_str"]
             for (training, seed), result in states[recipe]["all_results"].items():
-                if training in ("cifar10-valid", "cifar10"):  # the two have 10 classes and the same network
-                    parameters = round(float(result["params"]) * 1e6)
-                    counted = float(result["flop"]) - CLASSES["cifar10"] / 1e6  # the linear layer's bias, see ``macs``
+                given[training, recipe, seed] = float(result["params"]), float(result["flop"])
                 for evaluation, (dataset, split) in EVALUATIONS.get(training, {}).items():
                     accuracy = result["eval_acc1es"].get(f"{evaluation}@{EPOCHS[recipe] - 1}")
                     if accuracy is not None:
                         accuracies[Column(dataset, split, EPOCHS[recipe], int(seed))] = float(accuracy)
-        _checked(arch, where)  # here, so a directory of another benchmark is refused at its first file
-        return Result(arch, accuracies, parameters, counted)
+        try:  # here, so a directory of another benchmark is refused at its first file
+            valid = _respell(arch)
+        except WsnasError as error:
+            raise WsnasError(f"{where}: {error}") from error
+        return Result(arch, accuracies, *_costs(valid, given))
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise WsnasError(
             f"{where}: {what} is not in NAS-Bench-201's published format ({type(error).__name__}: {error}); "
             f"give {OFFICIAL}"
         ) from error
+
+
+def _costs(arch: str | None, given: Mapping[tuple[str, str, Any], tuple[float, float]]) -> tuple[int, float, int, int]:
+    """Parameters and multiply-adds where a trial confirms them; the numbers of trials, and of those that disagree.
+
+    The published file has trials that name one architecture and give the parameters and FLOPs of another.
+    """
+    if arch is None:  # dropped
+        return -1, math.nan, 0, 0
+    from nb201.network import macs, parameters
+
+    cell, count, counted, trials, disagreeing = decode(arch), -1, math.nan, 0, 0
+    for (training, _, _), (millions, flops) in given.items():
+        if training not in TRAININGS:
+            continue
+        classes, size = TRAININGS[training]
+        exact, adds = parameters(cell, 16, 5, classes), macs(cell, 16, 5, classes, 3, size, size)
+        same = abs(millions - exact / 1e6) < 5e-7
+        same_flops = abs(flops - (adds + classes) / 1e6) < 5e-6  # with the linear layer's bias
+        trials, disagreeing = trials + 1, disagreeing + (not (same and same_flops))
+        if classes == 10:
+            count, counted = exact if same else count, adds / 1e6 if same_flops else counted
+    return count, counted, trials, disagreeing
 
 
 def _nats(path: Path) -> Iterator[Result]:

@@ -53,7 +53,7 @@ class Proxyless(SearchSpace[blocks.Architecture]):
     def macs(self, arch: blocks.Architecture, recipe: ProxylessRecipe) -> int:
         from proxyless import images, network
 
-        return network.macs(arch, images.skeleton_of(recipe), images.shape_of(recipe)[2])
+        return network.macs(arch, images.skeleton_of(recipe), *images.shape_of(recipe)[2:])
 
 
 SPACE = Proxyless()

@@ -26,17 +26,17 @@ def load_splits(recipe: ProxylessRecipe, device: torch.device) -> Splits:
     return sources.load_splits(recipe, device)
 
 
-def shape_of(recipe: ProxylessRecipe) -> tuple[int, int, int]:
-    """(classes, channels, side in pixels) of the recipe's images."""
+def shape_of(recipe: ProxylessRecipe) -> tuple[int, int, int, int]:
+    """(classes, channels, height, width) of the recipe's images, in pixels."""
     folder = _streamed(recipe)
     if folder is None:
         return sources.shape_of(recipe.dataset)
     classes = 1000 if recipe.dataset == "imagenet" else len(sources.class_folders(folder / "train"))
-    return classes, 3, recipe.size
+    return classes, 3, recipe.size, recipe.size
 
 
 def skeleton_of(recipe: ProxylessRecipe) -> Skeleton:
-    classes, inputs, _ = shape_of(recipe)
+    classes, inputs = shape_of(recipe)[:2]
     return Skeleton(recipe.width, recipe.strides, classes, inputs, recipe.identity_start)
 
 

@@ -159,33 +159,40 @@ class Network(nn.Module):
 
 
 @cache
-def costs(skeleton: Skeleton, side: int = 224) -> tuple[tuple[int, int], tuple[tuple[tuple[int, int], ...], ...]]:
+def costs(
+    skeleton: Skeleton, size: tuple[int, int] = (224, 224)
+) -> tuple[tuple[int, int], tuple[tuple[tuple[int, int], ...], ...]]:
     """Exact (parameters, multiply-adds): of the fixed part, and of each choice of each block.
 
     They add up, because a block's input has the same shape whatever the blocks before it are. Multiply-adds are
-    those of convolutions and the linear layer for one image of ``side`` x ``side`` pixels.
+    those of convolutions and the linear layer for one image of ``size``, height and width in pixels.
     """
 
-    def conv(inputs: int, outputs: int, kernel: int, groups: int, side: int) -> tuple[int, int]:
-        weights = inputs // groups * outputs * kernel**2
-        return weights + 2 * outputs, weights * side**2
+    def after(size: tuple[int, int], stride: int) -> tuple[int, int]:
+        return math.ceil(size[0] / stride), math.ceil(size[1] / stride)
 
-    def bottleneck(inputs: int, outputs: int, kernel: int, expansion: int, stride: int, side: int) -> tuple[int, int]:
-        inner, after = inputs * expansion, math.ceil(side / stride)
-        parts = [conv(inner, inner, kernel, inner, after), conv(inner, outputs, 1, 1, after)]
+    def conv(inputs: int, outputs: int, kernel: int, groups: int, size: tuple[int, int]) -> tuple[int, int]:
+        weights = inputs // groups * outputs * kernel**2
+        return weights + 2 * outputs, weights * size[0] * size[1]
+
+    def bottleneck(
+        inputs: int, outputs: int, kernel: int, expansion: int, stride: int, size: tuple[int, int]
+    ) -> tuple[int, int]:
+        inner, out = inputs * expansion, after(size, stride)
+        parts = [conv(inner, inner, kernel, inner, out), conv(inner, outputs, 1, 1, out)]
         if expansion > 1:
-            parts.append(conv(inputs, inner, 1, 1, side))
+            parts.append(conv(inputs, inner, 1, 1, size))
         return sum(p for p, _ in parts), sum(m for _, m in parts)
 
     stem, stride = skeleton.stem
-    side = math.ceil(side / stride)
-    fixed = [conv(skeleton.inputs, stem, 3, 1, side), bottleneck(stem, skeleton.first, 3, 1, 1, side)]
+    size = after(size, stride)
+    fixed = [conv(skeleton.inputs, stem, 3, 1, size), bottleneck(stem, skeleton.first, 3, 1, 1, size)]
     blocks = []
     for block, (inputs, outputs, stride) in enumerate(skeleton.blocks):
-        choices = [bottleneck(inputs, outputs, *choice, stride, side) for choice in CHOICES]
+        choices = [bottleneck(inputs, outputs, *choice, stride, size) for choice in CHOICES]
         blocks.append(tuple([*choices, (0, 0)][: RADIX[block]]))
-        side = math.ceil(side / stride)
-    fixed.append(conv(outputs, skeleton.head, 1, 1, side))
+        size = after(size, stride)
+    fixed.append(conv(outputs, skeleton.head, 1, 1, size))
     fixed.append(((skeleton.head + 1) * skeleton.classes, skeleton.head * skeleton.classes))
     return (sum(p for p, _ in fixed), sum(m for _, m in fixed)), tuple(blocks)
 
@@ -196,7 +203,7 @@ def parameters(arch: Architecture, skeleton: Skeleton) -> int:
     return fixed + sum(of[choice][0] for of, choice in zip(blocks, arch.blocks, strict=True))
 
 
-def macs(arch: Architecture, skeleton: Skeleton, side: int) -> int:
-    """Multiply-adds of its convolutions and linear layer, one ``side`` x ``side`` image."""
-    (_, fixed), blocks = costs(skeleton, side)
+def macs(arch: Architecture, skeleton: Skeleton, height: int, width: int) -> int:
+    """Multiply-adds of its convolutions and linear layer, one image."""
+    (_, fixed), blocks = costs(skeleton, (height, width))
     return fixed + sum(of[choice][1] for of, choice in zip(blocks, arch.blocks, strict=True))

@@ -73,24 +73,25 @@ def load_splits(recipe: Recipe, device: torch.device) -> Splits:
 
 
 KNOWN = {
-    "digits": (10, 1, 8),
-    "faint-digits": (10, 1, 8),
-    "cifar10": (10, 3, 32),
-    "cifar100": (100, 3, 32),
-    "imagenet16-120": (120, 3, 16),
-    "imagenet": (1000, 3, 224),  # as it is streamed (folders.py)
+    "digits": (10, 1, 8, 8),
+    "faint-digits": (10, 1, 8, 8),
+    "cifar10": (10, 3, 32, 32),
+    "cifar100": (100, 3, 32, 32),
+    "imagenet16-120": (120, 3, 16, 16),
+    "imagenet": (1000, 3, 224, 224),  # as it is streamed (folders.py)
 }
 
 
-def shape_of(dataset: str) -> tuple[int, int, int]:
-    """(classes, channels, side in pixels) of a data set, for a network's head and stem."""
+def shape_of(dataset: str) -> tuple[int, int, int, int]:
+    """(classes, channels, height, width) of a data set's images, in pixels: what a network's head and stem need."""
     return KNOWN[dataset] if dataset in KNOWN else _shape_of_file(dataset)
 
 
 @cache
-def _shape_of_file(dataset: str) -> tuple[int, int, int]:
+def _shape_of_file(dataset: str) -> tuple[int, int, int, int]:
     source = _source(dataset)  # cached: counting the parameters of a whole space needs it often
-    return int(max(source.train[1].max(), source.test[1].max())) + 1, source.train[0].shape[3], source.train[0].shape[1]
+    _, height, width, channels = source.train[0].shape
+    return int(max(source.train[1].max(), source.test[1].max())) + 1, channels, height, width
 
 
 def _no_such(dataset: str) -> WsnasError:
@@ -134,6 +135,13 @@ def training_images(recipe: Recipe, n: int, default: int) -> int:
     return count
 
 
+def _index(written: Any) -> int:
+    """An index as text or an integer. Raises ValueError for anything else: ``int`` would cut 1.5."""
+    if not isinstance(written, str) and type(written) is not int:
+        raise ValueError(f"{str(written)[:40]} is not an integer")
+    return int(written)
+
+
 def two_parts(
     n: int, first: int, split_file: str | None, names: tuple[str, str]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -143,7 +151,7 @@ def two_parts(
         return order[:first], order[first:]
     try:  # NAS-Bench-201's configs: {"train": ["int", ["0", "2", ...]], "valid": [...]}
         stored = json.loads(Path(split_file).read_text())
-        parts = [np.array([int(i) for i in stored[name][1]], dtype=np.int64) for name in names]
+        parts = [np.array([_index(i) for i in stored[name][1]], dtype=np.int64) for name in names]
     except (OSError, ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
         raise WsnasError(
             f"cannot read the split file {split_file}: it must be NAS-Bench-201's JSON with '{names[0]}' and "
