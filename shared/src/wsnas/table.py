@@ -279,19 +279,17 @@ def checked(
     raises WsnasError if that is malformed, and None drops the row. ``spelled``: the columns' names in the file.
     """
     names = {name: (spelled or {}).get(name, str(name)) for name in [*table.columns, *SINGLE]}
-    low, high, what = {
-        "accuracy": (0.0, 100.0, "an accuracy in percent"),
-        "perplexity": (1.0, np.finfo(np.float64).max, "a perplexity"),
-    }.get(metric or "", (0.0, np.finfo(np.float64).max, "an accuracy or perplexity"))
-    most = float(np.finfo(np.float64).max)
-    limits = {
+    most = float(np.finfo(np.float64).max)  # not infinity
+    measured = {"accuracy": (0.0, 100.0, "an accuracy in percent"), "perplexity": (1.0, most, "a perplexity")}
+    limits: dict[Any, tuple[float, float, str]] = {
         "parameters": (-1.0, 2.0**53, "a number of parameters"),
         "macs": (0.0, most, "a number of multiply-adds in millions"),
         "latency": (0.0, most, "a latency in milliseconds"),
         "failed": (0.0, 1.0, "true or false"),
+        **dict.fromkeys(table.columns, measured.get(metric or "", (0.0, most, "an accuracy or perplexity"))),
     }
     for name, values in [*table.columns.items(), *table.single().items()]:
-        least, largest, kind = limits[name] if isinstance(name, str) else (low, high, what)
+        least, largest, kind = limits[name]
         wrong = ~np.isnan(values) & ~((values >= least) & (values <= largest))
         if name == "failed":
             wrong |= ~np.isin(np.nan_to_num(values), (0, 1))
