@@ -50,11 +50,6 @@ class NB201(SearchSpace[Architecture]):
 
         return macs(arch, recipe.channels, recipe.cells, *self.image_shape(recipe))
 
-    def load_table(self, path: Path) -> Table:
-        from nb201.tables import load_table
-
-        return load_table(path)
-
     def import_table(self, path: Path) -> Table:
         from nb201.tables import import_table
 

@@ -26,7 +26,7 @@ import pickle
 import re
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -83,7 +83,7 @@ def import_table(path: Path) -> Table:
         return _from_results(path, _nats(path))
     name = path.name.lower()
     if name.endswith(".parquet"):
-        return load_table(path, lambda arch: encode(decode(arch)))
+        return _load(path)
     if not path.exists():
         raise WsnasError(f"there is no {path}; give {OFFICIAL}, or a .csv, .csv.gz or .parquet table")
     if name.endswith(".pth"):
@@ -98,12 +98,12 @@ def import_table(path: Path) -> Table:
     )
 
 
-def load_table(path: Path, respell: Callable[[str], str] | None = None) -> Table:
+def _load(path: Path) -> Table:
     """A wsnas table; one trained before edges that reach nothing were counted gets its multiply-adds counted anew.
 
     It has none if its data set, whose images' size is needed, is not to be had.
     """
-    table = Table.load(path, "nb201", "accuracy", respell)
+    table = Table.load(path, "nb201", "accuracy", lambda arch: encode(decode(arch)))
     about = table.about
     if table.macs is None or about.get("source") != TRAINED or "macs" in about:
         return table
