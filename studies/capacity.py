@@ -178,10 +178,10 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
         figure=ranking_figure(
             list(panels.values()),
             "Is weight sharing still effective on a space pruned to its best architectures?",
-            "prune factor (kept: the best by ground truth), architectures left",
+            "prune factor, best architectures left",
             f"{options.about}, {counted(seeds_each, 'supernet')} a factor. The first seed of the ground truth prunes "
-            "and picks, the others report, unless a panel says that they are the same. Any judge: another training, "
-            "made so much worse by noise, which knows nothing of the pruning",
+            "and picks, the others report, unless a panel says that they are the same. Any judge: a training, made as "
+            "bad as the supernets at 1x by noise, which the pruning does not change",
         ),
     )
 
