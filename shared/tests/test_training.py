@@ -79,6 +79,11 @@ def test_the_learning_rate_by_hand() -> None:
     rising = Training(4, 1, SGD(0.2), Linear(warmup=0.25))  # up for 10 steps, down for 30
     found = [learning_rate(rising, step, 10) for step in (0, 4, 9, 10, 25, 39)]
     assert found == pytest.approx([0.02, 0.1, 0.2, 0.2, 0.1, 0.2 / 30])
+    between = Training(1, 1, SGD(0.2), Linear(warmup=0.4))  # the peak lies at 18.4 of 46 steps
+    found = [learning_rate(between, step, 46) for step in (17, 18, 19)]
+    assert found == pytest.approx([0.2 * 18 / 18.4, 0.2, 0.2 * 27 / 27.6])
+    for steps in range(1, 60):
+        assert max(learning_rate(between, step, steps) for step in range(steps)) <= 0.2
     falling = Training(4, 1, SGD(0.2), Linear())
     assert [learning_rate(falling, step, 10) for step in (0, 20, 39)] == pytest.approx([0.2, 0.1, 0.005])
     fixed = Training(4, 1, SGD(0.2), Fixed())

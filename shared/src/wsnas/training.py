@@ -202,7 +202,7 @@ def learning_rate(training: Training, step: int, steps_per_epoch: float) -> floa
             return lr
         case Linear(warmup=rise):
             up = (step + 1) / (rise * total) if rise else 1.0
-            return lr * min(up, (1 - step / total) / (1 - rise))
+            return lr * min(up, 1.0, (1 - step / total) / (1 - rise))  # 1: the peak may lie between two steps
         case CosinePerEpoch():
             return lr * 0.5 * (1 + math.cos(math.pi * (step // steps_per_epoch) / training.epochs))
         case CosinePerStep():
