@@ -163,7 +163,7 @@ def compare(recipe: NB201Recipe, archs: list[Architecture], workers: int | None)
 
     by_the_book(archs[:half])
     # different seeds, as in the textbook: one seed shifts all architectures together, by 0.8 points of test accuracy
-    jobs = [TrainingJob("nb201", recipe, arch, seed) for seed, arch in enumerate(archs)]
+    jobs = [TrainingJob("nb201", recipe, arch, seed, "") for seed, arch in enumerate(archs)]
     started, ended, found = time.perf_counter(), [], []
     for _, result in run_jobs(train_job, jobs, Executor(workers)):
         if isinstance(result, BaseException):

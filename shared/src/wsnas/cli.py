@@ -52,6 +52,7 @@ def spaces() -> None:
 @click.option("--out", type=PATH, help="Run directory; by default runs/SPACE-<digest of the recipe>.")
 @click.option("--amp/--no-amp", default=None, help="bfloat16 autocast; by default on CUDA only.")
 @click.option("--sync-bn", is_flag=True, help="Batch norm over the images of all GPUs together.")
+@click.option("--deterministic", is_flag=True, help="On CUDA: the same weights to the last bit each time, more slowly.")
 @device_option
 @threads_option
 def train_supernet(
@@ -61,6 +62,7 @@ def train_supernet(
     out: Path | None,
     amp: bool | None,
     sync_bn: bool,
+    deterministic: bool,
     device: str | None,
     threads: int | None,
     scale: str,
@@ -83,6 +85,7 @@ def train_supernet(
             amp=amp,
             sync_bn=sync_bn,
             threads=threads,
+            deterministic=deterministic,
             report=report,
         )
     if is_leader():
@@ -102,6 +105,7 @@ def train_supernet(
 @click.option("--max-macs", type=COUNT, help="Draw only architectures with at most this many multiply-adds.")
 @click.option("--amp", is_flag=True, help="Calibrate and score in bfloat16 instead of float32.")
 @device_option
+@executor_options
 def evaluate(
     run: Path,
     sample: int,
@@ -112,8 +116,12 @@ def evaluate(
     max_macs: int | None,
     amp: bool,
     device: str | None,
+    executor: Executor,
 ) -> None:
-    """Score submodels of a trained supernet: calibrate each, then measure validation accuracy or perplexity."""
+    """Score submodels of a trained supernet: calibrate each, then measure validation accuracy or perplexity.
+
+    With --workers, --ray or --slurm several processes share the work; by default this one does it.
+    """
     import dataclasses
 
     import numpy as np
@@ -156,7 +164,8 @@ def evaluate(
                 )
             archs = truth.sample(sample, rng)
     with progress("evaluate") as report:
-        scores = score(supernet, archs, amp=amp, report=report)
+        alone = executor.workers is None and executor.ray is None and executor.slurm is None
+        scores = score(supernet, archs, amp=amp, executor=None if alone else executor, report=report)
     values = np.array(list(scores.values()))
     click.echo(
         f"{len(values)} submodels: validation {'accuracy ' if supernet.space.metric == 'accuracy' else ''}"
@@ -269,6 +278,7 @@ def train(
     help="Train architectures with the same training key only once.",
 )
 @click.option("--known", type=PATH, help="Table of the same recipe; its rows are not trained again.")
+@click.option("--shard", metavar="I/N", help="Train only the I-th of N equal parts; wsnas table merge joins them.")
 @click.option("--retry-failed", is_flag=True, help="Repeat trainings that diverged, crashed or timed out.")
 @click.option("--latency/--no-latency", default=True, show_default=True, help="Measure each network's forward pass.")
 @executor_options
@@ -281,6 +291,7 @@ def ground_truth(
     best: int | None,
     dedupe: bool,
     known: Path | None,
+    shard: str | None,
     retry_failed: bool,
     latency: bool,
     executor: Executor,
@@ -300,6 +311,12 @@ def ground_truth(
     from wsnas.sampling import sample_candidates
     from wsnas.space import load_space
 
+    index, slash, parts = (shard or "1/1").partition("/")
+    part = (int(index), int(parts)) if slash and index.isdecimal() and parts.isdecimal() else (0, 0)
+    if not 1 <= part[0] <= part[1]:
+        raise WsnasError(f"--shard takes a part and their number, such as 2/8, not '{shard}'")
+    if part[1] > 1 and latency:
+        raise WsnasError("a shard's networks are timed when all are there: give --no-latency")
     found = load_space(space)
     chosen = chosen_recipe(found, scale, recipe)
     archs = sample_candidates(found, chosen, sample, numpy_rng(sample_seed, "ground truth"))
@@ -316,6 +333,7 @@ def ground_truth(
             dedupe=dedupe,
             known=None if known is None else load_ground_truth(found, table=known),
             retry_failed=retry_failed,
+            shard=part,
             report=report,
         )
     if latency:
@@ -388,6 +406,23 @@ def table_join(files: tuple[Path, ...], out: Path) -> None:
     joined = join([load_space(Table.load(file).space).import_table(file) for file in files])
     joined.save(out)
     click.echo(f"{len(joined)} architectures, {len(joined.columns)} columns, {out.stat().st_size / 1e6:.2f} MB: {out}")
+
+
+@table.command("merge")
+@click.argument("runs", type=PATH, nargs=-1, required=True)
+@click.option("--out", type=PATH, required=True, help="Run directory; the benchmark is written there too.")
+@click.option("--dedupe/--no-dedupe", default=True, show_default=True, help="As the runs were trained.")
+def table_merge(runs: tuple[Path, ...], out: Path, dedupe: bool) -> None:
+    """Put the trainings of several RUNS together: shards of wsnas ground-truth, and runs of wsnas train.
+
+    All must have one space and recipe. The result can be extended by wsnas ground-truth.
+    """
+    from wsnas.ground_truth import merge_runs
+    from wsnas.publish import publish
+
+    space, merged = merge_runs(runs, out, dedupe)
+    for line in publish(space, merged, out):
+        click.echo(line)
 
 
 _TABLE = click.option("--table", "file", type=click.Path(), help="A table file; by default the shipped micro table.")

@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.rendezvous import rendezvous
 
 from wsnas.errors import WsnasError
 
@@ -82,6 +83,26 @@ def cpu_threads(count: int | None, device: torch.device) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def fixed_order(wanted: bool) -> Iterator[None]:
+    """In the block CUDA's kernels add in one order, if ``wanted``: the same numbers each time, more slowly.
+
+    https://pytorch.org/docs/stable/notes/randomness.html
+    """
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
 def to_device(model: M, device: torch.device) -> M:
     """The model on the device, with convolution weights in ``channels_last``, the fast layout on CPUs and GPUs."""
     return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
@@ -93,7 +114,10 @@ def process_group(device: torch.device) -> Iterator[int]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield dist.get_rank() if dist.is_initialized() else 0
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    store, rank, world = next(rendezvous("env://"))
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # the store still has the addresses of killed ranks
+    store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined, unused-ignore]
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=world)
     try:
         yield dist.get_rank()
     finally:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,12 +21,14 @@ from wsnas.calibration import calibrate
 from wsnas.data.images import Splits
 from wsnas.devices import cpu_threads
 from wsnas.errors import WsnasError
+from wsnas.executor import Executor, run_jobs
 from wsnas.recipe import Decides, Recipe, recipe_fields
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
-from wsnas.supernet import Supernet
+from wsnas.supernet import Supernet, load_supernet
 from wsnas.training import Report, stop_between_steps
 
+PART = 20  # submodels a worker scores at a time
 BF16 = " bf16"  # suffix of the kind of rows scored in bfloat16
 
 
@@ -45,14 +48,50 @@ def evaluate_submodel(
         return splits.valid.score(model, path, recipe.evaluation_batch, recipe.valid_size)
 
 
+class ScoringJob(NamedTuple):
+    """Some submodels to score, for a worker."""
+
+    run: str  # the supernet's directory
+    recipe: Recipe
+    step: int  # of the weights
+    archs: tuple[str, ...]
+    amp: bool
+    device: str | None  # None: the worker's own GPU
+
+
+@lru_cache(maxsize=1)
+def _loaded(run: str, device: str | None) -> Supernet:
+    """A run's supernet, loaded once per worker, which scores many of its submodels."""
+    return load_supernet(run, device)
+
+
+def score_job(job: ScoringJob) -> list[tuple[float, float]]:
+    """(score, cross-entropy) of each submodel of the job."""
+    supernet = _loaded(job.run, job.device)
+    if supernet.step != job.step:
+        raise WsnasError(f"{job.run} was trained on while its submodels were scored: run the same command again")
+    device = supernet.splits.valid.device
+    threads = supernet.run.identity.get("threads") if device.type == "cpu" else None
+    with cpu_threads(threads, device):
+        decoded = map(supernet.space.decode, job.archs)
+        return [evaluate_submodel(supernet.model, arch, supernet.splits, job.recipe, job.amp) for arch in decoded]
+
+
 def evaluate(
-    supernet: Supernet, archs: Iterable[Any], *, resume: bool = True, amp: bool = False, report: Report | None = None
+    supernet: Supernet,
+    archs: Iterable[Any],
+    *,
+    resume: bool = True,
+    amp: bool = False,
+    executor: Executor | None = None,
+    report: Report | None = None,
 ) -> dict[str, float]:
     """Validation accuracy in percent (or perplexity) of each architecture, by its encoding, in the order given.
 
     ``archs``: architectures or their encodings. Existing rows for the same weights and settings, ``amp`` (bfloat16)
-    included, are reused. On the CPU torch uses as many threads as in training. Raises WsnasError for an invalid
-    encoding, before anything is evaluated.
+    included, are reused. ``executor``: workers that load the supernet from its run directory and share the work; by
+    default this process does it all. On the CPU torch uses as many threads as in training. Raises WsnasError for an
+    invalid encoding, before anything is evaluated.
     """
     space, recipe = supernet.space, supernet.recipe
     wanted = {space.encode(arch): arch for arch in (space.decode(a) if isinstance(a, str) else a for a in archs)}
@@ -62,11 +101,26 @@ def evaluate(
     threads = supernet.run.identity.get("threads") if device.type == "cpu" else None
     with cpu_threads(threads, device), supernet.run.writing(), stop_between_steps() as stopping:
         rows = supernet.run.records(kind) if resume else {}
-        for done, (name, arch) in enumerate(wanted.items(), start=1):
-            if name not in rows:
-                value, loss = evaluate_submodel(supernet.model, arch, supernet.splits, recipe, amp)
-                rows[name] = {space.metric: value, "loss": loss if math.isfinite(loss) else None}
-                supernet.run.record(kind, name, rows[name], "ok" if math.isfinite(loss) else "not finite")
+        missing = [name for name in wanted if name not in rows]
+        if report is not None:
+            report(len(wanted) - len(missing), len(wanted), "submodels")
+
+        def scored() -> Iterator[tuple[str, tuple[float, float]]]:
+            if executor is None:
+                for name in missing:
+                    yield name, evaluate_submodel(supernet.model, wanted[name], supernet.splits, recipe, amp)
+                return
+            where, own = str(supernet.run.path.absolute()), "cpu" if device.type == "cpu" else None
+            parts = [tuple(missing[i : i + PART]) for i in range(0, len(missing), PART)]
+            jobs = [ScoringJob(where, recipe, supernet.step, part, amp, own) for part in parts]
+            for job, result in run_jobs(score_job, jobs, executor):
+                if isinstance(result, BaseException):
+                    raise result
+                yield from zip(job.archs, result, strict=True)
+
+        for done, (name, (value, loss)) in enumerate(scored(), start=len(wanted) - len(missing) + 1):
+            rows[name] = {space.metric: value, "loss": loss if math.isfinite(loss) else None}
+            supernet.run.record(kind, name, rows[name], "ok" if math.isfinite(loss) else "not finite")
             if report is not None:
                 report(done, len(wanted), "submodels")
             if stopping():

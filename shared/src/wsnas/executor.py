@@ -1,4 +1,4 @@
-"""Runs many independent jobs in this process, in local worker processes, or on a Ray cluster.
+"""Runs many independent jobs in this process, in local worker processes, on a Ray cluster, or as Slurm's jobs.
 
 On a CPU, one single-threaded process per core beats one process with all threads for networks of this
 size; on GPUs, each worker has one or a share of one. Results come back as they finish. Only the caller writes
@@ -12,12 +12,14 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -29,6 +31,8 @@ from wsnas.errors import WorkerLost, WsnasError
 J = TypeVar("J")
 R = TypeVar("R")
 
+ARRAY = 500  # Slurm's jobs at a time; it usually accepts up to 1,000 in an array
+
 
 @dataclass(frozen=True)
 class Executor:
@@ -36,7 +40,8 @@ class Executor:
 
     ``workers``: local processes; by default one per GPU, else one per CPU core; 0 is this process. ``ray``: the
     address of a Ray cluster to use instead ("auto", "host:port", or "local" for one on this machine), with
-    ``gpus`` GPUs per job (0.25: four jobs share a card; by default 1 if the cluster has any).
+    ``gpus`` GPUs per job (0.25: four jobs share a card; by default 1 if the cluster has any). ``slurm``: submitit's
+    parameters, to run each job as one of Slurm's instead, e.g. ``{"slurm_partition": "gpu", "gpus_per_node": 1}``.
     ``timeout``: seconds per job. ``retries``: how often a job is retried after its worker died.
     """
 
@@ -45,6 +50,7 @@ class Executor:
     gpus: float | None = None
     timeout: float | None = None
     retries: int = 1
+    slurm: Mapping[str, str | int] | None = None
 
 
 def run_jobs(
@@ -61,6 +67,8 @@ def run_jobs(
         return
     if executor.ray is not None:
         yield from _on_ray(function, pending, executor)
+    elif executor.slurm is not None:
+        yield from _on_slurm(function, pending, executor)
     elif executor.workers == 0:
         for job in pending:
             yield job, _attempt(function, job, executor.timeout)
@@ -173,12 +181,14 @@ def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> It
         host, _, port = executor.ray.rpartition(":") if executor.ray is not None else ("", "", "")
         if host and "/" not in host and port.isdecimal():  # Ray itself would wait for minutes
             socket.create_connection((host, int(port)), timeout=10).close()
-        ray.init(
-            address=None if executor.ray == "local" else executor.ray,
-            include_dashboard=False if executor.ray == "local" else None,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
+        ours = not ray.is_initialized()  # inside a Ray job or notebook the session there is used, and left running
+        if ours:
+            ray.init(
+                address=None if executor.ray == "local" else executor.ray,
+                include_dashboard=False if executor.ray == "local" else None,
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise WsnasError(
@@ -187,7 +197,13 @@ def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> It
         ) from error
     try:
         gpus = executor.gpus if executor.gpus is not None else float(ray.cluster_resources().get("GPU", 0) > 0)
-        remote = ray.remote(_on_a_node).options(num_cpus=1, num_gpus=gpus, max_retries=max(executor.retries, 3))
+        variables = {name: os.environ[name] for name in ("WSNAS_DATA", "WSNAS_TABLES") if name in os.environ}
+        remote = ray.remote(_on_a_node).options(
+            num_cpus=1,
+            num_gpus=gpus,
+            max_retries=max(executor.retries, 3),
+            **({"runtime_env": {"env_vars": variables}} if variables else {}),
+        )
         pending, running = deque(jobs), dict[Any, J]()
         while pending or running:
             while pending and len(running) < 1000:  # Ray queues them; a bound keeps its tables small
@@ -201,9 +217,64 @@ def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> It
                 except ray.exceptions.RayError as error:
                     yield job, _lost(f"Ray lost the job on every attempt ({type(error).__name__})")
     finally:
-        ray.shutdown()  # cancels jobs still in flight
+        if ours:
+            ray.shutdown()  # cancels jobs still in flight
+        else:
+            for reference in running:
+                ray.cancel(reference)
 
 
 def _on_a_node(function: Callable[[J], R], job: J, timeout: float | None) -> R | Exception:
     torch.set_num_threads(1)
     return _attempt(function, job, timeout)
+
+
+class _Requeued:
+    """A job of Slurm's that is submitted again when its time runs out; trainings go on from their checkpoints."""
+
+    def __call__(self, function: Callable[[J], R], job: J, timeout: float | None) -> R | Exception:
+        return _on_a_node(function, job, timeout)
+
+    def checkpoint(self, function: Callable[[J], R], job: J, timeout: float | None) -> Any:
+        """What submitit submits instead, called when Slurm's signal comes."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, function, job, timeout)
+
+
+def _on_slurm(function: Callable[[J], R], jobs: list[J], executor: Executor) -> Iterator[tuple[J, R | BaseException]]:
+    """Arrays of Slurm's jobs through submitit, which writes them, their logs and results to the folder ``slurm``."""
+    try:
+        import submitit
+    except ImportError as error:
+        raise WsnasError("--slurm needs submitit: pip install 'wsnas[slurm]'") from error
+    parameters = dict(executor.slurm or {})
+    try:
+        pool = submitit.AutoExecutor(folder=Path("slurm") / "%j", cluster=parameters.pop("cluster", None))
+        pool.update_parameters(name="wsnas", **parameters)
+    except (RuntimeError, TypeError, ValueError, NameError) as error:
+        raise WsnasError(f"submitit cannot use these parameters of --slurm ({error})") from error
+    pending, running = deque((job, executor.retries) for job in jobs), dict[Any, tuple[J, int]]()
+    try:
+        while pending or running:
+            some = [pending.popleft() for _ in range(min(len(pending), ARRAY - len(running)))]
+            if some:
+                with pool.batch():
+                    submitted = [pool.submit(_Requeued(), function, job, executor.timeout) for job, _ in some]
+                running |= dict(zip(submitted, some, strict=True))
+            finished = [task for task in running if task.done()]
+            for task in finished:
+                job, retries = running.pop(task)
+                try:
+                    result = task.result()
+                except (submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJobError) as error:
+                    if retries:
+                        pending.append((job, retries - 1))
+                        continue
+                    result = _lost(f"Slurm's job {task.job_id} ended without a result ({type(error).__name__})")
+                yield job, result
+            if not finished:
+                time.sleep(0.5)
+    finally:
+        for task in running:
+            task.cancel()

@@ -7,8 +7,10 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +24,7 @@ from wsnas.errors import Diverged, WorkerLost, WsnasError
 from wsnas.executor import Executor, run_jobs
 from wsnas.metrics import higher_is_better
 from wsnas.randomness import torch_seeded
-from wsnas.recipe import Recipe
+from wsnas.recipe import Recipe, digest, recipe_from_json
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
 from wsnas.standalone import Trained, train_architecture
@@ -36,6 +38,9 @@ def splits_once(space: str, recipe: Recipe, device: torch.device) -> Splits:
     return load_space(space).load_data(recipe, device)
 
 
+LONG = 1000  # steps: from here on a training keeps checkpoints; a shorter one starts again if it is stopped
+
+
 class TrainingJob(NamedTuple):
     """One training, for a worker."""
 
@@ -43,12 +48,20 @@ class TrainingJob(NamedTuple):
     recipe: Recipe
     arch: Any
     seed: int
+    folder: str  # for the run directories of long trainings, which any worker that sees the folder continues
+
+    @property
+    def out(self) -> Path:
+        """The training's own run directory, if it is long; removed when its row is committed."""
+        return Path(self.folder) / f"{digest({'arch': load_space(self.space).encode(self.arch)})}-{self.seed}"
 
 
 def train_job(job: TrainingJob) -> Trained:
-    splits = splits_once(job.space, job.recipe, choose_device())
+    space, splits = load_space(job.space), splits_once(job.space, job.recipe, choose_device())
+    long = first_steps(splits.train, job.recipe.standalone, job.seed)[-1] >= LONG
     try:
-        return train_architecture(load_space(job.space), job.arch, job.recipe, seed=job.seed, splits=splits)
+        out = job.out if long else None
+        return train_architecture(space, job.arch, job.recipe, seed=job.seed, splits=splits, out=out)
     except Diverged:
         return Trained(math.nan, math.nan, math.nan, math.nan, status="diverged")
 
@@ -65,14 +78,17 @@ def train_many(
     dedupe: bool = True,
     known: Table | None = None,
     retry_failed: bool = False,
+    shard: tuple[int, int] = (1, 1),
     report: Report | None = None,
 ) -> Table:
     """Trains every architecture with every seed into the run ``out`` and returns the table.
 
     With ``dedupe``, of the architectures with the same ``training_key`` only the first is trained. Rows are committed
     as they come; a second call trains only the missing ones, and its table includes the architectures and seeds of
-    earlier calls. The trainings in ``known`` (a table of the same recipe) are reused. A training that diverged,
-    crashed or timed out is a row with that status; ``retry_failed`` trains it again.
+    earlier calls. Trainings of at least ``LONG`` steps keep checkpoints in ``out`` and go on where they were stopped.
+    The trainings in ``known`` (a table of the same recipe) are reused. A training that diverged,
+    crashed or timed out is a row with that status; ``retry_failed`` trains it again. ``shard``: (i, n) trains only
+    the i-th of n equal parts, to be put together by ``merge_runs``.
     """
     recipe = space.recipes["micro"] if recipe is None else recipe
     seeds = tuple(seeds)
@@ -92,7 +108,9 @@ def train_many(
             _take_over(space, known, run, recipe, seeds, dedupe)
         rows = run.records("training")
         named = {f"{key}@{seed}": (arch, seed) for key, arch in first.items() for seed in seeds}
-        wanted = {TrainingJob(space.name, recipe, arch, seed): name for name, (arch, seed) in named.items()}
+        named = dict(islice(named.items(), shard[0] - 1, None, shard[1]))
+        folder = str((out / "trainings").absolute())
+        wanted = {TrainingJob(space.name, recipe, arch, seed, folder): name for name, (arch, seed) in named.items()}
         have = {name for name, row in rows.items() if row["status"] == "ok" or not retry_failed}
         jobs = [job for job, name in wanted.items() if name not in have]
         done, failed = len(wanted) - len(jobs), 0
@@ -107,10 +125,56 @@ def train_many(
                 status = result.status
                 row |= {name: None if value != value else value for name, value in asdict(result).items()}
                 run.record("training", wanted[job], row, status)
+                Run.remove(job.out)
             done, failed = done + 1, failed + (status != "ok")
             if report is not None:
                 report(done, len(wanted), f"trainings, {failed} failed" if failed else "trainings")
+    with suppress(OSError):  # not there, or with trainings that failed
+        Path(folder).rmdir()
     return table_of(space, archs, run, recipe, seeds, dedupe)
+
+
+def merge_runs(paths: Sequence[Path], out: Path, dedupe: bool = True) -> tuple[SearchSpace[Any], Table]:
+    """Puts the trainings of several runs of one space and recipe into the run ``out``, and returns its table.
+
+    ``paths``: runs of ground truth (such as shards) and finished stand-alone trainings. Where two have the same
+    training, a successful one wins, then the first. Raises WsnasError for runs of several spaces or recipes.
+    """
+    runs = [Run.read(path) for path in paths]
+    first = runs[0]
+    space, recipe = load_space(first.identity["space"]), first.identity["recipe"]
+    rows, archs = dict[str, dict[str, Any]](), dict[str, dict[str, Any]]()
+    for run in runs:
+        kind = run.identity["kind"]
+        if kind not in ("ground truth", "stand-alone"):
+            raise WsnasError(f"{run.path} is a {kind} run; only trainings of single architectures can be merged")
+        if (run.identity["space"], run.identity["recipe"]) != (space.name, recipe):
+            raise WsnasError(f"{run.path} and {first.path} have different spaces or recipes and cannot be merged")
+        own = run.records("training")
+        if kind == "stand-alone":
+            name, seed = run.identity["arch"], run.identity["seed"]
+            if name not in own:
+                raise WsnasError(f"the training in {run.path} is not finished: repeat its command first")
+            key = space.training_key(space.decode(name)) if dedupe else name
+            own = {f"{key}@{seed}": {**own[name], "arch": name}}
+            archs[name] = {}
+        else:
+            archs |= {name: {} for name in run.records("architecture")}
+        for key, row in own.items():
+            if key not in rows or (row["status"] == "ok" != rows[key]["status"]):
+                rows[key] = row
+    merged = Run.open(out, {"kind": "ground truth", "space": space.name, "recipe": recipe}, first.recipe)
+    with merged.writing():
+        merged.record_all("architecture", archs)
+        merged.record_all("training", rows)
+        for run in runs:
+            seconds = [row["seconds"] for row in run.records("training").values() if row.get("seconds")]
+            maker = {"environment": json.dumps(run.environment(), sort_keys=True)}
+            maker["seconds"] = f"{sum(seconds):.0f} in all of {len(seconds)} trainings"
+            merged.record("known", json.dumps(maker), {"makers": [maker]})
+    known = recipe_from_json(space.recipes["micro"], merged.recipe)
+    seeds = sorted({int(key.rpartition("@")[2]) for key in rows})
+    return space, table_of(space, [space.decode(name) for name in archs], merged, known, seeds, dedupe)
 
 
 def best_of(space: SearchSpace[Any], archs: Sequence[Any], out: Path, count: int, dedupe: bool = True) -> list[Any]:

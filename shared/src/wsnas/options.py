@@ -88,8 +88,24 @@ EXECUTOR_OPTIONS = (
     click.option("--workers", type=click.IntRange(0), help="Processes; default: one per GPU or CPU core; 0: this one."),
     click.option("--ray", help="Run on a Ray cluster: its address, auto, or local. Needs wsnas[ray]."),
     click.option("--gpus-a-job", "gpus", type=click.FloatRange(0), help="GPUs per job on Ray; 0.25: four share one."),
+    click.option(
+        "--slurm",
+        metavar="'NAME=VALUE ...'",
+        help="Run as Slurm's jobs, with submitit's parameters, e.g. 'slurm_partition=gpu gpus_per_node=1 "
+        "timeout_min=240'. Needs wsnas[slurm].",
+    ),
     click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Time limit per job, in seconds."),
 )
+
+
+def _parameters(text: str | None) -> dict[str, str | int] | None:
+    """Submitit's parameters from "name=value name=value"."""
+    if text is None:
+        return None
+    pairs = [pair.partition("=") for pair in text.split()]
+    if not pairs or not all(name and value for name, _, value in pairs):
+        raise WsnasError(f"--slurm takes submitit's parameters as 'name=value name=value', not '{text}'")
+    return {name: int(value) if value.isdecimal() else value for name, _, value in pairs}
 
 
 def executor_options(command: F) -> F:
@@ -97,15 +113,23 @@ def executor_options(command: F) -> F:
 
     @functools.wraps(command)
     def with_executor(
-        *args: Any, workers: int | None, ray: str | None, gpus: float | None, timeout: float | None, **kwargs: Any
+        *args: Any,
+        workers: int | None,
+        ray: str | None,
+        gpus: float | None,
+        slurm: str | None,
+        timeout: float | None,
+        **kwargs: Any,
     ) -> Any:
         from wsnas.executor import Executor
 
-        if ray is not None and workers is not None:
-            raise WsnasError("--workers starts processes on this machine, --ray on a cluster: give only one of them")
+        if sum(where is not None for where in (ray, workers, slurm)) > 1:
+            raise WsnasError(
+                "--workers starts processes on this machine, --ray and --slurm on a cluster: give only one of them"
+            )
         if gpus is not None and ray is None:
             raise WsnasError("--gpus-a-job needs --ray; on one machine use --workers (several can share a GPU)")
-        return command(*args, executor=Executor(workers, ray, gpus, timeout), **kwargs)
+        return command(*args, executor=Executor(workers, ray, gpus, timeout, slurm=_parameters(slurm)), **kwargs)
 
     wrapped: Any = with_executor
     for option in reversed(EXECUTOR_OPTIONS):

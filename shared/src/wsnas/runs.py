@@ -77,6 +77,11 @@ class Run:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise WsnasError(f"{path / 'run.json'} cannot be read ({error}); the run cannot be resumed") from error
 
+    def environment(self) -> dict[str, Any]:
+        """The machine and versions that started the run."""
+        described: dict[str, Any] = json.loads((self.path / "run.json").read_text())
+        return dict(described["environment"])
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Holds the lock: a second writer is refused at once; a killed process releases its lock."""
@@ -111,15 +116,19 @@ class Run:
         torch.save({"format": FORMAT, "identity": json.dumps(self.identity, sort_keys=True), **state}, buffer)
         atomic_write(self.path / "checkpoint.pt", buffer.getvalue())
 
-    def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
-        """The last checkpoint, or None. Only tensors and plain containers are read, never code."""
+    def load_checkpoint(self, device: torch.device, data: bytes | None = None) -> dict[str, Any] | None:
+        """The last checkpoint, or None. Only tensors and plain containers are read, never code.
+
+        ``data``: the file's content, if it is on another machine.
+        """
         path = self.path / "checkpoint.pt"
-        if not path.exists():
+        if data is None and not path.exists():
             return None
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch's about the pickle protocol: the error below says more
-                state = dict(torch.load(path, map_location=device, weights_only=True))
+                source = path if data is None else io.BytesIO(data)
+                state = dict(torch.load(source, map_location=device, weights_only=True))
             recorded, here = dict(json.loads(state["identity"])), json.loads(json.dumps(self.identity))
         except Exception as error:  # a malformed pickle can raise nearly anything
             reason = (str(error).strip().splitlines() or ["it ends too early"])[0][:120]
@@ -157,6 +166,12 @@ class Run:
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
         return [json.loads(line) for line in lines if line.endswith("\n")]  # a truncated line is written again
 
+    def seconds(self) -> float:
+        """The length of all sessions so far; one that was killed left none."""
+        path = self.path / "sessions.jsonl"
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        return sum((json.loads(line)["seconds"] for line in lines if line.endswith("\n")), 0.0)
+
     # records --------------------------------------------------------------------------------------
 
     @contextmanager
@@ -188,9 +203,9 @@ class Run:
             )
 
     def record_all(self, kind: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
-        """Commits many rows of one kind, key -> data, in one transaction."""
+        """Commits many rows of one kind, key -> data (with their ``status``, if it is not ok), in one transaction."""
         with self._database() as database:
-            values = [(kind, key, "ok", json.dumps(data)) for key, data in rows.items()]
+            values = [(kind, key, data.get("status", "ok"), json.dumps(data)) for key, data in rows.items()]
             database.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", values)
 
     def records(self, kind: str) -> dict[str, dict[str, Any]]:

@@ -52,13 +52,15 @@ def train_architecture(
     device: str | None = None,
     threads: int | None = None,
     splits: Splits | None = None,
+    checkpoint_seconds: float = 30.0,
     report: Report | None = None,
 ) -> Trained:
     """Trains one architecture from scratch and scores it on all validation images (if there are any) and test images.
 
     ``arch``: the architecture or its encoding. ``out``: a run directory, for checkpoints and resuming.
     ``threads``: torch's on the CPU, by default one; a run continues only with as many. ``splits``: the recipe's data,
-    if already on the device. Raises Diverged if the loss is not finite.
+    if already on the device. ``checkpoint_seconds``: the most work a kill can lose. Raises Diverged if the loss is not
+    finite.
     """
     arch = space.decode(arch) if isinstance(arch, str) else arch
     recipe = space.recipes["micro"] if recipe is None else recipe
@@ -74,7 +76,7 @@ def train_architecture(
         raise WsnasError("averaged weights need recalibrated batch norm: give --calibration-steps above 0")
     first_steps(splits.train, training, seed)  # what cannot be trained leaves no directory
     started = time.perf_counter()
-    half = math.nan
+    half, earlier = math.nan, 0.0
     curve: list[float] = []
 
     def score(part: Data) -> float:
@@ -101,6 +103,7 @@ def train_architecture(
             }
             run = Run.open(Path(out), identity, recipe.to_json())
             half = run.records("half").get("valid", {}).get("accuracy", math.nan)
+            earlier = run.seconds()
 
         with nullcontext() if run is None else run.session(chosen):
             train(
@@ -110,6 +113,7 @@ def train_architecture(
                 lambda step: [(arch, 1.0)],
                 seed=seed,
                 run=run,
+                checkpoint_seconds=checkpoint_seconds,
                 cuda_graph=chosen.type == "cuda",
                 validate=lambda: splits.valid.score(network, arch, recipe.evaluation_batch)[1],
                 on_epoch=on_epoch,
@@ -120,7 +124,7 @@ def train_architecture(
         valid, test = score(splits.valid), score(splits.test)
         if run is not None:
             curve = [line["loss"] for line in run.metrics()]  # earlier sessions included
-        trained = Trained(valid, test, half, time.perf_counter() - started, tuple(curve))
+        trained = Trained(valid, test, half, earlier + time.perf_counter() - started, tuple(curve))
         if run is not None:
             run.record("training", space.encode(arch), asdict(trained))
     return trained

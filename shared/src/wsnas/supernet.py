@@ -14,7 +14,7 @@ from torch import nn
 
 from wsnas import paths as path_samplers
 from wsnas.data.images import Splits
-from wsnas.devices import choose_device, cpu_threads, process_group, to_device
+from wsnas.devices import choose_device, cpu_threads, fixed_order, process_group, to_device
 from wsnas.errors import WsnasError
 from wsnas.randomness import numpy_rng, torch_seeded
 from wsnas.recipe import Recipe, digest, recipe_from_json
@@ -47,6 +47,7 @@ def train_supernet(
     amp: bool | None = None,
     sync_bn: bool = False,
     threads: int | None = None,
+    deterministic: bool = False,
     splits: Splits | None = None,
     checkpoint_seconds: float = 30.0,
     report: Report | None = None,
@@ -54,17 +55,20 @@ def train_supernet(
     """Trains a supernet of ``space`` and returns it; resumes an unfinished run, just loads a finished one.
 
     ``recipe``: by default micro. ``candidates``: the architectures of a sub-space to draw paths from. ``out``: the
-    run directory, by default ``runs/<space>-<digest of the identity>``. The same seed and device give the same
-    weights, even after a kill and a resume. ``splits``: the recipe's data, if already on the device.
-    ``checkpoint_seconds``: the most work a kill can lose. ``sync_bn``: under ``torchrun`` on GPUs, batch norm uses
-    the statistics of all ranks' images instead of its own rank's. ``threads``: torch's on the CPU, by default one;
-    a run continues only with as many.
+    run directory, by default ``runs/<space>-<digest of the identity>``. On the CPU the same seed gives the same
+    weights, even after a kill and a resume; on CUDA they are the same but for the order in which its kernels add,
+    unless ``deterministic`` chooses slower kernels that always add in one order. ``splits``: the recipe's data, if
+    already on the device. ``checkpoint_seconds``: the most work a kill can lose. ``sync_bn``: under ``torchrun`` on
+    GPUs, batch norm uses the statistics of all ranks' images instead of its own rank's. ``threads``: torch's on the
+    CPU, by default one; a run continues only with as many.
     """
     recipe = space.recipes["micro"] if recipe is None else recipe
     source = space if candidates is None else SubSpace(space, candidates)
     identity = supernet_identity(space, recipe, seed, paths, candidates, sync_bn, amp, threads)
     where = Path("runs") / f"{space.name}-{digest(identity)}" if out is None else Path(out)
     chosen = choose_device(device)
+    if deterministic and chosen.type != "cuda":
+        raise WsnasError("on the CPU every training is deterministic: leave the option out")
     if sync_bn and chosen.type != "cuda":
         raise WsnasError(
             "batch norm cannot be synchronised on the CPU, because torch's SyncBatchNorm needs GPUs; without --sync-bn "
@@ -84,7 +88,7 @@ def train_supernet(
             dist.barrier()  # no rank looks for a checkpoint before the directory is known to be this run's
         if sync_bn:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call, unused-ignore]
-        with run.session(chosen) if rank == 0 else nullcontext():
+        with run.session(chosen) if rank == 0 else nullcontext(), fixed_order(deterministic):
             train(
                 model,
                 splits.train,

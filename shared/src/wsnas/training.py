@@ -19,7 +19,6 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -29,6 +28,7 @@ from wsnas.errors import Diverged, WsnasError
 from wsnas.paths import Step
 from wsnas.pieces import Pieces, buffers_kept
 from wsnas.randomness import torch_seeded
+from wsnas.ranks import torchruns_ranks
 from wsnas.recipe import Augmentation, CosinePerEpoch, CosinePerStep, Fixed, Linear, Sequences, Training
 from wsnas.recipe import RMSpropTF as RMSpropTFRecipe
 from wsnas.runs import Run
@@ -105,7 +105,8 @@ def train(
     must be calibrated afterwards.
     """
     device = data.device
-    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    ranks = torchruns_ranks()
+    rank, world = ranks.rank, ranks.world
     amp = device.type == "cuda" if amp is None else amp
     if training.batch % world:
         raise WsnasError(f"a batch of {training.batch} cannot be split evenly across {world} processes; change --batch")
@@ -119,7 +120,7 @@ def train(
     optimizer = optimizer_of(model, training)
     averages = Averages(parameters, training, total)
     state = State(model, optimizer, averages, loss_sum=torch.zeros((), dtype=torch.float64, device=device))
-    saved = None if run is None else run.load_checkpoint(device)
+    saved = None if run is None else ranks.load(run, device)
     if saved is not None:
         state.load_state_dict(saved)
     custom_loss, start_epoch = hasattr(model, "training_loss"), getattr(model, "start_epoch", None)
@@ -134,8 +135,7 @@ def train(
         with torch_seeded(seed, "step", state.step, rank, device=device) if custom_loss else nullcontext():
             for loss in gradients(x, y, state.step, state.step / total):
                 state.loss_sum += loss
-        if world > 1:
-            average_gradients(parameters, world)
+        ranks.average(parameters)
         if training.clip:
             nn.utils.clip_grad_norm_(parameters, training.clip, foreach=True)
         optimizer.step()
@@ -183,12 +183,15 @@ def train(
                     if on_epoch is not None:
                         on_epoch(line)
                     model.train()
-                if stopping() or state.step == total or time.monotonic() - saved_at > checkpoint_seconds:
+                stop, save = ranks.any(stopping(), time.monotonic() - saved_at > checkpoint_seconds)
+                if stop or save or state.step == total:
                     require_finite(state.loss_sum, *parameters)  # the last update can overflow after a finite loss
-                    if own_run is not None:
-                        own_run.save_checkpoint(state.state_dict())
+                    if run is not None:
+                        own = ranks.own_states(model)
+                        if rank == 0:
+                            run.save_checkpoint({**state.state_dict(), "ranks": own})
                     saved_at = time.monotonic()
-                if stopping():
+                if stop:
                     raise KeyboardInterrupt
 
 
@@ -336,20 +339,6 @@ def capture(
         return loss
 
     return replay
-
-
-def average_gradients(parameters: list[nn.Parameter], world: int) -> None:
-    """Replaces every gradient by its mean over the ranks, in one all-reduce.
-
-    Not DistributedDataParallel, whose hooks expect one backward per step and the same parameters in each; strict
-    fairness and single paths break both. Ranks train the same paths, so they have gradients for the same parameters.
-    """
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.reshape(-1) for g in gradients])
-    dist.all_reduce(flat)
-    parts = torch.split(flat / world, [g.numel() for g in gradients])
-    for gradient, mean in zip(gradients, parts, strict=True):
-        gradient.copy_(mean.view_as(gradient))
 
 
 @contextmanager

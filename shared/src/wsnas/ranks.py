@@ -1,0 +1,124 @@
+"""What torchrun's processes, the ranks, agree on while they train one model together.
+
+Not DistributedDataParallel, whose hooks expect one backward per step and the same parameters in each; strict fairness
+and single paths break both. Ranks train the same paths, so they have gradients for the same parameters.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from wsnas.errors import WsnasError
+from wsnas.runs import Run
+
+OWN = "_extra_state"  # ends the names of what each rank's model carries from step to step, such as hidden states
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes of a training; one alone is a group of one. Every rank has to make the same calls."""
+
+    rank: int = 0
+    world: int = 1
+    control: Any = None  # a gloo group for messages, so no GPU waits for them
+
+    def any(self, *wishes: bool) -> list[bool]:
+        """For each wish, whether some rank has it: ranks stop and save after the same step."""
+        if self.world == 1:
+            return list(wishes)
+        flags = torch.tensor(wishes, dtype=torch.uint8)
+        dist.all_reduce(flags, dist.ReduceOp.MAX, group=self.control)
+        return [bool(flag) for flag in flags]
+
+    def average(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Replaces every gradient by its mean over the ranks, in one all-reduce."""
+        if self.world == 1:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([g.reshape(-1) for g in gradients])
+        dist.all_reduce(flat)
+        parts = torch.split(flat / self.world, [g.numel() for g in gradients])
+        for gradient, mean in zip(gradients, parts, strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+    def load(self, run: Run, device: torch.device) -> dict[str, Any] | None:
+        """The run's last checkpoint on every rank, or None; only the first rank's folder needs to hold it.
+
+        Raises WsnasError, on every rank, if ranks were started with different options, if there were fewer or more of
+        them before, or if another rank's folder is further than the first one's.
+        """
+        state = run.load_checkpoint(device) if self.world == 1 else self._from_the_first(run, device)
+        if state is None:
+            return None
+        ranks = state.get("ranks", [{}] * self.world)
+        if len(ranks) != self.world:
+            raise WsnasError(
+                f"{run.path} was trained by {_processes(len(ranks))} until now, and batch norm's statistics depend on "
+                f"their number: continue it with as many, not with {self.world}"
+            )
+        return {**state, "model": {**state["model"], **ranks[self.rank]}}
+
+    def _from_the_first(self, run: Run, device: torch.device) -> dict[str, Any] | None:
+        path = run.path / "checkpoint.pt"
+        own = {"identity": json.dumps(run.identity, sort_keys=True), "folder": str(run.path), "step": -1}
+        error: WsnasError | None = None
+        data = None
+        try:
+            data = path.read_bytes() if path.exists() else None
+            if data is not None:
+                own["step"] = (run.load_checkpoint(torch.device("cpu"), data) or {})["step"]
+        except OSError as problem:
+            error = WsnasError(f"cannot read {path} ({problem})")
+        except WsnasError as problem:
+            error = problem
+        own["error"] = str(error) if error is not None and self.rank == 0 else ""
+        told: list[Any] = [None] * self.world
+        dist.all_gather_object(told, own, group=self.control)
+        first = told[0]
+        if first["error"]:
+            raise WsnasError(first["error"])
+        for rank, other in enumerate(told):
+            if other["identity"] != first["identity"]:
+                raise WsnasError(
+                    f"process {rank} of {self.world} was started with other options than process 0: give all the same"
+                )
+            if other["step"] > first["step"]:
+                begun = f"a checkpoint of step {first['step']}" if first["step"] >= 0 else "no checkpoint"
+                raise WsnasError(
+                    f"process {rank} has a checkpoint of step {other['step']} in {other['folder']}, process 0 has "
+                    f"{begun}: copy the folder to process 0's machine, or start there with --node-rank 0"
+                )
+        sent = [data]
+        dist.broadcast_object_list(sent, src=0, group=self.control)
+        return None if sent[0] is None else run.load_checkpoint(device, sent[0])
+
+    def own_states(self, model: nn.Module) -> list[dict[str, Any]]:
+        """What each rank's model carries from step to step, for the first rank to save; empty on the others."""
+        own = {name: _on_cpu(value) for name, value in model.state_dict().items() if name.endswith(OWN)}
+        if self.world == 1:
+            return [own]
+        every: list[Any] = [None] * self.world
+        dist.gather_object(own, every if self.rank == 0 else None, dst=0, group=self.control)
+        return every if self.rank == 0 else []
+
+
+def torchruns_ranks() -> Ranks:
+    """The group of torchrun's processes, each of which has to call this."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return Ranks()
+    return Ranks(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo"))
+
+
+def _on_cpu(value: Any) -> Any:
+    return value.detach().cpu() if isinstance(value, Tensor) else value
+
+
+def _processes(count: int) -> str:
+    return f"{count} process{'' if count == 1 else 'es'}"

@@ -1,0 +1,157 @@
+"""What users of several machines need: shards and their merge, long trainings that move, scoring by workers, Slurm."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from toy_space import ALL, MICRO, TOY
+
+from wsnas.cli import main
+from wsnas.devices import fixed_order
+from wsnas.errors import WsnasError
+from wsnas.evaluation import evaluate
+from wsnas.executor import Executor, run_jobs
+from wsnas.ground_truth import TrainingJob, merge_runs, train_job, train_many
+from wsnas.recipe import change_recipe
+from wsnas.runs import Run
+from wsnas.standalone import train_architecture
+from wsnas.supernet import train_supernet
+from wsnas.table import Table
+
+HERE = Executor(workers=0)
+LONG = change_recipe(MICRO, **{"standalone.epochs": 400})  # 1,200 steps
+
+
+def test_shards_put_together_are_the_run_that_was_not_split(toy_installed: Path, tmp_path: Path) -> None:
+    whole = train_many(TOY, ALL[:5], tmp_path / "whole", seeds=(0, 1), executor=HERE)
+    for i in (1, 2, 3):
+        train_many(TOY, ALL[:5], tmp_path / f"shard-{i}", seeds=(0, 1), executor=HERE, shard=(i, 3))
+    counts = [len(Run.read(tmp_path / f"shard-{i}").records("training")) for i in (1, 2, 3)]
+    assert counts == [4, 3, 3]
+    _, merged = merge_runs([tmp_path / f"shard-{i}" for i in (1, 2, 3)], tmp_path / "merged")
+    assert sorted(merged.archs) == sorted(whole.archs)
+    assert merged.about["status"] == "10 ok"
+    for column, values in whole.columns.items():
+        np.testing.assert_array_equal(merged.select(whole.archs).columns[column], values)
+
+
+def test_single_trainings_are_merged_into_a_table(toy_installed: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        train_architecture(TOY, ALL[3], MICRO, seed=seed, out=tmp_path / f"alone-{seed}")
+    train_many(TOY, ALL[:2], tmp_path / "truth", seeds=(0,), executor=HERE)
+    runs = [str(tmp_path / name) for name in ("truth", "alone-0", "alone-1")]
+    done = CliRunner().invoke(main, ["table", "merge", *runs, "--out", str(tmp_path / "all")])
+    assert done.exit_code == 0, done.output
+    merged = Table.load(tmp_path / "all" / "table.parquet")
+    merged = merged.select([TOY.encode(arch) for arch in (*ALL[:2], ALL[3])])
+    assert len(merged) == 3
+    expected = [train_architecture(TOY, ALL[3], MICRO, seed=seed).test for seed in (0, 1)]
+    np.testing.assert_allclose(merged.seeds("toy", "test")[2], expected, rtol=1e-6)
+    assert np.isnan(merged.seeds("toy", "test")[:2, 1]).all()
+
+
+def test_runs_of_several_recipes_are_not_merged(toy_installed: Path, tmp_path: Path) -> None:
+    train_architecture(TOY, ALL[3], MICRO, out=tmp_path / "a")
+    train_architecture(TOY, ALL[3], change_recipe(MICRO, **{"standalone.epochs": 3}), out=tmp_path / "b")
+    with pytest.raises(WsnasError, match="different spaces or recipes"):
+        merge_runs([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "2", "a/b", "-1/2"])
+def test_a_shard_that_does_not_exist_is_refused(toy_installed: Path, tmp_path: Path, shard: str) -> None:
+    options = ["ground-truth", "toy", "--sample", "3", "--no-latency", "--workers", "0", "--out", str(tmp_path / "run")]
+    done = CliRunner().invoke(main, [*options, "--shard", shard])
+    assert done.exit_code == 2
+    assert f"not '{shard}'" in done.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_long_training_goes_on_in_another_process(toy_installed: Path, tmp_path: Path) -> None:
+    """Killed within its 1,200 steps, it continues from its checkpoint, with the result of an undisturbed one."""
+    expected = train_architecture(TOY, ALL[5], LONG)
+    script = (
+        "from toy_space import ALL, TOY, MICRO\nfrom wsnas.recipe import change_recipe\n"
+        "import functools, wsnas.ground_truth as g\n"
+        "g.train_architecture = functools.partial(g.train_architecture, checkpoint_seconds=0.0)\n"
+        "recipe = change_recipe(MICRO, **{'standalone.epochs': 400})\n"
+        f"g.train_job(g.TrainingJob('toy', recipe, ALL[5], 0, {str(tmp_path / 'jobs')!r}))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    job = TrainingJob("toy", LONG, ALL[5], 0, str(tmp_path / "jobs"))
+    while not (job.out / "checkpoint.pt").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    state = Run.read(job.out).load_checkpoint(torch.device("cpu"))
+    assert state is not None
+    assert 0 < state["step"] < 1200
+    found = train_job(job)
+    assert (found.valid, found.test, found.half_valid) == (expected.valid, expected.test, expected.half_valid)
+    assert found.curve == expected.curve
+
+
+def test_long_trainings_leave_no_folders_and_short_ones_make_none(toy_installed: Path, tmp_path: Path) -> None:
+    table = train_many(TOY, ALL[5:6], tmp_path / "long", LONG, seeds=(0,), executor=HERE)
+    assert table.about["status"] == "1 ok"
+    assert not (tmp_path / "long" / "trainings").exists()
+    job = TrainingJob("toy", MICRO, ALL[5], 0, str(tmp_path / "short"))
+    train_job(job)
+    assert not job.out.exists()
+
+
+def test_workers_score_as_one_process_does(toy_installed: Path, tmp_path: Path) -> None:
+    supernet = train_supernet(TOY, MICRO, out=tmp_path / "run", device="cpu")
+    alone = evaluate(supernet, ALL, resume=False)
+    reports: list[tuple[int, int]] = []
+    shared = evaluate(
+        supernet,
+        ALL,
+        resume=False,
+        executor=Executor(2),
+        report=lambda done, total, note: reports.append((done, total)),
+    )
+    assert shared == alone
+    assert reports[-1] == (27, 27)
+    assert evaluate(supernet, ALL, executor=Executor(workers=0)) == alone  # recorded: nothing to do
+
+
+def test_slurms_jobs_have_the_results_and_failures_of_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through submitit's local executor, which runs what Slurm would."""
+    pytest.importorskip("submitit", reason="needs the extra wsnas[slurm]")
+    monkeypatch.chdir(tmp_path)
+    jobs = ["1 + 1", "1 / 0", "__import__('os').getpid()", "__import__('os')._exit(3)"]
+    found = dict(run_jobs(eval, jobs, Executor(slurm={"cluster": "local", "timeout_min": 5}, retries=0)))
+    assert found["1 + 1"] == 2
+    assert isinstance(found["1 / 0"], ZeroDivisionError)
+    assert found[jobs[2]] != os.getpid()
+    assert "ended without a result" in str(found[jobs[3]])
+
+
+def test_parameters_that_submitit_does_not_know_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit", reason="needs the extra wsnas[slurm]")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WsnasError, match="submitit cannot use these parameters"):
+        list(run_jobs(eval, ["1"], Executor(slurm={"cluster": "local", "no_such_parameter": 1})))
+
+
+def test_deterministic_kernels_are_asked_for_and_given_back(tmp_path: Path, toy_installed: Path) -> None:
+    before = torch.are_deterministic_algorithms_enabled()
+    with fixed_order(True):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"]
+    assert torch.are_deterministic_algorithms_enabled() == before
+    with pytest.raises(WsnasError, match="on the CPU every training is deterministic"):
+        train_supernet(TOY, MICRO, out=tmp_path / "run", device="cpu", deterministic=True)
+    assert not (tmp_path / "run").exists()
