@@ -358,20 +358,32 @@ def table() -> None:
 @click.argument("file", type=PATH)
 @click.option("--out", type=PATH, help="Output file; by default in your folder of imported tables.")
 def table_import(space: str, file: Path, out: Path | None) -> None:
-    """Convert the official FILE of SPACE to one compact table, without executing any code in it."""
-    from wsnas.space import load_space
+    """Convert the official FILE of SPACE to one compact table, without executing any code in it.
+
+    A process of its own reads the file, so that a damaged or hostile one can take neither this one nor all memory.
+    """
+    from wsnas.errors import WorkerLost
+    from wsnas.isolation import apart
     from wsnas.table import import_home
 
+    try:
+        said = apart(_imported, (space, file, out or import_home() / f"{space}.parquet"))
+    except WorkerLost as error:
+        raise WsnasError(f"cannot read {file}: {error}") from error
+    for line in said:
+        click.echo(line)
+
+
+def _imported(job: tuple[str, Path, Path]) -> list[str]:
+    """Converts one file; returns what to say about it."""
+    from wsnas.space import load_space
+
+    space, file, target = job
     imported = load_space(space).import_table(file)
-    target = out or import_home() / f"{space}.parquet"
     imported.save(target)
-    click.echo(
-        f"{len(imported)} architectures, {len(imported.columns)} columns, "
-        f"{target.stat().st_size / 1e6:.2f} MB: {target}"
-    )
-    for note in ("dropped", "disagreeing"):
-        if note in imported.about:
-            click.echo(f"{note}: {imported.about[note]}")
+    size = f"{target.stat().st_size / 1e6:.2f} MB"
+    said = [f"{len(imported)} architectures, {len(imported.columns)} columns, {size}: {target}"]
+    return said + [f"{note}: {imported.about[note]}" for note in ("dropped", "disagreeing") if note in imported.about]
 
 
 @table.command("join")

@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from wsnas.data.digits import digits
 from wsnas.data.images import Images, Labels, Pixels, Source, Splits
 from wsnas.errors import WsnasError
-from wsnas.files import safe_pickle
+from wsnas.pickles import read_pickle
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import Recipe
 
@@ -216,9 +216,12 @@ def imagenet16(root: Path, md5: dict[str, str] = IMAGENET16_MD5, classes: int = 
             raise WsnasError(f"ImageNet16-120 needs the official file {path} ({error.strerror}); see README") from error
         if hashlib.md5(content).hexdigest() != expected:
             raise WsnasError(f"{path} is not the official file (md5 differs); download it again")
-        batch = safe_pickle(content, path)
-        labels = np.asarray(batch["labels"], dtype=np.int64) - 1  # published 1-based
-        pixels = np.asarray(batch["data"], dtype=np.uint8).reshape(len(labels), 3, 16, 16).transpose(0, 2, 3, 1)
+        batch = read_pickle(content, path)
+        try:
+            labels = np.asarray(batch["labels"], dtype=np.int64) - 1  # published 1-based
+            pixels = np.asarray(batch["data"], dtype=np.uint8).reshape(len(labels), 3, 16, 16).transpose(0, 2, 3, 1)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise WsnasError(f"{path} is not a batch of ImageNet16 ({type(error).__name__}: {error})") from error
         kept = labels < classes
         (test if name == "val_data" else train).append((pixels[kept], labels[kept]))
     joined = [(np.concatenate([p for p, _ in part]), np.concatenate([y for _, y in part])) for part in (train, test)]
