@@ -129,15 +129,17 @@ def load_supernet(path: Path | str, device: str | None = None) -> Supernet:
     run = Run.read(Path(path))
     if run.identity.get("kind") != "supernet":
         raise WsnasError(f"{path} is a {run.identity.get('kind')} run, not a supernet's")
-    space = load_space(run.identity["space"])
+    space = load_space(str(run.identity.get("space")))
     recipe = recipe_from_json(space.recipes["micro"], run.recipe)
     chosen = choose_device(device)
     state = run.load_checkpoint(chosen)
     if state is None:
         raise WsnasError(f"{path} has no checkpoint yet: train it first with 'wsnas train-supernet ... --out {path}'")
     model = to_device(space.supernet(recipe), chosen)
-    model.load_state_dict(state["model"])
-    return Supernet(space, recipe, model, space.load_data(recipe, chosen), run, state["step"])
+    with run.fitting():
+        model.load_state_dict(state["model"])
+        step = int(state["step"])
+    return Supernet(space, recipe, model, space.load_data(recipe, chosen), run, step)
 
 
 def submodel(supernet: nn.Module, network: nn.Module) -> nn.Module:
