@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ def older(path: Path, source: str) -> Path:
     table().save(path)
     stored = pq.read_table(path)
     names = [name.replace("macs", "flops") for name in stored.column_names]
-    about = stored.schema.metadata[b"wsnas"].replace(b'"here"', f'"{source}"'.encode())
+    described = json.loads(stored.schema.metadata[b"wsnas"].replace(b'"here"', f'"{source}"'.encode()))
+    about = json.dumps({name: described[name] for name in ("space", "about")})  # without a digest
     pq.write_table(stored.rename_columns(names).replace_schema_metadata({"wsnas": about}), path)
     return path
 

@@ -112,11 +112,11 @@ def _load(path: Path) -> Table:
     from nb201.network import macs
     from wsnas.data.sources import shape_of
 
-    stored = json.loads(about["recipe"])  # without the sizes that are the paper's
-    recipe = replace(PAPER, **{name: stored[name] for name in ("dataset", "channels", "cells") if name in stored})
     try:
+        stored = json.loads(about["recipe"])  # without the sizes that are the paper's
+        recipe = replace(PAPER, **{name: stored[name] for name in ("dataset", "channels", "cells") if name in stored})
         shape = shape_of(recipe.dataset)
-    except WsnasError:
+    except (WsnasError, KeyError, ValueError, TypeError, RecursionError):
         return replace(table, macs=None)
     counts = np.array([1e-6 * macs(decode(arch), recipe.channels, recipe.cells, *shape) for arch in table.archs])
     return replace(table, macs=counts, about={**about, "macs": MACS})
