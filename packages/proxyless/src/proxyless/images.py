@@ -18,6 +18,13 @@ def load_splits(recipe: ProxylessRecipe, device: torch.device) -> Splits:
     """Streams an image folder if the recipe sets ``size``; everything else is held in memory."""
     folder = _streamed(recipe)
     if folder is not None:
+        if recipe.dataset == "imagenet" and (folder / "train").is_dir():
+            count = len(sources.class_folders(folder / "train"))
+            if count != 1000:
+                raise WsnasError(
+                    f"{folder / 'train'} has {count:,} class folders, but ImageNet has 1,000: remove what is no class, "
+                    f"or take it as a data set of its own with --dataset {folder}"
+                )
         return stream_splits(folder, recipe.size, recipe, device, skip_corrupt=recipe.skip_corrupt)
     if recipe.size or recipe.skip_corrupt:
         raise WsnasError(
