@@ -90,6 +90,7 @@ def recorded_scores(
     if not (path / "metrics.jsonl").exists():
         return None
     run = Run.read(path)
+    run.require_data(space.data_identity(recipe))
     last = run.metrics()[-1:]
     if not last or last[0]["epoch"] != recipe.supernet.epochs:
         return None

@@ -7,7 +7,8 @@
     sessions.jsonl    when, where and how long each session ran
     lock              held by the one process that writes
 
-A run can be resumed only with the same identity: a checkpoint of another recipe is refused.
+A run can be resumed only with the same identity: a checkpoint of another recipe is refused, and so are other data.
+For a data set that is a file or a folder, the identity holds a fingerprint of its content.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ class Run:
             existing = Run.read(path)
             if (difference := _first_difference(existing.identity, identity)) is not None:
                 name, there, here = difference
+                if name == "data":
+                    existing.require_data(identity)
                 raise WsnasError(
                     f"{path} holds another run: its {name} is {there}, yours is {here}; "
                     "choose another directory with --out, or use that run's options"
@@ -76,6 +79,15 @@ class Run:
             raise WsnasError(f"{path} is not a run directory (it has no run.json)") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise WsnasError(f"{path / 'run.json'} cannot be read ({error}); the run cannot be resumed") from error
+
+    def require_data(self, now: Mapping[str, Any]) -> None:
+        """Raises WsnasError if the run's data have changed. ``now``: what ``SearchSpace.data_identity`` returns."""
+        there, here = self.identity.get("data"), now.get("data")
+        if there is not None and here is not None and there != here:
+            raise WsnasError(
+                f"{self.path} was made with other data: the files of {self.recipe.get('dataset')} have changed since "
+                f"(fingerprint {there}, now {here}); restore them, or start a new run with another --out"
+            )
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -133,6 +145,18 @@ class Run:
                 f"{path} is a checkpoint of another recipe: its {name} is {there}, this run's is {own}; move it away"
             )
         return dict(state)
+
+    @contextmanager
+    def fitting(self) -> Iterator[None]:
+        """Around loading the checkpoint's weights: torch's error about other shapes becomes one sentence."""
+        try:
+            yield
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1].strip()[:200]
+            raise WsnasError(
+                f"the checkpoint in {self.path} does not fit the network of {self.recipe.get('dataset')} as it is now: "
+                f"did its number of classes or words change? ({reason})"
+            ) from error
 
     # metrics --------------------------------------------------------------------------------------
 
@@ -227,6 +251,8 @@ class Run:
 def _first_difference(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> tuple[str, str, str] | None:
     """The name of the first field that differs, and its values as text; identities leave out defaults."""
     for name in sorted({*a, *b}):
+        if (prefix, name) == ("", "data") and not (name in a and name in b):
+            continue  # a run from before there were fingerprints, or data that are not here
         x, y = a.get(name), b.get(name)
         if isinstance(x, Mapping) and isinstance(y, Mapping):
             if (inner := _first_difference(x, y, f"{prefix}{name}.")) is not None:

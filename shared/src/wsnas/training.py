@@ -121,8 +121,9 @@ def train(
     averages = Averages(parameters, training, total)
     state = State(model, optimizer, averages, loss_sum=torch.zeros((), dtype=torch.float64, device=device))
     saved = None if run is None else run.load_checkpoint(device)
-    if saved is not None:
-        state.load_state_dict(saved)
+    if saved is not None and run is not None:
+        with run.fitting():
+            state.load_state_dict(saved)
     custom_loss, start_epoch = hasattr(model, "training_loss"), getattr(model, "start_epoch", None)
     own_run = run if rank == 0 else None  # only rank 0 writes
     if own_run is not None:

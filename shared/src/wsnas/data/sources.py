@@ -266,7 +266,7 @@ def class_folders(path: Path) -> list[str]:
     return names
 
 
-def _files_in(folder: Path) -> list[str]:
+def files_in(folder: Path) -> list[str]:
     """All files below ``folder``, in order, also through links; hidden files and folders are left out."""
     found, seen = [], set()
     for where, inside, files in os.walk(folder, followlinks=True):
@@ -284,7 +284,7 @@ def image_files(path: Path) -> tuple[list[str], tuple[list[str], Labels], tuple[
         unknown = sorted({*class_folders(path / part)} - {*classes})
         if unknown:
             raise WsnasError(f"{path / part / unknown[0]} is not a class of {path / 'train'}")
-        found = [_files_in(path / part / name) for name in classes]
+        found = [files_in(path / part / name) for name in classes]
         files = [file for own in found for file in own]
         if not files:
             raise WsnasError(f"{path / part} holds no images in the folders {', '.join(classes[:3])} ...")
