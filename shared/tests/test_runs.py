@@ -313,7 +313,7 @@ def test_a_checkpoint_that_does_not_fit_the_model_is_refused(tmp_path: Path, toy
     run = Run.open(tmp_path / "r", {**IDENTITY, "recipe": {}}, TOY.recipes["micro"].to_json())
     for content in ({"step": 3}, {"step": 3, "model": {"x": torch.zeros(3)}}, {"step": 3, "model": 5}):
         run.save_checkpoint(content)
-        with pytest.raises(WsnasError, match="does not fit this run"):
+        with pytest.raises(WsnasError, match="does not fit the network"):
             load_supernet(run.path)
 
 

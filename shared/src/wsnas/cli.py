@@ -157,7 +157,11 @@ def evaluate(
             archs = truth.sample(sample, rng)
     with progress("evaluate") as report:
         scores = score(supernet, archs, amp=amp, report=report)
-    values = np.array(list(scores.values()))
+    values = np.array([value for value in scores.values() if math.isfinite(value)])
+    if len(values) < len(scores):
+        click.echo(f"{len(scores) - len(values)} of {len(scores)} scores are not finite and left out")
+    if not len(values):
+        raise WsnasError(f"no score is finite: train the supernet longer, or with a lower learning rate: {run}")
     click.echo(
         f"{len(values)} submodels: validation {'accuracy ' if supernet.space.metric == 'accuracy' else ''}"
         f"{measured(supernet.space, values.mean())} "
@@ -173,7 +177,7 @@ def evaluate(
 def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> None:
     """Spearman correlation between a supernet's evaluated scores and ground truth."""
     from wsnas.agreement import correlate as compare
-    from wsnas.agreement import load_ground_truth
+    from wsnas.agreement import load_ground_truth, remarks
     from wsnas.evaluation import latest_scores
     from wsnas.runs import Run
     from wsnas.space import load_space
@@ -188,8 +192,10 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
     result = compare(scores, truth, dataset, split)
     click.echo(
         f"Spearman {result.value:.3f}, 95 % interval {result.low:.3f} to {result.high:.3f}, over {result.n} of "
-        f"{len(scores)} evaluated architectures ({dataset} {split})"
+        f"{len(scores)} evaluated architectures ({dataset} {split}, {truth.length(dataset, split)} epochs)"
     )
+    for remark in remarks(scores, truth, dataset, split):
+        click.echo(remark)
 
 
 @main.command()
@@ -214,6 +220,8 @@ def rank(run: Path, table: str | None, dataset: str | None, scale: str, out: Pat
         f"Spearman: supernet {agreement.spearman}, parameter count {agreement.parameter_count_spearman}, "
         f"over {agreement.architectures} architectures: {where}"
     )
+    for remark in agreement.remarks:
+        click.echo(remark)
 
 
 @main.command(cls=RecipeCommand, trains="standalone", without=("valid_size", "max_macs"))
@@ -428,16 +436,20 @@ def table_show(space: str, file: str | None, dataset: str | None) -> None:
         click.echo(f"{name}: {value}")
     about_seeds = ("two seeds agree", "reliability")
     grid = Grid("data set", "split", "epochs", "seeds", "measured", "lowest", "mean", "highest", *about_seeds)
+    copies: list[str] = []
     for kind in dict.fromkeys((c.dataset, c.split, c.epochs) for c in loaded.columns):
         seeds, mean = loaded.seeds(*kind), loaded.mean(*kind)
         known = mean[~np.isnan(mean)]
         scores = [f"{x:.2f}" for x in (known.min(), known.mean(), known.max())] if len(known) else ["-"] * 3
         ceiling = noise_ceiling(loaded.common_seeds(*kind))
         trust = ["not available"] * 2
+        copies += [f"{kind[0]} {kind[1]}: seeds {a} and {b} are equal everywhere" for a, b in loaded.equal_seeds(*kind)]
         if ceiling is not None:
             trust = [f"{ceiling.agreement:.3f}", f"{ceiling.reliability:.3f}"]
         grid.add_row(*map(str, kind), str(seeds.shape[1]), str(len(known)), *scores, *trust)
     Console(width=None if Console().is_terminal else 140).print(grid)
+    for copy in copies:
+        click.echo(f"{copy}: a copy, not a repetition")
     for name in loaded.datasets:
         for rule in sufficiency(loaded, name, load_space(space).metric):
             click.echo(f"{name}, {rule}")

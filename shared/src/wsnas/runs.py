@@ -7,7 +7,8 @@
     sessions.jsonl    when, where and how long each session ran
     lock              held by the one process that writes
 
-A run can be resumed only with the same identity: a checkpoint of another recipe is refused. Every file of results
+A run can be resumed only with the same identity: a checkpoint of another recipe is refused, and so are other data.
+For a data set that is a file or a folder, the identity holds a fingerprint of its content. Every file of results
 carries checksums, which are compared when it is read; runs made before there were any can still be read.
 """
 
@@ -72,6 +73,8 @@ class Run:
         existing = Run.read(path)
         if (difference := _first_difference(existing.identity, identity)) is not None:
             name, there, here = difference
+            if name == "data":
+                existing.require_data(identity)
             raise WsnasError(
                 f"{path} holds another run: its {name} is {there}, yours is {here}; "
                 "choose another directory with --out, or use that run's options"
@@ -95,6 +98,15 @@ class Run:
             raise WsnasError(
                 f"{path / 'run.json'} cannot be read ({str(error)[:200]}); the run cannot be resumed"
             ) from error
+
+    def require_data(self, now: Mapping[str, Any]) -> None:
+        """Raises WsnasError if the run's data have changed. ``now``: what ``SearchSpace.data_identity`` returns."""
+        there, here = self.identity.get("data"), now.get("data")
+        if there is not None and here is not None and there != here:
+            raise WsnasError(
+                f"{self.path} was made with other data: the files of {self.recipe.get('dataset')} have changed since "
+                f"(fingerprint {there}, now {here}); restore them, or start a new run with another --out"
+            )
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -163,14 +175,14 @@ class Run:
 
     @contextmanager
     def fitting(self) -> Iterator[None]:
-        """Turns errors of code that loads the checkpoint's content into a sentence: it is not what it should be."""
+        """Around loading the checkpoint's content: an error about other shapes or missing parts becomes one sentence."""
         try:
             yield
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            reason = (str(error).strip().splitlines() or [""])[0][:120]
+            reason = (str(error).strip().splitlines() or [""])[-1].strip()[:200]
             raise WsnasError(
-                f"{self.path / 'checkpoint.pt'} does not fit this run ({type(error).__name__}: {reason}); move it away "
-                "to restart the run"
+                f"the checkpoint in {self.path} does not fit the network of {self.recipe.get('dataset')} as it is now: "
+                f"did its number of classes or words change? ({type(error).__name__}: {reason})"
             ) from error
 
     # metrics --------------------------------------------------------------------------------------
@@ -307,6 +319,8 @@ class Run:
 def _first_difference(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> tuple[str, str, str] | None:
     """The name of the first field that differs, and its values as text; identities leave out defaults."""
     for name in sorted({*a, *b}):
+        if (prefix, name) == ("", "data") and not (name in a and name in b):
+            continue  # a run from before there were fingerprints, or data that are not here
         x, y = a.get(name), b.get(name)
         if isinstance(x, Mapping) and isinstance(y, Mapping):
             if (inner := _first_difference(x, y, f"{prefix}{name}.")) is not None:

@@ -64,6 +64,7 @@ def train_supernet(
     source = space if candidates is None else SubSpace(space, candidates)
     identity = supernet_identity(space, recipe, seed, paths, candidates, sync_bn, amp, threads)
     where = Path("runs") / f"{space.name}-{digest(identity)}" if out is None else Path(out)
+    identity |= space.data_identity(recipe)
     chosen = choose_device(device)
     if sync_bn and chosen.type != "cuda":
         raise WsnasError(
@@ -109,7 +110,10 @@ def supernet_identity(
     amp: bool | None = None,
     threads: int | None = None,
 ) -> dict[str, Any]:
-    """Everything that affects a supernet's weights on a given device: runs with the same identity are the same."""
+    """Everything that affects a supernet's weights on a given device: runs with the same identity are the same.
+
+    The run adds its data's fingerprint, which does not name its directory.
+    """
     part = None if candidates is None else SubSpace(space, candidates).fingerprint()
     return {
         "kind": "supernet",
@@ -131,6 +135,7 @@ def load_supernet(path: Path | str, device: str | None = None) -> Supernet:
         raise WsnasError(f"{path} is a {run.identity.get('kind')} run, not a supernet's")
     space = load_space(str(run.identity.get("space")))
     recipe = recipe_from_json(space.recipes["micro"], run.recipe)
+    run.require_data(space.data_identity(recipe))
     chosen = choose_device(device)
     state = run.load_checkpoint(chosen)
     if state is None:

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,6 +126,18 @@ class Table:
         values = self.seeds(dataset, split, epochs)
         measured = np.isfinite(values).sum(0)
         return values[:, measured >= NEARLY_ALL * measured.max()]
+
+    def equal_seeds(self, dataset: str, split: str, epochs: int | None = None) -> list[tuple[int, int]]:
+        """Pairs of seeds whose results are equal to the last digit for all of at least four architectures."""
+        length = self.length(dataset, split) if epochs is None else epochs
+        own = {c.seed: values for c, values in self.columns.items() if c[:3] == (dataset, split, length)}
+        pairs = combinations(sorted(seed for seed in own if seed is not None), 2)
+        known = {seed: np.isfinite(values) for seed, values in own.items()}
+        return [
+            (a, b)
+            for a, b in pairs
+            if (known[a] & known[b]).sum() >= 4 and (own[a] == own[b])[known[a] & known[b]].all()
+        ]
 
     def epochs(self, dataset: str, split: str) -> set[int]:
         """The training lengths of one data set and split."""

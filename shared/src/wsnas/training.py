@@ -98,7 +98,8 @@ def train(
     ``pieces``: the step runs through ``wsnas.pieces``, by default on CUDA if the model describes its pieces, there is
     no whole graph, and training uses one process. ``validate()``: the cross-entropy for ``Training.patience``; the
     weights with the lowest value are kept. ``on_epoch(metrics)`` may use the model between epochs; both may leave it
-    in eval mode. Under ``torchrun`` the ranks share each batch and train the same paths; gradients are averaged.
+    in eval mode. Under ``torchrun`` the ranks share each batch and train the same paths; gradients and losses are
+    averaged.
 
     Raises Diverged if the loss or a weight is not finite, or the last epoch's loss is above ``HOPELESS`` (the last
     checkpoint predates it), and KeyboardInterrupt after saving a checkpoint. If the weights were averaged, batch norm
@@ -120,7 +121,7 @@ def train(
     averages = Averages(parameters, training, total)
     state = State(model, optimizer, averages, loss_sum=torch.zeros((), dtype=torch.float64, device=device))
     saved = None if run is None else run.load_checkpoint(device)
-    if run is not None and saved is not None:
+    if saved is not None and run is not None:
         with run.fitting():
             state.load_state_dict(saved)
     custom_loss, start_epoch = hasattr(model, "training_loss"), getattr(model, "start_epoch", None)
@@ -133,10 +134,11 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = lr
         with torch_seeded(seed, "step", state.step, rank, device=device) if custom_loss else nullcontext():
-            for loss in gradients(x, y, state.step, state.step / total):
-                state.loss_sum += loss
+            losses = gradients(x, y, state.step, state.step / total)
         if world > 1:
-            average_gradients(parameters, world)
+            losses = [average_over_ranks(parameters, torch.stack(losses).sum(), len(y))]
+        for loss in losses:
+            state.loss_sum += loss
         if training.clip:
             nn.utils.clip_grad_norm_(parameters, training.clip, foreach=True)
         optimizer.step()
@@ -339,18 +341,20 @@ def capture(
     return replay
 
 
-def average_gradients(parameters: list[nn.Parameter], world: int) -> None:
-    """Replaces every gradient by its mean over the ranks, in one all-reduce.
+def average_over_ranks(parameters: list[nn.Parameter], loss: Tensor, targets: int) -> Tensor:
+    """Replaces every gradient by its mean over the ranks; returns the loss's mean. One all-reduce.
 
-    Not DistributedDataParallel, whose hooks expect one backward per step and the same parameters in each; strict
-    fairness and single paths break both. Ranks train the same paths, so they have gradients for the same parameters.
+    Both are means over this rank's ``targets``, so a rank counts as much as it has of them. Not
+    DistributedDataParallel, whose hooks expect one backward per step and the same parameters in each; strict fairness
+    and single paths break both. Ranks train the same paths, so they have gradients for the same parameters.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.reshape(-1) for g in gradients])
+    flat = torch.cat([*(g.reshape(-1) for g in gradients), loss.reshape(1), torch.ones_like(loss).reshape(1)]) * targets
     dist.all_reduce(flat)
-    parts = torch.split(flat / world, [g.numel() for g in gradients])
+    *parts, mean_loss = torch.split(flat[:-1] / flat[-1], [*(g.numel() for g in gradients), 1])
     for gradient, mean in zip(gradients, parts, strict=True):
         gradient.copy_(mean.view_as(gradient))
+    return mean_loss[0]
 
 
 @contextmanager
