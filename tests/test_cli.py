@@ -133,7 +133,8 @@ def test_train_evaluate_correlate(forks: Any, tmp_path: Path) -> None:
     assert correlated.code == 0, correlated.err
     expected = stats.spearmanr(values, [truth[arch] for arch in accuracies]).statistic
     match = re.fullmatch(
-        r"Spearman (\S+), 95 % interval (\S+) to (\S+), over 9 of 9 evaluated architectures \(digits test\)\n",
+        r"Spearman (\S+), 95 % interval (\S+) to (\S+), over 9 of 9 evaluated architectures "
+        r"\(digits test, 8 epochs\)\n",
         correlated.out,
     )
     assert match is not None, correlated.out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -95,7 +96,20 @@ def test_train_evaluate_and_correlate(toy_installed: Path, tmp_path: Path, monke
 
     assert f"{MICRO.supernet.epochs * 6} steps" in run("train-supernet", "toy", "--out", "run")
     assert "5 submodels" in run("evaluate", "run", "--table", "truth.csv")
-    assert "over 5 of 5 evaluated architectures" in run("correlate", "run", "--table", "truth.csv")
+    assert "over 5 of 5 evaluated architectures (toy test, 2 epochs)" in run("correlate", "run", "--table", "truth.csv")
+    equal = "\n".join(f"{name},{50 + i},{50 + i}" for i, name in enumerate(names))
+    (tmp_path / "equal.csv").write_text(f"architecture,toy_test_2_0,toy_test_2_1\n{equal}\n")
+    said = "seeds 0 and 1 are equal everywhere: a copy, not a repetition"
+    assert said in run("correlate", "run", "--table", "equal.csv")
+    assert said in run("table", "show", "toy", "--table", "equal.csv")
+    supernet = Run.read(tmp_path / "run")
+    (kind,) = [kind for kind in supernet.kinds() if kind.startswith("evaluation ")]
+    supernet.record(kind, names[0], {"accuracy": math.inf, "loss": 800.0})  # as it was once recorded
+    said = run("correlate", "run", "--table", "truth.csv")
+    assert "over 4 of 5 evaluated" in said
+    assert "left out: 1 of 5 scores, which are not finite" in said
+    supernet.record_all(kind, {name: {"accuracy": 25.0, "loss": 1.4} for name in names})
+    assert "all 5 scores are equal (25): there is no order" in run("correlate", "run", "--table", "truth.csv")
     assert "5 architectures, 1 columns" in run("table", "import", "toy", "truth.csv", "--out", "toy.parquet")
     assert "51.000" in run("table", "query", "toy", names[1], "--table", "toy.parquet")
     assert "toy: 5 architectures" in run("table", "show", "toy", "--table", "toy.parquet")

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from scipy import stats
 from torch import Tensor, nn
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from wsnas.data import folders
+from wsnas.data import folders, sources
 from wsnas.data.folders import MEAN, STD, StreamedImages, jittered, random_box, stream_splits, turned
 from wsnas.data.sources import load_splits
 from wsnas.errors import WsnasError
@@ -377,7 +377,7 @@ def test_every_kind_of_image_comes_out_in_three_colours(tmp_path: Path, mode: st
     source = picture(0, 70, 50)
     grey = mode in ("L", "1", "I;16", "LA")
     if mode == "I;16":
-        image = Image.fromarray(np.asarray(source.convert("L")).astype(np.uint16))
+        image = Image.fromarray(np.asarray(source.convert("L")).astype(np.uint16) * 257)
     elif mode == "LA":
         image = source.convert("L").convert("LA")
     else:
@@ -389,6 +389,9 @@ def test_every_kind_of_image_comes_out_in_three_colours(tmp_path: Path, mode: st
     colours = pixels(x)[0]
     if grey:
         torch.testing.assert_close(colours[0], colours[1], rtol=0, atol=1e-3)
+        if mode != "1":
+            ((plain, _),) = streamed([_saved(source.convert("L"), tmp_path / "plain.png")], size=12).ordered(1)
+            assert (colours - pixels(plain)[0]).abs().mean() < (6 if mode == "L" else 1)
     elif mode in ("CMYK", "RGBA"):
         ((expected, _),) = streamed([_saved(source, tmp_path / "plain.png")], size=12).ordered(1)
         assert (colours - pixels(expected)[0]).abs().mean() < 12
@@ -495,6 +498,93 @@ def test_the_networks_input_is_in_memory_once(files: list[str]) -> None:
     batches.close()
     data._pool.shutdown()
     assert len(opened) <= 8 * (2 * 2 + 3)
+
+
+def in_memory(folder: Path) -> Any:
+    return load_splits(dataclasses.replace(RECIPE, dataset=str(folder)), CPU)
+
+
+def test_hidden_folders_and_files_are_no_classes_and_no_images(folder: Path) -> None:
+    """What notebooks and file managers leave: ``.ipynb_checkpoints`` was the first class and shifted all labels."""
+    before, memory = stream_splits(folder, 16, RECIPE, CPU), in_memory(folder)
+    for part in ("train", "val"):
+        for place in (folder / part, folder / part / "bee"):
+            (place / ".ipynb_checkpoints").mkdir()
+            (place / ".ipynb_checkpoints" / "0.png").write_bytes((folder / part / "bee" / "0.png").read_bytes())
+        (folder / part / "ant" / ".DS_Store").write_bytes(b"no image")
+    after = stream_splits(folder, 16, RECIPE, CPU)
+    assert after.classes == in_memory(folder).classes == 3
+    for name in ("train", "valid", "test"):
+        assert levels(getattr(after, name)) == levels(getattr(before, name))
+        assert torch.equal(getattr(in_memory(folder), name).pixels, getattr(memory, name).pixels)
+
+
+def test_an_empty_class_is_refused_streamed_and_in_memory(folder: Path) -> None:
+    (folder / "train" / "dog").mkdir()
+    for load in (lambda: stream_splits(folder, 16, RECIPE, CPU), lambda: in_memory(folder)):
+        with pytest.raises(WsnasError, match=r"the class .*dog holds no images"):
+            load()
+
+
+def test_classes_and_images_behind_links_are_read_and_a_broken_link_is_refused(folder: Path, tmp_path: Path) -> None:
+    def found() -> list[tuple[int, int]]:
+        splits = stream_splits(folder, 16, RECIPE, CPU)
+        return sorted(levels(splits.train) + levels(splits.valid))
+
+    before = found()
+    (folder / "train" / "bee").rename(tmp_path / "elsewhere")
+    (folder / "train" / "bee").symlink_to(tmp_path / "elsewhere")
+    assert found() == before
+    (tmp_path / "elsewhere" / "more").mkdir()
+    for i in range(6):
+        (tmp_path / "elsewhere" / f"{i}.png").rename(tmp_path / "elsewhere" / "more" / f"{i}.png")
+    (tmp_path / "elsewhere" / "more").rename(tmp_path / "further")
+    (tmp_path / "elsewhere" / "more").symlink_to(tmp_path / "further")
+    (tmp_path / "further" / "round").symlink_to(tmp_path / "elsewhere")  # a circle
+    assert found() == before
+    (tmp_path / "elsewhere").rename(tmp_path / "gone")
+    with pytest.raises(WsnasError, match=r"bee is a link to .*elsewhere, which does not exist"):
+        stream_splits(folder, 16, RECIPE, CPU)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_deep_grey_images_keep_their_levels_or_are_refused(folder: Path, mode: str) -> None:
+    """16 bits: the upper eight. The range of 32-bit and float pixels is in no file: pillow cuts them at 255."""
+    grey = np.arange(0, 65536, 164, dtype=np.uint16)[:400].reshape(20, 20)
+    image = Image.fromarray(grey) if mode == "I;16" else Image.fromarray(grey.astype("f4" if mode == "F" else "i4"))
+    assert image.mode == mode
+    path = folder / "train" / "ant" / ("0.png" if mode == "I;16" else "0.tif")
+    (folder / "train" / "ant" / "0.png").unlink()
+    image.save(path)
+    if mode == "I;16":
+        assert (sources.folder(folder).train[0] == (grey // 256).astype(np.uint8)[None, ..., None]).all(
+            (1, 2, 3)
+        ).sum() == 1
+        ((x, _),) = streamed([str(path)], size=20).ordered(1)
+        assert 0 < pixels(x).min() < 120 < 135 < pixels(x).max() < 255
+    else:
+        for read in (lambda: sources.folder(folder), lambda: list(streamed([str(path)]).ordered(1))):
+            with pytest.raises(WsnasError, match=r"0\.tif .*pixels are .*: save it with 8 or 16 bits"):
+                read()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_honoured(folder: Path, orientation: int) -> None:
+    """As pillow's own ``exif_transpose``, in memory and streamed."""
+    stored = np.zeros((20, 20, 3), np.uint8)
+    stored[:4, :8] = (250, 100, 30)  # one corner
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = folder / "train" / "ant" / "0.png"
+    Image.fromarray(stored).save(path, exif=exif)
+    with Image.open(path) as image:
+        upright = ImageOps.exif_transpose(image)
+    assert (sources.folder(folder).train[0] == np.asarray(upright)).all((1, 2, 3)).sum() == 1
+    ((x, _),) = streamed([str(path)], size=12).ordered(1)
+    ((y, _),) = streamed([_saved(Image.fromarray(np.asarray(upright)), folder.parent / "plain.png")], size=12).ordered(
+        1
+    )
+    assert torch.equal(x, y)
 
 
 @pytest.mark.cuda

@@ -25,7 +25,7 @@ from wsnas.data.digits import digits
 from wsnas.data.images import Images, Splits
 from wsnas.data.sources import cifar, folder, imagenet16, load_splits, npz, shape_of
 from wsnas.errors import WsnasError
-from wsnas.files import safe_pickle
+from wsnas.pickles import read_pickle
 from wsnas.recipe import SGD, Training, change_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding")  # torchvision says so each call
@@ -694,37 +694,37 @@ class Writes:
         return Path.touch, (self.path,)
 
 
-def test_safe_pickle_runs_nothing(tmp_path: Path) -> None:
+def test_read_pickle_runs_nothing(tmp_path: Path) -> None:
     victim = tmp_path / "made"
     hostile = pickle.dumps({"labels": [1], "data": Writes(victim)})
     pickle.loads(hostile)
     assert victim.exists()  # the pickle is a working attack
     victim.unlink()
     with pytest.raises(WsnasError, match="refused"):
-        safe_pickle(hostile, tmp_path / "batch")
+        read_pickle(hostile, tmp_path / "batch")
     assert not victim.exists()
 
 
 @pytest.mark.parametrize(
     "command", [b"cos\nsystem\n(S'touch %s'\ntR.", b'c__builtin__\neval\n(S\'open("%s", "w")\'\ntR.']
 )
-def test_safe_pickle_knows_no_system_and_no_eval(tmp_path: Path, command: bytes) -> None:
+def test_read_pickle_knows_no_system_and_no_eval(tmp_path: Path, command: bytes) -> None:
     victim = tmp_path / "made"
     with pytest.raises(WsnasError, match="refused"):
-        safe_pickle(command % str(victim).encode(), tmp_path / "batch")
+        read_pickle(command % str(victim).encode(), tmp_path / "batch")
     assert not victim.exists()
 
 
 @pytest.mark.parametrize("protocol", range(5))
-def test_safe_pickle_reads_plain_numbers_and_arrays(protocol: int) -> None:
+def test_read_pickle_reads_plain_numbers_and_arrays(protocol: int) -> None:
     content = {"a": [1, 2.5, "x", None], "b": np.arange(6, dtype=np.uint8).reshape(2, 3), "c": np.float64(3)}
-    back = safe_pickle(pickle.dumps(content, protocol=protocol), Path("batch"))
+    back = read_pickle(pickle.dumps(content, protocol=protocol), Path("batch"))
     assert back["a"] == content["a"]
     np.testing.assert_array_equal(back["b"], content["b"])
     assert back["c"] == 3
 
 
 @pytest.mark.parametrize("cut", [0, 1, 10, 60, -1])
-def test_safe_pickle_refuses_a_truncated_file(cut: int) -> None:
+def test_read_pickle_refuses_a_truncated_file(cut: int) -> None:
     with pytest.raises(WsnasError, match="batch"):
-        safe_pickle(pickle.dumps({"a": np.arange(100)})[:cut], Path("batch"))
+        read_pickle(pickle.dumps({"a": np.arange(100)})[:cut], Path("batch"))

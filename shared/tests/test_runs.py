@@ -197,6 +197,166 @@ def test_loading_a_supernet_without_a_checkpoint_is_refused(run: Run, toy_instal
         load_supernet(run.path.parent / "alone")
 
 
+# damage -------------------------------------------------------------------------------------------
+
+
+def everything(path: Path) -> Any:
+    """All that a run directory says."""
+    run = Run.read(path)
+    run.cut_back("metrics.jsonl", (path / "metrics.jsonl").stat().st_size)
+    saved = run.load_checkpoint(CPU)
+    assert saved is not None
+    weights = saved["model"].pop("w").tolist()
+    records = {kind: run.records(kind) for kind in run.kinds()}
+    return run.identity, run.recipe, saved, weights, run.metrics(), records
+
+
+def filled(path: Path) -> Run:
+    run = Run.open(path, IDENTITY, RECIPE)
+    with run.writing():
+        for epoch in range(5):
+            run.append("metrics.jsonl", {"epoch": epoch, "loss": 0.1 * epoch, "lr": 0.5})
+        run.save_checkpoint(state())
+        for i in range(40):
+            run.record("a", f"key {i}", {"value": i / 7, "loss": None})
+        run.record_all("b", {str(i): {"value": 100 + i} for i in range(40)})
+    return run
+
+
+@pytest.mark.parametrize("name", ["run.json", "checkpoint.pt", "metrics.jsonl", "records.sqlite"])
+def test_a_flipped_bit_is_refused_or_changes_nothing(tmp_path: Path, name: str) -> None:
+    good = everything(filled(tmp_path / "run").path)
+    file = tmp_path / "run" / name
+    content, chance, refused = file.read_bytes(), random.Random(1), 0
+    for _ in range(400):
+        bad = bytearray(content)
+        bit = chance.randrange(8 * len(bad))
+        bad[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(bad)
+        try:
+            assert everything(tmp_path / "run") == good
+        except WsnasError:
+            refused += 1
+    assert refused > (20 if name == "records.sqlite" else 100)  # most of a small database is empty
+
+
+@pytest.mark.parametrize("name", ["run.json", "checkpoint.pt", "metrics.jsonl", "records.sqlite"])
+def test_any_damage_is_refused_or_changes_nothing(tmp_path: Path, name: str) -> None:
+    """Cut, bytes overwritten, lines swapped, doubled or removed. Only rows may be fewer than before."""
+    good = everything(filled(tmp_path / "run").path)
+    file = tmp_path / "run" / name
+    content, chance = file.read_bytes(), random.Random(2)
+    for trial in range(100):
+        bad = bytearray(content)
+        if trial % 3 == 0:
+            bad = bad[: chance.randrange(len(bad))]
+        elif trial % 3 == 1:
+            for _ in range(chance.randrange(1, 30)):
+                bad[chance.randrange(len(bad))] = chance.randrange(256)
+        else:
+            lines = content.splitlines(keepends=True)
+            lines[chance.randrange(len(lines))] = lines[chance.randrange(len(lines))]
+            bad = bytearray(b"".join(lines))
+        file.write_bytes(bad)
+        try:
+            found = everything(tmp_path / "run")
+        except WsnasError:
+            continue
+        if name == "records.sqlite" and not bad:
+            assert found[-1] == {}  # SQLite takes an empty file for an empty database
+        else:
+            assert found == good or name == "metrics.jsonl", trial
+            assert all(line in good[-2] for line in found[-2])
+
+
+def test_a_run_made_before_there_were_checksums_is_read_and_continued(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / "run.json").write_text(json.dumps({"format": 2, "identity": IDENTITY, "recipe": RECIPE}))
+    torch.save({"format": 2, "identity": json.dumps(IDENTITY), **state()}, path / "checkpoint.pt")
+    (path / "metrics.jsonl").write_text('{"epoch": 0, "loss": 2.0}\n{"epoch": 1, "loss": 1.5}\n')
+    with sqlite3.connect(path / "records.sqlite") as database:
+        database.execute("CREATE TABLE records (kind TEXT, key TEXT, status TEXT, data TEXT, PRIMARY KEY (kind, key))")
+        database.execute("INSERT INTO records VALUES ('a', 'x', 'ok', '{\"value\": 1}')")
+    before = (path / "records.sqlite").read_bytes()
+    assert everything(path)[-2:] == (
+        [{"epoch": 0, "loss": 2.0}, {"epoch": 1, "loss": 1.5}],
+        {"a": {"x": {"status": "ok", "value": 1}}},
+    )
+    assert len((path / "records.sqlite").read_bytes()) == len(before)
+    run = Run.open(path, IDENTITY, RECIPE)
+    with run.writing():
+        run.append("metrics.jsonl", {"epoch": 2, "loss": 1.0})
+        run.record("a", "y", {"value": 2})
+        run.save_checkpoint(state(2))
+    found = everything(path)
+    assert [line["epoch"] for line in found[-2]] == [0, 1, 2]
+    assert found[-1]["a"] == {"x": {"status": "ok", "value": 1}, "y": {"status": "ok", "value": 2}}
+    content = (path / "metrics.jsonl").read_text()
+    (path / "metrics.jsonl").write_text(content.replace('"loss": 1.0', '"loss": 3.0'))
+    with pytest.raises(WsnasError, match="line 3 is damaged"):
+        run.metrics()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 100_000, '{"format": 2, "identity": "x", "recipe": {}}', '{"format": 2, "identity": {}, "recipe": 3}', "7"],
+    ids=["nested", "text", "a number", "only a number"],
+)
+def test_a_run_json_of_other_types_is_refused(run: Run, content: str) -> None:
+    (run.path / "run.json").write_text(content)
+    with pytest.raises(WsnasError, match=r"run\.json"):
+        Run.read(run.path)
+
+
+def test_a_checkpoint_that_does_not_fit_the_model_is_refused(tmp_path: Path, toy_installed: Path) -> None:
+    run = Run.open(tmp_path / "r", {**IDENTITY, "recipe": {}}, TOY.recipes["micro"].to_json())
+    for content in ({"step": 3}, {"step": 3, "model": {"x": torch.zeros(3)}}, {"step": 3, "model": 5}):
+        run.save_checkpoint(content)
+        with pytest.raises(WsnasError, match="does not fit the network"):
+            load_supernet(run.path)
+
+
+def test_a_finished_run_is_read_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a read-only mount, which os.access sees even for root."""
+    good = everything(filled(tmp_path / "a run, # 100 % finished").path)
+    monkeypatch.setattr(os, "access", lambda *arguments: False)
+    before = sorted(path.name for path in (tmp_path / "a run, # 100 % finished").iterdir())
+    assert everything(tmp_path / "a run, # 100 % finished") == good
+    assert sorted(path.name for path in (tmp_path / "a run, # 100 % finished").iterdir()) == before
+
+
+def test_two_that_open_a_new_run_at_once_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second arrives after the first has looked for run.json, and before it has written it."""
+    said: list[str] = []
+
+    def slowly(path: Path, content: bytes) -> None:
+        if not said:
+            said.append("second")
+            with pytest.raises(WsnasError, match="being written by another process"):
+                Run.open(tmp_path / "run", {**IDENTITY, "seed": 4}, RECIPE)
+        atomic_write(path, content)
+
+    monkeypatch.setattr("wsnas.runs.atomic_write", slowly)
+    Run.open(tmp_path / "run", IDENTITY, RECIPE)
+    assert said
+    assert Run.read(tmp_path / "run").identity == IDENTITY
+
+
+def test_a_sitting_has_one_connection(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, connect = [], sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **kwargs: opened.append(1) or connect(*args, **kwargs))
+    with run.writing():
+        for i in range(10):
+            run.record("a", str(i), {"i": i})
+            assert len(run.records("a")) == i + 1
+            with sqlite3.connect(run.path / "records.sqlite") as other:  # committed at once: another reader sees it
+                assert other.execute("SELECT count(*) FROM records").fetchone() == (i + 1,)
+    assert len(opened) == 11
+    assert len(run.records("a")) == 10
+    assert len(opened) == 12
+
+
 # the lock -----------------------------------------------------------------------------------------
 
 HOLD = """
@@ -299,7 +459,11 @@ def test_cut_back_forgets_what_came_after(run: Run) -> None:
     assert sizes[-1] == (run.path / "metrics.jsonl").stat().st_size
     run.cut_back("metrics.jsonl", sizes[1])
     assert run.metrics() == [{"epoch": 0, "loss": 0.0}, {"epoch": 1, "loss": 0.1}]
-    run.cut_back("metrics.jsonl", 10_000)
+    for missing in (sizes[1] + 1, 10_000):
+        with pytest.raises(WsnasError, match=r"metrics\.jsonl is damaged: it lacks lines"):
+            run.cut_back("metrics.jsonl", missing)
+    with pytest.raises(WsnasError, match="lacks lines"):  # not the end of a line
+        run.cut_back("metrics.jsonl", sizes[1] - 1)
     assert len(run.metrics()) == 2
     run.cut_back("metrics.jsonl", 0)
     assert run.metrics() == []

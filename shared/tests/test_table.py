@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from wsnas.agreement import correlate
+from wsnas.agreement import correlate, remarks
 from wsnas.errors import WsnasError
 from wsnas.table import Column, Table, mean_measured, read_csv, read_table
 
@@ -62,7 +64,8 @@ def older(path: Path, source: str) -> Path:
     table().save(path)
     stored = pq.read_table(path)
     names = [name.replace("macs", "flops") for name in stored.column_names]
-    about = stored.schema.metadata[b"wsnas"].replace(b'"here"', f'"{source}"'.encode())
+    described = json.loads(stored.schema.metadata[b"wsnas"].replace(b'"here"', f'"{source}"'.encode()))
+    about = json.dumps({name: described[name] for name in ("space", "about")})  # without a digest
     pq.write_table(stored.rename_columns(names).replace_schema_metadata({"wsnas": about}), path)
     return path
 
@@ -182,6 +185,45 @@ def test_correlate_leaves_out_what_was_not_measured() -> None:
     assert found.value == pytest.approx(stats.spearmanr([3, 1, 5], [2.5, 2, 5]).statistic)
     with pytest.raises(WsnasError, match="only 1 of the 2"):
         correlate({"a": 1.0, "d": 2.0}, table(), "digits", "test")
+
+
+# what is said beside a correlation ------------------------------------------------------------------
+
+
+def test_scores_that_are_not_finite_are_left_out_and_counted() -> None:
+    """An overflowed perplexity made the correlation refuse everything."""
+    scores = {"a": 3.0, "b": 1.0, "c": 5.0, "d": math.inf}
+    whole = replace(table(), columns={Column("digits", "test", 8, 0): np.array([1.0, 2.0, 3.0, 4.0])})
+    found = correlate(scores, whole, "digits", "test")
+    assert found.n == 3
+    assert found.value == pytest.approx(stats.spearmanr([3, 1, 5], [1, 2, 3]).statistic)
+    assert remarks(scores, whole, "digits", "test") == ["left out: 1 of 4 scores, which are not finite"]
+    with pytest.raises(WsnasError, match=r"only 1 of the 2 .* and a finite score \(1 have none\)"):
+        correlate({"a": 1.0, "d": math.nan}, whole, "digits", "test")
+
+
+def test_a_constant_side_is_said() -> None:
+    archs = ("a", "b", "c", "d")
+    whole = Table("toy", archs, {Column("digits", "test", 8, 0): np.arange(4.0), Column("d", "test", 1, 0): np.ones(4)})
+    assert correlate(dict.fromkeys(archs, 10.0), whole, "digits").value == 0
+    (said,) = remarks(dict.fromkeys(archs, 10.0), whole, "digits", "test")
+    assert said == "all 4 scores are equal (10): there is no order, so 0 says nothing"
+    (said,) = remarks(dict(zip(archs, range(4), strict=True)), whole, "d", "test")
+    assert said == "all 4 values of d test are equal (1): there is no order, so 0 says nothing"
+    assert remarks(dict(zip(archs, range(4), strict=True)), whole, "digits", "test") == []
+
+
+def test_seeds_that_are_copies_are_said() -> None:
+    values = np.array([90.0, 91.0, 92.5, NAN, 93.0])
+    columns = {Column("digits", "test", 8, seed): values + (seed == 1) for seed in range(3)}
+    whole = Table("toy", tuple("abcde"), columns)
+    assert whole.equal_seeds("digits", "test") == [(0, 2)]
+    scores = {"a": 1.0, "b": 2.0, "c": 3.0, "e": 4.0}
+    assert remarks(scores, whole, "digits", "test") == [
+        "the table's seeds 0 and 2 are equal everywhere: a copy, not a repetition"
+    ]
+    few = whole.take(np.arange(3))  # two trainings can agree on three architectures
+    assert few.equal_seeds("digits", "test") == []
 
 
 # other people's numbers -----------------------------------------------------------------------------

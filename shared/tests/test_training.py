@@ -447,14 +447,7 @@ torch.save(dict(supernet.model.named_parameters()), Path(sys.argv[1]) / f"rank{o
 
 def test_two_processes_train_what_one_does_on_the_mean_of_two_half_batches(tmp_path: Path, python: Start) -> None:
     """Gloo on this machine. The ranks agree bit for bit; one process that averages agrees to 1e-5 (float32 sums)."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    ranks = [python(RANK, tmp_path / "run", RANK=str(r), LOCAL_RANK=str(r), **shared) for r in range(2)]
-    for process in ranks:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+    in_two_ranks(python, RANK, tmp_path / "run")
     first, second = (torch.load(tmp_path / "run" / f"rank{r}.pt", weights_only=True) for r in range(2))
     assert_same(first, second)
 
@@ -466,17 +459,94 @@ def test_two_processes_train_what_one_does_on_the_mean_of_two_half_batches(tmp_p
         splits=splits(),
     ).model.train()
     optimizer = torch.optim.SGD(model.parameters(), rule.lr, 0.9, weight_decay=rule.weight_decay)
+    losses = np.zeros(training.epochs)
     for epoch in range(training.epochs):
         for within, (x, y) in enumerate(train_split.epoch(training, 0, epoch)):
             optimizer.param_groups[0]["lr"] = rule.lr * 0.5 * (1 + math.cos(math.pi * epoch / training.epochs))
             optimizer.zero_grad()
             for half in (slice(0, None, 2), slice(1, None, 2)):  # each with its own batch statistics
                 for arch, weight in multi_path(2)(TOY, numpy_rng(0, "paths", 6 * epoch + within)):
-                    (F.cross_entropy(model(x[half], arch), y[half]) * weight / 2).backward()
+                    loss = F.cross_entropy(model(x[half], arch), y[half]) * weight / 2
+                    loss.backward()
+                    losses[epoch] += loss.item() / 6
             nn.utils.clip_grad_norm_(model.parameters(), training.clip)
             optimizer.step()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(first[name].detach(), parameter.detach(), rtol=1e-4, atol=1e-5, msg=name)
+    lines = Run.read(tmp_path / "run").metrics()  # the mean over the ranks, not rank 0's
+    assert [line["loss"] for line in lines] == pytest.approx(losses, rel=1e-4)
+
+
+UNEVEN = """
+import os, sys
+from pathlib import Path
+import torch, torch.distributed as dist
+from test_training import Uneven, always, data, linear, weights
+from toy_space import ALL
+from wsnas.recipe import SGD, Training
+from wsnas.runs import Run
+from wsnas.training import train
+torch.set_num_threads(1)
+dist.init_process_group("gloo")
+rank, run, model = dist.get_rank(), Run(Path(sys.argv[1]), {}, {}), linear()
+train(model, Uneven(data(48)), Training(2, 16, SGD(0.1), clip=0.5), always(ALL[0]), seed=0, run=run)
+torch.save(weights(model), run.path / f"rank{rank}.pt")
+"""
+
+
+class Uneven:
+    """The first of two ranks gets three of four images."""
+
+    def __init__(self, whole: Images) -> None:
+        self.whole, self.device = whole, whole.device
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def steps(self, training: Training, seed: int, epoch: int) -> int:
+        return self.whole.steps(training, seed, epoch)
+
+    def epoch(self, training: Training, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1) -> Any:
+        for x, y in self.whole.epoch(training, seed, epoch, start):
+            own = (torch.arange(len(y)) % 4 == 3) == bool(rank)
+            yield (x, y) if world == 1 else (x[own], y[own])
+
+
+class OnePath(nn.Linear):
+    """No batch norm, so that one process sees the same as two."""
+
+    def forward(self, x: Tensor, path: Any) -> Tensor:
+        return super().forward(x.flatten(1))
+
+
+def linear() -> OnePath:
+    torch.manual_seed(0)
+    return OnePath(3 * 8 * 8, 4)
+
+
+def test_uneven_shares_count_by_their_size(tmp_path: Path, python: Start) -> None:
+    """Gradients, clipped by their norm, and losses are those of one process on the whole batch."""
+    runs = [Run.open(tmp_path / name, {}, {}) for name in ("one", "two")]
+    model = linear()
+    train(model, Uneven(data(48)), Training(2, 16, SGD(0.1), clip=0.5), always(ALL[0]), seed=0, run=runs[0])
+    in_two_ranks(python, UNEVEN, runs[1].path)
+    for rank in range(2):
+        found = torch.load(runs[1].path / f"rank{rank}.pt", weights_only=True)
+        for name, value in weights(model).items():
+            torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)
+    one, two = ([line["loss"] for line in run.metrics()] for run in runs)
+    assert two == pytest.approx(one, rel=1e-5)
+
+
+def in_two_ranks(python: Start, code: str, where: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    ranks = [python(code, where, RANK=str(r), LOCAL_RANK=str(r), **shared) for r in range(2)]
+    for process in ranks:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
 
 
 @pytest.mark.cuda

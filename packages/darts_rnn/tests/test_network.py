@@ -21,6 +21,7 @@ from darts_rnn.recipes import MICRO, PAPER, RNNRecipe
 from darts_rnn.space import ACTIVATIONS, NODES, Architecture, decode, sample
 from wsnas.data.images import Splits
 from wsnas.data.tokens import Tokens
+from wsnas.evaluation import evaluate, latest_scores
 from wsnas.paths import fair, uniform
 from wsnas.randomness import numpy_rng, torch_seeded
 from wsnas.recipe import SGD, Fixed, Sequences, Training, change_recipe
@@ -508,6 +509,24 @@ def test_a_small_network_learns(tmp_path: Path) -> None:
     supernet = train_supernet(SPACE, recipe, out=tmp_path / "net", device="cpu", splits=splits)
     scores = [splits.valid.score(supernet.model, sample(numpy_rng(0, i)), 100)[0] for i in range(5)]
     assert np.median(scores) < 10
+
+
+def test_a_perplexity_that_overflows_is_not_ok(tmp_path: Path) -> None:
+    """Its loss is finite, exp(loss) is not; a ranking leaves it out."""
+    training = change_recipe(TRAINING, epochs=1, batch=8)
+    recipe = dataclasses.replace(SMALL, units=4, supernet=training)
+    supernet = train_supernet(SPACE, recipe, out=tmp_path / "net", device="cpu", splits=text(train=6000))
+    archs = [sample(numpy_rng(0, i)) for i in range(3)]
+    names = [SPACE.encode(arch) for arch in archs]
+    evaluate(supernet, archs[:2])
+    with torch.no_grad():
+        supernet.model.bias[0] += 5000.0  # type: ignore[index, operator]
+    assert evaluate(supernet, archs[2:]) == {names[2]: math.inf}
+    (kind,) = supernet.run.kinds()
+    rows = supernet.run.records(kind)
+    assert [rows[name]["status"] for name in names] == ["ok", "ok", "not finite"]
+    assert 700 < rows[names[2]]["loss"] < math.inf
+    assert [math.isfinite(latest_scores(supernet.run)[name]) for name in names] == [True, True, False]
 
 
 def test_supernet_is_loaded_again(tmp_path: Path) -> None:

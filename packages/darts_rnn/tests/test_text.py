@@ -118,6 +118,36 @@ def test_penn_treebank_has_its_known_numbers(monkeypatch: pytest.MonkeyPatch) ->
     assert next(splits.test.ordered(1000))[0].shape == (1000, 1)
 
 
+@pytest.mark.parametrize("between", ["\f", "\v", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"])
+def test_only_line_feeds_and_carriage_returns_end_a_line(tmp_path: Path, between: str) -> None:
+    """600 lines became 1,200; what is between their words only separates them."""
+    lines = [f"one two{between}three{between} four{i}" for i in range(600)]
+    path, plain = tmp_path / "text.txt", tmp_path / "plain.txt"
+    plain.write_bytes("\n".join(line.replace(between, " ") for line in lines).encode())
+    expected = load_text(str(plain))
+    for end in ("\n", "\r\n", "\r"):
+        path.write_bytes(end.join(lines).encode("utf-8-sig"))
+        load_text.cache_clear()
+        found = load_text(str(path))
+        assert found.words == expected.words
+        assert sum((part == found.words.index("<eos>")).sum() for part in (found.train, found.valid, found.test)) == 600
+        assert (found.train == expected.train).all()
+
+
+@pytest.mark.parametrize("second", ["old/train.txt", "ptb.train.txt"])
+def test_two_texts_for_a_part_are_refused(tmp_path: Path, second: str) -> None:
+    folder = three(tmp_path / "text")
+    (folder / "old").mkdir()
+    (folder / second).write_text("another text\n" * 500)
+    (folder / "readme.txt").write_text("no part\n")
+    with zipfile.ZipFile(tmp_path / "text.zip", "w") as stored:
+        for path in sorted(folder.rglob("*.txt")):
+            stored.write(path, path.relative_to(folder))
+    for place in (folder, tmp_path / "text.zip"):
+        with pytest.raises(WsnasError, match=rf"holds two train texts, .*{second}.*: keep one"):
+            load_text(str(place))
+
+
 # bad files ---------------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ import json
 import os
 import pickle
 import re
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,10 @@ def test_an_older_table_joins_a_newer_one(tmp_path: Path) -> None:
         old.save(tmp_path / f"{name}.parquet")
         stored = pq.read_table(tmp_path / f"{name}.parquet")
         renamed = stored.rename_columns(["arch", "digits/test/2/0", "flops"])
-        pq.write_table(renamed.replace_schema_metadata(stored.schema.metadata), tmp_path / f"{name}.parquet")
+        described = json.loads(stored.schema.metadata[b"wsnas"])
+        described.pop("digest")
+        stored = renamed.replace_schema_metadata({"wsnas": json.dumps(described)})
+        pq.write_table(stored, tmp_path / f"{name}.parquet")
     counts = np.array([SPACE.macs(decode(text), recipe) / 1e6 for text in archs])
     newer = {Column("digits", "test", 10, 0): np.array([95.0, 85, 75])}
     Table("nb201", tuple(archs), newer, macs=counts, about={**about, "macs": MACS}).save(tmp_path / "new.parquet")
@@ -298,13 +302,49 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, form: str) -> N
     assert not marker.exists()
 
 
+class Reads:
+    """Its pickle has NumPy take eight bytes for the address of an object, and read what is there."""
+
+    def __reduce__(self) -> Any:
+        return np.ndarray, ((), np.dtype("O"), b"A" * 8)
+
+
+@pytest.mark.parametrize("form", ["legacy.pth", "zip.pth", "nats"])
+def test_a_pickle_that_would_read_any_memory_is_refused(tmp_path: Path, form: str) -> None:
+    states = {"12": state(0, 12) | {"arch_index": Reads()}}
+    if form == "nats":
+        path = write_nats(tmp_path / form, meta=True)
+        (path / "000000.pickle.pbz2").write_bytes(bz2.compress(pickle.dumps(states)))
+    else:
+        path = write_pth(tmp_path / form, official() | {"arch2infos": {0: states}}, zipped=form == "zip.pth")
+    done = CliRunner().invoke(main, ["table", "import", "nb201", str(path), "--out", str(tmp_path / "t.parquet")])
+    assert done.exit_code == 2, done.output
+    assert "calls what plain data do not need" in done.output
+    assert not (tmp_path / "t.parquet").exists()
+
+
+def test_bombs_are_refused(tmp_path: Path) -> None:
+    """400 bytes that unpack to gigabytes; a compressed torch file, which torch does not write."""
+    folder = write_nats(tmp_path / "nats", meta=False)
+    file = folder / "000001.pickle.pbz2"
+    packer = bz2.BZ2Compressor()
+    file.write_bytes(b"".join(packer.compress(bytes(1 << 20)) for _ in range(100)) + packer.flush())
+    assert file.stat().st_size < 1000
+    with pytest.raises(WsnasError, match=r"000001\.pickle\.pbz2 holds more than 34 MB"):
+        import_table(folder)
+    with zipfile.ZipFile(tmp_path / "table.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("table/data.pkl", pickle.dumps(official()))
+    with pytest.raises(WsnasError, match="a zip file but not a torch file"):
+        import_table(tmp_path / "table.pth")
+
+
 @pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize("part", [0.0, 0.3, 0.97])
 def test_truncated_pth(tmp_path: Path, zipped: bool, part: float) -> None:
     path = write_pth(tmp_path / "table.pth", official(), zipped)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * part)])
-    with pytest.raises(WsnasError, match=r"table\.pth is truncated or not a torch file .*download it again"):
+    with pytest.raises(WsnasError, match=r"table\.pth is truncated or not a (torch file|pickle of plain data)"):
         import_table(path)
 
 

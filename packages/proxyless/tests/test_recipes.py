@@ -180,6 +180,18 @@ def test_missing_imagenet_says_where_to_put_it(tmp_path: Path, monkeypatch: pyte
         SPACE.load_data(PAPER, CPU)
 
 
+@pytest.mark.parametrize("count", [999, 1001])
+def test_imagenet_with_another_number_of_class_folders_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """One folder too many ended in an IndexError in the middle of an epoch."""
+    monkeypatch.setenv("WSNAS_DATA", str(tmp_path))
+    for i in range(count):
+        (tmp_path / "imagenet" / "train" / f"n{i:08d}").mkdir(parents=True)
+    with pytest.raises(WsnasError, match=rf"train has {count:,} class folders, but ImageNet has 1,000"):
+        SPACE.load_data(PAPER, CPU)
+
+
 # tables ----------------------------------------------------------------------------------------------------------
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from wsnas.errors import WsnasError
-from wsnas.metrics import Interval, correlation
+from wsnas.metrics import Floats, Interval, correlation
 from wsnas.space import SearchSpace
 from wsnas.table import Table, import_home
 
@@ -37,14 +39,32 @@ def load_ground_truth(space: SearchSpace[Any], dataset: str | None = None, table
     raise WsnasError(f"{missing}, or give one with --table")
 
 
-def correlate(scores: dict[str, float], truth: Table, dataset: str | None = None, split: str = "test") -> Interval:
-    """Spearman correlation of supernet scores with ground truth over the architectures that have both."""
-    dataset = truth.datasets[0] if dataset is None else dataset
+def correlate(scores: Mapping[str, float], truth: Table, dataset: str | None = None, split: str = "test") -> Interval:
+    """Spearman correlation of supernet scores with ground truth over the architectures that have both, and finite."""
+    own, values = _pairs(scores, truth, truth.datasets[0] if dataset is None else dataset, split)
+    return correlation(own, values)
+
+
+def _pairs(scores: Mapping[str, float], truth: Table, dataset: str, split: str) -> tuple[Floats, Floats]:
     shared = [arch for arch in scores if arch in truth.row]
     values = truth.select(shared).mean(dataset, split)
-    known = ~np.isnan(values)
+    own = np.array([scores[arch] for arch in shared])
+    known = ~np.isnan(values) & np.isfinite(own)
     if known.sum() < 2:
         raise WsnasError(
             f"only {int(known.sum())} of the {len(scores)} scored architectures have a {dataset} ground truth"
+            + (f" and a finite score ({count} have none)" if (count := int((~np.isfinite(own)).sum())) else "")
         )
-    return correlation(np.array([scores[arch] for arch in shared])[known], values[known])
+    return own[known], values[known]
+
+
+def remarks(scores: Mapping[str, float], truth: Table, dataset: str, split: str) -> list[str]:
+    """What a reader of the correlation should know: scores left out, no order to agree with, seeds that are copies."""
+    own, values = _pairs(scores, truth, dataset, split)
+    overflowed = sum(not math.isfinite(score) for score in scores.values())
+    found = [f"left out: {overflowed} of {len(scores)} scores, which are not finite"] if overflowed else []
+    for what, side in (("scores", own), (f"values of {dataset} {split}", values)):
+        if (side == side[0]).all():
+            found.append(f"all {len(side)} {what} are equal ({side[0]:g}): there is no order, so 0 says nothing")
+    equal = truth.equal_seeds(dataset, split)
+    return found + [f"the table's seeds {a} and {b} are equal everywhere: a copy, not a repetition" for a, b in equal]

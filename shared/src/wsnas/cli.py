@@ -166,7 +166,11 @@ def evaluate(
     with progress("evaluate") as report:
         alone = executor.workers is None and executor.ray is None and executor.slurm is None
         scores = score(supernet, archs, amp=amp, executor=None if alone else executor, report=report)
-    values = np.array(list(scores.values()))
+    values = np.array([value for value in scores.values() if math.isfinite(value)])
+    if len(values) < len(scores):
+        click.echo(f"{len(scores) - len(values)} of {len(scores)} scores are not finite and left out")
+    if not len(values):
+        raise WsnasError(f"no score is finite: train the supernet longer, or with a lower learning rate: {run}")
     click.echo(
         f"{len(values)} submodels: validation {'accuracy ' if supernet.space.metric == 'accuracy' else ''}"
         f"{measured(supernet.space, values.mean())} "
@@ -182,7 +186,7 @@ def evaluate(
 def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> None:
     """Spearman correlation between a supernet's evaluated scores and ground truth."""
     from wsnas.agreement import correlate as compare
-    from wsnas.agreement import load_ground_truth
+    from wsnas.agreement import load_ground_truth, remarks
     from wsnas.evaluation import latest_scores
     from wsnas.runs import Run
     from wsnas.space import load_space
@@ -197,8 +201,10 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
     result = compare(scores, truth, dataset, split)
     click.echo(
         f"Spearman {result.value:.3f}, 95 % interval {result.low:.3f} to {result.high:.3f}, over {result.n} of "
-        f"{len(scores)} evaluated architectures ({dataset} {split})"
+        f"{len(scores)} evaluated architectures ({dataset} {split}, {truth.length(dataset, split)} epochs)"
     )
+    for remark in remarks(scores, truth, dataset, split):
+        click.echo(remark)
 
 
 @main.command()
@@ -223,6 +229,8 @@ def rank(run: Path, table: str | None, dataset: str | None, scale: str, out: Pat
         f"Spearman: supernet {agreement.spearman}, parameter count {agreement.parameter_count_spearman}, "
         f"over {agreement.architectures} architectures: {where}"
     )
+    for remark in agreement.remarks:
+        click.echo(remark)
 
 
 @main.command(cls=RecipeCommand, trains="standalone", without=("valid_size", "max_macs"))
@@ -376,20 +384,32 @@ def table() -> None:
 @click.argument("file", type=PATH)
 @click.option("--out", type=PATH, help="Output file; by default in your folder of imported tables.")
 def table_import(space: str, file: Path, out: Path | None) -> None:
-    """Convert the official FILE of SPACE to one compact table, without executing any code in it."""
-    from wsnas.space import load_space
+    """Convert the official FILE of SPACE to one compact table, without executing any code in it.
+
+    A process of its own reads the file, so that a damaged or hostile one can take neither this one nor all memory.
+    """
+    from wsnas.errors import WorkerLost
+    from wsnas.isolation import apart
     from wsnas.table import import_home
 
+    try:
+        said = apart(_imported, (space, file, out or import_home() / f"{space}.parquet"))
+    except WorkerLost as error:
+        raise WsnasError(f"cannot read {file}: {error}") from error
+    for line in said:
+        click.echo(line)
+
+
+def _imported(job: tuple[str, Path, Path]) -> list[str]:
+    """Converts one file; returns what to say about it."""
+    from wsnas.space import load_space
+
+    space, file, target = job
     imported = load_space(space).import_table(file)
-    target = out or import_home() / f"{space}.parquet"
     imported.save(target)
-    click.echo(
-        f"{len(imported)} architectures, {len(imported.columns)} columns, "
-        f"{target.stat().st_size / 1e6:.2f} MB: {target}"
-    )
-    for note in ("dropped", "disagreeing"):
-        if note in imported.about:
-            click.echo(f"{note}: {imported.about[note]}")
+    size = f"{target.stat().st_size / 1e6:.2f} MB"
+    said = [f"{len(imported)} architectures, {len(imported.columns)} columns, {size}: {target}"]
+    return said + [f"{note}: {imported.about[note]}" for note in ("dropped", "disagreeing") if note in imported.about]
 
 
 @table.command("join")
@@ -451,16 +471,20 @@ def table_show(space: str, file: str | None, dataset: str | None) -> None:
         click.echo(f"{name}: {value}")
     about_seeds = ("two seeds agree", "reliability")
     grid = Grid("data set", "split", "epochs", "seeds", "measured", "lowest", "mean", "highest", *about_seeds)
+    copies: list[str] = []
     for kind in dict.fromkeys((c.dataset, c.split, c.epochs) for c in loaded.columns):
         seeds, mean = loaded.seeds(*kind), loaded.mean(*kind)
         known = mean[~np.isnan(mean)]
         scores = [f"{x:.2f}" for x in (known.min(), known.mean(), known.max())] if len(known) else ["-"] * 3
         ceiling = noise_ceiling(loaded.common_seeds(*kind))
         trust = ["not available"] * 2
+        copies += [f"{kind[0]} {kind[1]}: seeds {a} and {b} are equal everywhere" for a, b in loaded.equal_seeds(*kind)]
         if ceiling is not None:
             trust = [f"{ceiling.agreement:.3f}", f"{ceiling.reliability:.3f}"]
         grid.add_row(*map(str, kind), str(seeds.shape[1]), str(len(known)), *scores, *trust)
     Console(width=None if Console().is_terminal else 140).print(grid)
+    for copy in copies:
+        click.echo(f"{copy}: a copy, not a repetition")
     for name in loaded.datasets:
         for rule in sufficiency(loaded, name, load_space(space).metric):
             click.echo(f"{name}, {rule}")

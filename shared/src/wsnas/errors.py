@@ -14,3 +14,7 @@ class Diverged(WsnasError):
 
 class WorkerLost(WsnasError):
     """A job's worker died on every attempt."""
+
+
+class Busy(WsnasError):
+    """Another process writes to the run."""

@@ -120,7 +120,8 @@ def evaluate(
 
         for done, (name, (value, loss)) in enumerate(scored(), start=len(wanted) - len(missing) + 1):
             rows[name] = {space.metric: value, "loss": loss if math.isfinite(loss) else None}
-            supernet.run.record(kind, name, rows[name], "ok" if math.isfinite(loss) else "not finite")
+            fine = math.isfinite(loss) and math.isfinite(value)  # a perplexity overflows before its loss does
+            supernet.run.record(kind, name, rows[name], "ok" if fine else "not finite")
             if report is not None:
                 report(done, len(wanted), "submodels")
             if stopping():
@@ -144,6 +145,7 @@ def recorded_scores(
     if not (path / "metrics.jsonl").exists():
         return None
     run = Run.read(path)
+    run.require_data(space.data_identity(recipe))
     last = run.metrics()[-1:]
     if not last or last[0]["epoch"] != recipe.supernet.epochs:
         return None
@@ -155,11 +157,15 @@ def recorded_scores(
 def latest_scores(run: Run) -> dict[str, float]:
     """Validation accuracy in percent (or perplexity) by architecture, for the latest weights and the most images.
 
-    bfloat16 scores are used only if there are none in float32.
+    bfloat16 scores are used only if there are none in float32. Scores that are not finite are NaN: no ranking has a
+    place for them.
     """
     kinds = [kind for kind in run.kinds() if kind.startswith("evaluation ")]
     if not kinds:
         raise WsnasError(f"{run.path} has no evaluated submodels yet: run 'wsnas evaluate {run.path}' first")
     latest = max(kinds, key=lambda kind: (kind.removesuffix(BF16), not kind.endswith(BF16)))
     metric = load_space(run.identity["space"]).metric
-    return {arch: row[metric] for arch, row in run.records(latest).items() if row["status"] == "ok"}
+    return {
+        arch: row[metric] if row["status"] == "ok" and math.isfinite(row[metric]) else math.nan
+        for arch, row in run.records(latest).items()
+    }

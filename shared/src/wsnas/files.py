@@ -1,13 +1,14 @@
-"""Writing a file whole or not at all; reading a pickle without running it."""
+"""Writing a file whole or not at all; reading one up to a stated size."""
 
 from __future__ import annotations
 
-import io
+import bz2
+import gzip
 import os
-import pickle
+import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from wsnas.errors import WsnasError
 
@@ -22,10 +23,52 @@ def atomic_write(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _sync(path.parent)
     except OSError as error:
         with suppress(OSError):  # fails if the folder could not be created
             temporary.unlink()
         raise cannot_write(path, error) from error
+
+
+def _sync(folder: Path) -> None:
+    """Makes a new name in ``folder`` survive a power cut, where the system can do that."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read_file(path: Path, most: int, packed: bool = False) -> bytes:
+    """The content of a regular file. ``packed``: of what is in it, if it begins as a gzip or bzip2 file does.
+
+    Raises OSError or ValueError if it cannot be read (EOFError, zlib.error: unpacked), and WsnasError if it is a device
+    or a pipe, which might never end, or holds more than ``most`` bytes.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise WsnasError(f"{path} is not a regular file")
+    with open(path, "rb") as file:
+        begin = file.read(3) if packed else b""
+        file.seek(0)
+        if begin[:2] == b"\x1f\x8b":
+            return at_most(gzip.GzipFile(fileobj=file), most, path)
+        return at_most(bz2.BZ2File(file) if begin == b"BZh" else file, most, path)
+
+
+class Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def at_most(file: Readable, most: int, path: Path | str) -> bytes:
+    """The rest of a file. Raises WsnasError once it holds more than ``most`` bytes: it may be a decompression bomb."""
+    parts, size = [], 0
+    while part := file.read(min(1 << 20, most + 1)):
+        parts.append(part)
+        size += len(part)
+        if size > most:
+            raise WsnasError(f"{path} holds more than {most / 1e6:,.0f} MB, the most that is read of such a file")
+    return b"".join(parts)
 
 
 def cannot_write(path: Path, error: OSError) -> WsnasError:
@@ -33,27 +76,3 @@ def cannot_write(path: Path, error: OSError) -> WsnasError:
         f"cannot write {path} ({error.strerror or error}): existing files are intact; "
         "free some disk space or choose another folder, then run the same command again"
     )
-
-
-NUMPY_PICKLE = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"), ("collections", "OrderedDict")}
-NUMPY_PICKLE |= {(f"numpy.{core}.multiarray", n) for core in ("core", "_core") for n in ("_reconstruct", "scalar")}
-
-
-def safe_pickle(content: bytes, path: Path) -> Any:
-    """Unpickles plain containers, numbers, strings and NumPy arrays; refuses everything else by name."""
-
-    class Reader(pickle.Unpickler):
-        def find_class(self, module: str, name: str) -> Any:
-            if (module, name) in NUMPY_PICKLE:
-                return super().find_class(module, name)
-            raise WsnasError(
-                f"refused to read {path}: its pickle asks for {module}.{name}, which plain data do not need and "
-                "which could run code; download the file from its publisher again"
-            )
-
-    try:
-        return Reader(io.BytesIO(content), encoding="latin1").load()
-    except WsnasError:
-        raise
-    except Exception as error:  # a malformed pickle can raise nearly anything
-        raise WsnasError(f"{path} is truncated or not a pickle ({type(error).__name__}: {error})") from error

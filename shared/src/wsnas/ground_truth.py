@@ -92,10 +92,11 @@ def train_many(
     """
     recipe = space.recipes["micro"] if recipe is None else recipe
     seeds = tuple(seeds)
-    identity = {"kind": "ground truth", "space": space.name, "recipe": recipe.standalone_identity()}
+    data = space.data_identity(recipe)
+    identity = {"kind": "ground truth", "space": space.name, "recipe": recipe.standalone_identity(), **data}
     executor = executor or Executor()
     if known is not None:
-        _about(known, recipe)
+        _about(known, recipe, data.get("data"))
     if executor.ray is None and not (out / "run.json").exists():  # what cannot be trained leaves no directory
         first_steps(splits_once(space.name, recipe, torch.device("cpu")).train, recipe.standalone, seed=0)
     run = Run.open(out, identity, recipe.to_json())
@@ -198,11 +199,16 @@ def best_of(space: SearchSpace[Any], archs: Sequence[Any], out: Path, count: int
     return [archs[int(i)] for i in order[:count]]
 
 
-def _about(known: Table, recipe: Recipe) -> Mapping[str, str]:
-    """What the table says of its trainings with this recipe. Raises WsnasError if it has none."""
+def _about(known: Table, recipe: Recipe, data: str | None) -> Mapping[str, str]:
+    """What the table says of its trainings with this recipe. Raises WsnasError if it has none, or of other data."""
     about = known.about_length(recipe.standalone.epochs) or known.about
     if about.get("recipe") != _recipe_text(recipe):
         raise WsnasError(f"the known table of {known.space} has another recipe, so its rows cannot be reused")
+    if data is not None and about.get("data", data) != data:
+        raise WsnasError(
+            f"the known table of {known.space} was made with other data: the files of {recipe.dataset} have changed "
+            f"since (fingerprint {about['data']}, now {data}), so its rows cannot be reused"
+        )
     return about
 
 
@@ -210,7 +216,7 @@ def _take_over(
     space: SearchSpace[Any], known: Table, run: Run, recipe: Recipe, seeds: Sequence[int], dedupe: bool
 ) -> None:
     """Copies a table's trainings of the same recipe into the run's records and notes where they were made."""
-    about = _about(known, recipe)
+    about = _about(known, recipe, run.identity.get("data"))
     rows, added = run.records("training"), dict[str, dict[str, Any]]()
     names = {field: _column(recipe, field, 0) for field in ("valid", "test", "half_valid")}
     for i, text in enumerate(known.archs):
@@ -276,6 +282,7 @@ def table_of(
             "metric": space.metric,
             "epochs": str(recipe.standalone.epochs),
             "recipe": _recipe_text(recipe),
+            **({"data": run.identity["data"]} if "data" in run.identity else {}),
             "seeds": ", ".join(map(str, seeds)),
             "trainings": f"{trained}, one per {'training key' if dedupe else 'architecture'} and seed",
             "status": ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())),

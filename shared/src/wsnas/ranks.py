@@ -37,16 +37,21 @@ class Ranks:
         dist.all_reduce(flags, dist.ReduceOp.MAX, group=self.control)
         return [bool(flag) for flag in flags]
 
-    def average(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Replaces every gradient by its mean over the ranks, in one all-reduce."""
+    def average(self, parameters: Sequence[nn.Parameter], losses: Sequence[Tensor], targets: int) -> Sequence[Tensor]:
+        """Replaces every gradient by its mean over the ranks, and returns the losses' sum's, in one all-reduce.
+
+        Both are means over this rank's ``targets``, so a rank counts as much as it has of them.
+        """
         if self.world == 1:
-            return
+            return losses
         gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([g.reshape(-1) for g in gradients])
+        loss = torch.stack(list(losses)).sum().reshape(1)
+        flat = torch.cat([*(g.reshape(-1) for g in gradients), loss, torch.ones_like(loss)]) * targets
         dist.all_reduce(flat)
-        parts = torch.split(flat / self.world, [g.numel() for g in gradients])
+        *parts, mean_loss = torch.split(flat[:-1] / flat[-1], [*(g.numel() for g in gradients), 1])
         for gradient, mean in zip(gradients, parts, strict=True):
             gradient.copy_(mean.view_as(gradient))
+        return [mean_loss[0]]
 
     def load(self, run: Run, device: torch.device) -> dict[str, Any] | None:
         """The run's last checkpoint on every rank, or None; only the first rank's folder needs to hold it.

@@ -7,11 +7,14 @@
     sessions.jsonl    when, where and how long each session ran
     lock              held by the one process that writes
 
-A run can be resumed only with the same identity: a checkpoint of another recipe is refused.
+A run can be resumed only with the same identity: a checkpoint of another recipe is refused, and so are other data.
+For a data set that is a file or a folder, the identity holds a fingerprint of its content. Every file of results
+carries checksums, which are compared when it is read; runs made before there were any can still be read.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -19,9 +22,11 @@ import shutil
 import sqlite3
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +34,20 @@ import filelock
 import torch
 
 from wsnas.environment import command_line, environment
-from wsnas.errors import WsnasError
-from wsnas.files import atomic_write, cannot_write
+from wsnas.errors import Busy, WsnasError
+from wsnas.files import atomic_write, cannot_write, read_file
 
 FORMAT = 2
+LARGEST = {"run.json": 1 << 24, "metrics.jsonl": 1 << 28, "checkpoint.pt": 1 << 35}  # bytes
+CRC = "crc"
+
+
+@dataclass
+class _Sitting:
+    """Whether this process writes the run now, and its connection to the records, opened when first used."""
+
+    held: bool = False
+    records: sqlite3.Connection | None = None
 
 
 @dataclass(frozen=True)
@@ -42,40 +57,56 @@ class Run:
     path: Path
     identity: Mapping[str, Any]
     recipe: Mapping[str, Any]  # at the run's start, with the fields that do not affect its weights
+    _sitting: _Sitting = field(default_factory=_Sitting, repr=False, compare=False)
 
     @staticmethod
     def open(path: Path, identity: Mapping[str, Any], recipe: Mapping[str, Any]) -> Run:
         """The run at ``path``, created or resumed. Raises WsnasError if the directory holds another run."""
         identity = json.loads(json.dumps(identity))  # tuples become lists, as when read back
-        if (path / "run.json").exists():
-            existing = Run.read(path)
-            if (difference := _first_difference(existing.identity, identity)) is not None:
-                name, there, here = difference
-                raise WsnasError(
-                    f"{path} holds another run: its {name} is {there}, yours is {here}; "
-                    "choose another directory with --out, or use that run's options"
-                )
-            return existing
-        described = {"format": FORMAT, "identity": identity, "recipe": recipe}
-        described |= {"environment": environment(), "command": command_line()}
-        atomic_write(path / "run.json", json.dumps(described, indent=1).encode())
-        return Run(path, identity, recipe)
+        if not (path / "run.json").exists():
+            with Run(path, identity, recipe).writing():
+                if not (path / "run.json").exists():  # nobody was faster
+                    described = {"format": FORMAT, "identity": identity, "recipe": recipe}
+                    described |= {"environment": environment(), "command": command_line()}
+                    atomic_write(path / "run.json", json.dumps(sealed(described), indent=1).encode())
+                    return Run(path, identity, recipe)
+        existing = Run.read(path)
+        if (difference := _first_difference(existing.identity, identity)) is not None:
+            name, there, here = difference
+            if name == "data":
+                existing.require_data(identity)
+            raise WsnasError(
+                f"{path} holds another run: its {name} is {there}, yours is {here}; "
+                "choose another directory with --out, or use that run's options"
+            )
+        return existing
 
     @staticmethod
     def read(path: Path) -> Run:
         """The run at ``path``. Raises WsnasError if there is none."""
         try:
-            described = json.loads((path / "run.json").read_text())
+            described = unsealed(json.loads(read_file(path / "run.json", LARGEST["run.json"])))
             if described["format"] != FORMAT:
                 raise WsnasError(
                     f"{path} was written by another version of wsnas (format {described['format']}, here {FORMAT}): "
                     "train it again, or use the version that wrote it"
                 )
-            return Run(path, dict(described["identity"]), dict(described["recipe"]))
+            return Run(path, {**described["identity"]}, {**described["recipe"]})
         except FileNotFoundError as error:
             raise WsnasError(f"{path} is not a run directory (it has no run.json)") from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise WsnasError(f"{path / 'run.json'} cannot be read ({error}); the run cannot be resumed") from error
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise WsnasError(
+                f"{path / 'run.json'} cannot be read ({str(error)[:200]}); the run cannot be resumed"
+            ) from error
+
+    def require_data(self, now: Mapping[str, Any]) -> None:
+        """Raises WsnasError if the run's data have changed. ``now``: what ``SearchSpace.data_identity`` returns."""
+        there, here = self.identity.get("data"), now.get("data")
+        if there is not None and here is not None and there != here:
+            raise WsnasError(
+                f"{self.path} was made with other data: the files of {self.recipe.get('dataset')} have changed since "
+                f"(fingerprint {there}, now {here}); restore them, or start a new run with another --out"
+            )
 
     def environment(self) -> dict[str, Any]:
         """The machine and versions that started the run."""
@@ -87,18 +118,25 @@ class Run:
         """Holds the lock: a second writer is refused at once; a killed process releases its lock."""
         lock = filelock.FileLock(str(self.path / "lock"), timeout=0)
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except filelock.Timeout as error:
-            raise WsnasError(
+            raise Busy(
                 f"{self.path} is being written by another process; wait for it or choose another --out"
             ) from error
         except OSError as error:
             raise cannot_write(self.path / "lock", error) from error
+        except NotImplementedError as error:
+            raise WsnasError(f"the file system of {self.path} has no locks; choose another --out") from error
         try:
             for left in self.path.glob(".checkpoint.pt.*.part"):
                 left.unlink(missing_ok=True)  # from a process killed while writing
+            self._sitting.held = True
             yield
         finally:
+            if self._sitting.records is not None:
+                self._sitting.records.close()
+            self._sitting.held, self._sitting.records = False, None
             lock.release()
 
     @staticmethod
@@ -114,7 +152,7 @@ class Run:
         """Replaces the checkpoint. ``state``: tensors, numbers, strings and containers of them."""
         buffer = io.BytesIO()  # serialised in memory first, so a full disk fails where it can be handled
         torch.save({"format": FORMAT, "identity": json.dumps(self.identity, sort_keys=True), **state}, buffer)
-        atomic_write(self.path / "checkpoint.pt", buffer.getvalue())
+        atomic_write(self.path / "checkpoint.pt", _with_digest(buffer.getvalue()))
 
     def load_checkpoint(self, device: torch.device, data: bytes | None = None) -> dict[str, Any] | None:
         """The last checkpoint, or None. Only tensors and plain containers are read, never code.
@@ -127,8 +165,9 @@ class Run:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch's about the pickle protocol: the error below says more
-                source = path if data is None else io.BytesIO(data)
-                state = dict(torch.load(source, map_location=device, weights_only=True))
+                stored = read_file(path, LARGEST["checkpoint.pt"]) if data is None else data
+                content = io.BytesIO(_checked_digest(stored))
+                state = dict(torch.load(content, map_location=device, weights_only=True))
             recorded, here = dict(json.loads(state["identity"])), json.loads(json.dumps(self.identity))
         except Exception as error:  # a malformed pickle can raise nearly anything
             reason = (str(error).strip().splitlines() or ["it ends too early"])[0][:120]
@@ -141,7 +180,19 @@ class Run:
             raise WsnasError(
                 f"{path} is a checkpoint of another recipe: its {name} is {there}, this run's is {own}; move it away"
             )
-        return dict(state)
+        return state
+
+    @contextmanager
+    def fitting(self) -> Iterator[None]:
+        """Around loading the checkpoint's content: an error about shapes or missing parts becomes one sentence."""
+        try:
+            yield
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = (str(error).strip().splitlines() or [""])[-1].strip()[:200]
+            raise WsnasError(
+                f"the checkpoint in {self.path} does not fit the network of {self.recipe.get('dataset')} as it is now: "
+                f"did its number of classes or words change? ({type(error).__name__}: {reason})"
+            ) from error
 
     # metrics --------------------------------------------------------------------------------------
 
@@ -150,46 +201,80 @@ class Run:
         path = self.path / name
         try:
             with path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(json.dumps(sealed(line)) + "\n")
+                file.flush()
+                os.fsync(file.fileno())  # before the checkpoint that counts it
             return path.stat().st_size
         except OSError as error:
             raise cannot_write(path, error) from error
 
     def cut_back(self, name: str, size: int) -> None:
-        """Drops the lines written after a checkpoint; the resumed run writes them again."""
+        """Drops the lines written after a checkpoint; the resumed run writes them again.
+
+        Raises WsnasError if the lines before it are not there.
+        """
         path = self.path / name
-        if path.exists() and path.stat().st_size > size:
+        content = b"".join(self._lines(name))
+        if len(content) < size or (size and content[size - 1 : size] != b"\n"):
+            raise WsnasError(
+                f"{path} is damaged: it lacks lines that the checkpoint counts; move checkpoint.pt and {name} away to "
+                "restart this run"
+            )
+        if len(content) > size:
             os.truncate(path, size)
+        self.metrics()
 
     def metrics(self) -> list[dict[str, Any]]:
-        path = self.path / "metrics.jsonl"
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]  # a truncated line is written again
+        """The lines of metrics.jsonl: one per epoch. Raises WsnasError if one is damaged."""
+        found: list[dict[str, Any]] = []
+        sums = False
+        for number, line in enumerate(self._lines("metrics.jsonl"), start=1):
+            if not line.endswith(b"\n"):
+                break  # a truncated line is written again
+            try:
+                stored = json.loads(line)
+                sums |= CRC in stored
+                found.append(unsealed(stored, required=sums))
+                if not all(isinstance(value, int | float) for value in found[-1].values()):
+                    raise ValueError("it holds something else than numbers")
+            except (ValueError, TypeError, RecursionError, OverflowError) as error:
+                raise WsnasError(
+                    f"{self.path / 'metrics.jsonl'}, line {number} is damaged ({str(error)[:100]}); move checkpoint.pt "
+                    "and metrics.jsonl away to restart this run"
+                ) from error
+        return found
+
+    def _lines(self, name: str) -> list[bytes]:
+        path = self.path / name
+        try:
+            return read_file(path, LARGEST["metrics.jsonl"]).splitlines(keepends=True) if path.exists() else []
+        except OSError as error:
+            raise WsnasError(f"{path} cannot be read ({error.strerror})") from error
 
     def seconds(self) -> float:
         """The length of all sessions so far; one that was killed left none."""
-        path = self.path / "sessions.jsonl"
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        return sum((json.loads(line)["seconds"] for line in lines if line.endswith("\n")), 0.0)
+        total = 0.0
+        for line in self._lines("sessions.jsonl"):
+            with suppress(ValueError, KeyError, TypeError):  # cut short, or damaged: only a number that is reported
+                total += float(json.loads(line)["seconds"])
+        return total
 
     # records --------------------------------------------------------------------------------------
 
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
+        """A transaction: on the connection of this sitting if the run is being written, else on one of its own."""
         path = self.path / "records.sqlite"
         try:
-            connection = sqlite3.connect(path, timeout=30)
-            try:
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute(
-                    "CREATE TABLE IF NOT EXISTS records "
-                    "(kind TEXT, key TEXT, status TEXT, data TEXT, PRIMARY KEY (kind, key))"
-                )
-                with connection:
-                    yield connection
-            finally:
-                connection.close()
-        except sqlite3.Error as error:
+            if not self._sitting.held:
+                with closing(_connected(path)) as database, database:
+                    yield database
+                return
+            if self._sitting.records is None:
+                self._sitting.records = _connected(path)
+            with self._sitting.records as database:
+                yield database
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise WsnasError(
                 f"cannot use {path} ({error}): committed rows are intact; free some disk space, or move the "
                 "file away if it is damaged, then run the same command again"
@@ -197,24 +282,33 @@ class Run:
 
     def record(self, kind: str, key: str, data: Mapping[str, Any], status: str = "ok") -> None:
         """Commits one row at once. A row of the same kind and key is replaced."""
-        with self._database() as database:
-            database.execute(
-                "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", (kind, key, status, json.dumps(data))
-            )
+        self._insert([(kind, key, status, json.dumps(data))])
 
     def record_all(self, kind: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
         """Commits many rows of one kind, key -> data (with their ``status``, if it is not ok), in one transaction."""
+        self._insert((kind, key, data.get("status", "ok"), json.dumps(data)) for key, data in rows.items())
+
+    def _insert(self, rows: Iterable[tuple[str, str, str, str]]) -> None:
         with self._database() as database:
-            values = [(kind, key, data.get("status", "ok"), json.dumps(data)) for key, data in rows.items()]
-            database.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", values)
+            if len(database.execute("PRAGMA table_info(records)").fetchall()) == 4:  # from before there were checksums
+                database.execute("ALTER TABLE records ADD COLUMN crc TEXT")
+            values = ((*row, _crc(row)) for row in rows)
+            database.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?)", values)
 
     def records(self, kind: str) -> dict[str, dict[str, Any]]:
         """Key -> row of one kind, with its ``status``; empty if there are none."""
         if not (self.path / "records.sqlite").exists():
             return {}
+        found: dict[str, dict[str, Any]] = {}
         with self._database() as database:
-            rows = database.execute("SELECT key, status, data FROM records WHERE kind = ?", (kind,)).fetchall()
-        return {key: {"status": status, **json.loads(data)} for key, status, data in rows}
+            for _, key, status, data, *crc in database.execute("SELECT * FROM records WHERE kind = ?", (kind,)):
+                try:
+                    if any(crc) and crc != [_crc((kind, key, status, data))]:
+                        raise ValueError("its checksum does not match")
+                    found[key] = {"status": status, **json.loads(data)}
+                except (ValueError, TypeError, RecursionError) as error:
+                    raise sqlite3.DatabaseError(f"the row {str(key)[:100]} is damaged: {str(error)[:100]}") from error
+        return found
 
     def kinds(self) -> list[str]:
         """All kinds of rows in the run, sorted."""
@@ -242,6 +336,8 @@ class Run:
 def _first_difference(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> tuple[str, str, str] | None:
     """The name of the first field that differs, and its values as text; identities leave out defaults."""
     for name in sorted({*a, *b}):
+        if (prefix, name) == ("", "data") and not (name in a and name in b):
+            continue  # a run from before there were fingerprints, or data that are not here
         x, y = a.get(name), b.get(name)
         if isinstance(x, Mapping) and isinstance(y, Mapping):
             if (inner := _first_difference(x, y, f"{prefix}{name}.")) is not None:
@@ -250,3 +346,69 @@ def _first_difference(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = 
             there, here = (repr(part[name]) if name in part else "the default" for part in (a, b))
             return f"{prefix}{name}", there, here
     return None
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    """A connection to a database of records, which is found intact; for reading only where nothing can be written."""
+    if os.access(path.parent, os.W_OK):
+        connection = sqlite3.connect(path, timeout=30)
+    else:  # a read-only folder has no room for SQLite's shared memory
+        log = path.with_name(f"{path.name}-wal")
+        mode = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True)
+    try:
+        if os.access(path.parent, os.W_OK):
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS records "
+                "(kind TEXT, key TEXT, status TEXT, data TEXT, crc TEXT, PRIMARY KEY (kind, key))"
+            )
+        (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+MARK = b"wsnas blake2b "
+
+
+def _with_digest(zipped: bytes) -> bytes:
+    """A zip file with the digest of its bytes as its comment."""
+    comment = MARK + hashlib.blake2b(zipped, digest_size=16).hexdigest().encode()
+    return zipped[:-2] + len(comment).to_bytes(2, "little") + comment
+
+
+def _checked_digest(content: bytes) -> bytes:
+    """The zip file without its digest. Raises ValueError if that, or an older file's own checksums, do not match."""
+    zipped, mark, digest = content.rpartition(MARK)
+    if mark:
+        zipped = zipped[:-2] + b"\0\0"
+        if hashlib.blake2b(zipped, digest_size=16).hexdigest().encode() != digest:
+            raise ValueError("its checksum does not match")
+        return zipped
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if archive.comment or archive.testzip() is not None:
+            raise ValueError("its checksum does not match")
+    return content
+
+
+def sealed(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The line with its checksum."""
+    return {**line, CRC: _crc(line)}
+
+
+def unsealed(stored: Any, required: bool = False) -> dict[str, Any]:
+    """The line without its checksum. Raises ValueError if they differ, or if it has none and one is required."""
+    if not isinstance(stored, dict):
+        raise ValueError("it is no object")
+    line = {name: value for name, value in stored.items() if name != CRC}
+    if (required or CRC in stored) and stored.get(CRC) != _crc(line):
+        raise ValueError("its checksum does not match")
+    return line
+
+
+def _crc(value: Any) -> str:
+    return f"{zlib.crc32(json.dumps(value, sort_keys=True).encode()):08x}"

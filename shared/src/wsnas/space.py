@@ -115,6 +115,12 @@ class SearchSpace(ABC, Generic[A]):
 
         return load_splits(recipe, device)
 
+    def data_place(self, recipe: Any) -> Path | None:
+        """The file or folder that the recipe names as its data; None for a data set with a name of its own."""
+        from wsnas.data.sources import KNOWN
+
+        return None if recipe.dataset in KNOWN else Path(recipe.dataset)
+
     def image_shape(self, recipe: Any) -> tuple[int, int, int, int]:
         """Classes, channels, height and width (pixels) of the recipe's images, which are held in memory."""
         from wsnas.data.sources import shape_of
@@ -154,6 +160,14 @@ class SearchSpace(ABC, Generic[A]):
         return read_table(path, self.name, lambda text: self.encode(self.decode(text)), self.metric)
 
     # not to be overridden ----------------------------------------------------------------------------------------
+
+    def data_identity(self, recipe: Any) -> dict[str, str]:
+        """The part of a run's identity that tells whether its data have changed: a fingerprint of the files, if any."""
+        from wsnas.data.fingerprint import fingerprint
+
+        places = self.data_place(recipe), None if recipe.split_file is None else Path(recipe.split_file)
+        found = [one for one in (fingerprint(place) for place in places if place is not None) if one is not None]
+        return {"data": " ".join(found)} if found else {}
 
     def supernet(self, recipe: Any) -> nn.Module:
         """``forward(x, arch) -> logits``."""

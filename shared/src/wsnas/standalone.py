@@ -100,6 +100,7 @@ def train_architecture(
                 "recipe": recipe.standalone_identity(),
                 "seed": seed,
                 **({} if threads in (None, 1) else {"threads": threads}),
+                **space.data_identity(recipe),
             }
             run = Run.open(Path(out), identity, recipe.to_json())
             half = run.records("half").get("valid", {}).get("accuracy", math.nan)

@@ -66,6 +66,7 @@ def train_supernet(
     source = space if candidates is None else SubSpace(space, candidates)
     identity = supernet_identity(space, recipe, seed, paths, candidates, sync_bn, amp, threads)
     where = Path("runs") / f"{space.name}-{digest(identity)}" if out is None else Path(out)
+    identity |= space.data_identity(recipe)
     chosen = choose_device(device)
     if deterministic and chosen.type != "cuda":
         raise WsnasError("on the CPU every training is deterministic: leave the option out")
@@ -113,7 +114,10 @@ def supernet_identity(
     amp: bool | None = None,
     threads: int | None = None,
 ) -> dict[str, Any]:
-    """Everything that affects a supernet's weights on a given device: runs with the same identity are the same."""
+    """Everything that affects a supernet's weights on a given device: runs with the same identity are the same.
+
+    The run adds its data's fingerprint, which does not name its directory.
+    """
     part = None if candidates is None else SubSpace(space, candidates).fingerprint()
     return {
         "kind": "supernet",
@@ -133,15 +137,18 @@ def load_supernet(path: Path | str, device: str | None = None) -> Supernet:
     run = Run.read(Path(path))
     if run.identity.get("kind") != "supernet":
         raise WsnasError(f"{path} is a {run.identity.get('kind')} run, not a supernet's")
-    space = load_space(run.identity["space"])
+    space = load_space(str(run.identity.get("space")))
     recipe = recipe_from_json(space.recipes["micro"], run.recipe)
+    run.require_data(space.data_identity(recipe))
     chosen = choose_device(device)
     state = run.load_checkpoint(chosen)
     if state is None:
         raise WsnasError(f"{path} has no checkpoint yet: train it first with 'wsnas train-supernet ... --out {path}'")
     model = to_device(space.supernet(recipe), chosen)
-    model.load_state_dict(state["model"])
-    return Supernet(space, recipe, model, space.load_data(recipe, chosen), run, state["step"])
+    with run.fitting():
+        model.load_state_dict(state["model"])
+        step = int(state["step"])
+    return Supernet(space, recipe, model, space.load_data(recipe, chosen), run, step)
 
 
 def submodel(supernet: nn.Module, network: nn.Module) -> nn.Module:

@@ -8,16 +8,18 @@ rank by. On disk it is one Parquet file; nothing in a table file is ever execute
 from __future__ import annotations
 
 import csv
-import gzip
+import hashlib
 import io
 import json
 import os
 import re
+import stat
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,12 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsnas.errors import WsnasError
-from wsnas.files import atomic_write
+from wsnas.files import atomic_write, read_file
 from wsnas.metrics import NEARLY_ALL, higher_is_better
 
 Floats = NDArray[np.float64]
 SINGLE = {"parameters": np.int64, "macs": np.float64, "latency": np.float64, "failed": np.bool_}  # beside ``columns``
 MACS = "multiply-adds of all convolutions and linear layers for one item, in millions; not of biases, norms and pools"
+LARGEST, CELLS, LONGEST = 64 << 20, 20_000_000, 10_000  # a CSV file's bytes, a table's numbers, a name's characters
 TRAINED = "trained by wsnas"  # the source of a table that is not a publisher's
 
 
@@ -48,6 +51,8 @@ class Column(NamedTuple):
     @staticmethod
     def parse(text: str) -> Column:
         dataset, split, epochs, seed = text.rsplit("/", 3)  # a data set may be a path
+        if len(epochs) > 9 or len(seed) > 9:
+            raise ValueError(f"{text[:100]} names too large a number")
         return Column(dataset, split, int(epochs), None if seed == "mean" else int(seed))
 
 
@@ -122,6 +127,18 @@ class Table:
         measured = np.isfinite(values).sum(0)
         return values[:, measured >= NEARLY_ALL * measured.max()]
 
+    def equal_seeds(self, dataset: str, split: str, epochs: int | None = None) -> list[tuple[int, int]]:
+        """Pairs of seeds whose results are equal to the last digit for all of at least four architectures."""
+        length = self.length(dataset, split) if epochs is None else epochs
+        own = {c.seed: values for c, values in self.columns.items() if c[:3] == (dataset, split, length)}
+        pairs = combinations(sorted(seed for seed in own if seed is not None), 2)
+        known = {seed: np.isfinite(values) for seed, values in own.items()}
+        return [
+            (a, b)
+            for a, b in pairs
+            if (known[a] & known[b]).sum() >= 4 and (own[a] == own[b])[known[a] & known[b]].all()
+        ]
+
     def epochs(self, dataset: str, split: str) -> set[int]:
         """The training lengths of one data set and split."""
         return {c.epochs for c in self.columns if (c.dataset, c.split) == (dataset, split)}
@@ -179,10 +196,11 @@ class Table:
         columns: dict[str, pa.Array] = {"arch": pa.array(self.archs, pa.string())}
         for column, values in [*self.columns.items(), *self.single().items()]:
             columns[str(column)] = pa.array(values.astype(np.float32) if values.dtype.kind == "f" else values)
-        about = json.dumps({"space": self.space, "about": dict(self.about)}, sort_keys=True)
-        stored = pa.table(columns).replace_schema_metadata({"wsnas": about})
+        stored, described = pa.table(columns), {"space": self.space, "about": dict(self.about)}
+        described["digest"] = _digest(described, stored)
         buffer = io.BytesIO()
-        pq.write_table(stored, buffer, compression="zstd", compression_level=19)
+        stored = stored.replace_schema_metadata({"wsnas": json.dumps(described, sort_keys=True)})
+        pq.write_table(stored, buffer, compression="zstd", compression_level=3)
         atomic_write(path, buffer.getvalue())
 
     def save_csv(self, path: Path) -> None:
@@ -211,40 +229,86 @@ class Table:
         import pyarrow.parquet as pq
 
         def numbers(name: str) -> Floats:
-            try:
-                values: Floats = stored[name].cast(pa.float64(), safe=False).to_numpy()
-            except pa.ArrowException as error:
+            kind = stored[name].type
+            fine = pa.types.is_floating(kind) or pa.types.is_integer(kind) or kind in (pa.bool_(), pa.null())
+            if not fine:
                 raise WsnasError(
-                    f"{path} is not a wsnas table: its column {name} holds {stored[name].type}, which are not numbers; "
-                    "import the original file again"
-                ) from error
+                    f"{path} is not a wsnas table: its column {name[:100]} holds {str(kind)[:100]}, which are not "
+                    "numbers; import the original file again"
+                )
+            values: Floats = stored[name].cast(pa.float64(), safe=False).to_numpy()
             return values
 
         try:
-            with pq.ParquetFile(path) as file:
-                stored = file.read()
-            described = json.loads((stored.schema.metadata or {})[b"wsnas"])
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise ValueError("it is no file")
+            with pq.ParquetFile(path, read_dictionary=["arch"]) as file:  # one copy of a name, however often it occurs
+                names = file.schema_arrow.names
+                _refuse_twice(path, names)
+                named = [name for name in names if name.count("/") >= 3]
+                wanted = ["arch", *named, *(name for name in (*SINGLE, "flops") if name in names)]
+                groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+                if file.metadata.num_rows * len(wanted) > CELLS or sum(g.total_byte_size for g in groups) > 16 * CELLS:
+                    raise WsnasError(f"{path} claims {file.metadata.num_rows} rows, more than a table can have")
+                described = json.loads((file.schema_arrow.metadata or {})[b"wsnas"])
+                stored = file.read(columns=wanted)
             if space is not None and described["space"] != space:
                 raise WsnasError(
                     f"{path} is a table of the space {described['space']}, not {space}; give one of {space}"
                 )
-            _refuse_twice(path, stored.column_names)
-            spelled = {Column.parse(name): name for name in stored.column_names if name.count("/") >= 3}
-            _refuse_twice(path, [str(Column.parse(name)) for name in stored.column_names if name.count("/") >= 3])
+            archs = _names(path, stored["arch"])
+            if "digest" in described and described.pop("digest") != _digest(described, stored):
+                raise WsnasError(f"{path} is damaged: its digest does not match; import the original file again")
+            if not all(isinstance(value, str) for value in described["about"].values()):
+                raise ValueError("about is no text")
+            int(described["about"].get("epochs", 0))
+            spelled = {Column.parse(name): name for name in named}
+            _refuse_twice(path, [str(Column.parse(name)) for name in named])
             columns = {column: numbers(name) for column, name in spelled.items()}
-            single: dict[str, NDArray[Any]] = {name: numbers(name) for name in SINGLE if name in stored.column_names}
-            if "flops" in stored.column_names and "macs" not in single:
+            single: dict[str, NDArray[Any]] = {name: numbers(name) for name in SINGLE if name in names}
+            if "flops" in names and "macs" not in single:
                 trained = described["about"].get("source") == TRAINED
                 single["macs"] = numbers("flops") / (2 if trained else 1)
-            archs = tuple(stored["arch"].cast(pa.string()).to_pylist())
-            table = Table(described["space"], archs, columns, about=described["about"], **single)
+            table = Table(str(described["space"]), archs, columns, about=described["about"], **single)
         except FileNotFoundError as error:
             raise WsnasError(f"there is no ground-truth table {path}; make one with 'wsnas table import'") from error
-        except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        except WsnasError:
+            raise
+        except Exception as error:  # a malformed Parquet file can raise nearly anything
             raise WsnasError(
                 f"{path} is truncated or not a wsnas table ({type(error).__name__}); import the original file again"
             ) from error
         return checked(path, table, lambda i: f"row {i + 1}", metric or table.about.get("metric"), respell, spelled)
+
+
+def _names(path: Path, written: Any) -> tuple[str, ...]:
+    """The names of a Parquet column, read as a dictionary. Raises WsnasError if they are no text, or would be too much.
+
+    A file of a kilobyte can repeat a name of a megabyte a million times.
+    """
+    import pyarrow as pa
+
+    kind = written.type.value_type if pa.types.is_dictionary(written.type) else None
+    if kind not in (pa.string(), pa.large_string()):
+        raise WsnasError(f"{path} is not a wsnas table: its column arch is no text; import the original file again")
+    names: list[Any] = []  # None is refused with the row's number
+    for chunk in written.chunks:
+        words = chunk.dictionary.to_pylist()
+        lengths = np.array([0, *map(len, words)])
+        if lengths.max() > LONGEST or lengths[chunk.indices.fill_null(-1).to_numpy() + 1].sum() > LARGEST:
+            raise WsnasError(f"{path} is not a wsnas table: its architectures are too long")
+        names += [None if index is None else words[index] for index in chunk.indices.to_pylist()]
+    return tuple(names)
+
+
+def _digest(described: Mapping[str, Any], stored: Any) -> str:
+    """Names everything in a Parquet table, so that a flipped bit is noticed."""
+    found = hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=16)
+    for name in stored.column_names:
+        values = stored[name].to_pylist() if name == "arch" else stored[name].to_numpy().tobytes()
+        found.update(f"\n{name}\n".encode())
+        found.update(values if isinstance(values, bytes) else "\n".join(map(str, values)).encode())
+    return found.hexdigest()
 
 
 def _refuse_twice(path: Path, names: Sequence[str]) -> None:
@@ -388,7 +452,7 @@ def join(tables: Sequence[Table]) -> Table:
     return Table(first.space, archs, columns, about=about, **single)
 
 
-_CSV_COLUMN = re.compile(r"(?P<dataset>.+)_(?P<split>valid|test)_(?P<epochs>\d+)(?:_(?P<seed>\d+))?")
+_CSV_COLUMN = re.compile(r"(?P<dataset>.+)_(?P<split>valid|test)_(?P<epochs>\d{1,9})(?:_(?P<seed>\d{1,9}))?")
 
 
 def read_csv(
@@ -402,10 +466,15 @@ def read_csv(
     Architectures are kept as written unless ``respell`` is given; see ``checked``, which says what is refused.
     """
     try:
-        content = path.read_bytes()
-        text = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode("utf-8-sig")
-        reader = csv.reader(io.StringIO(text))
-        rows = [(reader.line_num, row) for row in reader if row]
+        content = io.BytesIO(read_file(path, LARGEST, packed=True))
+        reader = csv.reader(io.TextIOWrapper(content, encoding="utf-8-sig", newline=""))
+        rows, fields = [], 0
+        for row in reader:
+            if row:
+                rows.append((reader.line_num, row))
+                fields += len(row)
+            if fields > CELLS // 2:
+                raise ValueError(f"more than {CELLS // 2} fields")
     except (OSError, EOFError, zlib.error, csv.Error, ValueError) as error:
         raise WsnasError(f"{path} is truncated or not a CSV table ({type(error).__name__}: {error})") from error
     if len(rows) < 2:
@@ -430,7 +499,7 @@ def read_csv(
                 result[number] = words[text] if (text := row[i].strip().lower()) in words else float(text)
             except ValueError as error:
                 kind = "true or false" if "true" in words else "a number"
-                raise WsnasError(f"{path}, line {lines[number]}, {header[i]}: '{row[i]}' is not {kind}") from error
+                raise WsnasError(f"{path}, line {lines[number]}, {header[i]}: '{row[i][:40]}' is not {kind}") from error
         return result
 
     empty, flags = {"": np.nan}, {"": 0.0, "true": 1.0, "false": 0.0}

@@ -98,7 +98,8 @@ def train(
     ``pieces``: the step runs through ``wsnas.pieces``, by default on CUDA if the model describes its pieces, there is
     no whole graph, and training uses one process. ``validate()``: the cross-entropy for ``Training.patience``; the
     weights with the lowest value are kept. ``on_epoch(metrics)`` may use the model between epochs; both may leave it
-    in eval mode. Under ``torchrun`` the ranks share each batch and train the same paths; gradients are averaged.
+    in eval mode. Under ``torchrun`` the ranks share each batch and train the same paths; gradients and losses are
+    averaged.
 
     Raises Diverged if the loss or a weight is not finite, or the last epoch's loss is above ``HOPELESS`` (the last
     checkpoint predates it), and KeyboardInterrupt after saving a checkpoint. If the weights were averaged, batch norm
@@ -121,8 +122,9 @@ def train(
     averages = Averages(parameters, training, total)
     state = State(model, optimizer, averages, loss_sum=torch.zeros((), dtype=torch.float64, device=device))
     saved = None if run is None else ranks.load(run, device)
-    if saved is not None:
-        state.load_state_dict(saved)
+    if saved is not None and run is not None:
+        with run.fitting():
+            state.load_state_dict(saved)
     custom_loss, start_epoch = hasattr(model, "training_loss"), getattr(model, "start_epoch", None)
     own_run = run if rank == 0 else None  # only rank 0 writes
     if own_run is not None:
@@ -133,9 +135,9 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = lr
         with torch_seeded(seed, "step", state.step, rank, device=device) if custom_loss else nullcontext():
-            for loss in gradients(x, y, state.step, state.step / total):
-                state.loss_sum += loss
-        ranks.average(parameters)
+            losses = gradients(x, y, state.step, state.step / total)
+        for loss in ranks.average(parameters, losses, len(y)):
+            state.loss_sum += loss
         if training.clip:
             nn.utils.clip_grad_norm_(parameters, training.clip, foreach=True)
         optimizer.step()

@@ -45,6 +45,9 @@ class DartsRNN(SearchSpace[cells.Architecture]):
 
         return text.load_splits(recipe, device)
 
+    def data_place(self, recipe: RNNRecipe) -> Path | None:
+        return None if recipe.dataset in ("ptb", "tragedies") else Path(recipe.dataset)
+
     def parameters(self, arch: cells.Architecture, recipe: RNNRecipe) -> int:
         from darts_rnn import network, text
 

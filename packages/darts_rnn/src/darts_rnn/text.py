@@ -15,14 +15,16 @@ tragedies           the micro text, as such a file: 14,000 spoken lines of five 
                     tragedies, lower case, punctuation separated (``tragedies.py`` next to the source)
 ==================  ==================================================================================
 
-Tokens are separated by blanks; a line ends in ``<eos>``. Words are numbered by their frequency in the training
-text, ties in alphabetical order, as in torchtext's ``build_vocab_from_iterator``.
+Tokens are separated by white space; a line, which a line feed or a carriage return ends, by ``<eos>``. Words are
+numbered by their frequency in the training text, ties in alphabetical order, as in torchtext's
+``build_vocab_from_iterator``.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import zipfile
 import zlib
 from collections import Counter
@@ -182,7 +184,8 @@ def through_torchtext(root: Path) -> Text:
 
 def _decode(content: bytes, path: Path | str) -> list[str]:
     try:
-        return (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode().splitlines()
+        text = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode("utf-8-sig")
+        return list(io.StringIO(text, newline=None))  # a file's lines; str.splitlines also ends them at form feeds
     except (UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
         raise WsnasError(f"{path} is truncated or not a plain text in UTF-8 ({error})") from error
 
@@ -198,15 +201,27 @@ def _cut(lines: list[str], dataset: str) -> list[list[str]]:
     return found
 
 
+def _one_a_part(place: Path, names: list[str]) -> list[str]:
+    """The names that are a part's text. Raises WsnasError if a part has two: they may be of different data sets."""
+    found = []
+    for part in PARTS:
+        own = [name for name in names if Path(name).name in (f"ptb.{part}.txt", f"{part}.txt")]
+        if len(own) > 1:
+            raise WsnasError(f"{place} holds two {part} texts, {own[0]} and {own[1]}: keep one")
+        found += own
+    return found
+
+
 def _three(place: Path) -> list[list[str]]:
     """Train, valid and test text of a folder or .zip; files with Penn Treebank's names must be the known copies."""
     contents: dict[str, bytes] = {}
     try:
         if place.is_dir():
-            contents = {path.name: path.read_bytes() for path in sorted(place.rglob("*.txt")) if path.is_file()}
+            found = _one_a_part(place, sorted(str(path) for path in place.rglob("*.txt") if path.is_file()))
+            contents = {Path(name).name: Path(name).read_bytes() for name in found}
         else:
             with zipfile.ZipFile(place) as stored:
-                contents = {Path(name).name: stored.read(name) for name in stored.namelist() if name.endswith(".txt")}
+                contents = {Path(name).name: stored.read(name) for name in _one_a_part(place, stored.namelist())}
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
         raise WsnasError(f"cannot read the text in {place} ({error}); put the original files there again") from error
     parts = []

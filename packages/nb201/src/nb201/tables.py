@@ -18,20 +18,20 @@ epoch, others only the last; many architectures were trained with fewer seeds th
 
 from __future__ import annotations
 
-import bz2
+import io
 import itertools
 import json
 import math
-import pickle
+import os
 import re
-import sys
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, ClassVar, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,10 +39,12 @@ from numpy.typing import NDArray
 from nb201.recipes import PAPER
 from nb201.space import Architecture, decode, encode, is_valid
 from wsnas import WsnasError
-from wsnas.files import NUMPY_PICKLE, safe_pickle
+from wsnas.files import read_file
+from wsnas.pickles import read_pickle
 from wsnas.table import MACS, TRAINED, Column, Table, checked, read_csv
 
 OFFICIAL = "NAS-Bench-201-v1_1-096897.pth or the directory NATS-tss-v1_0-3ffb9-simple"
+LARGEST = 32 << 20  # bytes of one architecture's pickle; the published ones have about 1 MB
 EPOCHS = {"less": 12, "full": 200, "12": 12, "200": 200}  # .pth and NATS names of the two recipes
 
 # Training set and evaluation of the benchmark -> data set and split here. "cifar10-valid" is trained on 25,000
@@ -110,11 +112,11 @@ def _load(path: Path) -> Table:
     from nb201.network import macs
     from wsnas.data.sources import shape_of
 
-    stored = json.loads(about["recipe"])  # without the sizes that are the paper's
-    recipe = replace(PAPER, **{name: stored[name] for name in ("dataset", "channels", "cells") if name in stored})
     try:
+        stored = json.loads(about["recipe"])  # without the sizes that are the paper's
+        recipe = replace(PAPER, **{name: stored[name] for name in ("dataset", "channels", "cells") if name in stored})
         shape = shape_of(recipe.dataset)
-    except WsnasError:
+    except (WsnasError, KeyError, ValueError, TypeError, RecursionError):
         return replace(table, macs=None)
     counts = np.array([1e-6 * macs(decode(arch), recipe.channels, recipe.cells, *shape) for arch in table.archs])
     return replace(table, macs=counts, about={**about, "macs": MACS})
@@ -236,12 +238,12 @@ def _nats(path: Path) -> Iterator[Result]:
         raise WsnasError(f"{path} holds no NNNNNN.pickle.pbz2; give {OFFICIAL}, unpacked")
     for file in sorted(files, key=lambda file: int(file.name.split(".")[0])):
         try:
-            content = bz2.decompress(file.read_bytes())
-        except (OSError, ValueError) as error:
+            content = read_file(file, LARGEST, packed=True)
+        except (OSError, EOFError, ValueError, zlib.error) as error:
             raise WsnasError(
                 f"{file} is truncated or not a .pbz2 file ({error}); unpack or download it again"
             ) from error
-        yield _result(safe_pickle(content, file), file, "its content")
+        yield _result(read_pickle(content, file, _keep, f"give {OFFICIAL}"), file, "its content")
 
 
 def _pth(path: Path) -> Iterator[Result]:
@@ -253,65 +255,32 @@ def _pth(path: Path) -> Iterator[Result]:
         raise WsnasError(
             f"{path} is not the NAS-Bench-201 table, which holds {', '.join(sorted(names))}; it has {have}"
         )
-    for index, states in sorted(content["arch2infos"].items(), key=lambda item: int(item[0])):
+    if not all(type(index) is int for index in content["arch2infos"]):
+        raise WsnasError(f"{path} names architectures by something else than their numbers; give {OFFICIAL}")
+    for index, states in sorted(content["arch2infos"].items()):
         yield _result(states, path, f"architecture {index}")
 
 
-class _Memo(list[Any]):
-    """The pickle's numbered objects, as a list, which needs a tenth of a dict's memory."""
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        if index == len(self):
-            self.append(value)
-        else:
-            super().__setitem__(index, value)
-
-
-class _Pruned(pickle._Unpickler):
-    """Unpickles plain containers and numbers, refuses everything else, and drops the learning curves.
+def _keep(key: Any, value: Any) -> bool:
+    """Drops the learning curves as they are read.
 
     The whole official file is some 300 million numbers in dicts: about 34 GB of memory and a quarter of an
-    hour with ``torch.load(weights_only=True)``. Dropping all but the last epochs' numbers as they are read
-    takes about 1 GB and ten minutes (both extrapolated from a file of 60 architectures). No code in
-    the file can run: only classes on the allow-list are ever called.
+    hour with ``torch.load(weights_only=True)``. Without all but the last epochs' numbers it takes about 1 GB and ten
+    minutes (both extrapolated from a file of 60 architectures).
     """
+    # a float is a point of a curve {epoch: x} or {"x-valid@EPOCH": x}, or a named number such as params
+    return type(value) is not float or (
+        type(key) is str and ("@" not in key or key.endswith(("@11", "@199")))  # the last of 12 and 200
+    )
 
-    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
-    def __init__(self, file: IO[bytes], path: Path) -> None:
-        super().__init__(file, encoding="latin1")
-        self.memo = _Memo()
-        self.path = path
+class _Whole(io.BufferedReader):
+    """A file that refuses to make room for more bytes than it has."""
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in NUMPY_PICKLE:
-            return super().find_class(module, name)
-        if (module, name) in (("__builtin__", "set"), ("builtins", "set")):
-            return set
-        raise WsnasError(
-            f"refused to read {self.path}: it asks for {module}.{name}, which a table of accuracies does not need "
-            f"(it holds network weights or could run code); give {OFFICIAL}"
-        )
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise WsnasError(f"{self.path} holds network weights, not a table of accuracies; give {OFFICIAL}")
-
-    def load_binunicode(self) -> None:
-        size = int.from_bytes(self.read(4), "little")  # type: ignore[attr-defined]
-        self.append(sys.intern(str(self.read(size), "utf-8")))  # type: ignore[attr-defined]
-
-    def load_setitems(self) -> None:
-        items = self.pop_mark()  # type: ignore[attr-defined]
-        target = self.stack[-1]  # type: ignore[attr-defined]
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            # a float is a point of a curve {epoch: x} or {"x-valid@EPOCH": x}, or a named number such as params
-            if type(value) is not float or (
-                type(key) is str and ("@" not in key or key.endswith(("@11", "@199")))  # the last of 12 and 200
-            ):
-                target[key] = value
-
-    dispatch[pickle.BINUNICODE[0]] = load_binunicode
-    dispatch[pickle.SETITEMS[0]] = load_setitems
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > 1 << 20 and size > os.fstat(self.fileno()).st_size:
+            raise EOFError("it ends too early")
+        return super().read(size)
 
 
 @contextmanager
@@ -319,17 +288,17 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     """The pickle inside a torch file: a zip's ``*/data.pkl``, or, before torch 1.6, the fourth in a row."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-            if not names:
+            members = [member for member in archive.infolist() if member.filename.endswith("/data.pkl")]
+            if not members or members[0].compress_type != zipfile.ZIP_STORED:  # torch compresses nothing
                 raise WsnasError(f"{path} is a zip file but not a torch file; give {OFFICIAL}")
-            with archive.open(names[0]) as file:
+            with archive.open(members[0]) as file:
                 yield file
     else:
-        with open(path, "rb") as file:
-            if _Pruned(file, path).load() != 0x1950A86A20F9469CFC6C:  # torch's magic number
+        with _Whole(io.FileIO(path)) as file:
+            if read_pickle(file, path, advice="download it again") != 0x1950A86A20F9469CFC6C:  # torch's magic number
                 raise WsnasError(f"{path} is a pickle but not a torch file; give {OFFICIAL}")
             for _ in ("version", "byte order"):
-                _Pruned(file, path).load()
+                read_pickle(file, path)
             yield file
 
 
@@ -337,10 +306,10 @@ def _read_pth(path: Path) -> Any:
     """The content of a torch file without tensors, minus its curves. Raises WsnasError for anything else."""
     try:
         with _opened(path) as file:
-            return _Pruned(file, path).load()
+            return read_pickle(file, path, _keep, f"give {OFFICIAL}")
     except WsnasError:
         raise
-    except Exception as error:  # a malformed pickle can raise nearly anything
+    except Exception as error:  # a malformed zip file can raise nearly anything
         raise WsnasError(
             f"{path} is truncated or not a torch file ({type(error).__name__}: {error}); download it again"
         ) from error

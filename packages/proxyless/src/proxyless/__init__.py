@@ -45,6 +45,11 @@ class Proxyless(SearchSpace[blocks.Architecture]):
 
         return images.load_splits(recipe, device)
 
+    def data_place(self, recipe: ProxylessRecipe) -> Path | None:
+        from proxyless import images
+
+        return images.place_of(recipe) or super().data_place(recipe)
+
     def parameters(self, arch: blocks.Architecture, recipe: ProxylessRecipe) -> int:
         from proxyless import images, network
 

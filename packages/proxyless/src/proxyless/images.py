@@ -16,8 +16,15 @@ from wsnas.errors import WsnasError
 
 def load_splits(recipe: ProxylessRecipe, device: torch.device) -> Splits:
     """Streams an image folder if the recipe sets ``size``; everything else is held in memory."""
-    folder = _streamed(recipe)
+    folder = place_of(recipe)
     if folder is not None:
+        if recipe.dataset == "imagenet" and (folder / "train").is_dir():
+            count = len(sources.class_folders(folder / "train"))
+            if count != 1000:
+                raise WsnasError(
+                    f"{folder / 'train'} has {count:,} class folders, but ImageNet has 1,000: remove what is no class, "
+                    f"or take it as a data set of its own with --dataset {folder}"
+                )
         return stream_splits(folder, recipe.size, recipe, device, skip_corrupt=recipe.skip_corrupt)
     if recipe.size or recipe.skip_corrupt:
         raise WsnasError(
@@ -28,7 +35,7 @@ def load_splits(recipe: ProxylessRecipe, device: torch.device) -> Splits:
 
 def shape_of(recipe: ProxylessRecipe) -> tuple[int, int, int, int]:
     """(classes, channels, height, width) of the recipe's images, in pixels."""
-    folder = _streamed(recipe)
+    folder = place_of(recipe)
     if folder is None:
         return sources.shape_of(recipe.dataset)
     classes = 1000 if recipe.dataset == "imagenet" else len(sources.class_folders(folder / "train"))
@@ -40,7 +47,7 @@ def skeleton_of(recipe: ProxylessRecipe) -> Skeleton:
     return Skeleton(recipe.width, recipe.strides, classes, inputs, recipe.identity_start)
 
 
-def _streamed(recipe: ProxylessRecipe) -> Path | None:
+def place_of(recipe: ProxylessRecipe) -> Path | None:
     """The image folder the recipe streams, if any."""
     if not recipe.size:
         return None

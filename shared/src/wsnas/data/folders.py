@@ -4,7 +4,8 @@ The unit of work is a chunk of one batch's images. A thread reads and decodes it
 copied to the device ahead of use, pinned and on a separate stream. There each crop is resized, and the batch is
 flipped, jittered and normalised as a whole. On the CPU nothing is copied, and the thread does everything. Threads
 suffice because decoding and resizing release Python's lock; pillow decodes because torchvision's decoders are
-deprecated since 0.29.
+deprecated since 0.29. Images are turned upright if their EXIF orientation says so, which torchvision's ImageFolder
+does not do.
 
 All random numbers are drawn from (seed, epoch, step) before an image is opened. Batches therefore do not depend on
 the number of threads, an epoch can resume at any step, and the ranks' shares together equal one process's batch.
@@ -30,7 +31,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from wsnas.data.images import Labels, Splits, augmentation_of, carried, score, steps_of
-from wsnas.data.sources import image_files, training_images, two_parts
+from wsnas.data.sources import image_files, rgb, training_images, two_parts
 from wsnas.devices import cores
 from wsnas.errors import WsnasError
 from wsnas.randomness import numpy_rng, torch_rng
@@ -218,7 +219,7 @@ class StreamedImages:
                 bottom, right = round((top + h) * down), round((left + w) * across)
                 top, left = round(top * down), round(left * across)
                 h, w = bottom - top, right - left
-            return np.asarray(image.crop((left, top, left + w, top + h)).convert("RGB"))
+            return rgb(image, (left, top, left + w, top + h))
 
     # on the device -----------------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from wsnas.data.digits import digits
 from wsnas.data.images import Images, Labels, Pixels, Source, Splits
 from wsnas.errors import WsnasError
-from wsnas.files import safe_pickle
+from wsnas.pickles import read_pickle
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import Recipe
 
@@ -216,9 +216,12 @@ def imagenet16(root: Path, md5: dict[str, str] = IMAGENET16_MD5, classes: int = 
             raise WsnasError(f"ImageNet16-120 needs the official file {path} ({error.strerror}); see README") from error
         if hashlib.md5(content).hexdigest() != expected:
             raise WsnasError(f"{path} is not the official file (md5 differs); download it again")
-        batch = safe_pickle(content, path)
-        labels = np.asarray(batch["labels"], dtype=np.int64) - 1  # published 1-based
-        pixels = np.asarray(batch["data"], dtype=np.uint8).reshape(len(labels), 3, 16, 16).transpose(0, 2, 3, 1)
+        batch = read_pickle(content, path)
+        try:
+            labels = np.asarray(batch["labels"], dtype=np.int64) - 1  # published 1-based
+            pixels = np.asarray(batch["data"], dtype=np.uint8).reshape(len(labels), 3, 16, 16).transpose(0, 2, 3, 1)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise WsnasError(f"{path} is not a batch of ImageNet16 ({type(error).__name__}: {error})") from error
         kept = labels < classes
         (test if name == "val_data" else train).append((pixels[kept], labels[kept]))
     joined = [(np.concatenate([p for p, _ in part]), np.concatenate([y for _, y in part])) for part in (train, test)]
@@ -255,10 +258,25 @@ def npz(path: Path) -> Source:
 
 
 def class_folders(path: Path) -> list[str]:
-    names = sorted(entry.name for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else []
+    """The names of the class folders in ``path``, in order; hidden ones (``.ipynb_checkpoints``) are no classes."""
+    entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")] if path.is_dir() else []
+    broken = sorted(entry for entry in entries if entry.is_symlink() and not entry.exists())
+    if broken:  # left out, it would shift the labels
+        raise WsnasError(f"{broken[0]} is a link to {os.readlink(broken[0])}, which does not exist")
+    names = sorted(entry.name for entry in entries if entry.is_dir())
     if not names:
         raise WsnasError(f"{path} must hold one folder of images for each class")
     return names
+
+
+def files_in(folder: Path) -> list[str]:
+    """All files below ``folder``, in order, also through links; hidden files and folders are left out."""
+    found, seen = [], set()
+    for where, inside, files in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(where))
+        inside[:] = [n for n in inside if n[0] != "." and os.path.realpath(os.path.join(where, n)) not in seen]
+        found += [os.path.join(where, file) for file in files if file[0] != "."]
+    return sorted(found)
 
 
 def image_files(path: Path) -> tuple[list[str], tuple[list[str], Labels], tuple[list[str], Labels]]:
@@ -269,15 +287,43 @@ def image_files(path: Path) -> tuple[list[str], tuple[list[str], Labels], tuple[
         unknown = sorted({*class_folders(path / part)} - {*classes})
         if unknown:
             raise WsnasError(f"{path / part / unknown[0]} is not a class of {path / 'train'}")
-        found = [
-            sorted(os.path.join(where, file) for where, _, files in os.walk(path / part / name) for file in files)
-            for name in classes
-        ]
+        found = [files_in(path / part / name) for name in classes]
         files = [file for own in found for file in own]
         if not files:
             raise WsnasError(f"{path / part} holds no images in the folders {', '.join(classes[:3])} ...")
+        empty = [name for name, own in zip(classes, found, strict=True) if not own]
+        if empty and part == "train":
+            raise WsnasError(f"the class {path / part / empty[0]} holds no images: add some, or remove its folder")
         parts.append((files, np.repeat(np.arange(len(classes), dtype=np.int64), [len(own) for own in found])))
     return classes, parts[0], parts[1]
+
+
+def rgb(image: Any, box: tuple[int, int, int, int] | None = None) -> Pixels:
+    """A pillow image, or its ``box`` (left, top, right, bottom; as stored), as uint8 [height, width, 3].
+
+    Turned upright if its EXIF orientation says so. 16-bit grey keeps its upper eight bits, as pillow does with 16-bit
+    colours. Raises ValueError for 32-bit and float pixels, whose range no file tells.
+    """
+    from PIL.Image import Transpose
+
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")  # pillow < 11 opens it as I
+    if image.mode in ("I", "F") and not deep:
+        raise ValueError(f"its pixels are {'floats' if image.mode == 'F' else '32-bit'}: save it with 8 or 16 bits")
+    part = image.crop((0, 0, *image.size) if box is None else box)
+    turn = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }.get(image.getexif().get(0x0112))  # after the crop: pillow itself turns a TIFF when it loads it
+    if turn is not None:
+        part = part.transpose(turn)
+    if deep:
+        return np.repeat((np.asarray(part) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    return np.asarray(part.convert("RGB"))
 
 
 def folder(path: Path) -> Source:
@@ -295,7 +341,7 @@ def folder(path: Path) -> Source:
         for file in files:
             try:
                 with Image.open(file) as image:
-                    pixels.append(np.asarray(image.convert("RGB")))
+                    pixels.append(rgb(image))
             except Exception as error:  # a malformed image can raise nearly anything
                 raise WsnasError(f"cannot decode the image {file} ({error})") from error
             size = pixels[0].shape if size is None else size

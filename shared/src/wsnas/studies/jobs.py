@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ import numpy as np
 
 from wsnas import paths as path_samplers
 from wsnas.devices import choose_device
-from wsnas.errors import WsnasError
+from wsnas.errors import Busy, WsnasError
 from wsnas.evaluation import evaluate, recorded_scores
 from wsnas.executor import run_jobs
 from wsnas.ground_truth import splits_once
@@ -28,6 +29,8 @@ from wsnas.space import load_space
 from wsnas.studies.options import StudyOptions
 from wsnas.studies.sample import SpaceSample, space_samples
 from wsnas.supernet import supernet_identity, train_supernet
+
+PAUSE = 2.0  # seconds between two looks at a run that another process writes
 
 
 @dataclass(frozen=True)
@@ -55,17 +58,24 @@ class SupernetJob:
 
 
 def supernet_scores(job: SupernetJob) -> Floats:
-    """Accuracy in percent or perplexity of each architecture of the job; trains the supernet if necessary."""
-    supernet = train_supernet(
-        load_space(job.space),
-        job.recipe,
-        seed=job.seed,
-        paths=path_samplers.parse(job.paths),
-        candidates=job.candidates,
-        out=job.out,
-        splits=splits_once(job.space, job.recipe, choose_device()),
-    )
-    return np.array(list(evaluate(supernet, job.evaluate).values()))
+    """Accuracy in percent or perplexity of each architecture of the job; trains the supernet if necessary.
+
+    If another study is working on that supernet, waits and takes what it has.
+    """
+    while True:
+        try:
+            supernet = train_supernet(
+                load_space(job.space),
+                job.recipe,
+                seed=job.seed,
+                paths=path_samplers.parse(job.paths),
+                candidates=job.candidates,
+                out=job.out,
+                splits=splits_once(job.space, job.recipe, choose_device()),
+            )
+            return np.array(list(evaluate(supernet, job.evaluate).values()))
+        except Busy:
+            time.sleep(PAUSE)
 
 
 def all_scores(jobs: Sequence[SupernetJob], options: StudyOptions) -> list[Floats]:

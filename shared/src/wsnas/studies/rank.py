@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from wsnas.agreement import load_ground_truth
+from wsnas.agreement import load_ground_truth, remarks
 from wsnas.environment import command_line, environment
+from wsnas.errors import WsnasError
 from wsnas.evaluation import latest_scores
 from wsnas.metrics import (
     Ceiling,
@@ -56,6 +58,7 @@ class Agreement:
     measures: dict[str, Interval]  # other than Spearman's (``metrics.Measures``)
     truth: Spread
     scores: Spread
+    remarks: tuple[str, ...] = ()  # ``wsnas.agreement.remarks``
 
 
 def agreement(score: Floats, counts: Floats, valid: Floats, test: Floats, seeds: Floats) -> Agreement:
@@ -63,6 +66,7 @@ def agreement(score: Floats, counts: Floats, valid: Floats, test: Floats, seeds:
     picks = np.random.default_rng(0).integers(len(test), size=(2000, len(test)))  # the same for both: they are paired
     differences = np.array([spearman(score[p], test[p]) - spearman(counts[p], test[p]) for p in picks])
     k = min(K, len(test))
+    truth, scores = (Spread(float(x.min()), float(x.mean()), float(x.max()), float(x.std())) for x in (test, score))
     return Agreement(
         len(test),
         correlation(score, test),
@@ -73,7 +77,8 @@ def agreement(score: Floats, counts: Floats, valid: Floats, test: Floats, seeds:
         top_k(score, valid, test, k),
         random_top_k(valid, test, k),
         measures(score, valid, test, k).intervals(),
-        *(Spread(float(x.min()), float(x.mean()), float(x.max()), float(x.std())) for x in (test, score)),
+        truth,
+        scores,
     )
 
 
@@ -89,13 +94,18 @@ def rank(
     space = load_space(supernet.identity["space"])
     dataset = dataset or supernet.recipe["dataset"]
     scores = latest_scores(supernet)
-    truth = load_ground_truth(space, dataset, table).select(scores).higher_is_better(space.metric)
+    loaded = load_ground_truth(space, dataset, table)
+    known = [arch for arch, score in scores.items() if math.isfinite(score)]
+    if len(known) < 2:
+        raise WsnasError(f"{len(known)} of {len(scores)} scores in {run} are finite: too few to rank")
+    truth = loaded.select(known).higher_is_better(space.metric)
     split = "valid" if truth.epochs(dataset, "valid") else "test"
     valid, test = (mean_measured(truth.common_seeds(dataset, one)) for one in (split, "test"))
     score = higher_is_better([scores[arch] for arch in truth.archs], space.metric)
     recipe = space.recipes[scale]
     counts = np.array([space.parameters(space.decode(arch), recipe) for arch in truth.archs], dtype=np.float64)
     compared = agreement(score, counts, valid, test, truth.common_seeds(dataset, "test"))
+    compared = replace(compared, remarks=tuple(remarks(scores, loaded, dataset, "test")))
     described = {
         "command": command_line(),
         "settings": {

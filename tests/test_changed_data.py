@@ -1,0 +1,178 @@
+"""Data that changed under a run are refused, for every space and every command that would mix the two."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from wsnas import WsnasError, evaluate, installed_spaces, load_space, load_supernet, train_supernet
+from wsnas.data import fingerprint as fingerprints
+from wsnas.data.fingerprint import fingerprint
+from wsnas.evaluation import recorded_scores
+from wsnas.executor import Executor
+from wsnas.ground_truth import splits_once, train_many
+from wsnas.recipe import change_recipe
+from wsnas.sampling import sample_distinct
+from wsnas.standalone import train_architecture
+
+HERE = Executor(workers=0)
+
+
+def words(seed: int) -> str:
+    rng = np.random.default_rng(seed)
+    return "".join(" ".join(f"w{i}" for i in rng.integers(20, size=8)) + "\n" for _ in range(600))
+
+
+def image_set(path: Path, seed: int, classes: int = 3) -> None:
+    rng = np.random.default_rng(seed)
+    parts = {
+        part: rng.integers(256, size=(count, 8, 8, 3), dtype=np.uint8) for part, count in (("train", 60), ("test", 24))
+    }
+    labels = {f"{part}_labels": np.arange(len(pixels)) % classes for part, pixels in parts.items()}
+    np.savez(path, **{f"{part}_images": pixels for part, pixels in parts.items()}, **labels)
+
+
+@pytest.fixture(params=installed_spaces())
+def kind(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, Any, Callable[[int], None]]:
+    """A space, a small recipe on a file, and a function that writes the file anew from a seed."""
+    torch.set_num_threads(1)
+    splits_once.cache_clear()
+    space = load_space(request.param)
+    text = space.metric == "perplexity"
+    file = tmp_path / ("data.txt" if text else "data.npz")
+    write = (lambda seed: file.write_text(words(seed))) if text else (lambda seed: image_set(file, seed))
+    write(0)
+    small: dict[str, Any] = {"epochs": 1, "batch": 4 if text else 10, "train_size": None if text else 30}
+    recipe = change_recipe(space.recipes["micro"], dataset=str(file), **small)
+    if text:
+        recipe = dataclasses.replace(recipe, train_size=2000, valid_streams=2, test_streams=2)
+    small_training = change_recipe(recipe.standalone, epochs=1, batch=small["batch"])
+    return space, dataclasses.replace(recipe, standalone=small_training, valid_size=20 if not text else 100), write
+
+
+def forget() -> None:
+    """As in a new process."""
+    import sys
+
+    splits_once.cache_clear()
+    if "darts_rnn.text" in sys.modules:
+        sys.modules["darts_rnn.text"].load_text.cache_clear()
+
+
+def test_data_that_changed_under_a_run_are_refused(kind: Any, tmp_path: Path) -> None:
+    """Trained on, scored, looked up and resumed: with the same file always, with another never."""
+    space, recipe, write = kind
+    one, two = sample_distinct(space, 2, np.random.default_rng(0))
+    net, alone, truth = (tmp_path / name for name in ("net", "alone", "truth"))
+
+    def everything() -> None:
+        train_supernet(space, recipe, out=net, device="cpu")
+        evaluate(load_supernet(net, "cpu"), [one])
+        train_architecture(space, one, recipe, out=alone, device="cpu")
+        train_many(space, [one], truth, recipe, seeds=[0], executor=HERE)
+
+    everything()
+    everything()
+    assert recorded_scores(net, space, recipe, [one]) is not None
+    table = train_many(space, [one], truth, recipe, seeds=[0], executor=HERE)
+    forget()
+    write(1)
+    attempts: list[Callable[[], Any]] = [
+        lambda: train_supernet(space, recipe, out=net, device="cpu"),
+        lambda: load_supernet(net, "cpu"),
+        lambda: recorded_scores(net, space, recipe, [one]),
+        lambda: train_architecture(space, one, recipe, out=alone, device="cpu"),
+        lambda: train_many(space, [one, two], truth, recipe, seeds=[0], executor=HERE),
+        lambda: train_many(space, [one], tmp_path / "new", recipe, seeds=[0], executor=HERE, known=table),
+    ]
+    for attempt in attempts:
+        with pytest.raises(WsnasError, match=r"made with other data: the files of .*data\.\w+ have changed since"):
+            attempt()
+    forget()
+    write(0)
+    everything()
+
+
+def test_a_run_from_before_the_fingerprints_still_resumes(kind: Any, tmp_path: Path) -> None:
+    space, recipe, _ = kind
+
+    def stop(done: int, total: int, note: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_supernet(space, recipe, out=tmp_path / "net", device="cpu", checkpoint_seconds=0, report=stop)
+    described = json.loads((tmp_path / "net/run.json").read_text())
+    assert len(described["identity"].pop("data")) == 16
+    (tmp_path / "net/run.json").write_text(json.dumps(described))
+    supernet = train_supernet(space, recipe, out=tmp_path / "net", device="cpu")
+    assert load_supernet(tmp_path / "net", "cpu").step == supernet.step
+
+
+def test_a_class_added_under_a_run_without_a_fingerprint_is_one_sentence(tmp_path: Path) -> None:
+    if "nb201" not in installed_spaces():
+        pytest.skip("needs the space nb201")
+    space, file = load_space("nb201"), tmp_path / "data.npz"
+    image_set(file, 0)
+    recipe = change_recipe(space.recipes["micro"], dataset=str(file), epochs=1, batch=10, train_size=30, channels=2)
+    train_supernet(space, recipe, out=tmp_path / "net", device="cpu")
+    described = json.loads((tmp_path / "net/run.json").read_text())
+    del described["identity"]["data"]
+    (tmp_path / "net/run.json").write_text(json.dumps(described))
+    image_set(file, 0, classes=4)
+    from wsnas.data import sources
+
+    sources._shape_of_file.cache_clear()
+    for attempt in (
+        lambda: load_supernet(tmp_path / "net", "cpu"),
+        lambda: train_supernet(space, recipe, out=tmp_path / "net", device="cpu"),
+    ):
+        with pytest.raises(WsnasError, match="did its number of classes or words change"):
+            attempt()
+
+
+def test_the_fingerprint_is_of_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of times or places; a class, a file, a byte more or a name changes it, hidden files do not."""
+    for part in ("train", "val"):
+        for name in ("ant", "bee"):
+            (tmp_path / "a" / part / name).mkdir(parents=True)
+            for i in range(3):
+                pixels = np.full((4, 4, 3), 10 * i, np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "a" / part / name / f"{i}.png")
+    known = fingerprint(tmp_path / "a")
+    assert known is not None
+    assert fingerprint(tmp_path / "none") is None
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    os.utime(tmp_path / "b/train/ant/0.png", (0, 0))
+    (tmp_path / "b/train/.ipynb_checkpoints").mkdir()
+    (tmp_path / "b/notes.txt").write_text("no image")
+    assert fingerprint(tmp_path / "b") == known
+    found = {known}
+    for change in (
+        lambda: (tmp_path / "b/train/ant/0.png").rename(tmp_path / "b/train/ant/9.png"),
+        lambda: (tmp_path / "b/train/bee").rename(tmp_path / "b/train/cat"),
+        lambda: (tmp_path / "b/val/bee/2.png").unlink(),
+        lambda: (tmp_path / "b/val/bee/1.png").write_bytes((tmp_path / "b/val/bee/0.png").read_bytes()),
+    ):
+        change()
+        found.add(str(fingerprint(tmp_path / "b")))
+    assert len(found) == 5
+    large = tmp_path / "large.npz"
+    np.savez(large, x=np.zeros(1 << 20, np.uint8))
+    monkeypatch.setattr(fingerprints, "WHOLE", 1000)
+    monkeypatch.setattr(fingerprints, "SOME", 3)
+    monkeypatch.setattr(fingerprints, "PIECE", 400)
+    before = fingerprint(large)
+    x = np.zeros(1 << 20, np.uint8)
+    x[12345] = 1  # in no piece that is read, but the archive's directory at its end holds a checksum
+    np.savez(large, x=x)
+    assert fingerprint(large) != before
