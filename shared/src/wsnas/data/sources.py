@@ -31,11 +31,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wsnas.data.cifar import cifar
 from wsnas.data.digits import digits
 from wsnas.data.images import Images, Labels, Pixels, Source, Splits
 from wsnas.errors import WsnasError
@@ -163,30 +163,6 @@ def two_parts(
     if len(np.unique(together)) != len(together) or together.min() < 0 or together.max() >= n:
         raise WsnasError(f"the split file {split_file} must name each of the {n} images at most once")
     return order[np.isin(order, parts[0])], order[np.isin(order, parts[1])]
-
-
-def cifar(root: Path, name: str) -> Source:
-    """CIFAR-10 or CIFAR-100 from torchvision, downloaded once and checksummed by it."""
-    from torchvision import datasets
-
-    make = datasets.CIFAR10 if name == "cifar10" else datasets.CIFAR100
-
-    def load(download: bool) -> list[Any]:
-        return [make(str(root), train=train, download=download) for train in (True, False)]
-
-    try:
-        try:
-            parts = load(download=False)
-        except RuntimeError:  # missing or incomplete
-            root.mkdir(parents=True, exist_ok=True)
-            with filelock.FileLock(root / f"{name}.lock"):  # workers and ranks may arrive together
-                parts = load(download=True)
-    except (OSError, RuntimeError) as error:
-        raise WsnasError(
-            f"{name} is not in {root} and could not be downloaded ({error}); put its archive there, or use a .npz file"
-        ) from error
-    train, test = [(np.asarray(p.data, dtype=np.uint8), np.asarray(p.targets, dtype=np.int64)) for p in parts]
-    return Source(train, test, halve_test=name == "cifar100")
 
 
 IMAGENET16_MD5 = {

