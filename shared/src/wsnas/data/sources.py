@@ -25,8 +25,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
-import zlib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,14 +37,19 @@ from numpy.typing import NDArray
 from wsnas.data.digits import digits
 from wsnas.data.images import Images, Labels, Pixels, Source, Splits
 from wsnas.errors import WsnasError
+from wsnas.files import home, read_file, read_npz
 from wsnas.pickles import read_pickle
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import Recipe
 
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+PIXELS = 1 << 26  # of one image: a third of a gigabyte while it is decoded
+LEAST, MOST_CLASSES = 4, 100_000  # pixels of an image's side; classes of a data set
+
 
 def data_root() -> Path:
     """The folder of data sets: ``$WSNAS_DATA``, else ``~/.cache/wsnas``."""
-    return Path(os.environ.get("WSNAS_DATA", Path.home() / ".cache" / "wsnas"))
+    return home("WSNAS_DATA", ".cache")
 
 
 def load_splits(recipe: Recipe, device: torch.device) -> Splits:
@@ -150,9 +153,9 @@ def two_parts(
     if split_file is None:
         return order[:first], order[first:]
     try:  # NAS-Bench-201's configs: {"train": ["int", ["0", "2", ...]], "valid": [...]}
-        stored = json.loads(Path(split_file).read_text())
+        stored = json.loads(read_file(Path(split_file), 1 << 28))
         parts = [np.array([_index(i) for i in stored[name][1]], dtype=np.int64) for name in names]
-    except (OSError, ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise WsnasError(
             f"cannot read the split file {split_file}: it must be NAS-Bench-201's JSON with '{names[0]}' and "
             f"'{names[1]}' ({error})"
@@ -211,7 +214,7 @@ def imagenet16(root: Path, md5: dict[str, str] = IMAGENET16_MD5, classes: int = 
     for name, expected in md5.items():
         path = root / name
         try:
-            content = path.read_bytes()
+            content = read_file(path, 1 << 28)
         except OSError as error:
             raise WsnasError(f"ImageNet16-120 needs the official file {path} ({error.strerror}); see README") from error
         if hashlib.md5(content).hexdigest() != expected:
@@ -230,9 +233,8 @@ def imagenet16(root: Path, md5: dict[str, str] = IMAGENET16_MD5, classes: int = 
 
 def _npz_arrays(path: Path, names: tuple[str, ...]) -> list[NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return [stored[name] for name in names]
-    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        return [*read_npz(path, names).values()]
+    except Exception as error:  # a malformed file can raise nearly anything
         raise WsnasError(
             f"cannot read {path}: a .npz data set holds train_images uint8 [N,H,W,3], train_labels [N], test_images, "
             f"test_labels ({error})"
@@ -252,6 +254,12 @@ def npz(path: Path) -> Source:
                 f"not {labels.dtype} {list(labels.shape)}"
             )
         parts.append((pixels, labels.astype(np.int64)))
+        if min(pixels.shape[1:3]) < LEAST:
+            raise WsnasError(
+                f"{path}: images of {pixels.shape[1]} x {pixels.shape[2]} pixels are too small to train on"
+            )
+        if labels.max() >= MOST_CLASSES:
+            raise WsnasError(f"{path}: {part}_labels go up to {labels.max()}; number the classes from 0")
     if parts[0][0].shape[1:] != parts[1][0].shape[1:]:
         raise WsnasError(f"{path}: training and test images differ in size")
     return Source(parts[0], parts[1])
@@ -276,6 +284,9 @@ def files_in(folder: Path) -> list[str]:
         seen.add(os.path.realpath(where))
         inside[:] = [n for n in inside if n[0] != "." and os.path.realpath(os.path.join(where, n)) not in seen]
         found += [os.path.join(where, file) for file in files if file[0] != "."]
+    odd = next((file for file in found if not os.path.isfile(file)), None)
+    if odd is not None:  # reading a pipe would wait for ever
+        raise WsnasError(f"{odd} is no regular file, or a link to none: remove it")
     return sorted(found)
 
 
@@ -296,6 +307,22 @@ def image_files(path: Path) -> tuple[list[str], tuple[list[str], Labels], tuple[
             raise WsnasError(f"the class {path / part / empty[0]} holds no images: add some, or remove its folder")
         parts.append((files, np.repeat(np.arange(len(classes), dtype=np.int64), [len(own) for own in found])))
     return classes, parts[0], parts[1]
+
+
+def opened(file: str) -> Any:
+    """A pillow image of one of ``FORMATS``, not yet decoded. Raises OSError or ValueError for anything else.
+
+    Without the list pillow would hand an EPS file to Ghostscript, whatever its name.
+    """
+    from PIL import Image
+
+    if not os.path.isfile(file):
+        raise ValueError("it is no regular file")
+    image = Image.open(file, formats=FORMATS)
+    if image.width * image.height > PIXELS:
+        image.close()
+        raise ValueError(f"its {image.width} x {image.height} pixels are more than {PIXELS:,}")
+    return image
 
 
 def rgb(image: Any, box: tuple[int, int, int, int] | None = None) -> Pixels:
@@ -331,8 +358,6 @@ def folder(path: Path) -> Source:
 
     All images must have the size of the first; larger data sets stream instead (folders.py).
     """
-    from PIL import Image
-
     _, *listed = image_files(path)
     parts = []
     size: tuple[int, ...] | None = None
@@ -340,10 +365,12 @@ def folder(path: Path) -> Source:
         pixels: list[Pixels] = []
         for file in files:
             try:
-                with Image.open(file) as image:
+                with opened(file) as image:
                     pixels.append(rgb(image))
             except Exception as error:  # a malformed image can raise nearly anything
                 raise WsnasError(f"cannot decode the image {file} ({error})") from error
+            if min(pixels[-1].shape[:2]) < LEAST:
+                raise WsnasError(f"{file} has {pixels[-1].shape[:2]} pixels: too small to train on")
             size = pixels[0].shape if size is None else size
             if pixels[-1].shape != size:
                 raise WsnasError(f"{file} is {pixels[-1].shape[:2]}, but the first image is {size[:2]}: resize them")
