@@ -11,10 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
+from toy_space import MICRO
 
 from wsnas.data.cifar import BINARY, MIRRORS, cifar, fetch, local_copy
+from wsnas.data.sources import load_splits
 from wsnas.errors import WsnasError
+from wsnas.recipe import change_recipe
 
 RNG = np.random.default_rng(0)
 PARTS = [(RNG.integers(0, 256, (n, 32, 32, 3)).astype(np.uint8), RNG.integers(0, 10, n)) for n in (15, 4)]
@@ -52,25 +56,31 @@ def parquet(root: Path, name: str, image: str, label: str) -> None:
             pq.write_table(pa.table({image: stored, label: own}), where)
 
 
-@pytest.mark.parametrize("form", ["binary", "parquet", "npz"])
+@pytest.mark.parametrize("form", ["binary", "parquet"])
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_every_form_has_the_same_images(tmp_path: Path, name: str, form: str) -> None:
     archive = None
     if form == "binary":
         archive = BINARY[name]._replace(md5=binary(tmp_path, name, name == "cifar100"))
-    elif form == "parquet":
+    else:
         columns = ("img", "label") if name == "cifar10" else ("img", "fine_label")
         parquet(tmp_path, name, *columns)
-    else:
-        (train, train_labels), (test, test_labels) = PARTS
-        arrays = {"train_images": train, "train_labels": train_labels, "test_images": test, "test_labels": test_labels}
-        np.savez(tmp_path / f"{name}.npz", **arrays)
     found = local_copy(tmp_path, name, archive)
     assert found is not None
     for (pixels, labels), (expected, classes) in zip(found, PARTS, strict=True):
         np.testing.assert_array_equal(pixels, expected)
         np.testing.assert_array_equal(labels, classes)
         assert (pixels.dtype, labels.dtype) == (np.uint8, np.int64)
+
+
+def test_an_npz_file_of_that_name_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WSNAS_DATA", str(tmp_path))
+    (train, train_labels), (test, test_labels) = PARTS
+    arrays = {"train_images": train, "train_labels": train_labels, "test_images": test, "test_labels": test_labels}
+    np.savez(tmp_path / "cifar100.npz", **arrays)
+    recipe = change_recipe(MICRO, dataset="cifar100", train_size=15)
+    parts = load_splits(recipe, torch.device("cpu"))
+    assert [len(part) for part in (parts.train, parts.valid, parts.test)] == [15, 2, 2]  # halves of the test set
 
 
 def test_an_archive_with_other_content_is_refused(tmp_path: Path) -> None:

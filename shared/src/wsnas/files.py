@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import math
 import os
 import stat
+import zipfile
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from wsnas.errors import WsnasError
 
@@ -69,6 +75,42 @@ def at_most(file: Readable, most: int, path: Path | str) -> bytes:
         if size > most:
             raise WsnasError(f"{path} holds more than {most / 1e6:,.0f} MB, the most that is read of such a file")
     return b"".join(parts)
+
+
+def home(variable: str, below: str) -> Path:
+    """The folder that an environment variable names, else ``~/BELOW/wsnas``."""
+    try:
+        return Path(os.environ[variable]) if variable in os.environ else Path.home() / below / "wsnas"
+    except RuntimeError as error:  # a container's user without a name
+        raise WsnasError(f"this user has no home directory: set {variable} to a folder") from error
+
+
+def unpacked_at_most(path: Path, least: int = 256_000_000) -> int:
+    """How many bytes a packed file may hold: ``least``, or thirty times its size, which no text or images exceed."""
+    return max(least, 30 * path.stat().st_size)
+
+
+def read_npz(path: Path, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
+    """The arrays of a .npz file of these names; by default all. Raises whatever a malformed file makes zipfile raise.
+
+    Before an array is made, what its header claims is compared with what the file holds.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("it is not a regular file")
+    found = {}
+    with zipfile.ZipFile(path) as archive:
+        if sum(member.file_size for member in archive.infolist()) > unpacked_at_most(path):
+            raise ValueError("it holds too many bytes for its size")
+        for name in [entry.removesuffix(".npy") for entry in archive.namelist()] if names is None else names:
+            with archive.open(f"{name}.npy") as file:
+                version = np.lib.format.read_magic(file)
+                read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+                shape, _, kind = read_header[version](file)
+                if kind.itemsize * math.prod(shape) > archive.getinfo(f"{name}.npy").file_size and not kind.hasobject:
+                    raise ValueError(f"{name} claims {shape} numbers, more than the file has")
+            with archive.open(f"{name}.npy") as file:
+                found[name] = np.lib.format.read_array(file, allow_pickle=False)
+    return found
 
 
 def cannot_write(path: Path, error: OSError) -> WsnasError:

@@ -184,7 +184,7 @@ class Run:
 
     @contextmanager
     def fitting(self) -> Iterator[None]:
-        """Around loading the checkpoint's content: an error about shapes or missing parts becomes one sentence."""
+        """Around loading the checkpoint's content: an error about other shapes or missing parts is one sentence."""
         try:
             yield
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:

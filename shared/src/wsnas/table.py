@@ -11,7 +11,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 import re
 import stat
 import zlib
@@ -27,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsnas.errors import WsnasError
-from wsnas.files import atomic_write, read_file
+from wsnas.files import atomic_write, home, read_file
 from wsnas.metrics import NEARLY_ALL, higher_is_better
 
 Floats = NDArray[np.float64]
@@ -541,4 +540,4 @@ def read_table(path: Path, space: str, respell: Callable[[str], str], metric: st
 
 def import_home() -> Path:
     """The folder of imported tables: ``$WSNAS_TABLES``, else ``~/.local/share/wsnas``."""
-    return Path(os.environ.get("WSNAS_TABLES", Path.home() / ".local" / "share" / "wsnas"))
+    return home("WSNAS_TABLES", ".local/share")

@@ -29,7 +29,8 @@ import numpy as np
 
 from darts_cnn.space import Architecture, cell_of, decode, encode
 from wsnas import WsnasError
-from wsnas.table import Column, Table, checked, read_table
+from wsnas.files import read_file
+from wsnas.table import LARGEST, Column, Table, checked, read_table
 
 FILES = "a .json list of genotypes with accuracies, or a .csv, .csv.gz or .parquet table"
 CIFAR10 = ("cifar10", "cifar10-best")
@@ -67,7 +68,7 @@ def _described(path: Path, table: Table) -> Table:
 
 def _read_json(path: Path) -> Table:
     try:
-        entries = json.loads(path.read_bytes(), object_pairs_hook=_once)
+        entries = json.loads(read_file(path, LARGEST), object_pairs_hook=_once)
     except (OSError, ValueError, RecursionError) as error:
         raise WsnasError(f"{path} is truncated or not JSON ({type(error).__name__}: {error}); give {FILES}") from error
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):

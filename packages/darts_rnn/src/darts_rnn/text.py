@@ -42,6 +42,7 @@ from wsnas.data.images import Splits
 from wsnas.data.sources import data_root
 from wsnas.data.tokens import Tokens
 from wsnas.errors import WsnasError
+from wsnas.files import at_most, read_file, unpacked_at_most
 
 if TYPE_CHECKING:
     from darts_rnn.recipes import RNNRecipe
@@ -54,6 +55,7 @@ PTB_MD5 = {
 }
 TRAGEDIES = Path(__file__).with_name("tragedies.txt.gz")
 WORDS = {"ptb": 10_000}  # known without the files
+PACKED = 16_000_000  # bytes that any packed text may hold; Penn Treebank's have 5 MB
 UNKNOWN, END = "<unk>", "<eos>"
 PIECES = 100
 
@@ -131,7 +133,7 @@ def _tokens(lines: Iterable[str]) -> Iterable[str]:
 def _parts(dataset: str) -> list[list[str]]:
     """The lines of training, validation and test text."""
     if dataset == "tragedies":
-        return _cut(_decode(TRAGEDIES.read_bytes(), TRAGEDIES), dataset)
+        return _cut(_decode(read_file(TRAGEDIES, PACKED, packed=True), TRAGEDIES), dataset)
     if dataset == "ptb":
         root = data_root()
         places = (root / "ptb", root / "ptb.zip", root / "datasets" / "PennTreebank")  # the last is torchtext's
@@ -144,11 +146,13 @@ def _parts(dataset: str) -> list[list[str]]:
     if path.is_dir() or path.suffix == ".zip":
         return _three(path)
     try:
-        content = path.read_bytes()
-    except OSError as error:
+        content = _read(path)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise WsnasError(f"{path} is truncated or not a plain text in UTF-8 ({error})") from error
+    except (OSError, ValueError) as error:
         raise WsnasError(
             f"no text '{dataset}': use ptb, tragedies, or the path of a plain text file or of a folder or .zip with "
-            f"train.txt, valid.txt and test.txt ({error.strerror})"
+            f"train.txt, valid.txt and test.txt ({getattr(error, 'strerror', None) or error})"
         ) from error
     return _cut(_decode(content, path), dataset)
 
@@ -184,10 +188,14 @@ def through_torchtext(root: Path) -> Text:
 
 def _decode(content: bytes, path: Path | str) -> list[str]:
     try:
-        text = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
         return list(io.StringIO(text, newline=None))  # a file's lines; str.splitlines also ends them at form feeds
-    except (UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
+    except UnicodeDecodeError as error:
         raise WsnasError(f"{path} is truncated or not a plain text in UTF-8 ({error})") from error
+
+
+def _read(path: Path) -> bytes:
+    return read_file(path, unpacked_at_most(path, PACKED), packed=True)
 
 
 def _cut(lines: list[str], dataset: str) -> list[list[str]]:
@@ -218,11 +226,15 @@ def _three(place: Path) -> list[list[str]]:
     try:
         if place.is_dir():
             found = _one_a_part(place, sorted(str(path) for path in place.rglob("*.txt") if path.is_file()))
-            contents = {Path(name).name: Path(name).read_bytes() for name in found}
+            contents = {path.name: _read(path) for path in map(Path, found)}
         else:
             with zipfile.ZipFile(place) as stored:
-                contents = {Path(name).name: stored.read(name) for name in _one_a_part(place, stored.namelist())}
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
+                for name in _one_a_part(place, stored.namelist()):
+                    with stored.open(name) as file:
+                        contents[Path(name).name] = at_most(file, unpacked_at_most(place, PACKED), f"{place}, {name}")
+    except WsnasError:
+        raise
+    except Exception as error:  # a malformed file can raise nearly anything
         raise WsnasError(f"cannot read the text in {place} ({error}); put the original files there again") from error
     parts = []
     for part in PARTS:

@@ -25,7 +25,6 @@ from __future__ import annotations
 import base64
 import json
 import struct
-import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -38,6 +37,7 @@ import numpy as np
 from nb101.isomorphism import Integers, canonical_codes, classes, hashes
 from nb101.space import OPS, arch_at, architectures, decode, encode
 from wsnas import WsnasError
+from wsnas.files import read_npz
 from wsnas.table import Column, Floats, Table, checked, read_table, require_whole
 
 OFFICIAL = "nasbench_only108.tfrecord or nasbench_full.tfrecord"
@@ -189,6 +189,8 @@ def _from_tfrecord(path: Path) -> Table:
             which = known.get(name.encode())
             if which is None:
                 continue
+            if not isinstance(adjacency, str) or not isinstance(operations, str):
+                raise ValueError("a cell that is no text")
             budget = EPOCHS.index(epochs)
             count, accuracies = _metrics(base64.b64decode(encoded, validate=True))
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
@@ -242,8 +244,7 @@ def _cell(row: int) -> str:
 
 def _from_npz(path: Path) -> Table:
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays_ = {name: stored[name] for name in stored.files}
+        arrays_ = read_npz(path)
         for name in {"adjacency", "operations", "parameters"} & arrays_.keys():
             require_whole(path, name, arrays_[name], _cell)
         adjacency, ops = arrays_["adjacency"].astype(np.int64), arrays_["operations"].astype(np.int64)
@@ -265,7 +266,9 @@ def _from_npz(path: Path) -> Table:
         if counts.shape != (n,):
             raise ValueError(f"parameters {counts.shape}")
         published = arrays_["graph_hash"].tolist() if "graph_hash" in arrays_ else None
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except WsnasError:
+        raise
+    except Exception as error:  # a malformed file can raise nearly anything
         raise WsnasError(
             f"{path} is truncated or not a table of NAS-Bench-101 ({type(error).__name__}: {error}); it needs "
             "adjacency [n, 7, 7], operations [n, 5], valid_correct_of_M and test_correct_of_M [n, runs]"

@@ -5,9 +5,9 @@ Looked for in the folder of data sets, in this order; the first that is there is
 1. the python archive or its folder (``cifar-10-batches-py``), as torchvision keeps it
 2. the binary archive ``cifar-10-binary.tar.gz`` (``cifar-100-binary.tar.gz``)
 3. Parquet files as on dataset hubs: ``cifar10/**/train*.parquet`` and ``test*.parquet``
-4. ``cifar10.npz``, as any other ``.npz`` data set
 
-Else the python archive is downloaded from its home, and if that does not answer from a mirror.
+``data.sources`` takes ``cifar10.npz`` before all of them. Where nothing is found the python archive is downloaded from
+its home, or from a mirror if that does not answer.
 """
 
 from __future__ import annotations
@@ -119,11 +119,6 @@ def local_copy(root: Path, name: str, binary: Binary | None = None) -> list[Part
     files = [sorted(folder.rglob(f"{part}*.parquet")) for part in ("train", "test")]
     if all(files):
         return [read_parquet(part, name) for part in files]
-    if (root / f"{name}.npz").is_file():
-        from wsnas.data.sources import npz
-
-        found = npz(root / f"{name}.npz")
-        return [found.train, found.test]
     return None
 
 

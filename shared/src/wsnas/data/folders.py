@@ -27,11 +27,10 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
 from wsnas.data.images import Labels, Splits, augmentation_of, carried, score, steps_of
-from wsnas.data.sources import image_files, rgb, training_images, two_parts
+from wsnas.data.sources import image_files, opened, rgb, training_images, two_parts
 from wsnas.devices import cores
 from wsnas.errors import WsnasError
 from wsnas.randomness import numpy_rng, torch_rng
@@ -209,7 +208,7 @@ class StreamedImages:
 
     def _crop(self, file: str, draws: Sequence[float] | None) -> np.ndarray:
         """The crop as uint8 [height, width, 3], not yet resized; JPEGs are halved while they stay large enough."""
-        with Image.open(file) as image:
+        with opened(file) as image:
             width, height = image.size
             top, left, h, w = centre_box(height, width) if draws is None else random_box(height, width, draws)
             larger = min(h, w) / self.size

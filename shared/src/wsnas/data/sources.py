@@ -25,8 +25,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
-import zlib
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,14 +38,19 @@ from wsnas.data.cifar import cifar
 from wsnas.data.digits import digits
 from wsnas.data.images import Images, Labels, Pixels, Source, Splits
 from wsnas.errors import WsnasError
+from wsnas.files import home, read_file, read_npz
 from wsnas.pickles import read_pickle
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import Recipe
 
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+PIXELS = 1 << 26  # of one image: a third of a gigabyte while it is decoded
+LEAST, MOST_CLASSES = 4, 100_000  # pixels of an image's side; classes of a data set
+
 
 def data_root() -> Path:
     """The folder of data sets: ``$WSNAS_DATA``, else ``~/.cache/wsnas``."""
-    return Path(os.environ.get("WSNAS_DATA", Path.home() / ".cache" / "wsnas"))
+    return home("WSNAS_DATA", ".cache")
 
 
 def load_splits(recipe: Recipe, device: torch.device) -> Splits:
@@ -105,6 +109,9 @@ def _source(dataset: str) -> Source:
     if dataset in ("digits", "faint-digits"):
         return digits(faint=dataset == "faint-digits")
     if dataset in ("cifar10", "cifar100"):
+        copy = data_root() / f"{dataset}.npz"
+        if copy.is_file():
+            return replace(npz(copy), halve_test=dataset == "cifar100")
         return cifar(data_root(), dataset)
     if dataset == "imagenet16-120":
         return imagenet16(data_root() / "ImageNet16")
@@ -150,9 +157,9 @@ def two_parts(
     if split_file is None:
         return order[:first], order[first:]
     try:  # NAS-Bench-201's configs: {"train": ["int", ["0", "2", ...]], "valid": [...]}
-        stored = json.loads(Path(split_file).read_text())
+        stored = json.loads(read_file(Path(split_file), 1 << 28))
         parts = [np.array([_index(i) for i in stored[name][1]], dtype=np.int64) for name in names]
-    except (OSError, ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise WsnasError(
             f"cannot read the split file {split_file}: it must be NAS-Bench-201's JSON with '{names[0]}' and "
             f"'{names[1]}' ({error})"
@@ -187,7 +194,7 @@ def imagenet16(root: Path, md5: dict[str, str] = IMAGENET16_MD5, classes: int = 
     for name, expected in md5.items():
         path = root / name
         try:
-            content = path.read_bytes()
+            content = read_file(path, 1 << 28)
         except OSError as error:
             raise WsnasError(f"ImageNet16-120 needs the official file {path} ({error.strerror}); see README") from error
         if hashlib.md5(content).hexdigest() != expected:
@@ -206,9 +213,8 @@ def imagenet16(root: Path, md5: dict[str, str] = IMAGENET16_MD5, classes: int = 
 
 def _npz_arrays(path: Path, names: tuple[str, ...]) -> list[NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return [stored[name] for name in names]
-    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        return [*read_npz(path, names).values()]
+    except Exception as error:  # a malformed file can raise nearly anything
         raise WsnasError(
             f"cannot read {path}: a .npz data set holds train_images uint8 [N,H,W,3], train_labels [N], test_images, "
             f"test_labels ({error})"
@@ -228,6 +234,12 @@ def npz(path: Path) -> Source:
                 f"not {labels.dtype} {list(labels.shape)}"
             )
         parts.append((pixels, labels.astype(np.int64)))
+        if min(pixels.shape[1:3]) < LEAST:
+            raise WsnasError(
+                f"{path}: images of {pixels.shape[1]} x {pixels.shape[2]} pixels are too small to train on"
+            )
+        if labels.max() >= MOST_CLASSES:
+            raise WsnasError(f"{path}: {part}_labels go up to {labels.max()}; number the classes from 0")
     if parts[0][0].shape[1:] != parts[1][0].shape[1:]:
         raise WsnasError(f"{path}: training and test images differ in size")
     return Source(parts[0], parts[1])
@@ -252,6 +264,9 @@ def files_in(folder: Path) -> list[str]:
         seen.add(os.path.realpath(where))
         inside[:] = [n for n in inside if n[0] != "." and os.path.realpath(os.path.join(where, n)) not in seen]
         found += [os.path.join(where, file) for file in files if file[0] != "."]
+    odd = next((file for file in found if not os.path.isfile(file)), None)
+    if odd is not None:  # reading a pipe would wait for ever
+        raise WsnasError(f"{odd} is no regular file, or a link to none: remove it")
     return sorted(found)
 
 
@@ -272,6 +287,22 @@ def image_files(path: Path) -> tuple[list[str], tuple[list[str], Labels], tuple[
             raise WsnasError(f"the class {path / part / empty[0]} holds no images: add some, or remove its folder")
         parts.append((files, np.repeat(np.arange(len(classes), dtype=np.int64), [len(own) for own in found])))
     return classes, parts[0], parts[1]
+
+
+def opened(file: str) -> Any:
+    """A pillow image of one of ``FORMATS``, not yet decoded. Raises OSError or ValueError for anything else.
+
+    Without the list pillow would hand an EPS file to Ghostscript, whatever its name.
+    """
+    from PIL import Image
+
+    if not os.path.isfile(file):
+        raise ValueError("it is no regular file")
+    image = Image.open(file, formats=FORMATS)
+    if image.width * image.height > PIXELS:
+        image.close()
+        raise ValueError(f"its {image.width} x {image.height} pixels are more than {PIXELS:,}")
+    return image
 
 
 def rgb(image: Any, box: tuple[int, int, int, int] | None = None) -> Pixels:
@@ -307,8 +338,6 @@ def folder(path: Path) -> Source:
 
     All images must have the size of the first; larger data sets stream instead (folders.py).
     """
-    from PIL import Image
-
     _, *listed = image_files(path)
     parts = []
     size: tuple[int, ...] | None = None
@@ -316,10 +345,12 @@ def folder(path: Path) -> Source:
         pixels: list[Pixels] = []
         for file in files:
             try:
-                with Image.open(file) as image:
+                with opened(file) as image:
                     pixels.append(rgb(image))
             except Exception as error:  # a malformed image can raise nearly anything
                 raise WsnasError(f"cannot decode the image {file} ({error})") from error
+            if min(pixels[-1].shape[:2]) < LEAST:
+                raise WsnasError(f"{file} has {pixels[-1].shape[:2]} pixels: too small to train on")
             size = pixels[0].shape if size is None else size
             if pixels[-1].shape != size:
                 raise WsnasError(f"{file} is {pixels[-1].shape[:2]}, but the first image is {size[:2]}: resize them")
