@@ -65,9 +65,14 @@ def test_a_space_and_a_sampler_of_ones_own(depth: Any, tmp_path: Path) -> None:
 def test_the_verdicts_are_those_of_the_results() -> None:
     """The committed table is what the script makes from the committed results."""
     results = EXAMPLES.parents[0] / "results"
-    page = runpy.run_path(str(results / "verdicts.py"))["verdicts"]()
+    script = runpy.run_path(str(results / "verdicts.py"))
+    page = script["verdicts"]()
     assert (results / "verdicts.md").read_text() == page, "results changed: python docs/results/verdicts.py"
     assert page.count("holds") > 10
+    pages = sorted((EXAMPLES.parents[0] / "studies").glob("*.md"))
+    assert {path.stem for path in pages} == {path.stem for path in (EXAMPLES.parents[1] / "studies").glob("*.py")}
+    for path in pages:
+        assert path.read_text() == script["with_verdicts"](path.read_text(), path.stem), "as above"
 
 
 def test_what_the_documentation_looks_up_is_there() -> None:

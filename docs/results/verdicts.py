@@ -1,4 +1,4 @@
-"""Writes ``verdicts.md``: every claim with its verdicts on each space, at the micro scale and on real data.
+"""Writes ``verdicts.md``, every claim with its verdicts on each space, and the verdicts on the page of each study.
 
 Run ``python docs/results/verdicts.py`` after results change. The page of ``wsnas report`` has the same table, with the
 measurements and the rules.
@@ -11,6 +11,8 @@ from pathlib import Path
 from wsnas.studies.report import ORDER, claims_table, read_study, study_folders
 
 HERE = Path(__file__).parent
+PAGES = HERE.parent / "studies"
+BEGIN, END = "<!-- verdicts: written by docs/results/verdicts.py -->\n", "<!-- end -->"
 SIGNS = {"holds": "holds", "does not hold": "**no**", "inconclusive": "?"}
 
 
@@ -36,5 +38,24 @@ def verdicts() -> str:
     return "\n".join(lines) + "\n"
 
 
+def measured(name: str) -> str:
+    """The verdicts of one study with what was measured, in Markdown, by scale or real data."""
+    lines = ["| claim | space, data | verdict | measured |", "|---|---|---|---|"]
+    for scale in ("desk", "micro", "real"):
+        for study in map(read_study, study_folders([HERE / scale])):
+            for found in study.verdicts if study.name == name else ():
+                data = f"{found.space}, {study.data.get(found.space, 'counted')}" + (", desk" if scale == "desk" else "")
+                lines.append(f"| {found.claim} | {data} | {SIGNS[found.verdict]} | {found.measured} |")
+    return "\n".join(lines) + "\n"
+
+
+def with_verdicts(page: str, name: str) -> str:
+    """The page of a study with its verdicts as they are now."""
+    before, _, rest = page.partition(BEGIN)
+    return f"{before}{BEGIN}\n{measured(name)}\n{END}{rest.partition(END)[2]}"
+
+
 if __name__ == "__main__":
     (HERE / "verdicts.md").write_text(verdicts())
+    for path in sorted(PAGES.glob("*.md")):
+        path.write_text(with_verdicts(path.read_text(), path.stem))

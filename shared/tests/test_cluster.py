@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,8 @@ from wsnas.ground_truth import TrainingJob, merge_runs, train_job, train_many
 from wsnas.recipe import change_recipe
 from wsnas.runs import Run
 from wsnas.standalone import train_architecture
-from wsnas.supernet import train_supernet
+from wsnas.studies.jobs import SupernetJob
+from wsnas.supernet import load_supernet, train_supernet
 from wsnas.table import Table
 
 HERE = Executor(workers=0)
@@ -123,6 +126,31 @@ def test_workers_score_as_one_process_does(toy_installed: Path, tmp_path: Path) 
     assert shared == alone
     assert reports[-1] == (27, 27)
     assert evaluate(supernet, ALL, executor=Executor(workers=0)) == alone  # recorded: nothing to do
+
+
+def test_a_study_finds_the_supernet_that_was_trained_for_it(toy_installed: Path, tmp_path: Path) -> None:
+    """As torchrun or another machine would: into the folder of the study's supernets, named by what affects it."""
+    options = ["--device", "cpu", "--seed", "1", "--paths", "fair", "--folder", str(tmp_path / "supernets")]
+    done = CliRunner().invoke(main, ["train-supernet", "toy", *options])
+    assert done.exit_code == 0, done.output
+    job = SupernetJob("toy", MICRO, 1, None, ALL[:4], str(tmp_path / "supernets"), "fair")
+    assert [job.out] == list((tmp_path / "supernets").iterdir())
+    evaluate(load_supernet(job.out, "cpu"), ALL[:4])
+    assert job.recorded() is not None
+
+
+def test_records_need_no_shared_memory(toy_installed: Path, tmp_path: Path) -> None:
+    """A write-ahead log does not work on network filesystems; a run that has one is converted."""
+    run = Run.open(tmp_path / "run", {"kind": "test"}, {})
+    run.record("kind", "key", {"value": 1})
+    database = tmp_path / "run" / "records.sqlite"
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)  # a connection's own, unless WAL
+        connection.execute("PRAGMA journal_mode=WAL")
+    Run.read(tmp_path / "run").record("kind", "other", {"value": 2})
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    assert len(Run.read(tmp_path / "run").records("kind")) == 2
 
 
 def test_slurms_jobs_have_the_results_and_failures_of_this_process(

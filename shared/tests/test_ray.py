@@ -96,3 +96,20 @@ def test_trainings_on_the_cluster_are_recorded_here(cluster: Any, tmp_path: Path
     again = Run.read(tmp_path / "there").records("training")
     assert len(again) == 8
     assert {name: again[name] for name in rows} == rows  # their seconds, too
+
+
+def test_a_session_that_is_there_is_used_and_left_running_and_gets_the_folders(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a Ray job or a notebook: the workers read the same data and tables as this process would."""
+    monkeypatch.setenv("WSNAS_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("WSNAS_TABLES", str(tmp_path / "tables"))
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    try:
+        jobs = [f"__import__('os').environ['WSNAS_{name}']" for name in ("DATA", "TABLES")]
+        found = dict(run_jobs(eval, jobs, Executor(ray="auto")))
+        assert list(map(found.get, jobs)) == [str(tmp_path / "data"), str(tmp_path / "tables")]
+        assert ray.is_initialized()
+        assert ray.get(ray.remote(lambda: 7).remote()) == 7
+    finally:
+        ray.shutdown()

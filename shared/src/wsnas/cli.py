@@ -49,7 +49,8 @@ def spaces() -> None:
 @click.argument("space")
 @click.option("--paths", default="uniform", show_default=True, help="Paths trained per step: uniform, fair or multi:N.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--out", type=PATH, help="Run directory; by default runs/SPACE-<digest of the recipe>.")
+@click.option("--out", type=PATH, help="Run directory.  [default: runs/SPACE-<digest of all that affects it>]")
+@click.option("--folder", type=PATH, help="Use that name in another folder; studies look in runs/supernets.")
 @click.option("--amp/--no-amp", default=None, help="bfloat16 autocast; by default on CUDA only.")
 @click.option("--sync-bn", is_flag=True, help="Batch norm over the images of all GPUs together.")
 @click.option("--deterministic", is_flag=True, help="On CUDA: the same weights to the last bit each time, more slowly.")
@@ -60,6 +61,7 @@ def train_supernet(
     paths: str,
     seed: int,
     out: Path | None,
+    folder: Path | None,
     amp: bool | None,
     sync_bn: bool,
     deterministic: bool,
@@ -73,6 +75,8 @@ def train_supernet(
     from wsnas.space import load_space
     from wsnas.supernet import train_supernet as train
 
+    if out is not None and folder is not None:
+        raise WsnasError("--out names the run directory, --folder the one it is put in: give only one of them")
     found = load_space(space)
     with progress(f"{space} supernet") as report:
         supernet = train(
@@ -81,6 +85,7 @@ def train_supernet(
             seed=seed,
             paths=parse(paths),
             out=out,
+            folder=folder or "runs",
             device=device,
             amp=amp,
             sync_bn=sync_bn,

@@ -3,7 +3,7 @@
     run.json          identity (space, recipe, seed, paths ...), environment and command
     checkpoint.pt     weights, optimizer and step: replaced whole, never written in place
     metrics.jsonl     one line per epoch, deterministic; cut back to the checkpoint on resume
-    records.sqlite    one row per evaluation or training, committed at once (WAL)
+    records.sqlite    one row per evaluation or training, committed at once
     sessions.jsonl    when, where and how long each session ran
     lock              held by the one process that writes
 
@@ -358,7 +358,7 @@ def _connected(path: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True)
     try:
         if os.access(path.parent, os.W_OK):
-            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA journal_mode=TRUNCATE")  # a write-ahead log does not work on network filesystems
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS records "
                 "(kind TEXT, key TEXT, status TEXT, data TEXT, crc TEXT, PRIMARY KEY (kind, key))"

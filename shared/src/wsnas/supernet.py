@@ -43,6 +43,7 @@ def train_supernet(
     paths: path_samplers.Sampler = path_samplers.uniform,
     candidates: Sequence[Any] | None = None,
     out: Path | str | None = None,
+    folder: Path | str = "runs",
     device: str | None = None,
     amp: bool | None = None,
     sync_bn: bool = False,
@@ -54,18 +55,18 @@ def train_supernet(
 ) -> Supernet:
     """Trains a supernet of ``space`` and returns it; resumes an unfinished run, just loads a finished one.
 
-    ``recipe``: by default micro. ``candidates``: the architectures of a sub-space to draw paths from. ``out``: the
-    run directory, by default ``runs/<space>-<digest of the identity>``. On the CPU the same seed gives the same
-    weights, even after a kill and a resume; on CUDA they are the same but for the order in which its kernels add,
-    unless ``deterministic`` chooses slower kernels that always add in one order. ``splits``: the recipe's data, if
-    already on the device. ``checkpoint_seconds``: the most work a kill can lose. ``sync_bn``: under ``torchrun`` on
-    GPUs, batch norm uses the statistics of all ranks' images instead of its own rank's. ``threads``: torch's on the
-    CPU, by default one; a run continues only with as many.
+    ``recipe``: by default micro. ``candidates``: the architectures of a sub-space to draw paths from. ``out``: the run
+    directory, by default ``<folder>/<space>-<digest of the identity>``, the name under which studies look for it. On
+    the CPU the same seed gives the same weights, even after a kill and a resume; on CUDA they are the same but for the
+    order in which its kernels add, unless ``deterministic`` chooses slower kernels that always add in one order.
+    ``splits``: the recipe's data, if already on the device. ``checkpoint_seconds``: the most work a kill can lose.
+    ``sync_bn``: under ``torchrun`` on GPUs, batch norm uses the statistics of all ranks' images instead of its own
+    rank's. ``threads``: torch's on the CPU, by default one; a run continues only with as many.
     """
     recipe = space.recipes["micro"] if recipe is None else recipe
     source = space if candidates is None else SubSpace(space, candidates)
     identity = supernet_identity(space, recipe, seed, paths, candidates, sync_bn, amp, threads)
-    where = Path("runs") / f"{space.name}-{digest(identity)}" if out is None else Path(out)
+    where = Path(folder) / f"{space.name}-{digest(identity)}" if out is None else Path(out)
     identity |= space.data_identity(recipe)
     chosen = choose_device(device)
     if deterministic and chosen.type != "cuda":
