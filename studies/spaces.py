@@ -18,7 +18,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from wsnas.options import Command, progress
+from wsnas.options import Command
+from wsnas.progress import progress
 from wsnas.randomness import numpy_rng
 from wsnas.sampling import sample_distinct
 from wsnas.space import SearchSpace

@@ -22,7 +22,7 @@ from wsnas.agreement import load_ground_truth
 from wsnas.errors import WsnasError
 from wsnas.ground_truth import measure_latencies, train_many
 from wsnas.metrics import Interval, correlation, noise_ceiling
-from wsnas.options import progress
+from wsnas.progress import progress
 from wsnas.publish import publish
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import Recipe, digest

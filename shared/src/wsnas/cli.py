@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsnas.errors import WsnasError
-from wsnas.options import Group, executor_options, is_leader, measured, progress
+from wsnas.options import Group, executor_options, measured
+from wsnas.progress import is_leader, progress
 from wsnas.recipe_options import RecipeCommand, chosen_recipe
 
 if TYPE_CHECKING:

@@ -20,11 +20,12 @@ from wsnas.calibration import calibrate
 from wsnas.data.images import Splits
 from wsnas.devices import cpu_threads
 from wsnas.errors import WsnasError
+from wsnas.progress import Report, bar_in_notebook
 from wsnas.recipe import Decides, Recipe, recipe_fields
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
 from wsnas.supernet import Supernet
-from wsnas.training import Report, stop_between_steps
+from wsnas.training import stop_between_steps
 
 BF16 = " bf16"  # suffix of the kind of rows scored in bfloat16
 
@@ -60,7 +61,12 @@ def evaluate(
         raise WsnasError("there are no architectures to evaluate")
     kind, device = _kind(recipe, supernet.step, amp), supernet.splits.valid.device
     threads = supernet.run.identity.get("threads") if device.type == "cpu" else None
-    with cpu_threads(threads, device), supernet.run.writing(), stop_between_steps() as stopping:
+    with (
+        cpu_threads(threads, device),
+        supernet.run.writing(),
+        stop_between_steps() as stopping,
+        bar_in_notebook(report, "evaluate") as report,
+    ):
         rows = supernet.run.records(kind) if resume else {}
         for done, (name, arch) in enumerate(wanted.items(), start=1):
             if name not in rows:

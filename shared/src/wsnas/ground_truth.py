@@ -21,13 +21,14 @@ from wsnas.environment import environment
 from wsnas.errors import Diverged, WorkerLost, WsnasError
 from wsnas.executor import Executor, run_jobs
 from wsnas.metrics import higher_is_better
+from wsnas.progress import Report
 from wsnas.randomness import torch_seeded
 from wsnas.recipe import Recipe
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
 from wsnas.standalone import Trained, train_architecture
 from wsnas.table import MACS, TRAINED, Column, Table
-from wsnas.training import Report, first_steps, stop_between_steps
+from wsnas.training import first_steps, stop_between_steps
 
 
 @lru_cache(maxsize=1)

@@ -1,9 +1,8 @@
-"""Shared by ``wsnas`` and the studies: one-sentence errors, progress, and common options."""
+"""Shared by ``wsnas`` and the studies: one-sentence errors and common options."""
 
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +13,6 @@ from wsnas.errors import WsnasError
 
 if TYPE_CHECKING:
     from wsnas.space import SearchSpace
-    from wsnas.training import Report
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -52,31 +50,6 @@ class Command(click.Command):
 
 class Group(click.Group):
     command_class = Command
-
-
-def is_leader() -> bool:
-    """Whether this process prints: under torchrun only rank 0 does."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-@contextmanager
-def progress(what: str) -> Iterator[Report]:
-    """Yields a function ``(done, total, note)`` that updates a progress bar; silent if stderr is not a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn(what),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}"),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    quiet = not console.is_terminal or not is_leader()
-    with Progress(*columns, console=console, disable=quiet) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total, note: bar.update(task, completed=done, total=total, description=note)
 
 
 def measured(space: SearchSpace[Any], value: float) -> str:

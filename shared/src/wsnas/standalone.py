@@ -20,11 +20,12 @@ from wsnas.calibration import calibrate
 from wsnas.data.images import Data, Splits
 from wsnas.devices import choose_device, cpu_threads, to_device
 from wsnas.errors import WsnasError
+from wsnas.progress import Report
 from wsnas.randomness import torch_seeded
 from wsnas.recipe import Recipe
 from wsnas.runs import Run
 from wsnas.space import SearchSpace
-from wsnas.training import Report, first_steps, train
+from wsnas.training import first_steps, train
 
 
 @dataclass(frozen=True)

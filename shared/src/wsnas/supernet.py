@@ -16,11 +16,12 @@ from wsnas import paths as path_samplers
 from wsnas.data.images import Splits
 from wsnas.devices import choose_device, cpu_threads, process_group, to_device
 from wsnas.errors import WsnasError
+from wsnas.progress import Report, bar_in_notebook
 from wsnas.randomness import numpy_rng, torch_seeded
 from wsnas.recipe import Recipe, digest, recipe_from_json
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, SubSpace, load_space
-from wsnas.training import Report, first_steps, train
+from wsnas.training import first_steps, train
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def train_supernet(
             dist.barrier()  # no rank looks for a checkpoint before the directory is known to be this run's
         if sync_bn:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call, unused-ignore]
-        with run.session(chosen) if rank == 0 else nullcontext():
+        session = run.session(chosen) if rank == 0 else nullcontext()
+        with session, bar_in_notebook(report, f"{space.name} supernet") as report:
             train(
                 model,
                 splits.train,
