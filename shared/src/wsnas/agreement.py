@@ -9,16 +9,20 @@ import numpy as np
 
 from wsnas.errors import WsnasError
 from wsnas.metrics import Interval, correlation
-from wsnas.space import SearchSpace
+from wsnas.space import SearchSpace, load_space
 from wsnas.table import Table, import_home
 
 
-def load_ground_truth(space: SearchSpace[Any], dataset: str | None = None, table: Path | str | None = None) -> Table:
-    """The space's ground truth: the file ``table``, or the shipped micro table, or an imported official one.
+def load_ground_truth(
+    space: SearchSpace[Any] | str, dataset: str | None = None, table: Path | str | None = None
+) -> Table:
+    """The ground truth of a space (or of the space of this name): the file ``table``, or the shipped micro table, or an
+    imported official one.
 
     ``dataset`` chooses between the last two; by default the micro recipe's. If there is none, raises WsnasError
     with the command that helps.
     """
+    space = load_space(space)
     if table is not None:
         path = Path(table)
         if path.is_dir() and (path / "table.parquet").exists():

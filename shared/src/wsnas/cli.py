@@ -155,7 +155,7 @@ def evaluate(
                     f"cannot draw {sample} different architectures: the ground truth has {len(truth)}"
                     + (" within the limit on multiply-adds" if changed.max_macs is not None else "")
                 )
-            archs = truth.sample(sample, rng)
+            archs = truth.sample(sample, sample_seed)
     with progress("evaluate") as report:
         scores = score(supernet, archs, amp=amp, report=report)
     values = np.array(list(scores.values()))

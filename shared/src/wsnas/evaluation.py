@@ -47,16 +47,22 @@ def evaluate_submodel(
 
 
 def evaluate(
-    supernet: Supernet, archs: Iterable[Any], *, resume: bool = True, amp: bool = False, report: Report | None = None
+    supernet: Supernet,
+    archs: Iterable[Any] | str,
+    *,
+    resume: bool = True,
+    amp: bool = False,
+    report: Report | None = None,
 ) -> dict[str, float]:
     """Validation accuracy in percent (or perplexity) of each architecture, by its encoding, in the order given.
 
-    ``archs``: architectures or their encodings. Existing rows for the same weights and settings, ``amp`` (bfloat16)
-    included, are reused. On the CPU torch uses as many threads as in training. Raises WsnasError for an invalid
-    encoding, before anything is evaluated.
+    ``archs``: architectures or their encodings, or one encoding. Existing rows for the same weights and settings,
+    ``amp`` (bfloat16) included, are reused. On the CPU torch uses as many threads as in training. Raises WsnasError for
+    an invalid encoding, before anything is evaluated.
     """
     space, recipe = supernet.space, supernet.recipe
-    wanted = {space.encode(arch): arch for arch in (space.decode(a) if isinstance(a, str) else a for a in archs)}
+    archs = [archs] if isinstance(archs, str) else archs
+    wanted = {space.encode(arch): arch for arch in map(space.arch, archs)}
     if not wanted:
         raise WsnasError("there are no architectures to evaluate")
     kind, device = _kind(recipe, supernet.step, amp), supernet.splits.valid.device

@@ -56,10 +56,10 @@ def train_job(job: TrainingJob) -> Trained:
 
 @cpu_threads(1, torch.device("cpu"))  # as in the workers, and so recorded
 def train_many(
-    space: SearchSpace[Any],
+    space: SearchSpace[Any] | str,
     archs: Sequence[Any],
-    out: Path,
-    recipe: Recipe | None = None,
+    out: Path | str,
+    recipe: Recipe | str | None = None,
     *,
     seeds: Iterable[int] = (0, 1, 2),
     executor: Executor | None = None,
@@ -70,12 +70,14 @@ def train_many(
 ) -> Table:
     """Trains every architecture with every seed into the run ``out`` and returns the table.
 
-    With ``dedupe``, of the architectures with the same ``training_key`` only the first is trained. Rows are committed
-    as they come; a second call trains only the missing ones, and its table includes the architectures and seeds of
-    earlier calls. The trainings in ``known`` (a table of the same recipe) are reused. A training that diverged,
-    crashed or timed out is a row with that status; ``retry_failed`` trains it again.
+    ``space``, ``recipe``: as in ``train_supernet``. ``archs``: architectures or their encodings. With ``dedupe``, of
+    the architectures with the same ``training_key`` only the first is trained. Rows are committed as they come; a
+    second call trains only the missing ones, and its table includes the architectures and seeds of earlier calls. The
+    trainings in ``known`` (a table of the same recipe) are reused. A training that diverged, crashed or timed out is a
+    row with that status; ``retry_failed`` trains it again.
     """
-    recipe = space.recipes["micro"] if recipe is None else recipe
+    space, out = load_space(space), Path(out)
+    archs, recipe = [space.arch(arch) for arch in archs], space.recipe(recipe)
     seeds = tuple(seeds)
     identity = {"kind": "ground truth", "space": space.name, "recipe": recipe.standalone_identity()}
     executor = executor or Executor()

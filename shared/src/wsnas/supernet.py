@@ -37,8 +37,8 @@ class Supernet:
 
 
 def train_supernet(
-    space: SearchSpace[Any],
-    recipe: Recipe | None = None,
+    space: SearchSpace[Any] | str,
+    recipe: Recipe | str | None = None,
     *,
     seed: int = 0,
     paths: path_samplers.Sampler = path_samplers.uniform,
@@ -54,14 +54,17 @@ def train_supernet(
 ) -> Supernet:
     """Trains a supernet of ``space`` and returns it; resumes an unfinished run, just loads a finished one.
 
-    ``recipe``: by default micro. ``candidates``: the architectures of a sub-space to draw paths from. ``out``: the
+    ``space``: a search space or its name. ``recipe``: a recipe or the name of a scale, by default micro.
+    ``candidates``: the architectures (or encodings) of a sub-space to draw paths from. ``out``: the
     run directory, by default ``runs/<space>-<digest of the identity>``. The same seed and device give the same
     weights, even after a kill and a resume. ``splits``: the recipe's data, if already on the device.
     ``checkpoint_seconds``: the most work a kill can lose. ``sync_bn``: under ``torchrun`` on GPUs, batch norm uses
     the statistics of all ranks' images instead of its own rank's. ``threads``: torch's on the CPU, by default one;
     a run continues only with as many.
     """
-    recipe = space.recipes["micro"] if recipe is None else recipe
+    space = load_space(space)
+    recipe = space.recipe(recipe)
+    candidates = None if candidates is None else [space.arch(one) for one in candidates]
     source = space if candidates is None else SubSpace(space, candidates)
     identity = supernet_identity(space, recipe, seed, paths, candidates, sync_bn, amp, threads)
     where = Path("runs") / f"{space.name}-{digest(identity)}" if out is None else Path(out)

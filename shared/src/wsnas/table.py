@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write
 from wsnas.metrics import NEARLY_ALL, higher_is_better
+from wsnas.randomness import numpy_rng
 
 Floats = NDArray[np.float64]
 SINGLE = {"parameters": np.int64, "macs": np.float64, "latency": np.float64, "failed": np.bool_}  # beside ``columns``
@@ -163,8 +164,12 @@ class Table:
         return self.take(np.array([self.row[arch] for arch in archs], dtype=np.int64))
 
     def sample(self, count: int, rng: np.random.Generator | int = 0) -> list[str]:
-        """``count`` different architectures of the table, uniform; all of them, shuffled, if it has fewer."""
-        order = np.random.default_rng(rng).permutation(len(self))[:count]
+        """``count`` different architectures of the table, uniform; all of them, shuffled, if it has fewer.
+
+        ``rng``: a generator or a seed; ``wsnas evaluate --sample-seed`` draws the same ones with the same seed.
+        """
+        rng = numpy_rng(rng, "evaluate") if isinstance(rng, int) else rng
+        order = rng.permutation(len(self))[:count]
         return [self.archs[int(i)] for i in order]
 
     def higher_is_better(self, metric: str) -> Table:
