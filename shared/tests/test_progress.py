@@ -35,11 +35,11 @@ def test_a_log_gets_a_line_now_and_then(clock: Callable[[float], None], capsys: 
     with progress("toy supernet") as report:
         for step in range(1, 3601):
             clock(step)
-            report(step, 3600, "epoch 1 of 1, loss 2.302")
+            report(step, 3600, "steps, epoch 1 of 1, loss 2.302")
     out, err = capsys.readouterr()
     lines = [line.split(" ", 1)[1] for line in err.splitlines()]
     assert out == ""
-    assert lines[0] == "toy supernet: 10 of 3600, epoch 1 of 1, loss 2.302, 60 min left"
+    assert lines[0] == "toy supernet: 10 of 3600 steps, epoch 1 of 1, loss 2.302, 60 min left"
     assert 15 < len(lines) < 40
     steps = [int(line.split()[2]) for line in lines]
     assert max(b - a for a, b in itertools.pairwise(steps)) <= 600
@@ -61,9 +61,9 @@ def test_a_resumed_run_says_where_it_continues(
         clock(2)
         report(491, 920, "")
         clock(20)
-        report(500, 920, "epoch 22 of 40")
+        report(500, 920, "steps, epoch 22 of 40")
     lines = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
-    assert lines == ["toy: continues at 490 of 920", "toy: 500 of 920, epoch 22 of 40, 14 min left"]
+    assert lines == ["toy: continues at 490 of 920", "toy: 500 of 920 steps, epoch 22 of 40, 14 min left"]
 
 
 def test_only_the_leader_speaks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,7 +91,7 @@ def test_a_notebook_gets_a_bar_by_default(tmp_path: Path, monkeypatch: pytest.Mo
     assert drawn[-1].startswith("toy supernet ")
     assert "loss " in drawn[-1]
     evaluate(supernet, [next(iter(TOY))])
-    assert drawn[-1] == 'evaluate <progress value="1" max="1"></progress> 1 of 1, submodels'
+    assert drawn[-1] == 'evaluate <progress value="1" max="1"></progress> 1 of 1 submodels'
     before = len(drawn)
     evaluate(supernet, [next(iter(TOY))], report=lambda *_: None)
     assert len(drawn) == before

@@ -44,7 +44,7 @@ def load_ground_truth(
 def correlate(scores: dict[str, float], truth: Table, dataset: str | None = None, split: str = "test") -> Interval:
     """Spearman correlation of supernet scores with ground truth over the architectures that have both."""
     dataset = truth.datasets[0] if dataset is None else dataset
-    shared = [arch for arch in scores if arch in truth.row]
+    shared = sorted(arch for arch in scores if arch in truth.row)  # the interval must not depend on their order
     values = truth.select(shared).mean(dataset, split)
     known = ~np.isnan(values)
     if known.sum() < 2:

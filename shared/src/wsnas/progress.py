@@ -97,7 +97,7 @@ class _Log:
         elapsed = time.monotonic() - self.started
         if elapsed >= self.due and done < total:
             left = elapsed / (done - self.before) * (total - done)
-            self._say(f"{done} of {total}, {note}, {duration(left)} left")
+            self._say(f"{done} of {total} {note}, {duration(left)} left")
             self.due = elapsed + min(LONGEST, max(FIRST, elapsed / 4))
 
     def _say(self, text: str) -> None:
@@ -128,7 +128,7 @@ class _Notebook:
         self.drawn = now
         left = duration((now - self.started) / (done - self.before) * (total - done))
         continued = f", continued at {self.before}" if self.before else ""
-        said = f"{done} of {total}{continued}, {note}" + (f", {left} left" if done < total else "")
+        said = f"{done} of {total} {note}{continued}" + (f", {left} left" if done < total else "")
         self.text = f"{self.what}: {said}"
         self.html = f'{escape(self.what)} <progress value="{done}" max="{total}"></progress> {escape(said)}'
         self.handle.update(self)

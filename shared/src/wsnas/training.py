@@ -165,7 +165,7 @@ def train(
                     lr *= len(x) / training.inputs.bptt
                 step(x, y, lr)
                 if report is not None and rank == 0:
-                    report(state.step, total, f"epoch {epoch + 1} of {training.epochs}{said}")
+                    report(state.step, total, f"steps, epoch {epoch + 1} of {training.epochs}{said}")
                 if state.step == first[epoch + 1]:  # an epoch is done: one line of metrics
                     require_finite(state.loss_sum)
                     loss = state.loss_sum.item() / (state.step - first[epoch])
