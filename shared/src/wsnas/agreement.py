@@ -34,11 +34,11 @@ def load_ground_truth(
     imported = import_home() / f"{space.name}.parquet"
     if imported.exists():
         return space.load_table(imported)
-    missing = f"{space.name} ships no ground truth: train one with 'wsnas ground-truth {space.name}'"
-    if not micro:
-        missing = f"there is no ground truth for {space.name} on {dataset}: import the official file with "
-        missing += f"'wsnas table import {space.name} FILE'"
-    raise WsnasError(f"{missing}, or give one with --table")
+    missing = "ships no ground truth" if micro else f"has no ground truth on {dataset}"
+    helps = f"train one with 'wsnas ground-truth {space.name} ...'"
+    if not micro and space.published:
+        helps = f"get {space.published}, and import it with 'wsnas table import {space.name} FILE'; or {helps}"
+    raise WsnasError(f"{space.name} {missing}: {helps}, or give a table with --table")
 
 
 def correlate(scores: dict[str, float], truth: Table, dataset: str | None = None, split: str = "test") -> Interval:
@@ -49,6 +49,7 @@ def correlate(scores: dict[str, float], truth: Table, dataset: str | None = None
     known = ~np.isnan(values)
     if known.sum() < 2:
         raise WsnasError(
-            f"only {int(known.sum())} of the {len(scores)} scored architectures have a {dataset} ground truth"
+            f"only {int(known.sum())} of the {len(scores)} scored architectures have a {dataset} ground truth: score "
+            "some that have one with 'wsnas evaluate RUN --table TABLE', or train them with 'wsnas ground-truth'"
         )
     return correlation(np.array([scores[arch] for arch in shared])[known], values[known])

@@ -39,7 +39,7 @@ def spaces() -> None:
 
     names = installed_spaces()
     if not names:
-        raise WsnasError("no search space is installed; install one, e.g. pip install ./packages/nb201")
+        raise WsnasError("no search space is installed; in a checkout, e.g.: pip install ./packages/nb201")
     for name in names:
         space = load_space(name)
         sets = ", ".join(f"{scale}: {recipe.dataset}" for scale, recipe in space.recipes.items())

@@ -59,7 +59,7 @@ def measured(space: SearchSpace[Any], value: float) -> str:
 
 EXECUTOR_OPTIONS = (
     click.option("--workers", type=click.IntRange(0), help="Processes; default: one per GPU or CPU core; 0: this one."),
-    click.option("--ray", help="Run on a Ray cluster: its address, auto, or local. Needs wsnas[ray]."),
+    click.option("--ray", help="Run on a Ray cluster: its address, auto, or local."),
     click.option("--gpus-a-job", "gpus", type=click.FloatRange(0), help="GPUs per job on Ray; 0.25: four share one."),
     click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Time limit per job, in seconds."),
 )

@@ -72,7 +72,7 @@ class Run:
                     "train it again, or use the version that wrote it"
                 )
             return Run(path, dict(described["identity"]), dict(described["recipe"]))
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise WsnasError(f"{path} is not a run directory (it has no run.json)") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise WsnasError(f"{path / 'run.json'} cannot be read ({error}); the run cannot be resumed") from error

@@ -44,6 +44,7 @@ class SearchSpace(ABC, Generic[A]):
     recipes: Mapping[str, Any]  # scale -> Recipe; "micro" and "paper" at least
     metric: Literal["accuracy", "perplexity"] = "accuracy"
     micro_table: Path | None = None  # ground truth of the micro recipe, shipped with the package
+    published: str = ""  # the official ground truth that ``import_table`` reads: its file's name, and where it is
 
     @abstractmethod
     def __iter__(self) -> Iterator[A]: ...
