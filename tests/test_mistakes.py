@@ -84,7 +84,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             wsnas.evaluate(supernet, CELL)
     (folder / "file").write_text("neither a run nor a table")
     other = space.encode(space.sample(np.random.default_rng(0)))
-    (folder / "other.csv").write_text(f"architecture,digits_test_8\n{other},50\n")
+    (folder / "other.csv").write_text(f"architecture,digits/test/8\n{other},50\n")
     return folder
 
 
