@@ -12,6 +12,7 @@ from wsnas.errors import WsnasError
 from wsnas.options import Group, executor_options, measured
 from wsnas.progress import is_leader, progress
 from wsnas.recipe_options import RecipeCommand, chosen_recipe
+from wsnas.studies.scripts import Studies
 
 if TYPE_CHECKING:
     from wsnas.executor import Executor
@@ -347,6 +348,16 @@ def report(folders: tuple[Path, ...], out: Path | None) -> None:
     click.echo(f"{len(names)} studies ({', '.join(names)}): {target}")
     if explorer or why:
         click.echo(why or f"explorer of the architectures: {explorer}")
+
+
+@main.group(cls=Studies)
+def study() -> None:
+    """Run a study: it trains, scores, and writes results.json, a CSV and figures.
+
+    \b
+    wsnas study capacity                    # minutes on two cores
+    wsnas study epochs --space nb201 --help # its options
+    """
 
 
 @main.group(cls=Group)

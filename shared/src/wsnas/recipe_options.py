@@ -131,7 +131,7 @@ class RecipeCommand(Command):
             rows = [one.get_help_record(ctx) for one in params if isinstance(one, click.Option)]
             if any(rows):
                 with formatter.section(title):
-                    formatter.write_dl([row for row in rows if row is not None], col_max=38)
+                    formatter.write_dl([row for row in rows if row is not None], col_max=min(38, formatter.width // 2))
         formatter.write_paragraph()
         if options:
             formatter.write_text(f"--epochs is short for --{self.trains}.epochs, and so on.")
