@@ -1,4 +1,4 @@
-"""``wsnas study NAME``: the studies as commands. In a checkout they are the scripts in ``studies/``; a wheel has a copy."""
+"""``wsnas study NAME``: the studies as commands. A checkout has the scripts in ``studies/``, a wheel a copy of them."""
 
 from __future__ import annotations
 
