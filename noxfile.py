@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -116,11 +117,53 @@ def browser(session: nox.Session) -> None:
 
 
 @nox.session
+def oldest(session: nox.Session) -> None:
+    """The core's tests and the contract of every space with the oldest torch that is supported."""
+    old = ["torch==2.3.1", "torchvision==0.18.1", "numpy<2", "pyarrow<19"]
+    session.install(*old, "./shared", *(f"./packages/{package}" for package in PACKAGES), "pytest", "hypothesis")
+    session.run("pytest", "shared/tests", "tests/test_contract.py", *session.posargs)
+
+
+@nox.session
 def torchtext(session: nox.Session) -> None:
     """Penn Treebank through torchtext, with the last torch that it works with; needs shared/data/ptb.zip."""
     versions = ["torch==2.3.1", "torchvision==0.18.1", "torchtext==0.18.0", "numpy<2", "pyarrow<19"]
     session.install(*versions, "./shared", "./packages/darts_rnn[torchtext]", "pytest")
     session.run("pytest", "packages/darts_rnn/tests/test_torchtext.py", *session.posargs)
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Builds the six source distributions and, from them, wheels into dist/; installs these alone and tries them."""
+    out = Path("dist")
+    for old in out.glob("wsnas*"):
+        old.unlink()
+    session.install("uv")
+    for folder in ("shared", *(f"packages/{package}" for package in PACKAGES)):
+        session.run("uv", "build", "--quiet", "--out-dir", str(out), folder)
+    wheels = sorted(str(wheel.resolve()) for wheel in out.glob("*.whl"))
+    session.install(*PINS, *wheels)
+    session.run("uv", "pip", "check")
+    with session.chdir(session.create_tmp()):  # away from the checkout: only what is installed counts
+        small = ["--epochs", "1", "--channels", "2", "--train-size", "640", "--valid-size", "100"]
+        session.run("wsnas", "spaces")
+        session.run("wsnas", "train-supernet", "nb201", *small, "--out", "run")
+        session.run("wsnas", "evaluate", "run", "--sample", "20")
+        session.run("wsnas", "correlate", "run")
+        session.run("wsnas", "study", "spaces", "--sample", "20")
+        session.run("wsnas", "report", "runs")
+
+
+@nox.session(venv_backend="none")
+def version(session: nox.Session) -> None:
+    """Sets the version everywhere it is written: nox -s version -- 0.2.0."""
+    (new,) = session.posargs
+    written = {"pyproject.toml": r'(?m)(^version = "|"wsnas==)[^"]+', "__init__.py": r'(__version__ = ")[^"]+'}
+    files = [Path("shared/pyproject.toml"), *Path("packages").glob("*/pyproject.toml")]
+    for file in [*files, Path("shared/src/wsnas/__init__.py")]:
+        file.write_text(re.sub(written[file.name], rf"\g<1>{new}", file.read_text()))
+    cited = Path("CITATION.cff")
+    cited.write_text(re.sub(r"(?m)^version: .*", f"version: {new}", cited.read_text()))
 
 
 @nox.session
@@ -131,7 +174,7 @@ def pins(session: nox.Session) -> None:
     needed = ["pytest", "hypothesis", "ruff", "mypy", "mkdocs-material", "mkdocstrings[python]", "playwright"]
     for package in PACKAGES:
         described = tomllib.loads(Path(f"packages/{package}/pyproject.toml").read_text())
-        needed += [name for name in described["project"]["dependencies"] if name != "wsnas"]
+        needed += [name for name in described["project"]["dependencies"] if not name.startswith("wsnas")]
     for_tools.write_text("\n".join(needed))
     plain = ["--no-annotate", "--no-header", "--quiet"]
     command = ["uv", "pip", "compile", "--universal", "--python-version", "3.11", *plain]

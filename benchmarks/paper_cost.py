@@ -31,7 +31,9 @@ def measured(space: str) -> float:
 
 
 def main() -> None:
-    print("| space | steps | ms a step | hours a supernet | supernets | days on " + " | on ".join(map(str, GPUS)) + " |")
+    print(
+        "| space | steps | ms a step | hours a supernet | supernets | days on " + " | on ".join(map(str, GPUS)) + " |"
+    )
     print("|" + "---|" * (5 + len(GPUS)))
     for space, supernets in SUPERNETS.items():
         batch = 448 if space == "darts_cnn" else 256

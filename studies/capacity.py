@@ -29,7 +29,7 @@ from wsnas.studies.pruned import Pruning
 from wsnas.studies.rankings import K, Point, csv_rows, ranking_within
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample, space_samples
-from wsnas.studies.verdicts import Numbers, Verdict, sign_verdict
+from wsnas.studies.verdicts import Numbers, Verdict, enough, sign_verdict
 
 ENOUGH = 500  # architectures with a ground truth needed to include a space that --space does not name
 
@@ -66,7 +66,8 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
         judged = sign_verdict(low, high, len(first.ranking.top_seeds)) if alike else "inconclusive"
         unlike = "" if alike else "; not all reported by trainings that did not choose: not compared"
         rule += "; else, with one supernet, and where only some points are reported by other trainings, inconclusive"
-        verdicts.append(Verdict(claim, source, space, rule, said + unlike, judged, numbers))
+        found_so = Verdict(claim, source, space, rule, said + unlike, judged, numbers)
+        verdicts.extend(enough([found_so], min(point.ranking.evaluated for point in of)))
 
     for claim, name, of in (
         ("pruning to the best lowers the correlation", "correlation", "agreement"),

@@ -21,7 +21,7 @@ from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.rankings import finite
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample
-from wsnas.studies.verdicts import Numbers, Verdict, sign_verdict
+from wsnas.studies.verdicts import Numbers, Verdict, enough, sign_verdict
 
 
 def mean_of(parts: Sequence[PerSupernet]) -> PerSupernet:
@@ -118,7 +118,7 @@ def main(options: StudyOptions, count: int | None) -> None:
         every = np.array(list(ranked.values()))
         found = agreements(sample, every)
         means[sample.name] = {} if found is None else {"mutual": found[0].mean, "with_ground_truth": found[1].mean}
-        verdicts += verdicts_of(sample, every)
+        verdicts += enough(verdicts_of(sample, every), len(sample.archs))
     write_results(
         options.study,
         options.out,

@@ -32,7 +32,7 @@ from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.rankings import finite
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample
-from wsnas.studies.verdicts import Numbers, Verdict, sign_verdict
+from wsnas.studies.verdicts import Numbers, Verdict, enough, sign_verdict
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def main(options: StudyOptions, count: int | None) -> None:
     for sample, by_epochs in scores_by_budget(options, count):
         panels.append((sample, [budget_of(sample, epochs, scores) for epochs, scores in by_epochs.items()]))
         means = {epochs: mean_score(scores) for epochs, scores in by_epochs.items()}
-        verdicts += verdicts_of(sample.name, means, mean_score(sample.valid))
+        verdicts += enough(verdicts_of(sample.name, means, mean_score(sample.valid)), len(sample.archs))
     truth = {sample.name: float(sample.valid.mean()) for sample, _ in panels}
     write_results(
         options.study,

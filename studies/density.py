@@ -22,7 +22,7 @@ from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.rankings import K, Point, Ranking, csv_rows, mean_ranking, ranking_within
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample, random_archs, space_samples
-from wsnas.studies.verdicts import Holds, Numbers, Verdict, sign_verdict
+from wsnas.studies.verdicts import Holds, Numbers, Verdict, enough, sign_verdict
 
 ENOUGH = 500  # architectures with a ground truth
 HARDLY = 0.05  # a correlation that is higher by less than this hardly is
@@ -118,7 +118,11 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
         options.out,
         settings=settings_of(options, [sample for sample, _ in panels.values()], factors=factors),
         rows=[row for space, (_, points) in panels.items() for row in csv_rows(space, "factor", points)],
-        verdicts=[verdict for space, (_, points) in panels.items() for verdict in verdicts_of(space, points)],
+        verdicts=[
+            verdict
+            for space, (_, points) in panels.items()
+            for verdict in enough(verdicts_of(space, points), min(point.ranking.evaluated for point in points))
+        ],
         results={space: [point.to_json("factor") for point in points] for space, (_, points) in panels.items()},
         title="Does it help when fewer architectures share the weights?",
         source="Figure 2, section 2",

@@ -19,7 +19,7 @@ from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.rankings import K, Point, csv_rows, finite, ranking
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample
-from wsnas.studies.verdicts import Numbers, Verdict, sign_verdict
+from wsnas.studies.verdicts import Numbers, Verdict, enough, sign_verdict
 
 
 def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
@@ -90,7 +90,11 @@ def main(options: StudyOptions, count: int | None) -> None:
         options.out,
         settings=settings_of(options, [sample for sample, _ in panels]),
         rows=[row for sample, points in panels for row in csv_rows(sample.name, "epochs", points)],
-        verdicts=[verdict for sample, points in panels for verdict in verdicts_of(sample.name, points)],
+        verdicts=[
+            verdict
+            for sample, points in panels
+            for verdict in enough(verdicts_of(sample.name, points), len(sample.archs))
+        ],
         results={sample.name: [point.to_json("epochs") for point in points] for sample, points in panels},
         title="Does a longer training of the supernet rank better?",
         source="Figure 1, section 2",

@@ -34,7 +34,7 @@ from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.rankings import finite
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample, space_samples
-from wsnas.studies.verdicts import Numbers, Verdict
+from wsnas.studies.verdicts import Numbers, Verdict, enough
 
 ARCHITECTURES = {"micro": 200, "desk": 1000, "paper": 1000}
 LEAST = 8  # architectures on either side of a choice
@@ -253,7 +253,11 @@ def main(options: StudyOptions, decision: str | None) -> None:
         options.out,
         settings=settings_of(options, [panel.sample for panel in panels]),
         rows=[{"space": panel.sample.name, **asdict(effect)} for panel in panels for effect in panel.effects],
-        verdicts=[verdict for panel in panels for verdict in verdicts_of(panel.sample, panel.effects)],
+        verdicts=[
+            verdict
+            for panel in panels
+            for verdict in enough(verdicts_of(panel.sample, panel.effects), len(panel.sample.archs))
+        ],
         results={
             panel.sample.name: {
                 "metric": panel.sample.space.metric,

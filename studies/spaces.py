@@ -18,7 +18,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from wsnas.options import Command, progress
+from wsnas.options import Command
+from wsnas.progress import progress
 from wsnas.randomness import numpy_rng
 from wsnas.sampling import sample_distinct
 from wsnas.space import SearchSpace
@@ -212,7 +213,7 @@ def main(spaces: tuple[str, ...], sample: int, out: Path) -> None:
     with progress("spaces") as report:
         for done, space in enumerate(chosen, start=1):
             rows.append(summary(space, sample))
-            report(done, len(chosen), space.name)
+            report(done, len(chosen), f"spaces, {space.name}")
     flat = [
         {name: value for name, value in asdict(row).items() if not isinstance(value, list)}
         | {

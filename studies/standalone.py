@@ -22,7 +22,7 @@ from wsnas.agreement import load_ground_truth
 from wsnas.errors import WsnasError
 from wsnas.ground_truth import measure_latencies, train_many
 from wsnas.metrics import Interval, correlation, noise_ceiling
-from wsnas.options import progress
+from wsnas.progress import progress
 from wsnas.publish import publish
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import Recipe, digest
@@ -41,7 +41,7 @@ from wsnas.studies.figures import (
 from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.results import write_results
 from wsnas.studies.sample import chosen_spaces
-from wsnas.studies.verdicts import Numbers, Verdict, sign_verdict
+from wsnas.studies.verdicts import Numbers, Verdict, enough, sign_verdict
 from wsnas.table import Table
 
 ARCHITECTURES = {"micro": 6, "desk": 60, "paper": 100}  # trained per space; the paper: 377, 36 and 137
@@ -83,6 +83,7 @@ class Findings:
     two_seeds_agree: float | None  # Spearman; None: there is one seed
     reliability: float | None
     correlation_with_test: dict[str, Interval]
+    correlation_in_shipped: dict[str, Interval]  # the same in the shipped table of this recipe, which is larger
     trained_again: Repeated | None
 
 
@@ -108,6 +109,17 @@ def repeated(table: Table, shipped: Table | None, dataset: str) -> Repeated | No
     return Repeated(int(np.isfinite(difference).sum()), int((difference < 1e-3).sum()), float(np.nanmax(difference)))
 
 
+def correlations_of(table: Table, dataset: str, names: Sequence[str]) -> dict[str, Interval]:
+    """Spearman correlation of each predictor that varies with the test result; a table in which higher is better."""
+    valid, test = (table.mean(dataset, split) for split in ("valid", "test"))
+    known, found = np.isfinite(valid) & np.isfinite(test), {}
+    for name in names:
+        values = valid if name == "validation" else getattr(table, name)
+        if values is not None and len(np.unique(values[known])) > 1:
+            found[name] = correlation(values[known], test[known])
+    return found
+
+
 def findings_of(table: Table, shipped: Table | None, space: SearchSpace[Any], dataset: str) -> Findings:
     values = table.seeds(dataset, "test")
     higher = table.higher_is_better(space.metric)
@@ -119,8 +131,6 @@ def findings_of(table: Table, shipped: Table | None, space: SearchSpace[Any], da
             "train them again with --fresh"
         )
     ceiling = noise_ceiling(values[np.isfinite(values).all(1)])
-    predictors = {"validation": valid, "parameters": table.parameters, "macs": table.macs, "latency": table.latency}
-    varied = {name: v for name, v in predictors.items() if v is not None and len(np.unique(v[known])) > 1}
     return Findings(
         architectures=len(table),
         without_result=int((~known).sum()),
@@ -128,12 +138,17 @@ def findings_of(table: Table, shipped: Table | None, space: SearchSpace[Any], da
         test=Range(float(np.nanmin(values)), float(np.nanmedian(values)), float(np.nanmax(values))),
         two_seeds_agree=None if ceiling is None else ceiling.agreement,
         reliability=None if ceiling is None else ceiling.reliability,
-        correlation_with_test={name: correlation(v[known], test[known]) for name, v in varied.items()},
+        correlation_with_test=correlations_of(higher, dataset, ("validation", "parameters", "macs", "latency")),
+        correlation_in_shipped={}
+        if shipped is None
+        else correlations_of(shipped.higher_is_better(space.metric), dataset, ("validation", "parameters", "macs")),
         trained_again=repeated(table, shipped, dataset),
     )
 
 
-def verdicts_of(space: SearchSpace[Any], correlations: dict[str, Interval]) -> list[Verdict]:
+def verdicts_of(space: SearchSpace[Any], findings: Findings) -> list[Verdict]:
+    """By the shipped ground truth of the same recipe if there is one, else by this run's trainings."""
+    correlations = findings.correlation_in_shipped or findings.correlation_with_test
     name, claim, source = ("parameters", "larger architectures reach more when trained", "section 2, Figures 3 and 6")
     if space.metric == "perplexity":
         name, claim, source = (
@@ -144,18 +159,13 @@ def verdicts_of(space: SearchSpace[Any], correlations: dict[str, Interval]) -> l
     if name not in correlations:
         return []
     numbers, found = Numbers(), correlations[name]
-    rule = f"holds where the 95 % bootstrap interval of the correlation of {name} with the test result is above 0"
-    return [
-        Verdict(
-            claim,
-            source,
-            space.name,
-            rule,
-            numbers.estimate("correlation", found, ".3f"),
-            sign_verdict(found.low, found.high),
-            numbers,
-        )
-    ]
+    rule = (
+        f"holds where the 95 % bootstrap interval of the correlation of {name} with the test result is above 0; over "
+        "the shipped ground truth of the same recipe if there is one"
+    )
+    said = f"{numbers.estimate('correlation', found, '.3f')} over {numbers.say('architectures', found.n, ',')}"
+    judged = sign_verdict(found.low, found.high)
+    return enough([Verdict(claim, source, space.name, rule, said, judged, numbers)], found.n)
 
 
 def standalone_figure(panels: Sequence[Trained], note: str) -> Figure:
@@ -252,7 +262,7 @@ def main(options: StudyOptions) -> None:
             )
             for seed, test in zip(options.seeds, tests, strict=True)
         ],
-        verdicts=[one for panel in panels for one in verdicts_of(panel.space, panel.findings.correlation_with_test)],
+        verdicts=[one for panel in panels for one in verdicts_of(panel.space, panel.findings)],
         results={panel.space.name: panel.findings for panel in panels},
         title="What do architectures reach when they are trained from scratch?",
         source="Figure 6, Appendix B",

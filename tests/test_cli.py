@@ -16,6 +16,7 @@ import pytest
 import torch
 from scipy import stats
 
+import wsnas
 from wsnas import installed_spaces, load_space, train_architecture
 from wsnas.recipe import change_recipe
 from wsnas.table import Table
@@ -167,6 +168,20 @@ def test_default_directory_is_named_by_content(forks: Any, tmp_path: Path) -> No
     assert sorted((one["seed"], one["paths"]) for one in identities) == [(0, "multi:2"), (0, "uniform"), (1, "uniform")]
     weights = [torch.load(path / "checkpoint.pt", weights_only=True)["model"]["stem.conv.weight"] for path in found]
     assert not any(torch.equal(weights[i], weights[j]) for i in range(3) for j in range(i))
+
+
+def test_the_command_line_and_the_library_draw_the_same_sample(forks: Any, tmp_path: Path) -> None:
+    """The two quick starts of the README score the same architectures, so they agree on the correlation."""
+    assert forks.wsnas("train-supernet", "nb201", *SMALL, "--out", "net", cwd=tmp_path).code == 0
+    assert forks.wsnas("evaluate", "net", "--sample", "7", "--sample-seed", "3", cwd=tmp_path).code == 0
+    scored = [key.split("|", 1)[1] for key in rows(tmp_path / "net")]
+    truth = wsnas.load_ground_truth("nb201")
+    assert sorted(scored) == sorted(truth.sample(7, 3))
+    assert sorted(scored) != sorted(truth.sample(7))
+    said = forks.wsnas("correlate", "net", cwd=tmp_path).out
+    scores = wsnas.evaluate(wsnas.load_supernet(tmp_path / "net", "cpu"), truth.sample(7, 3))
+    found = wsnas.correlate(scores, truth)
+    assert said.startswith(f"Spearman {found.value:.3f}, 95 % interval {found.low:.3f} to {found.high:.3f}, over 7 ")
 
 
 def test_evaluate_named_architectures(forks: Any, tmp_path: Path) -> None:

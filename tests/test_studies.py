@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wsnas import installed_spaces, load_space
+from wsnas import installed_spaces, load_ground_truth, load_space
 from wsnas.executor import Executor
 from wsnas.metrics import Interval
 from wsnas.recipe import change_recipe, with_changes
@@ -30,7 +30,7 @@ from wsnas.studies.pruned import Pruning
 from wsnas.studies.report import write_report
 from wsnas.studies.results import to_jsonable
 from wsnas.studies.sample import GroundTruth, SpaceSample, ground_truth_of
-from wsnas.studies.verdicts import Numbers
+from wsnas.studies.verdicts import FEWEST, Numbers, Verdict, enough
 from wsnas.table import Column, Table
 
 if "nb201" not in installed_spaces():
@@ -137,6 +137,10 @@ def test_runs_and_writes_its_files(forks: Any, truth: Path, tmp_path: Path, name
     }
     for verdict in results["verdicts"]:
         assert f"{verdict['claim']}: {verdict['verdict']}" in done.out
+        if name != "spaces" and name != "operators":  # of 12, 4 or 22 architectures
+            assert verdict["verdict"] == "inconclusive"
+            assert verdict["measured"].endswith("; too few architectures")
+            assert verdict["rule"].endswith("; inconclusive from fewer than 30 architectures")
     assert results["settings"].get("scale") == (None if name == "spaces" else "micro")
     assert results["environment"]["torch"]
     if name == "density":  # at 1x all supernets are of one sample: the draws must be three all the same
@@ -336,7 +340,10 @@ SAID: dict[str, Callable[[Any], dict[str, float]]] = {  # claim -> the numbers o
     "supernets prefer a choice that is worse when trained": lambda of: {},
     "larger architectures reach more when trained": lambda of: {
         name: of["correlation_with_test"]["parameters"][end]
-        for name, end in (("correlation", "value"), ("correlation, low", "low"), ("correlation, high", "high"))
+        for name, end in (
+            *(("correlation", "value"), ("correlation, low", "low"), ("correlation, high", "high")),
+            ("architectures", "n"),
+        )
     },
     "no trick is beneficial": lambda of: {
         "seeds": of["seed_noise"],
@@ -356,6 +363,33 @@ SAID: dict[str, Callable[[Any], dict[str, float]]] = {  # claim -> the numbers o
     "extended training raises the mean supernet performance throughout": _means,
     "the mean supernet performance surpasses the mean ground truth": _means,
 }
+
+
+def test_verdicts_need_a_minimum_of_architectures() -> None:
+    verdict = Verdict("c", "s", "nb201", "r", "m", "holds")
+    (many,), (few,) = (enough([verdict], n) for n in (FEWEST, FEWEST - 1))
+    assert (many.verdict, many.measured) == ("holds", "m")
+    assert (few.verdict, few.measured) == ("inconclusive", "m; too few architectures")
+    assert many.rule == few.rule == "r; inconclusive from fewer than 30 architectures"
+
+
+def test_standalone_judges_by_the_whole_ground_truth_where_it_ships() -> None:
+    """Six trainings say nothing on a claim that thousands of shipped ones of the same recipe decide."""
+    code = runpy.run_path(str(STUDIES / "standalone.py"))
+    space = load_space("nb201")
+    shipped = load_ground_truth(space)
+    six = shipped.select(shipped.archs[:6])
+    found = code["findings_of"](six, shipped, space, "digits")
+    (verdict,) = code["verdicts_of"](space, found)
+    tests = shipped.mean("digits", "test")
+    known = np.isfinite(tests) & np.isfinite(shipped.mean("digits", "valid"))
+    assert shipped.parameters is not None
+    expected = stats.spearmanr(shipped.parameters[known], tests[known]).statistic
+    assert verdict.numbers["correlation"] == pytest.approx(expected, abs=1e-9)
+    assert verdict.numbers["architectures"] == known.sum() > 10_000
+    assert verdict.verdict == "holds"
+    (alone,) = code["verdicts_of"](space, code["findings_of"](six, None, space, "digits"))
+    assert alone.verdict == "inconclusive"
 
 
 def test_spaces_counts_what_the_paper_prints(forks: Any, tmp_path: Path) -> None:

@@ -44,7 +44,9 @@ def measured(name: str) -> str:
     for scale in ("desk", "micro", "real"):
         for study in map(read_study, study_folders([HERE / scale])):
             for found in study.verdicts if study.name == name else ():
-                data = f"{found.space}, {study.data.get(found.space, 'counted')}" + (", desk" if scale == "desk" else "")
+                data = f"{found.space}, {study.data.get(found.space, 'counted')}" + (
+                    ", desk" if scale == "desk" else ""
+                )
                 lines.append(f"| {found.claim} | {data} | {SIGNS[found.verdict]} | {found.measured} |")
     return "\n".join(lines) + "\n"
 

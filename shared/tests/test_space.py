@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +15,10 @@ import pytest
 from scipy import stats
 from toy_space import ALL, MICRO, TOY, Arch, ToyRecipe
 
+import wsnas
 from wsnas.errors import WsnasError
+from wsnas.executor import Executor
+from wsnas.ground_truth import train_many
 from wsnas.recipe import Recipe, change_recipe, digest, recipe_from_json
 from wsnas.sampling import sample_distinct
 from wsnas.space import SubSpace, installed_spaces, load_space
@@ -111,5 +116,41 @@ def test_an_installed_space_is_found_by_its_entry_point(toy_installed: Path) -> 
 
 
 def test_an_unknown_space_is_refused_with_what_to_install() -> None:
-    with pytest.raises(WsnasError, match=r"no search space 'nb999'.*pip install ./packages/nb999"):
+    with pytest.raises(WsnasError, match=r"no search space 'nb999'.*pip install ./packages/NAME"):
         load_space("nb999")
+
+
+def test_a_misspelt_space_is_suggested_and_its_case_forgiven(toy_installed: Path) -> None:
+    assert load_space("TOY") is TOY
+    with pytest.raises(WsnasError, match=r"no search space 'toyy'.*did you mean 'toy'\?"):
+        load_space("toyy")
+    with pytest.raises(WsnasError, match="not int"):
+        load_space(201)  # type: ignore[arg-type]
+
+
+def test_names_are_taken_where_spaces_recipes_and_architectures_are(
+    toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names and what they name lead to the same runs, which are found rather than trained again."""
+    monkeypatch.chdir(tmp_path)
+    first, second = (TOY.encode(arch) for arch in ALL[:2])
+    by_name = wsnas.train_supernet("toy", "micro", candidates=[first, second])
+    again = wsnas.train_supernet(TOY, MICRO, candidates=ALL[:2])
+    assert by_name.run.path == again.run.path
+    assert wsnas.evaluate(by_name, first) == wsnas.evaluate(again, [ALL[0]])
+    alone = wsnas.train_architecture("toy", first, "micro", out="alone")
+    assert wsnas.train_architecture(TOY, ALL[0], MICRO, out="alone").test == alone.test
+    assert str(TOY.network(first, MICRO)) == str(TOY.network(ALL[0], MICRO))
+    table = train_many("toy", [first], "truth", "micro", seeds=[0], executor=Executor(workers=0))
+    table.save(tmp_path / "table.parquet")
+    assert wsnas.load_ground_truth("toy", table="table.parquet").archs == (first,)
+    with pytest.raises(WsnasError, match=r"toy has no scale 'mirco'; .* did you mean 'micro'"):
+        wsnas.train_supernet("toy", "mirco")
+
+
+def test_dir_lists_the_public_names() -> None:
+    """Before any of them is used, and so before torch is imported."""
+    code = "import wsnas; print(*sorted(name for name in dir(wsnas) if not name.startswith('_')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == sorted(wsnas.__all__)
+    assert all(getattr(wsnas, name) is not None for name in wsnas.__all__)

@@ -226,6 +226,19 @@ def test_seeds_that_are_copies_are_said() -> None:
     assert few.equal_seeds("digits", "test") == []
 
 
+def test_columns_are_spelled_alike_in_both_files(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    table().save(tmp_path / "t.parquet")
+    table().save_csv(tmp_path / "t.csv")
+    names = [name for name in pq.read_schema(tmp_path / "t.parquet").names if name != "arch"]
+    with (tmp_path / "t.csv").open() as file:
+        header = next(csv.reader(file))
+    assert header[0] == "architecture"
+    assert sorted(header[1:]) == sorted(names)
+    assert any(name.count("/") == 3 for name in names)
+
+
 # other people's numbers -----------------------------------------------------------------------------
 
 CSV_NAMES = {"arch": "architecture", "d/test/8/0": "d_test_8_0", "d/valid/8/mean": "d_valid_8"}

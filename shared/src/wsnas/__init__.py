@@ -38,6 +38,10 @@ _HOME = {
 }
 
 
+def __dir__() -> list[str]:
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]
+
+
 def __getattr__(name: str) -> Any:
     """Loads a public name on first use, to keep ``wsnas --help`` from importing torch."""
     if name not in _HOME:

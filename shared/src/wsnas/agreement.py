@@ -11,16 +11,20 @@ import numpy as np
 
 from wsnas.errors import WsnasError
 from wsnas.metrics import Floats, Interval, correlation
-from wsnas.space import SearchSpace
+from wsnas.space import SearchSpace, load_space
 from wsnas.table import Table, import_home
 
 
-def load_ground_truth(space: SearchSpace[Any], dataset: str | None = None, table: Path | str | None = None) -> Table:
-    """The space's ground truth: the file ``table``, or the shipped micro table, or an imported official one.
+def load_ground_truth(
+    space: SearchSpace[Any] | str, dataset: str | None = None, table: Path | str | None = None
+) -> Table:
+    """The ground truth of a space (or of the space of this name): the file ``table``, or the shipped micro table, or an
+    imported official one.
 
     ``dataset`` chooses between the last two; by default the micro recipe's. If there is none, raises WsnasError
     with the command that helps.
     """
+    space = load_space(space)
     if table is not None:
         path = Path(table)
         if path.is_dir() and (path / "table.parquet").exists():
@@ -32,11 +36,11 @@ def load_ground_truth(space: SearchSpace[Any], dataset: str | None = None, table
     imported = import_home() / f"{space.name}.parquet"
     if imported.exists():
         return space.load_table(imported)
-    missing = f"{space.name} ships no ground truth: train one with 'wsnas ground-truth {space.name}'"
-    if not micro:
-        missing = f"there is no ground truth for {space.name} on {dataset}: import the official file with "
-        missing += f"'wsnas table import {space.name} FILE'"
-    raise WsnasError(f"{missing}, or give one with --table")
+    missing = "ships no ground truth" if micro else f"has no ground truth on {dataset}"
+    helps = f"train one with 'wsnas ground-truth {space.name} ...'"
+    if not micro and space.published:
+        helps = f"get {space.published}, and import it with 'wsnas table import {space.name} FILE'; or {helps}"
+    raise WsnasError(f"{space.name} {missing}: {helps}, or give a table with --table")
 
 
 def correlate(scores: Mapping[str, float], truth: Table, dataset: str | None = None, split: str = "test") -> Interval:
@@ -46,7 +50,7 @@ def correlate(scores: Mapping[str, float], truth: Table, dataset: str | None = N
 
 
 def _pairs(scores: Mapping[str, float], truth: Table, dataset: str, split: str) -> tuple[Floats, Floats]:
-    shared = [arch for arch in scores if arch in truth.row]
+    shared = sorted(arch for arch in scores if arch in truth.row)  # the interval must not depend on their order
     values = truth.select(shared).mean(dataset, split)
     own = np.array([scores[arch] for arch in shared])
     known = ~np.isnan(values) & np.isfinite(own)
@@ -54,6 +58,7 @@ def _pairs(scores: Mapping[str, float], truth: Table, dataset: str, split: str) 
         raise WsnasError(
             f"only {int(known.sum())} of the {len(scores)} scored architectures have a {dataset} ground truth"
             + (f" and a finite score ({count} have none)" if (count := int((~np.isfinite(own)).sum())) else "")
+            + ": score some that have one with 'wsnas evaluate RUN --table TABLE', or train them with 'wsnas ground-truth'"
         )
     return own[known], values[known]
 

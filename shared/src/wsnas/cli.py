@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsnas.errors import WsnasError
-from wsnas.options import Group, executor_options, is_leader, measured, progress
+from wsnas.options import Group, executor_options, measured
+from wsnas.progress import is_leader, progress
 from wsnas.recipe_options import RecipeCommand, chosen_recipe
+from wsnas.studies.scripts import Studies
 
 if TYPE_CHECKING:
     from wsnas.executor import Executor
@@ -38,7 +40,7 @@ def spaces() -> None:
 
     names = installed_spaces()
     if not names:
-        raise WsnasError("no search space is installed; install one, e.g. pip install ./packages/nb201")
+        raise WsnasError("no search space is installed; in a checkout, e.g.: pip install ./packages/nb201")
     for name in names:
         space = load_space(name)
         sets = ", ".join(f"{scale}: {recipe.dataset}" for scale, recipe in space.recipes.items())
@@ -167,7 +169,7 @@ def evaluate(
                     f"cannot draw {sample} different architectures: the ground truth has {len(truth)}"
                     + (" within the limit on multiply-adds" if changed.max_macs is not None else "")
                 )
-            archs = truth.sample(sample, rng)
+            archs = truth.sample(sample, sample_seed)
     with progress("evaluate") as report:
         alone = executor.workers is None and executor.ray is None and executor.slurm is None
         scores = score(supernet, archs, amp=amp, executor=None if alone else executor, report=report)
@@ -377,6 +379,16 @@ def report(folders: tuple[Path, ...], out: Path | None) -> None:
     click.echo(f"{len(names)} studies ({', '.join(names)}): {target}")
     if explorer or why:
         click.echo(why or f"explorer of the architectures: {explorer}")
+
+
+@main.group(cls=Studies)
+def study() -> None:
+    """Run a study: it trains, scores, and writes results.json, a CSV and figures.
+
+    \b
+    wsnas study capacity                    # minutes on two cores
+    wsnas study epochs --space nb201 --help # its options
+    """
 
 
 @main.group(cls=Group)

@@ -1,11 +1,24 @@
 """Errors reported to the user: one sentence, exit code 2, nothing lost."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class WsnasError(Exception):
     """An error whose message says in one sentence what is wrong, where, and what to do.
 
     The command line prints the message and exits with code 2; results already written are kept.
     """
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """A hint to append to a message, ``; did you mean 'cifar10'?``, or nothing if no name is close."""
+    spelled = {name.lower(): name for name in known}
+    begin = [name for name in spelled if len(given) > 2 and name.startswith(given.lower())]
+    close = begin or get_close_matches(given.lower(), spelled, n=1)
+    return f"; did you mean '{spelled[close[0]]}'?" if close else ""
 
 
 class Diverged(WsnasError):

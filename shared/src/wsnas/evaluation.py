@@ -22,11 +22,12 @@ from wsnas.data.images import Splits
 from wsnas.devices import cpu_threads
 from wsnas.errors import WsnasError
 from wsnas.executor import Executor, run_jobs
+from wsnas.progress import Report, bar_in_notebook
 from wsnas.recipe import Decides, Recipe, recipe_fields
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
 from wsnas.supernet import Supernet, load_supernet
-from wsnas.training import Report, stop_between_steps
+from wsnas.training import stop_between_steps
 
 PART = 20  # submodels a worker scores at a time
 BF16 = " bf16"  # suffix of the kind of rows scored in bfloat16
@@ -79,7 +80,7 @@ def score_job(job: ScoringJob) -> list[tuple[float, float]]:
 
 def evaluate(
     supernet: Supernet,
-    archs: Iterable[Any],
+    archs: Iterable[Any] | str,
     *,
     resume: bool = True,
     amp: bool = False,
@@ -88,18 +89,24 @@ def evaluate(
 ) -> dict[str, float]:
     """Validation accuracy in percent (or perplexity) of each architecture, by its encoding, in the order given.
 
-    ``archs``: architectures or their encodings. Existing rows for the same weights and settings, ``amp`` (bfloat16)
-    included, are reused. ``executor``: workers that load the supernet from its run directory and share the work; by
-    default this process does it all. On the CPU torch uses as many threads as in training. Raises WsnasError for an
-    invalid encoding, before anything is evaluated.
+    ``archs``: architectures or their encodings, or one encoding. Existing rows for the same weights and settings,
+    ``amp`` (bfloat16) included, are reused. ``executor``: workers that load the supernet from its run directory and
+    share the work; by default this process does it all. On the CPU torch uses as many threads as in training. Raises
+    WsnasError for an invalid encoding, before anything is evaluated.
     """
     space, recipe = supernet.space, supernet.recipe
-    wanted = {space.encode(arch): arch for arch in (space.decode(a) if isinstance(a, str) else a for a in archs)}
+    archs = [archs] if isinstance(archs, str) else archs
+    wanted = {space.encode(arch): arch for arch in map(space.arch, archs)}
     if not wanted:
         raise WsnasError("there are no architectures to evaluate")
     kind, device = _kind(recipe, supernet.step, amp), supernet.splits.valid.device
     threads = supernet.run.identity.get("threads") if device.type == "cpu" else None
-    with cpu_threads(threads, device), supernet.run.writing(), stop_between_steps() as stopping:
+    with (
+        cpu_threads(threads, device),
+        supernet.run.writing(),
+        stop_between_steps() as stopping,
+        bar_in_notebook(report, "evaluate") as report,
+    ):
         rows = supernet.run.records(kind) if resume else {}
         missing = [name for name in wanted if name not in rows]
         if report is not None:

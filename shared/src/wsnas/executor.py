@@ -176,7 +176,7 @@ def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> It
     try:
         import ray
     except ImportError as error:
-        raise WsnasError("--ray needs Ray here and on every node: pip install 'wsnas[ray]'") from error
+        raise WsnasError("--ray needs Ray here and on every node: pip install ray") from error
     try:
         host, _, port = executor.ray.rpartition(":") if executor.ray is not None else ("", "", "")
         if host and "/" not in host and port.isdecimal():  # Ray itself would wait for minutes

@@ -23,13 +23,14 @@ from wsnas.environment import environment
 from wsnas.errors import Diverged, WorkerLost, WsnasError
 from wsnas.executor import Executor, run_jobs
 from wsnas.metrics import higher_is_better
+from wsnas.progress import Report
 from wsnas.randomness import torch_seeded
 from wsnas.recipe import Recipe, digest, recipe_from_json
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
 from wsnas.standalone import Trained, train_architecture
 from wsnas.table import MACS, TRAINED, Column, Table
-from wsnas.training import Report, first_steps, stop_between_steps
+from wsnas.training import first_steps, stop_between_steps
 
 
 @lru_cache(maxsize=1)
@@ -68,10 +69,10 @@ def train_job(job: TrainingJob) -> Trained:
 
 @cpu_threads(1, torch.device("cpu"))  # as in the workers, and so recorded
 def train_many(
-    space: SearchSpace[Any],
+    space: SearchSpace[Any] | str,
     archs: Sequence[Any],
-    out: Path,
-    recipe: Recipe | None = None,
+    out: Path | str,
+    recipe: Recipe | str | None = None,
     *,
     seeds: Iterable[int] = (0, 1, 2),
     executor: Executor | None = None,
@@ -83,14 +84,16 @@ def train_many(
 ) -> Table:
     """Trains every architecture with every seed into the run ``out`` and returns the table.
 
-    With ``dedupe``, of the architectures with the same ``training_key`` only the first is trained. Rows are committed
-    as they come; a second call trains only the missing ones, and its table includes the architectures and seeds of
-    earlier calls. Trainings of at least ``LONG`` steps keep checkpoints in ``out`` and go on where they were stopped.
-    The trainings in ``known`` (a table of the same recipe) are reused. A training that diverged,
-    crashed or timed out is a row with that status; ``retry_failed`` trains it again. ``shard``: (i, n) trains only
-    the i-th of n equal parts, to be put together by ``merge_runs``.
+    ``space``, ``recipe``: as in ``train_supernet``. ``archs``: architectures or their encodings. With ``dedupe``, of
+    the architectures with the same ``training_key`` only the first is trained. Rows are committed as they come; a
+    second call trains only the missing ones, and its table includes the architectures and seeds of earlier calls. The
+    trainings in ``known`` (a table of the same recipe) are reused. A training that diverged, crashed or timed out is a
+    row with that status; ``retry_failed`` trains it again. Trainings of at least ``LONG`` steps keep checkpoints in
+    ``out`` and go on where they were stopped. ``shard``: (i, n) trains only the i-th of n equal parts, to be put
+    together by ``merge_runs``.
     """
-    recipe = space.recipes["micro"] if recipe is None else recipe
+    space, out = load_space(space), Path(out)
+    archs, recipe = [space.arch(arch) for arch in archs], space.recipe(recipe)
     seeds = tuple(seeds)
     data = space.data_identity(recipe)
     identity = {"kind": "ground truth", "space": space.name, "recipe": recipe.standalone_identity(), **data}

@@ -1,20 +1,18 @@
-"""Shared by ``wsnas`` and the studies: one-sentence errors, progress, and common options."""
+"""Shared by ``wsnas`` and the studies: one-sentence errors and common options."""
 
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from wsnas.errors import WsnasError
+from wsnas.errors import WsnasError, did_you_mean
 
 if TYPE_CHECKING:
     from wsnas.space import SearchSpace
-    from wsnas.training import Report
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -51,32 +49,21 @@ class Command(click.Command):
 
 
 class Group(click.Group):
+    """A group whose help shows each command's whole first sentence."""
+
     command_class = Command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in (known := self.list_commands(ctx)) and not ctx.resilient_parsing:
+            ctx.fail(f"No such command '{args[0]}'{did_you_mean(args[0], known)}")
+        return super().resolve_command(ctx, args)
 
-def is_leader() -> bool:
-    """Whether this process prints: under torchrun only rank 0 does."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-@contextmanager
-def progress(what: str) -> Iterator[Report]:
-    """Yields a function ``(done, total, note)`` that updates a progress bar; silent if stderr is not a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn(what),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}"),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    quiet = not console.is_terminal or not is_leader()
-    with Progress(*columns, console=console, disable=quiet) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total, note: bar.update(task, completed=done, total=total, description=note)
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(200)) for name, one in commands if one is not None])
 
 
 def measured(space: SearchSpace[Any], value: float) -> str:
@@ -86,7 +73,7 @@ def measured(space: SearchSpace[Any], value: float) -> str:
 
 EXECUTOR_OPTIONS = (
     click.option("--workers", type=click.IntRange(0), help="Processes; default: one per GPU or CPU core; 0: this one."),
-    click.option("--ray", help="Run on a Ray cluster: its address, auto, or local. Needs wsnas[ray]."),
+    click.option("--ray", help="Run on a Ray cluster: its address, auto, or local."),
     click.option("--gpus-a-job", "gpus", type=click.FloatRange(0), help="GPUs per job on Ray; 0.25: four share one."),
     click.option(
         "--slurm",

@@ -16,7 +16,7 @@ from enum import Enum
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from wsnas.errors import WsnasError
+from wsnas.errors import WsnasError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -330,8 +330,12 @@ def with_changes(recipe: R, changes: Mapping[str, Any]) -> R:
         if name in TRAININGS and isinstance(values[name], Training):
             continue
         if name not in known:
-            have = ", ".join(sorted(known))
-            raise WsnasError(f"the recipe has no field '{name.removeprefix(short)}'; it has {have}")
+            given, own = name.removeprefix(short), [n.removeprefix(short) for n in known if n.startswith(short)]
+            have = [*(n for n in known if "." not in n), *own] if short else sorted(known)
+            raise WsnasError(
+                f"the recipe has no field '{given}'"
+                + (did_you_mean(given, [*have, *known]) or f"; it has {', '.join(have)}")
+            )
     changed: R = _replaced(recipe, {known[n].path if n in known else (n,): value for n, value in values.items()})
     return changed
 

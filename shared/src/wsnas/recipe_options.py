@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import click
 
-from wsnas.errors import WsnasError
+from wsnas.errors import WsnasError, did_you_mean
 from wsnas.options import Command, one_sentence
 
 if TYPE_CHECKING:
@@ -61,8 +61,10 @@ class RecipeCommand(Command):
                 left = super().parse_args(ctx, args)
             except click.NoSuchOption as error:
                 names = ", ".join(space.name for space in spaces)
+                known = [opt for one in self.get_params(ctx) if not getattr(one, "lacking", "") for opt in one.opts]
                 raise WsnasError(
-                    f"no such option {error.option_name} for this command or the recipe of {names}; --help lists them"
+                    f"no such option {error.option_name} for this command or the recipe of {names}"
+                    + (did_you_mean(error.option_name, known) or "; --help lists them")
                 ) from error
             given = {}
             for one in options:
@@ -78,13 +80,12 @@ class RecipeCommand(Command):
         return left
 
     def _spaces(self, args: list[str]) -> list[SearchSpace[Any]]:
-        from wsnas.space import installed_spaces, load_space
+        from wsnas.space import installed_spaces, load_space, space_named
 
-        installed = installed_spaces()
         if any(one.name == "spaces" for one in self.params):
-            names = _given(args, "--space") or list(installed)
+            names = _given(args, "--space") or list(installed_spaces())
         else:
-            names = [name for name in args if name in installed][:1]
+            names = [name for arg in args if (name := space_named(arg)) is not None][:1]
         return [load_space(name) for name in names]
 
     def _options(self, spaces: list[SearchSpace[Any]], args: list[str]) -> list[RecipeOption]:
@@ -92,9 +93,11 @@ class RecipeCommand(Command):
         from wsnas.recipe import recipe_fields, with_changes
 
         scales = list(dict.fromkeys(scale for space in spaces for scale in space.recipes))
-        first = RecipeOption(["--scale"], type=click.Choice(scales), help=f"Recipe to start from.  [default: {SCALE}]")
+        kind = click.Choice(scales, case_sensitive=False)
+        first = RecipeOption(["--scale"], type=kind, help=f"Recipe to start from.  [default: {SCALE}]")
         first.field = "scale"
-        scale = next(reversed([s for s in _given(args, "--scale") if s in scales]), SCALE)
+        asked = [scale.lower() for scale in _given(args, "--scale")]
+        scale = next((scale for scale in reversed(asked) if scale in scales), SCALE)
         own = {opt for one in self.params for opt in one.opts}
         fields: list[tuple[str, dict[str, RecipeField]]] = []
         for space in spaces:
@@ -128,7 +131,7 @@ class RecipeCommand(Command):
             rows = [one.get_help_record(ctx) for one in params if isinstance(one, click.Option)]
             if any(rows):
                 with formatter.section(title):
-                    formatter.write_dl([row for row in rows if row is not None], col_max=38)
+                    formatter.write_dl([row for row in rows if row is not None], col_max=min(38, formatter.width // 2))
         formatter.write_paragraph()
         if options:
             formatter.write_text(f"--epochs is short for --{self.trains}.epochs, and so on.")
@@ -188,6 +191,11 @@ def _shown(value: Any) -> str:
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _plain(name: str) -> str:
+    """A data set's name without case and hyphens: CIFAR-10 is cifar10."""
+    return name.lower().replace("-", "").replace("_", "")
+
+
 def chosen_recipe(space: SearchSpace[Any], scale: str, changes: Mapping[str, Any]) -> Any:
     """The space's recipe at this scale with these changes (``wsnas.recipe.with_changes``); paths become absolute."""
     from wsnas.data.sources import KNOWN
@@ -195,6 +203,8 @@ def chosen_recipe(space: SearchSpace[Any], scale: str, changes: Mapping[str, Any
 
     names = {*KNOWN, *(recipe.dataset for recipe in space.recipes.values())}
     dataset = changes.get("dataset")
-    if dataset is not None and dataset not in names and Path(dataset).exists():
-        changes = {**changes, "dataset": str(Path(dataset).resolve())}
+    if dataset is not None and dataset not in names:
+        spelled = {_plain(name): name for name in names}
+        named = str(Path(dataset).resolve()) if Path(dataset).exists() else spelled.get(_plain(dataset), dataset)
+        changes = {**changes, "dataset": named}
     return with_changes(space.recipes[scale], changes)

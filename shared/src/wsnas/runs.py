@@ -92,7 +92,7 @@ class Run:
                     "train it again, or use the version that wrote it"
                 )
             return Run(path, {**described["identity"]}, {**described["recipe"]})
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise WsnasError(f"{path} is not a run directory (it has no run.json)") from error
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise WsnasError(

@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
-from wsnas.errors import WsnasError
+from wsnas.errors import WsnasError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from wsnas.data.images import Splits
+    from wsnas.recipe import Recipe
     from wsnas.table import Table
 
 A = TypeVar("A", bound=Hashable)
@@ -43,6 +44,7 @@ class SearchSpace(ABC, Generic[A]):
     recipes: Mapping[str, Any]  # scale -> Recipe; "micro" and "paper" at least
     metric: Literal["accuracy", "perplexity"] = "accuracy"
     micro_table: Path | None = None  # ground truth of the micro recipe, shipped with the package
+    published: str = ""  # the official ground truth that ``import_table`` reads: its file's name, and where it is
 
     @abstractmethod
     def __iter__(self) -> Iterator[A]: ...
@@ -161,6 +163,21 @@ class SearchSpace(ABC, Generic[A]):
 
     # not to be overridden ----------------------------------------------------------------------------------------
 
+    def recipe(self, recipe: Recipe | str | None = None) -> Recipe:
+        """The recipe of a scale, e.g. ``"desk"``; by default micro's. A recipe is returned as it is."""
+        if recipe is not None and not isinstance(recipe, str):
+            return recipe
+        scale = "micro" if recipe is None else recipe.lower()
+        if scale not in self.recipes:
+            scales = ", ".join(self.recipes)
+            raise WsnasError(f"{self.name} has no scale '{recipe}'; it has {scales}{did_you_mean(scale, self.recipes)}")
+        found: Recipe = self.recipes[scale]
+        return found
+
+    def arch(self, arch: A | str) -> A:
+        """An architecture, given as it is or by its encoding. Raises WsnasError if the encoding is not valid."""
+        return self.decode(arch) if isinstance(arch, str) else arch
+
     def data_identity(self, recipe: Any) -> dict[str, str]:
         """The part of a run's identity that tells whether its data have changed: a fingerprint of the files, if any."""
         from wsnas.data.fingerprint import fingerprint
@@ -173,9 +190,9 @@ class SearchSpace(ABC, Generic[A]):
         """``forward(x, arch) -> logits``."""
         return self.build(recipe)
 
-    def network(self, arch: A, recipe: Any) -> nn.Module:
+    def network(self, arch: A | str, recipe: Any) -> nn.Module:
         """``forward(x) -> logits``."""
-        return self.build(recipe, arch)
+        return self.build(recipe, self.arch(arch))
 
 
 class SubSpace(Generic[A]):
@@ -221,14 +238,27 @@ def installed_spaces() -> tuple[str, ...]:
     return tuple(sorted({point.name for point in entry_points(group=ENTRY_POINTS)}))
 
 
-def load_space(name: str) -> SearchSpace[Any]:
-    """The installed search space called ``name``. Raises WsnasError if there is none."""
+def space_named(text: str) -> str | None:
+    """The installed space that ``text`` spells, whatever its case, ``-`` or ``_``; None if there is none."""
+    return next((name for name in installed_spaces() if name == text.lower().replace("-", "_")), None)
+
+
+def load_space(space: str | SearchSpace[Any]) -> SearchSpace[Any]:
+    """The installed search space of this name; a space is returned as it is. Raises WsnasError if there is none."""
+    if isinstance(space, SearchSpace):
+        return space
+    if not isinstance(space, str):
+        raise WsnasError(f"expected a search space or its name, not {type(space).__name__}")
+    installed = installed_spaces()
+    name = space_named(space)
     for point in entry_points(group=ENTRY_POINTS):
         if point.name == name:
-            space: SearchSpace[Any] = point.load()
-            return space
-    have = ", ".join(installed_spaces()) or "none"
+            found: SearchSpace[Any] = point.load()
+            return found
     raise WsnasError(
-        f"no search space '{name}' is installed (installed: {have}); "
-        f"install its package, e.g. pip install ./packages/{name}, or check the spelling"
+        f"no search space '{space}' is installed (installed: {', '.join(installed) or 'none'})"
+        + (
+            did_you_mean(space, installed)
+            or "; each is a package of its own: pip install ./packages/NAME in a checkout"
+        )
     )

@@ -20,11 +20,12 @@ from wsnas.calibration import calibrate
 from wsnas.data.images import Data, Splits
 from wsnas.devices import choose_device, cpu_threads, to_device
 from wsnas.errors import WsnasError
+from wsnas.progress import Report
 from wsnas.randomness import torch_seeded
 from wsnas.recipe import Recipe
 from wsnas.runs import Run
-from wsnas.space import SearchSpace
-from wsnas.training import Report, first_steps, train
+from wsnas.space import SearchSpace, load_space
+from wsnas.training import first_steps, train
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class Trained:
 
 
 def train_architecture(
-    space: SearchSpace[Any],
+    space: SearchSpace[Any] | str,
     arch: Any,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | None = None,
     *,
     seed: int = 0,
     out: Path | str | None = None,
@@ -57,13 +58,13 @@ def train_architecture(
 ) -> Trained:
     """Trains one architecture from scratch and scores it on all validation images (if there are any) and test images.
 
-    ``arch``: the architecture or its encoding. ``out``: a run directory, for checkpoints and resuming.
-    ``threads``: torch's on the CPU, by default one; a run continues only with as many. ``splits``: the recipe's data,
-    if already on the device. ``checkpoint_seconds``: the most work a kill can lose. Raises Diverged if the loss is not
-    finite.
+    ``space``, ``recipe``: as in ``train_supernet``. ``arch``: the architecture or its encoding. ``out``: a run
+    directory, for checkpoints and resuming. ``threads``: torch's on the CPU, by default one; a run continues only with
+    as many. ``splits``: the recipe's data, if already on the device. ``checkpoint_seconds``: the most work a kill can
+    lose. Raises Diverged if the loss is not finite.
     """
-    arch = space.decode(arch) if isinstance(arch, str) else arch
-    recipe = space.recipes["micro"] if recipe is None else recipe
+    space = load_space(space)
+    arch, recipe = space.arch(arch), space.recipe(recipe)
     chosen = choose_device(device)
     splits = space.load_data(recipe, chosen) if splits is None else splits
     with torch_seeded(seed, "init"):

@@ -16,11 +16,12 @@ from wsnas import paths as path_samplers
 from wsnas.data.images import Splits
 from wsnas.devices import choose_device, cpu_threads, fixed_order, process_group, to_device
 from wsnas.errors import WsnasError
+from wsnas.progress import Report, bar_in_notebook
 from wsnas.randomness import numpy_rng, torch_seeded
 from wsnas.recipe import Recipe, digest, recipe_from_json
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, SubSpace, load_space
-from wsnas.training import Report, first_steps, train
+from wsnas.training import first_steps, train
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Supernet:
 
 
 def train_supernet(
-    space: SearchSpace[Any],
-    recipe: Recipe | None = None,
+    space: SearchSpace[Any] | str,
+    recipe: Recipe | str | None = None,
     *,
     seed: int = 0,
     paths: path_samplers.Sampler = path_samplers.uniform,
@@ -55,15 +56,18 @@ def train_supernet(
 ) -> Supernet:
     """Trains a supernet of ``space`` and returns it; resumes an unfinished run, just loads a finished one.
 
-    ``recipe``: by default micro. ``candidates``: the architectures of a sub-space to draw paths from. ``out``: the run
-    directory, by default ``<folder>/<space>-<digest of the identity>``, the name under which studies look for it. On
-    the CPU the same seed gives the same weights, even after a kill and a resume; on CUDA they are the same but for the
-    order in which its kernels add, unless ``deterministic`` chooses slower kernels that always add in one order.
-    ``splits``: the recipe's data, if already on the device. ``checkpoint_seconds``: the most work a kill can lose.
-    ``sync_bn``: under ``torchrun`` on GPUs, batch norm uses the statistics of all ranks' images instead of its own
-    rank's. ``threads``: torch's on the CPU, by default one; a run continues only with as many.
+    ``space``: a search space or its name. ``recipe``: a recipe or the name of a scale, by default micro.
+    ``candidates``: the architectures (or encodings) of a sub-space to draw paths from. ``out``: the run directory, by
+    default ``<folder>/<space>-<digest of the identity>``, the name under which studies look for it. On the CPU the same
+    seed gives the same weights, even after a kill and a resume; on CUDA they are the same but for the order in which
+    its kernels add, unless ``deterministic`` chooses slower kernels that always add in one order. ``splits``: the
+    recipe's data, if already on the device. ``checkpoint_seconds``: the most work a kill can lose. ``sync_bn``: under
+    ``torchrun`` on GPUs, batch norm uses the statistics of all ranks' images instead of its own rank's. ``threads``:
+    torch's on the CPU, by default one; a run continues only with as many.
     """
-    recipe = space.recipes["micro"] if recipe is None else recipe
+    space = load_space(space)
+    recipe = space.recipe(recipe)
+    candidates = None if candidates is None else [space.arch(one) for one in candidates]
     source = space if candidates is None else SubSpace(space, candidates)
     identity = supernet_identity(space, recipe, seed, paths, candidates, sync_bn, amp, threads)
     where = Path(folder) / f"{space.name}-{digest(identity)}" if out is None else Path(out)
@@ -90,7 +94,8 @@ def train_supernet(
             dist.barrier()  # no rank looks for a checkpoint before the directory is known to be this run's
         if sync_bn:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call, unused-ignore]
-        with run.session(chosen) if rank == 0 else nullcontext(), fixed_order(deterministic):
+        session = run.session(chosen) if rank == 0 else nullcontext()
+        with session, fixed_order(deterministic), bar_in_notebook(report, f"{space.name} supernet") as report:
             train(
                 model,
                 splits.train,

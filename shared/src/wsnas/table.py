@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write, home, read_file
 from wsnas.metrics import NEARLY_ALL, higher_is_better
+from wsnas.randomness import numpy_rng
 
 Floats = NDArray[np.float64]
 SINGLE = {"parameters": np.int64, "macs": np.float64, "latency": np.float64, "failed": np.bool_}  # beside ``columns``
@@ -179,8 +180,12 @@ class Table:
         return self.take(np.array([self.row[arch] for arch in archs], dtype=np.int64))
 
     def sample(self, count: int, rng: np.random.Generator | int = 0) -> list[str]:
-        """``count`` different architectures of the table, uniform; all of them, shuffled, if it has fewer."""
-        order = np.random.default_rng(rng).permutation(len(self))[:count]
+        """``count`` different architectures of the table, uniform; all of them, shuffled, if it has fewer.
+
+        ``rng``: a generator or a seed; ``wsnas evaluate --sample-seed`` draws the same ones with the same seed.
+        """
+        rng = numpy_rng(rng, "evaluate") if isinstance(rng, int) else rng
+        order = rng.permutation(len(self))[:count]
         return [self.archs[int(i)] for i in order]
 
     def higher_is_better(self, metric: str) -> Table:
@@ -206,9 +211,7 @@ class Table:
         """Writes the CSV that ``read_csv`` reads, atomically; an empty field means "not measured"."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        columns = self.single()
-        for (dataset, split, epochs, seed), values in self.columns.items():
-            columns[f"{dataset}_{split}_{epochs}{'' if seed is None else f'_{seed}'}"] = values
+        columns = self.single() | {str(column): values for column, values in self.columns.items()}
         writer.writerow(["architecture", *columns])
         for i, arch in enumerate(self.archs):
             row = [np.float32(v[i]) if v.dtype.kind == "f" else v[i] for v in columns.values()]
@@ -451,14 +454,17 @@ def join(tables: Sequence[Table]) -> Table:
     return Table(first.space, archs, columns, about=about, **single)
 
 
-_CSV_COLUMN = re.compile(r"(?P<dataset>.+)_(?P<split>valid|test)_(?P<epochs>\d{1,9})(?:_(?P<seed>\d{1,9}))?")
+_CSV_COLUMN = re.compile(
+    r"(?P<dataset>.+)(?P<between>[/_])(?P<split>valid|test)(?P=between)(?P<epochs>\d{1,9})(?:(?P=between)(?P<seed>\d{1,9}|mean))?"
+)
 
 
 def read_csv(
     path: Path, space: str, metric: str | None = "accuracy", respell: Callable[[str], str | None] | None = None
 ) -> Table:
     """A table from CSV (``.csv`` or ``.csv.gz``): a column ``architecture`` (or ``arch``), and columns
-    ``DATASET_valid_EPOCHS`` / ``DATASET_test_EPOCHS`` with an optional ``_SEED``; ``parameters``
+    ``DATASET/valid/EPOCHS`` / ``DATASET/test/EPOCHS`` with an optional ``/SEED`` or ``/mean`` (or with ``_`` in place
+    of ``/``); ``parameters``
     (or ``DATASET_parameters``), ``macs``, ``latency`` and ``failed`` (true or false, 1 or 0) are optional. A column
     ``flops`` is read as ``macs``, as publishers count; only older tables of wsnas, whose columns begin with
     ``parameters``, ``flops`` and ``failed``, have two for a multiply-add. An empty field means "not measured".
@@ -484,7 +490,7 @@ def read_csv(
     if key is None or not measured:
         raise WsnasError(
             f"{path} is not a ground-truth table: it needs a column 'architecture' and columns such as "
-            f"cifar10_valid_200 or cifar10_test_200_777; it has {', '.join(header[:8])}"
+            f"cifar10/valid/200 or cifar10/test/200/777; it has {', '.join(header[:8])}"
         )
     _refuse_twice(path, [name for name in header if name])
     for line, row in zip(lines, body, strict=True):
@@ -505,7 +511,9 @@ def read_csv(
     spelled: dict[Any, str] = {}
     columns: dict[Column, Floats] = {}
     for i, m in measured.items():
-        column = Column(m["dataset"], m["split"], int(m["epochs"]), int(m["seed"]) if m["seed"] else None)
+        column = Column(
+            m["dataset"], m["split"], int(m["epochs"]), int(m["seed"]) if m["seed"] not in (None, "mean") else None
+        )
         if column in columns:
             raise WsnasError(f"{path} has the column {column} as {spelled[column]} and {header[i]}; keep one of them")
         columns[column], spelled[column] = values(i, empty), header[i]

@@ -27,13 +27,13 @@ from wsnas.data.images import Data
 from wsnas.errors import Diverged, WsnasError
 from wsnas.paths import Step
 from wsnas.pieces import Pieces, buffers_kept
+from wsnas.progress import Report
 from wsnas.randomness import torch_seeded
 from wsnas.ranks import torchruns_ranks
 from wsnas.recipe import Augmentation, CosinePerEpoch, CosinePerStep, Fixed, Linear, Sequences, Training
 from wsnas.recipe import RMSpropTF as RMSpropTFRecipe
 from wsnas.runs import Run
 
-Report = Callable[[int, int, str], None]  # (steps done, all steps, note)
 Gradients = Callable[[Tensor, Tensor, int, float], list[Tensor]]  # (x, y, step, progress) -> the losses of its paths
 
 HOPELESS = 100.0  # nats per step: seven paths that guess among 1000 classes lose 48 together
@@ -155,7 +155,7 @@ def train(
             raise diverged("loss or weights are not finite")
 
     model.train()
-    saved_at = time.monotonic()
+    saved_at, said = time.monotonic(), ""
     with stop_between_steps() as stopping, tensorboard(own_run) as board:
         while state.step < total:
             epoch = bisect_right(first, state.step) - 1
@@ -167,7 +167,7 @@ def train(
                     lr *= len(x) / training.inputs.bptt
                 step(x, y, lr)
                 if report is not None and rank == 0:
-                    report(state.step, total, f"epoch {epoch + 1} of {training.epochs}")
+                    report(state.step, total, f"steps, epoch {epoch + 1} of {training.epochs}{said}")
                 if state.step == first[epoch + 1]:  # an epoch is done: one line of metrics
                     require_finite(state.loss_sum)
                     loss = state.loss_sum.item() / (state.step - first[epoch])
@@ -175,6 +175,7 @@ def train(
                         raise diverged(f"the loss has risen to {loss:,.0f}, far worse than guessing,")
                     line = {"step": state.step, "epoch": epoch + 1, "loss": loss, "lr": lr}
                     state.loss_sum.zero_()
+                    said = f", loss {loss:.3f}"
                     if validate is not None and training.patience:
                         line["valid_loss"] = averages.validate(validate, state.step)
                     if own_run is not None:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from wsnas import WsnasError
+from wsnas.errors import WsnasError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -202,7 +202,8 @@ def cell_of(slots: Sequence[Any], name: str) -> Cell:
             raise ValueError(f"{node}: a slot is an operation and the node it reads, such as ('skip_connect', 0)")
         op, source = slot
         if op not in OPS:
-            raise ValueError(f"{node}: the operation {op[:40]!r} is unknown; it has {', '.join(OPS)}")
+            hint = did_you_mean(op[:40], OPS).rstrip("?") or f"; it has {', '.join(OPS)}"
+            raise ValueError(f"{node}: the operation {op[:40]!r} is unknown{hint}")
         if not 0 <= source < 2 + i // 2:
             raise ValueError(f"{node} cannot read node {source}, only nodes 0 to {1 + i // 2}")
         if i % 2 and source == read[-1][1]:

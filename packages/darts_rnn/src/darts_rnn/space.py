@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from wsnas.errors import WsnasError
+from wsnas.errors import WsnasError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,7 +73,8 @@ def decode(text: str) -> Architecture:
         raise WsnasError(f"'{shown}' has {len(pairs)} nodes; a darts_rnn cell has {NODES}")
     for node, (name, predecessor) in enumerate(pairs, start=1):
         if name not in ACTIVATIONS:
-            raise WsnasError(f"'{shown}' names the unknown activation '{name}'; they are {', '.join(ACTIVATIONS)}")
+            hint = did_you_mean(name, ACTIVATIONS) or f"; they are {', '.join(ACTIVATIONS)}"
+            raise WsnasError(f"'{shown}' names the unknown activation '{name}'{hint}")
         if not 0 <= predecessor < node:
             raise WsnasError(f"'{shown}': node {node} takes one of the nodes 0 to {node - 1}, not {predecessor}")
     return Architecture(tuple((ACTIVATIONS.index(name), predecessor) for name, predecessor in pairs))

@@ -21,6 +21,7 @@ class NB101(SearchSpace[Architecture]):
     size = 95_985
     micro_table = Path(__file__).with_name("micro.parquet")
     recipes = RECIPES
+    published = "nasbench_only108.tfrecord or nasbench_full.tfrecord, linked at github.com/google-research/nasbench"
 
     sample = staticmethod(cells.sample)
     encode = staticmethod(cells.encode)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from wsnas import WsnasError
+from wsnas.errors import WsnasError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,7 +97,8 @@ def decode(text: str) -> Architecture:
         if vertex != OUTPUT:
             op = next(fields)
             if op not in OPS:
-                raise WsnasError(f"'{text}' names the unknown operation '{op}'; the operations are {', '.join(OPS)}")
+                hint = did_you_mean(op, OPS) or f"; the operations are {', '.join(OPS)}"
+                raise WsnasError(f"'{text}' names the unknown operation '{op}'{hint}")
             ops.append(OPS.index(op))
         taken = tuple(int(field) for field in itertools.islice(fields, degree))
         if list(taken) != sorted(set(taken)) or taken[-1] >= vertex:

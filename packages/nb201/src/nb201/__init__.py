@@ -21,6 +21,10 @@ class NB201(SearchSpace[Architecture]):
     size = 15_284
     micro_table = Path(__file__).with_name("micro.parquet")
     recipes = RECIPES
+    published = (
+        "NAS-Bench-201-v1_1-096897.pth, linked at github.com/D-X-Y/NAS-Bench-201, or the folder "
+        "NATS-tss-v1_0-3ffb9-simple, linked at github.com/D-X-Y/NATS-Bench"
+    )
 
     sample = staticmethod(cells.sample)
     encode = staticmethod(cells.encode)

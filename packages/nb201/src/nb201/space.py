@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from wsnas import WsnasError
+from wsnas.errors import WsnasError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +67,8 @@ def decode(text: str) -> Architecture:
         )
     for op in match.groups():
         if op not in OPS:
-            raise WsnasError(f"'{text}' names the unknown operation '{op}'; the operations are {', '.join(OPS)}")
+            hint = did_you_mean(op, OPS) or f"; the operations are {', '.join(OPS)}"
+            raise WsnasError(f"'{text}' names the unknown operation '{op}'{hint}")
     arch = Architecture(tuple(OPS.index(op) for op in match.groups()))  # type: ignore[arg-type]
     if not is_valid(arch):
         raise WsnasError(f"'{text}' is not valid: every path from the cell's input to its output crosses a 'none'")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wsnas import WsnasError
+from wsnas.errors import WsnasError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +60,8 @@ def decode(text: str) -> Architecture:
     blocks = []
     for position, name in enumerate(itertools.chain(*found)):
         if name not in OPS:
-            raise WsnasError(f"'{name[:200]}' is not a block; the blocks are {', '.join(OPS)}")
+            hint = did_you_mean(name[:200], OPS) or f"; the blocks are {', '.join(OPS)}"
+            raise WsnasError(f"'{name[:200]}' is not a block{hint}")
         choice = OPS.index(name)
         if choice >= RADIX[position]:
             raise WsnasError(

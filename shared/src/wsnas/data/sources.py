@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from wsnas.data.cifar import cifar
 from wsnas.data.digits import digits
 from wsnas.data.images import Images, Labels, Pixels, Source, Splits
-from wsnas.errors import WsnasError
+from wsnas.errors import WsnasError, did_you_mean
 from wsnas.files import home, read_file, read_npz
 from wsnas.pickles import read_pickle
 from wsnas.randomness import numpy_rng
@@ -99,6 +99,9 @@ def _shape_of_file(dataset: str) -> tuple[int, int, int, int]:
 
 
 def _no_such(dataset: str) -> WsnasError:
+    hint = "" if Path(dataset).name != dataset or Path(dataset).suffix else did_you_mean(dataset, KNOWN)
+    if hint:
+        return WsnasError(f"no data set '{dataset}'{hint}")
     return WsnasError(
         f"no data set '{dataset}': use digits, faint-digits, cifar10, cifar100, imagenet16-120, or the path of a .npz "
         "file (train_images uint8 [N,H,W,3], train_labels, test_images, test_labels) or image folder (train/, val/)"

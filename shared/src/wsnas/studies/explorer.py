@@ -56,7 +56,7 @@ def write_explorer(folders: Sequence[Path], out: Path, report: str) -> Path | No
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:
-        raise WsnasError("it needs plotly; install it with pip install './shared[explorer]'") from None
+        raise WsnasError("it needs plotly: pip install plotly") from None
     environment = jinja2.Environment(autoescape=True, trim_blocks=True)
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # decisions keep their order
     template = environment.from_string(files("wsnas.studies").joinpath("explorer.html").read_text())

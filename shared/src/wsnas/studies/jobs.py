@@ -22,7 +22,7 @@ from wsnas.metrics import (
     Floats,
     higher_is_better,
 )
-from wsnas.options import progress
+from wsnas.progress import progress
 from wsnas.recipe import Recipe, change_recipe, digest
 from wsnas.runs import Run
 from wsnas.space import load_space
@@ -88,6 +88,7 @@ def all_scores(jobs: Sequence[SupernetJob], options: StudyOptions) -> list[Float
     position = {id(job): i for i, job in enumerate(jobs)}
     missing = [job for i, job in enumerate(jobs) if i not in results]
     missing.sort(key=lambda job: -job.recipe.supernet.epochs)  # long ones first, so no worker idles at the end
+    click.echo(f"{options.study}: {len(jobs)} supernets, {len(missing)} of them to train or score", err=True)
     failed: list[BaseException] = []
     with progress(options.study) as report:
         for job, result in run_jobs(supernet_scores, missing, options.executor) if missing else ():

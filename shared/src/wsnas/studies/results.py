@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from wsnas.environment import commit, environment
+from wsnas.environment import command_line, commit, environment
 from wsnas.files import atomic_write
 from wsnas.studies.options import StudyOptions
 from wsnas.studies.sample import SpaceSample
@@ -67,7 +67,7 @@ def write_results(
         "study": study,
         "title": title,
         "source": source,
-        "command": " ".join(["python", f"studies/{study}.py", *sys.argv[1:]]),
+        "command": f"python studies/{command_line()}" if Path(sys.argv[0]).name == f"{study}.py" else command_line(),
         "settings": settings,
         "environment": {**environment(), "commit": commit()},
         "results": results,

@@ -28,7 +28,7 @@ def chosen_spaces(names: Sequence[str]) -> list[Any]:
     """The named spaces, or all installed ones. Raises WsnasError if there are none."""
     chosen = names or installed_spaces()
     if not chosen:
-        raise WsnasError("no search space is installed; install one, e.g. pip install ./packages/nb201")
+        raise WsnasError("no search space is installed; in a checkout, e.g.: pip install ./packages/nb201")
     return [load_space(name) for name in chosen]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from wsnas.metrics import Interval
+
+FEWEST = 30  # architectures a verdict needs: three for each of the top-10, a correlation known to about +-0.3
 
 Holds = Literal["holds", "does not hold", "inconclusive"]
 
@@ -32,6 +34,14 @@ def sign_verdict(low: float, high: float, supernets: int = 2) -> Holds:
     if supernets > 1 and (low > 0 or high < 0):
         return "holds" if low > 0 else "does not hold"
     return "inconclusive"
+
+
+def enough(verdicts: Sequence[Verdict], architectures: int) -> list[Verdict]:
+    """The verdicts, with this condition in their rule: inconclusive from fewer than ``FEWEST`` architectures."""
+    ruled = [replace(one, rule=f"{one.rule}; inconclusive from fewer than {FEWEST} architectures") for one in verdicts]
+    if architectures >= FEWEST:
+        return ruled
+    return [replace(o, measured=f"{o.measured}; too few architectures", verdict="inconclusive") for o in ruled]
 
 
 class Numbers(dict[str, float]):

@@ -1,0 +1,130 @@
+"""The mistakes a newcomer makes first. Each gets one clear sentence: what was meant, or the command that helps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import wsnas
+from wsnas.cli import main
+from wsnas.recipe import change_recipe
+
+if "nb201" not in wsnas.installed_spaces():
+    pytest.skip("needs the space nb201", allow_module_level=True)
+
+CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|"
+DEAD = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
+
+# command line (NET: a trained supernet), and what the answer says
+MISTAKES = {
+    # a name
+    "train-supernet nb2o1": "did you mean 'nb201'?",
+    "train-supernet nas-bench-201": "installed: ",
+    "train-supernet": "Missing argument 'SPACE'",
+    "trian nb201": "No such command 'trian'",
+    "table improt nb201 FILE": "No such command 'improt'",
+    "train-supernet nb201 --dataset cifar11": "did you mean 'cifar10'?",
+    "train-supernet nb201 --dataset imagenet16": "did you mean 'imagenet16-120'?",
+    "train-supernet nb201 --dataset images/": "train_images uint8 [N,H,W,3]",
+    "train-supernet nb201 --scale mirco": "'mirco' is not one of",
+    "train-supernet nb201 --chanels 4": "did you mean '--channels'?",
+    "train-supernet nb201 --epoch 4": "did you mean '--epochs'?",
+    "evaluate NET --sampel 3": "--sample",
+    f"train nb201 {CELL.replace('nor_conv', 'conv')}": "did you mean 'nor_conv_3x3'?",
+    f"train nb201 {CELL.replace('skip_connect', 'skip')}": "did you mean 'skip_connect'?",
+    f"train nb201 {DEAD}": "crosses a 'none'",
+    "train nb201 resnet18": "write it as |op~0|+|op~0|op~1|+",
+    # a value
+    "train-supernet nb201 --epochs many": "is not a valid integer",
+    "train-supernet nb201 --epochs 0": "0 is not in the range x>=1",
+    "train-supernet nb201 --lr -1": "-1.0 is not in the range x>0",
+    "train-supernet nb201 --batch 100000": "make the batch smaller",
+    "train-supernet nb201 --train-size 99999": "training images",
+    "train-supernet nb201 --seed -1": "-1 is not in the range",
+    "train-supernet nb201 --paths strict": "uniform, fair or multi:N",
+    "train-supernet nb201 --device gpu": "use cpu, cuda or cuda:N",
+    "train-supernet nb201 --device cuda": "use --device cpu",
+    "train-supernet nb201 --optimizer adam": "'adam' is not one of",
+    # a file or folder
+    "evaluate nowhere": "nowhere is not a run directory",
+    "evaluate FILE": "is not a run directory",
+    "correlate EMPTY": "run 'wsnas evaluate",
+    "correlate NET --table nothing.parquet": "make one with 'wsnas table import'",
+    "rank NET --table FILE": "neither a .pth, .csv, .csv.gz or .parquet file",
+    "table import nb201 nothing.pth": "NAS-Bench-201",
+    "table show nb201 --dataset cifar10": "get NAS-Bench-201-v1_1-096897.pth, linked at github.com",
+    f"table query nb201 {CELL} --table other.csv": "to train it: wsnas train nb201",
+    "correlate NET --table other.csv": "wsnas evaluate RUN --table",
+    # two things that exclude each other, or one that is missing
+    f"evaluate NET --arch {CELL} --sample 3": "give only one of the two",
+    "evaluate NET --sample 99999": "the ground truth has",
+    "ground-truth nb201 --sample 2": "Missing option '--out'",
+    "ground-truth nb201 --sample 2 --out truth --ray auto --workers 2": "give only one of them",
+    "ground-truth nb201 --sample 2 --out truth --gpus-a-job 0.5": "--gpus-a-job needs --ray",
+    "ground-truth nb201 --sample 2 --seeds 2 --best 1 --out truth": "not a run directory",
+    "report nowhere": "nowhere",
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a supernet that is scored (net), one that is not (empty), a file and a foreign table."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("home")
+    space = wsnas.load_space("nb201")
+    recipe = change_recipe(space.recipes["micro"], epochs=1, channels=2, train_size=640, valid_size=100)
+    for name in ("net", "empty"):
+        supernet = wsnas.train_supernet(space, recipe, out=folder / name, device="cpu")
+        if name == "net":
+            wsnas.evaluate(supernet, CELL)
+    (folder / "file").write_text("neither a run nor a table")
+    other = space.encode(space.sample(np.random.default_rng(0)))
+    (folder / "other.csv").write_text(f"architecture,digits/test/8\n{other},50\n")
+    return folder
+
+
+@pytest.mark.parametrize("line", list(MISTAKES))
+def test_a_likely_mistake(line: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("WSNAS_TABLES", str(home / "tables"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    before = sorted(path for path in home.rglob("*") if path.name != "lock")
+    words: list[str] = []
+    for word in line.split():
+        words.append({"NET": "net", "EMPTY": "empty", "FILE": "file"}.get(word, word))
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 2, done.output
+    *usage, error = done.output.strip().splitlines()
+    assert error.startswith("Error: ")
+    assert MISTAKES[line] in error
+    assert len(usage) in (0, 3)  # click shows how the command is used where it is not understood at all
+    assert len(error) < 600
+    assert sorted(path for path in home.rglob("*") if path.name != "lock") == before
+
+
+def test_case_and_hyphens_are_forgiven(home: Path, tmp_path: Path) -> None:
+    """The run is the one that the plain spelling leads to."""
+    options = ["--epochs", "1", "--channels", "2", "--train-size", "640", "--device", "cpu", "--out", str(tmp_path)]
+    for space, scale, data in (
+        ("NB201", "Micro", "Digits"),
+        ("nb201", "micro", "digits"),
+        ("nb201", "micro", "DIGITS"),
+    ):
+        command = ["train-supernet", space, "--scale", scale, "--dataset", data, *options]
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 0, done.output
+    assert wsnas.load_supernet(tmp_path, "cpu").recipe.dataset == "digits"
+
+
+def test_an_unknown_field_is_answered_in_the_words_of_the_options() -> None:
+    recipe: Any = wsnas.load_space("nb201").recipes["micro"]
+    with pytest.raises(wsnas.WsnasError, match=r"no field 'chanels'; did you mean 'channels'\?$"):
+        change_recipe(recipe, chanels=3)
+    with pytest.raises(wsnas.WsnasError, match=r"no field 'zzz'; it has .*epochs") as said:
+        change_recipe(recipe, zzz=3)
+    assert "standalone.lr" not in str(said.value)
