@@ -1,4 +1,4 @@
-"""What the paper costs on 1, 8 and 64 GPUs, computed from what was measured on one. Prints the table of docs/cluster.md.
+"""What the paper costs on 1, 8 and 64 GPUs, computed from measurements on one. Prints the table of docs/cluster.md.
 
     python benchmarks/paper_cost.py
 
@@ -27,14 +27,13 @@ def measured(space: str) -> float:
     for file in ("gpu_check.json", "gpu_check-2.json"):
         rates = json.loads((RATES / file).read_text())["rates"]
         found += [v["ms a step"] for k, v in rates.items() if k.startswith(f"{space} supernet") and isinstance(v, dict)]
-    return min(found) / 1000
+    return float(min(found)) / 1000
 
 
 def main() -> None:
-    print(
-        "| space | steps | ms a step | hours a supernet | supernets | days on " + " | on ".join(map(str, GPUS)) + " |"
-    )
-    print("|" + "---|" * (5 + len(GPUS)))
+    columns = ["space", "steps", "ms a step", "hours a supernet", "supernets", *(f"days on {gpus}" for gpus in GPUS)]
+    print("| " + " | ".join(columns) + " |")
+    print("|" + "---|" * len(columns))
     for space, supernets in SUPERNETS.items():
         batch = 448 if space == "darts_cnn" else 256
         an_epoch = TOKENS // (256 * 35) if space == "darts_rnn" else IMAGES[space] // batch

@@ -58,7 +58,8 @@ def _pairs(scores: Mapping[str, float], truth: Table, dataset: str, split: str) 
         raise WsnasError(
             f"only {int(known.sum())} of the {len(scores)} scored architectures have a {dataset} ground truth"
             + (f" and a finite score ({count} have none)" if (count := int((~np.isfinite(own)).sum())) else "")
-            + ": score some that have one with 'wsnas evaluate RUN --table TABLE', or train them with 'wsnas ground-truth'"
+            + ": score some that have one with 'wsnas evaluate RUN --table TABLE', or train them with "
+            "'wsnas ground-truth'"
         )
     return own[known], values[known]
 
