@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 import numpy as np
@@ -27,9 +28,9 @@ from wsnas.studies.jobs import all_scores, sub_space_job
 from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.pruned import Pruning
 from wsnas.studies.rankings import K, Point, csv_rows, ranking_within
-from wsnas.studies.results import settings_of, write_results
+from wsnas.studies.results import desk_rows, settings_of, write_results
 from wsnas.studies.sample import SpaceSample, space_samples
-from wsnas.studies.verdicts import Numbers, Verdict, enough, sign_verdict
+from wsnas.studies.verdicts import Answer, Numbers, Verdict, enough, sign_verdict
 
 ENOUGH = 500  # architectures with a ground truth needed to include a space that --space does not name
 
@@ -146,7 +147,7 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
     panels: dict[str, tuple[SpaceSample, list[Point]]] = {}
     for i, (sample, pruning, factor, size, reported) in enumerate(settings):
         matrix = np.array(scores[i * seeds_each : (i + 1) * seeds_each])
-        ranked = ranking_within(sample, reported.archs, reported.valid, reported.test, matrix, K, draws=factor)
+        ranked = ranking_within(sample, reported.archs, reported.valid, reported.test, matrix, K)
         ceiling = pruning.ceiling(factor, reported.seeds)
         _, points = panels.setdefault(sample.name, (sample, []))
         whole = None  # the correlation at 1x, if it was reported alike
@@ -175,14 +176,20 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
         verdicts=[verdict for space, (_, points) in panels.items() for verdict in verdicts_of(space, points)],
         results={space: [point.to_json("factor") for point in points] for space, (_, points) in panels.items()},
         title="Is weight sharing still effective on a space pruned to its best architectures?",
+        answer=Answer(
+            "pruning to the best lowers the correlation",
+            "Pruning to the best lowers the correlation",
+            "Pruning to the best raises the correlation",
+        ),
         source="Figure 5, section 3",
+        svg=options.svg,
         figure=ranking_figure(
             list(panels.values()),
-            "Is weight sharing still effective on a space pruned to its best architectures?",
             "prune factor, best architectures left",
             f"{options.about}, {counted(seeds_each, 'supernet')} a factor. The first seed of the ground truth prunes "
             "and picks, the others report, unless a panel says that they are the same. Any judge: a training, made as "
             "bad as the supernets at 1x by noise, which the pruning does not change",
+            desk_rows(Path(__file__), options),
         ),
     )
 

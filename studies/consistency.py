@@ -21,7 +21,7 @@ from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.rankings import finite
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample
-from wsnas.studies.verdicts import Numbers, Verdict, enough, sign_verdict
+from wsnas.studies.verdicts import Answer, Numbers, Verdict, enough, sign_verdict
 
 
 def mean_of(parts: Sequence[PerSupernet]) -> PerSupernet:
@@ -134,7 +134,13 @@ def main(options: StudyOptions, count: int | None) -> None:
             for sample, matrix in panels
         },
         title="Do supernets agree with each other more than with the ground truth?",
+        answer=Answer(
+            "supernets agree with each other more than with the ground truth",
+            "Supernets agree with each other more than with the ground truth",
+            "Supernets agree with the ground truth more than with each other",
+        ),
         source="Figure 3, section 2",
+        svg=options.svg,
         figure=matrix_figure(
             [matrix for _, matrix in panels],
             "Do supernets agree with each other more than with the ground truth? Spearman correlations of supernets "

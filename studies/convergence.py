@@ -32,7 +32,7 @@ from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.rankings import finite
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample
-from wsnas.studies.verdicts import Numbers, Verdict, enough, sign_verdict
+from wsnas.studies.verdicts import Answer, Numbers, Verdict, enough, sign_verdict
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,13 @@ def main(options: StudyOptions, count: int | None) -> None:
         verdicts=verdicts,
         results={s.name: {"rows": budgets, "mean_truth": truth[s.name]} for s, budgets in panels},
         title="How far do supernets converge?",
+        answer=Answer(
+            "the mean supernet performance surpasses the mean ground truth",
+            "Submodels surpass trained networks on average",
+            "Submodels stay below trained networks on average",
+        ),
         source="Figure 8, Appendix D",
+        svg=options.svg,
         figure=convergence_figure(panels, f"{options.about}, {counted(len(options.seeds), 'supernet')} a budget."),
     )
 

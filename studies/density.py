@@ -8,6 +8,7 @@ large enough to be downscaled.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 import numpy as np
@@ -20,9 +21,9 @@ from wsnas.studies.figures import counted, ranking_figure
 from wsnas.studies.jobs import all_scores, sub_space_job
 from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.rankings import K, Point, Ranking, csv_rows, mean_ranking, ranking_within
-from wsnas.studies.results import settings_of, write_results
+from wsnas.studies.results import desk_rows, settings_of, write_results
 from wsnas.studies.sample import SpaceSample, random_archs, space_samples
-from wsnas.studies.verdicts import Holds, Numbers, Verdict, enough, sign_verdict
+from wsnas.studies.verdicts import Answer, Holds, Numbers, Verdict, enough, sign_verdict
 
 ENOUGH = 500  # architectures with a ground truth
 HARDLY = 0.05  # a correlation that is higher by less than this hardly is
@@ -105,8 +106,7 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
     panels: dict[str, tuple[SpaceSample, list[Point]]] = {}
     for sample, factor, size, subsets in settings:
         parts = [
-            ranking_within(sample, scored, *sample.truth.means(scored), next(scores)[None], K, draws=factor)
-            for scored in subsets
+            ranking_within(sample, scored, *sample.truth.means(scored), next(scores)[None], K) for scored in subsets
         ]
         ceilings = [noise_ceiling(sample.truth.seeds(scored)) for scored in subsets]
         known = [ceiling.ceiling for ceiling in ceilings if ceiling is not None]
@@ -125,12 +125,18 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
         ],
         results={space: [point.to_json("factor") for point in points] for space, (_, points) in panels.items()},
         title="Does it help when fewer architectures share the weights?",
+        answer=Answer(
+            "reducing the sharing density hardly helps",
+            "Sharing among fewer architectures hardly helps",
+            "Sharing among fewer architectures helps",
+        ),
         source="Figure 2, section 2",
+        svg=options.svg,
         figure=ranking_figure(
             list(panels.values()),
-            "Does weight sharing rank better when fewer architectures share the weights?",
             "downscaling factor (kept at random), architectures left",
             f"{options.about}, {counted(len(options.seeds), 'supernet')} per factor, each on a different sub-space",
+            desk_rows(Path(__file__), options),
         ),
     )
 

@@ -7,6 +7,7 @@ the ground truth, the top-1 and top-10 architectures' test results, and the exac
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 import numpy as np
@@ -17,9 +18,9 @@ from wsnas.studies.figures import counted, ranking_figure
 from wsnas.studies.jobs import budgets_option, scores_by_budget
 from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.rankings import K, Point, csv_rows, finite, ranking
-from wsnas.studies.results import settings_of, write_results
+from wsnas.studies.results import desk_rows, settings_of, write_results
 from wsnas.studies.sample import SpaceSample
-from wsnas.studies.verdicts import Numbers, Verdict, enough, sign_verdict
+from wsnas.studies.verdicts import Answer, Numbers, Verdict, enough, sign_verdict
 
 
 def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
@@ -71,7 +72,7 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
 
 def point_of(sample: SpaceSample, epochs: int, scores: Floats, ceiling: float | None) -> Point:
     """Scores [supernets, n], higher is better."""
-    ranked = ranking(scores, sample.valid, sample.test, K, sample.parameters, draws=epochs)
+    ranked = ranking(scores, sample.valid, sample.test, K, sample.parameters)
     top1 = float(np.mean([top_k(one, sample.valid, sample.test, 1) for one in finite(scores)]))
     return Point(epochs, str(epochs), ranked, ceiling, top1=top1)
 
@@ -97,12 +98,18 @@ def main(options: StudyOptions, count: int | None) -> None:
         ],
         results={sample.name: [point.to_json("epochs") for point in points] for sample, points in panels},
         title="Does a longer training of the supernet rank better?",
+        answer=Answer(
+            "a longer training does not guarantee a better ranking",
+            "A shorter training ranks better",
+            "Longer training ranks better",
+        ),
         source="Figure 1, section 2",
+        svg=options.svg,
         figure=ranking_figure(
             panels,
-            "Does a longer training of the supernet rank better?",
             "supernet epochs, one training for each budget",
             f"{options.about}, {counted(len(options.seeds), 'supernet')} a budget",
+            desk_rows(Path(__file__), options),
         ),
     )
 

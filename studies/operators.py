@@ -34,7 +34,7 @@ from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.rankings import finite
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample, space_samples
-from wsnas.studies.verdicts import Numbers, Verdict, enough
+from wsnas.studies.verdicts import Answer, Numbers, Verdict, enough
 
 ARCHITECTURES = {"micro": 200, "desk": 1000, "paper": 1000}
 LEAST = 8  # architectures on either side of a choice
@@ -267,7 +267,13 @@ def main(options: StudyOptions, decision: str | None) -> None:
             for panel in panels
         },
         title="Towards which choices is weight sharing biased?",
+        answer=Answer(
+            "weight sharing is biased towards certain operators or connections",
+            "Weight sharing is biased towards certain choices",
+            "No choice is favoured",
+        ),
         source="Figure 4, section 2",
+        svg=options.svg,
         figure=operators_figure(panels, f"{options.about}, mean of {counted(len(options.seeds), 'supernet')}."),
     )
 

@@ -24,10 +24,10 @@ from wsnas.randomness import numpy_rng
 from wsnas.sampling import sample_distinct
 from wsnas.space import SearchSpace
 from wsnas.studies.figures import BLACK, BLUE, GREEN, GREY, ORANGE, STYLE, caption
-from wsnas.studies.options import space_option
+from wsnas.studies.options import space_option, svg_option
 from wsnas.studies.results import write_results
 from wsnas.studies.sample import chosen_spaces
-from wsnas.studies.verdicts import Holds, Numbers, Verdict
+from wsnas.studies.verdicts import Answer, Holds, Numbers, Verdict
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,8 @@ def spaces_figure(rows: Sequence[Summary]) -> Figure:
     help="Sample size for spaces too large to enumerate.",
 )
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/study-spaces"), show_default=True)
-def main(spaces: tuple[str, ...], sample: int, out: Path) -> None:
+@svg_option
+def main(spaces: tuple[str, ...], sample: int, out: Path, svg: bool) -> None:
     """Sizes, duplicates, parameter and multiply-add ranges of the installed spaces at the paper's size (Table 1)."""
     rows = []
     chosen = chosen_spaces(spaces)
@@ -239,7 +240,13 @@ def main(spaces: tuple[str, ...], sample: int, out: Path) -> None:
         verdicts=[verdict for row in rows for verdict in verdicts_of(row)],
         results={row.space: row for row in rows},
         title="How large are the spaces, and how far apart their networks?",
+        answer=Answer(
+            "the space is as large as printed",
+            "The space is as large as printed",
+            "The space is not as large as printed",
+        ),
         source="Table 1, Appendix A.1",
+        svg=svg,
         figure=spaces_figure(rows),
     )
 

@@ -41,7 +41,7 @@ from wsnas.studies.figures import (
 from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.results import write_results
 from wsnas.studies.sample import chosen_spaces
-from wsnas.studies.verdicts import Numbers, Verdict, enough, sign_verdict
+from wsnas.studies.verdicts import Answer, Numbers, Verdict, enough, sign_verdict
 from wsnas.table import Table
 
 ARCHITECTURES = {"micro": 6, "desk": 60, "paper": 100}  # trained per space; the paper: 377, 36 and 137
@@ -265,7 +265,13 @@ def main(options: StudyOptions) -> None:
         verdicts=[one for panel in panels for one in verdicts_of(panel.space, panel.findings)],
         results={panel.space.name: panel.findings for panel in panels},
         title="What do architectures reach when they are trained from scratch?",
+        answer=Answer(
+            "larger architectures reach more when trained",
+            "Larger architectures reach more when trained",
+            "Larger architectures reach less when trained",
+        ),
         source="Figure 6, Appendix B",
+        svg=options.svg,
         figure=standalone_figure(panels, f"{options.about}, {counted(len(options.seeds), 'seed')}"),
     )
 

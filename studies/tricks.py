@@ -57,7 +57,7 @@ from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.rankings import K, finite, measures_csv, measures_json
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample, space_samples
-from wsnas.studies.verdicts import Holds, Numbers, Verdict, enough, sign_verdict
+from wsnas.studies.verdicts import Answer, Holds, Numbers, Verdict, enough, sign_verdict
 
 OTHERS = {"digits": ("faint-digits",), "cifar100": ("cifar10", "imagenet16-120")}  # training data sets, by the recipe's
 ENOUGH = 500  # architectures with a ground truth needed to include a space that --space does not name
@@ -374,7 +374,13 @@ def main(options: StudyOptions, other_dataset: str | None) -> None:
         verdicts=[one for table in tables for one in enough(verdicts_of(table), len(table.sample.archs))],
         results={table.sample.name: table.to_json() for table in tables},
         title="Do training tricks change how a supernet ranks?",
+        answer=Answer(
+            "no trick is beneficial",
+            "No trick helps",
+            "A trick helps",
+        ),
         source="Table 3 and Figure 7, Appendix C",
+        svg=options.svg,
         figure=tricks_figure(
             tables,
             f"{options.about}, {counted(number, 'supernet')} per row. Bars: 95 % intervals over architectures and "

@@ -151,7 +151,7 @@ def test_rank(forks: Any, tmp_path: Path) -> None:
     first = sorted(range(20), key=lambda i: -list(scores.values())[i])[:2]
     assert found["precision_10"] == len({*best} & {*first}) / 2
     assert {path.name for path in (tmp_path / "run/rank").iterdir()} == {
-        "results.json", "rank.csv", "rank.png", "rank.svg",
+        "results.json", "rank.csv", "rank.png",
     }  # fmt: skip
     nothing = forks.wsnas("rank", "run", "--dataset", "cifar10", cwd=tmp_path)
     assert nothing.code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from wsnas.metrics import (
     noise_ceiling,
     pruned_ceiling,
     random_top_k,
+    random_top_k_range,
     rank_agreement,
     resampled,
     spearman,
@@ -471,3 +473,23 @@ def test_ceiling_of_the_real_nasbench101_seeds() -> None:
     assert eighth.agreement == pytest.approx(0.65, abs=0.005)
     assert last.agreement == pytest.approx(0.46, abs=0.01)
     assert last.ceiling == pytest.approx((2 * last.agreement / (1 + last.agreement)) ** 0.5)  # two seeds report
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_range_of_a_random_top_k_is_that_of_all_draws(tied: bool) -> None:
+    """Against every one of the C(12, 3) draws; where validation results are equal, against every order of them."""
+    rng = np.random.default_rng(3)
+    valid, test = rng.permutation(12).astype(float), rng.normal(size=12)
+    if tied:
+        valid = np.floor(valid / 4)
+    reached: dict[float, float] = {}
+    for draw in itertools.combinations(range(12), 3):
+        best = [i for i in draw if valid[i] == max(valid[j] for j in draw)]
+        for i in best:
+            reached[test[i]] = reached.get(test[i], 0.0) + 1 / len(best)
+    values = sorted(reached)
+    below = np.cumsum([reached[value] for value in values]) / math.comb(12, 3)
+    expected = tuple(values[int(np.searchsorted(below, edge))] for edge in (0.05, 0.95))
+    assert random_top_k_range(valid, test, 3, 0.9) == expected
+    mean = sum(value * chance for value, chance in reached.items()) / math.comb(12, 3)
+    assert random_top_k(valid, test, 3) == pytest.approx(mean)

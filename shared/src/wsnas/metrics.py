@@ -127,6 +127,20 @@ def random_top_k(valid: ArrayLike, test: ArrayLike, k: int) -> float:
     return float(chance @ mean[group[: n - k + 1]])
 
 
+def random_top_k_range(valid: ArrayLike, test: ArrayLike, k: int, level: float = 0.95) -> tuple[float, float]:
+    """Exact quantiles between which ``top_k`` lies with probability ``level``, for k architectures drawn at random."""
+    valid, test = np.asarray(valid, dtype=np.float64), np.asarray(test, dtype=np.float64)
+    order = np.argsort(-valid, kind="stable")
+    _, group = np.unique(-valid[order], return_inverse=True)
+    chance = np.zeros(len(valid))
+    chance[: len(valid) - k + 1] = _chance_of_best(len(valid), k)
+    shared = np.bincount(group, weights=chance) / np.bincount(group)  # equal validation results are equally likely
+    by_test = np.argsort(test[order], kind="stable")
+    below = np.cumsum(shared[group][by_test])
+    low, high = np.searchsorted(below, [(1 - level) / 2, (1 + level) / 2]).clip(max=len(valid) - 1)
+    return float(test[order][by_test][low]), float(test[order][by_test][high])
+
+
 def _chance_of_best(n: int, k: int) -> Floats:
     """[n - k + 1]: the probability that the i-th best of n is the best of k drawn without replacement."""
     i = np.arange(1, n - k + 2)

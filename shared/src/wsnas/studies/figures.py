@@ -46,10 +46,16 @@ def counted(number: int, what: str) -> str:
 
 
 def caption(figure: Figure, text: str) -> None:
-    """Writes a description above the figure, in lines that fit its width."""
+    """Writes a description below the figure, in lines that fit its width."""
     width = int(16 * figure.get_figwidth())
     lines = [line for part in text.split("\n") for line in textwrap.wrap(part, width)]
-    figure.suptitle("\n".join(lines), fontsize=8, color=GREY, x=0.01, ha="left")
+    figure.supxlabel("\n".join(lines), fontsize=8, color=GREY, x=0.01, ha="left")
+
+
+def say_at_the_top(figure: Figure, answer: str) -> None:
+    """Writes a study's answer above its figure, in lines that fit its width."""
+    lines = textwrap.wrap(answer, int(10 * figure.get_figwidth()))
+    figure.suptitle("\n".join(lines), fontsize=11, fontweight="bold", x=0.01, ha="left")
 
 
 def head(axes: Axes, title: str, said: str = "", colour: str = GREY) -> None:
@@ -105,9 +111,15 @@ def _spread(labels: list[tuple[float, str, str]], axes: Axes, x: float, gap: flo
 
 
 def ranking_figure(
-    panels: Sequence[tuple[SpaceSample, Sequence[Point]]], title: str, x_label: str, note: str
+    panels: Sequence[tuple[SpaceSample, Sequence[Point]]],
+    x_label: str,
+    note: str,
+    desk: Mapping[str, Sequence[Mapping[str, float]]],
 ) -> Figure:
-    """Figures 1, 2 and 5: correlation above top-k, over the setting; one column per space, three per row."""
+    """Figures 1, 2 and 5: correlation above top-k, over the setting; one column per space, three per row.
+
+    ``desk``: rows of the same study's results at the desk scale, by space, drawn faintly.
+    """
     with plt.rc_context(STYLE):
         columns = min(len(panels), 3)
         bands = -(-len(panels) // columns)
@@ -141,6 +153,15 @@ def ranking_figure(
             upper.vlines(x, spread[:, 0], spread[:, 1], color=BLACK, lw=1.6)
             upper.axhline(0, color=GREY, lw=0.8)
             labels = [(correlations[-1], "supernet", BLACK)]
+            trained_out = desk.get(sample.name, [])
+            if trained_out:
+                low, high, middle, at = (
+                    np.array([row[name] for row in trained_out])
+                    for name in ("correlation_low", "correlation_high", "correlation", "x")
+                )
+                upper.fill_between(at, low, high, color=BLUE, alpha=0.08, lw=0)
+                upper.plot(at, middle, color=BLUE, alpha=0.45, lw=1.2, marker="o", ms=2.5)
+                upper.annotate("desk", (at[-1], middle[-1]), (0, 6), textcoords="offset points", color=BLUE, fontsize=8)
             for values, text, colour, dash in (
                 (ceilings, "noise ceiling", GREEN, "--"),
                 (line(r.parameters_correlation for r in rankings), "parameter count", ORANGE, ":"),
@@ -175,8 +196,8 @@ def ranking_figure(
                 ms=4,
                 capsize=2,
             )
-            draws = sign * np.array([r.random_top_draws for r in rankings])
-            lower.fill_between(along, level(draws.min(1)), level(draws.max(1)), color=RED, alpha=0.15, lw=0)
+            chance = [sign * line(getattr(r, f"random_top_{end}") for r in rankings) for end in ("low", "high")]
+            lower.fill_between(along, level(chance[0]), level(chance[1]), color=RED, alpha=0.15, lw=0)
             lower.plot(along, level(random_top), color=RED, ls="--", marker="D", ms=3)
             lower.plot(along, level(best), color=GREEN, ls="-.", lw=1)
             ends = [
@@ -195,14 +216,16 @@ def ranking_figure(
                 lower.set_xlim(x[0] / 1.5, x[0] * 1.5)
             _spread(labels, upper, along[-1])
             _spread(ends, lower, along[-1])
-            lower.set_xticks(x, [point.tick for point in points])
+            beyond = [row["x"] for row in trained_out if row["x"] > x.max()]
+            lower.set_xticks([*x, *beyond], [*(point.tick for point in points), *(f"{one:g}" for one in beyond)])
             lower.minorticks_off()
             lower.set_xlabel(x_label)
             lower.set_ylabel("test accuracy, %" if metric == "accuracy" else "test perplexity")
         caption(
             figure,
-            f"{title} {note}.\nBars: min-max over supernets. Grey band: 95 % interval over architectures and "
-            "supernets. Red band: min-max of 3 random draws.",
+            f"{note}.\nBars: min-max over supernets. Grey band: 95 % interval over architectures and "
+            "supernets. Orange band: 95 % of all random top-10."
+            + (" Faint blue: the same study at the desk scale, supernets trained out." if desk else ""),
         )
         plt.close(figure)
         return figure

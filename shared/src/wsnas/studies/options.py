@@ -33,6 +33,7 @@ class StudyOptions:
     executor: Executor
     out: Path
     recipe: Mapping[str, Any]  # changes on top of the scale's
+    svg: bool  # also write figures as SVG
 
     @property
     def supernets(self) -> str:
@@ -48,6 +49,7 @@ class StudyOptions:
 space_option = click.option(
     "--space", "spaces", multiple=True, help="Search space; repeatable. Default: all installed."
 )
+svg_option = click.option("--svg", is_flag=True, help="Write figures as SVG, too.")
 TRUTH_OPTIONS = (
     click.option("--table", type=click.Path(), help="Ground truth to use instead of the shipped or imported table."),
     click.option("--truth", help="Data set of the ground truth. Default: the supernet's."),
@@ -70,6 +72,7 @@ def study_options(study: str, truth: bool = True) -> Callable[[Callable[..., Any
             resume: bool,
             executor: Executor,
             out: Path | None,
+            svg: bool,
             recipe: dict[str, Any],
             table: str | None = None,
             truth: str | None = None,
@@ -83,7 +86,7 @@ def study_options(study: str, truth: bool = True) -> Callable[[Callable[..., Any
             where = out or Path("runs") / f"study-{study}-{scale}"
             number = tuple(range(seeds or (5 if scale == "desk" else 3)))
             options = StudyOptions(
-                study, scale, spaces, number, architectures, table, truth, resume, executor, where, recipe
+                study, scale, spaces, number, architectures, table, truth, resume, executor, where, recipe, svg
             )
             return command(options, **mine)
 
@@ -102,6 +105,7 @@ def _with_options(command: F, truth: bool) -> F:
         *(TRUTH_OPTIONS if truth else ()),
         click.option("--resume/--fresh", default=True, show_default=True, help="Reuse earlier runs, or start over."),
         click.option("--out", type=click.Path(path_type=Path), help="Default: runs/study-NAME-SCALE."),
+        svg_option,
     )
     command = executor_options(command)
     for option in reversed(options):

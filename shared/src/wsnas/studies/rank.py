@@ -85,7 +85,7 @@ def agreement(score: Floats, counts: Floats, valid: Floats, test: Floats, seeds:
 def rank(
     run: Path, out: Path, *, table: Path | str | None = None, dataset: str | None = None, scale: str = "paper"
 ) -> Agreement:
-    """Writes results.json, rank.csv, rank.png and rank.svg for a supernet run's latest scores to ``out``.
+    """Writes results.json, rank.csv and rank.png for a supernet run's latest scores to ``out``.
 
     ``dataset``: of the ground truth, by default the run's. Parameters are counted at the recipe ``scale``, which should
     be the ground truth's. Raises WsnasError if there are no scores or an architecture is not in the table.

@@ -97,6 +97,7 @@ class StudyResult:
     verdicts: list[Verdict]
     settings: str  # JSON, as ``environment``
     environment: str
+    answer: str = ""  # the title of its figure; "" in results from before there were any
     heading: str = ""
 
     @property
@@ -146,6 +147,7 @@ def read_study(folder: Path) -> StudyResult:
             verdicts=[Verdict(**verdict) for verdict in stored["verdicts"]] if name else [],
             settings=json.dumps(stored["settings"] if name else stored, indent=1),
             environment=json.dumps(stored["environment"], indent=1) if name else "",
+            answer=stored.get("answer", ""),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WsnasError(

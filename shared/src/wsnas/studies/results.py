@@ -1,6 +1,4 @@
-"""A study's output files: results.json (every number with its interval, and the verdicts), a tidy CSV, and figures as
-PNG and SVG.
-"""
+"""A study's output files: results.json (every number with its interval, and the verdicts), a tidy CSV, and figures."""
 
 from __future__ import annotations
 
@@ -18,9 +16,10 @@ import numpy as np
 
 from wsnas.environment import command_line, commit, environment
 from wsnas.files import atomic_write
+from wsnas.studies.figures import say_at_the_top
 from wsnas.studies.options import StudyOptions
 from wsnas.studies.sample import SpaceSample
-from wsnas.studies.verdicts import Verdict
+from wsnas.studies.verdicts import Answer, Verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,6 +40,18 @@ def to_jsonable(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def desk_rows(script: Path, options: StudyOptions) -> dict[str, list[dict[str, float]]]:
+    """By space, the committed desk results of the study ``script``, which a figure at the micro scale shows faintly.
+
+    Empty at other scales, with options that change the recipe, and without a checkout.
+    """
+    stored = script.parents[1] / "docs/results/desk" / script.stem / "results.json"
+    if options.scale != "micro" or options.recipe or not stored.exists():
+        return {}
+    found: dict[str, list[dict[str, float]]] = json.loads(stored.read_text())["results"]
+    return found
+
+
 def settings_of(options: StudyOptions, samples: Sequence[SpaceSample], **more: Any) -> dict[str, Any]:
     """The study's settings in ``results.json``."""
     return {"scale": options.scale, "seeds": len(options.seeds), **more, **{s.name: s.settings() for s in samples}}
@@ -56,16 +67,22 @@ def write_results(
     results: Mapping[str, Any],
     figure: Figure,
     title: str,
+    answer: Answer,
     source: str,
+    svg: bool,
     more: Mapping[str, Figure] | None = None,
 ) -> None:
-    """Writes results.json, STUDY.csv, STUDY.png and STUDY.svg to ``out`` and prints their names.
+    """Writes results.json, STUDY.csv and STUDY.png to ``out`` and prints their names.
 
-    ``more``: further figures, saved as STUDY-NAME.png and .svg and shown in the report.
+    ``title``: the study's question, whose ``answer`` by the verdicts stands above the figure. ``svg``: also writes
+    STUDY.svg. ``more``: further figures, saved as STUDY-NAME.png and shown in the report.
     """
+    said = answer.sentence(title, verdicts)
+    say_at_the_top(figure, said)
     described = {
         "study": study,
         "title": title,
+        "answer": said,
         "source": source,
         "command": f"python studies/{command_line()}" if Path(sys.argv[0]).name == f"{study}.py" else command_line(),
         "settings": settings,
@@ -74,10 +91,11 @@ def write_results(
         "verdicts": verdicts,
     }
     figures = {study: figure, **{f"{study}-{name}": other for name, other in (more or {}).items()}}
-    write_files(out, study, described, rows, figures)
+    written = write_files(out, study, described, rows, figures, svg)
     for verdict in verdicts:
         click.echo(f"{verdict.space}: {verdict.claim}: {verdict.verdict} ({verdict.measured})")
-    click.echo(", ".join([f"{out / 'results.json'}, {study}.csv", *(f"{name}.png, {name}.svg" for name in figures)]))
+    click.echo(said)
+    click.echo(", ".join([f"{out / 'results.json'}, {study}.csv", *written]))
 
 
 def write_files(
@@ -86,16 +104,21 @@ def write_files(
     described: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
     figures: Mapping[str, Figure],
-) -> None:
-    """Writes ``described`` to results.json, ``rows`` to NAME.csv, and each figure as PNG and SVG, in ``out``."""
+    svg: bool = False,
+) -> list[str]:
+    """Writes ``described`` to results.json, ``rows`` to NAME.csv, and each figure as PNG, in ``out``.
+
+    ``svg``: as SVG, too. Returns the figures' file names.
+    """
     atomic_write(out / "results.json", (json.dumps(to_jsonable(described), indent=1) + "\n").encode())
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     atomic_write(out / f"{name}.csv", text.getvalue().encode())
-    for title, figure in figures.items():
-        for kind in ("png", "svg"):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-            atomic_write(out / f"{title}.{kind}", buffer.getvalue())
+    written = [(title, kind) for title in figures for kind in ("png", *(["svg"] if svg else []))]
+    for title, kind in written:
+        buffer = io.BytesIO()
+        figures[title].savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+        atomic_write(out / f"{title}.{kind}", buffer.getvalue())
+    return [f"{title}.{kind}" for title, kind in written]

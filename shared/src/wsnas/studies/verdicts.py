@@ -44,6 +44,34 @@ def enough(verdicts: Sequence[Verdict], architectures: int) -> list[Verdict]:
     return [replace(o, measured=f"{o.measured}; too few architectures", verdict="inconclusive") for o in ruled]
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a study's main claim comes to, for the title of its figure."""
+
+    claim: str
+    holds: str  # what is said where the claim holds; a sentence without its full stop
+    fails: str
+
+    def sentence(self, question: str, verdicts: Sequence[Verdict]) -> str:
+        """E.g. "Longer training ranks better on nb201; undecided on nb101." Nothing decided: the question first."""
+        spaces: dict[str, list[str]] = {"holds": [], "does not hold": [], "inconclusive": []}
+        for one in verdicts:
+            if one.claim == self.claim:
+                spaces[one.verdict].append(one.space)
+        said = [(self.holds, spaces["holds"]), (self.fails, spaces["does not hold"])]
+        decided = [f"{what} on {_listed(where)}" for what, where in said if where]
+        undecided = spaces["inconclusive"]
+        if decided:
+            first, *others = [*decided, *([f"undecided on {_listed(undecided)}"] if undecided else [])]
+            return "; ".join([first, *(one[0].lower() + one[1:] for one in others)]) + "."
+        return f"{question} Undecided on {_listed(undecided)}." if undecided else question
+
+
+def _listed(names: Sequence[str]) -> str:
+    """a, b and c."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 class Numbers(dict[str, float]):
     """The numbers of a sentence, by name: each is kept as it is, and written as it is to be read."""
 
