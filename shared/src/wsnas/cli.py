@@ -302,9 +302,10 @@ def ground_truth(
     resumes. A larger --sample or more --seeds extend the existing table.
     """
     from wsnas.agreement import load_ground_truth
-    from wsnas.ground_truth import best_of, measure_latencies, train_many
+    from wsnas.ground_truth import MANY_FAILED, best_of, measure_latencies, train_many
     from wsnas.publish import publish
     from wsnas.randomness import numpy_rng
+    from wsnas.runs import Run
     from wsnas.sampling import sample_candidates
     from wsnas.space import load_space
 
@@ -331,6 +332,13 @@ def ground_truth(
             table = measure_latencies(found, table, out, chosen, report=report)
     for line in publish(found, table, out):
         click.echo(line)
+    rows = Run.read(out).records("training").values()
+    failed = sum(row["status"] != "ok" for row in rows)
+    if failed > MANY_FAILED * len(rows):
+        raise WsnasError(
+            f"{failed} of {len(rows)} trainings failed: find out why before you use this table (their errors are in "
+            f"{out / 'records.sqlite'}); --retry-failed repeats them"
+        )
 
 
 @main.command()

@@ -13,7 +13,7 @@ import signal
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +28,8 @@ from wsnas.errors import WorkerLost, WsnasError
 
 J = TypeVar("J")
 R = TypeVar("R")
+
+LONGEST = 1e8  # seconds: three years
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,16 @@ class Executor:
     timeout: float | None = None
     retries: int = 1
 
+    def __post_init__(self) -> None:
+        if self.timeout is not None and not 0 < self.timeout <= LONGEST:
+            raise WsnasError(f"a time limit of {self.timeout:g} s makes no sense: give at most {LONGEST:g}, or none")
+        if self.gpus is not None and not 0 <= self.gpus <= 1000:
+            raise WsnasError(f"a job cannot have {self.gpus:g} GPUs")
+
 
 def run_jobs(
     function: Callable[[J], R], jobs: Iterable[J], executor: Executor | None = None
-) -> Iterator[tuple[J, R | BaseException]]:
+) -> Generator[tuple[J, R | BaseException], None, None]:
     """Yields (job, ``function(job)``), or (job, the exception it raised), as jobs finish.
 
     ``function`` must be importable (module level), and jobs and results picklable. A job that exceeds the time limit
@@ -198,6 +206,12 @@ def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> It
                 job = running.pop(reference)
                 try:
                     yield job, ray.get(reference)
+                except (ray.exceptions.RayTaskError, ray.exceptions.RaySystemError) as error:
+                    reason = next(reversed(str(error).strip().splitlines()), "")[:200]
+                    raise WsnasError(
+                        f"a node of the cluster cannot run a job ({reason}): every node needs the same packages as "
+                        "this machine"
+                    ) from error
                 except ray.exceptions.RayError as error:
                     yield job, _lost(f"Ray lost the job on every attempt ({type(error).__name__})")
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,6 +41,9 @@ def one_sentence() -> Iterator[None]:
         raise Refused(str(error)) from error
     except KeyboardInterrupt as error:
         raise Stopped("stopped; finished work is saved: run the same command again to resume") from error
+    except OSError as error:  # a file that is not there, too long a name, a folder without permission
+        where = f"{error.filename}: " if error.filename is not None else ""
+        raise Refused(f"{where}{error.strerror or error}") from error
 
 
 class Command(click.Command):
@@ -84,11 +88,21 @@ def measured(space: SearchSpace[Any], value: float) -> str:
     return f"{value:.2f} %" if space.metric == "accuracy" else f"{space.metric} {value:.2f}"
 
 
+class Number(click.FloatRange):
+    """A range of numbers, which NaN and infinity are not in: every comparison with NaN is false."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
 EXECUTOR_OPTIONS = (
     click.option("--workers", type=click.IntRange(0), help="Processes; default: one per GPU or CPU core; 0: this one."),
     click.option("--ray", help="Run on a Ray cluster: its address, auto, or local. Needs wsnas[ray]."),
-    click.option("--gpus-a-job", "gpus", type=click.FloatRange(0), help="GPUs per job on Ray; 0.25: four share one."),
-    click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Time limit per job, in seconds."),
+    click.option("--gpus-a-job", "gpus", type=Number(0), help="GPUs per job on Ray; 0.25: four share one."),
+    click.option("--timeout", type=Number(0, min_open=True), help="Time limit per job, in seconds."),
 )
 
 

@@ -332,6 +332,8 @@ def with_changes(recipe: R, changes: Mapping[str, Any]) -> R:
         if name not in known:
             have = ", ".join(sorted(known))
             raise WsnasError(f"the recipe has no field '{name.removeprefix(short)}'; it has {have}")
+        if isinstance(values[name], float) and not math.isfinite(values[name]):
+            raise WsnasError(f"{name.removeprefix(short)} must be a finite number, not {values[name]}")
     changed: R = _replaced(recipe, {known[n].path if n in known else (n,): value for n, value in values.items()})
     return changed
 
