@@ -25,6 +25,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from wsnas.devices import cores
 from wsnas.errors import WorkerLost, WsnasError
+from wsnas.stopping import SIGNALS, stopped_in_a_job
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -105,16 +106,16 @@ def _alarm(seconds: float | None) -> Iterator[None]:
 
 
 def _in_worker(function: Callable[[J], R], job: J, timeout: float | None) -> R | Exception:
-    """``_attempt`` in a pool's worker; Ctrl-C interrupts the current job and is ignored between jobs."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
+    """``_attempt`` in a pool's worker; Ctrl-C and the like interrupt the current job, no other."""
+    with stopped_in_a_job():
         return _attempt(function, job, timeout)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _start_worker(started: Any, gpus: int) -> None:
     """Sets up a worker: one thread, its own GPU if there are any, and an exit when the parent is gone."""
+    for number in SIGNALS:
+        if number != signal.SIGTERM:  # which the pool uses
+            signal.signal(number, signal.SIG_IGN)  # until it has a job
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
     if gpus:
@@ -137,6 +138,7 @@ def _in_processes(
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     workers = min(executor.workers or gpus or cores(), len(jobs))
     context = multiprocessing.get_context("spawn")
+    others = {process.pid for process in multiprocessing.active_children()}
     pool = ProcessPool(workers, initializer=_start_worker, initargs=(context.Value("i", 0), gpus), context=context)
     pending = deque((job, executor.retries) for job in jobs)
     running: dict[Future[Any], tuple[J, int]] = {}
@@ -159,6 +161,11 @@ def _in_processes(
                     raise died  # KeyboardInterrupt, or a result that cannot be sent
                 else:
                     yield job, future.result()
+    except KeyboardInterrupt:
+        for worker in multiprocessing.active_children():  # who stopped this process may not have told them
+            if worker.pid is not None and worker.pid not in others:
+                os.kill(worker.pid, signal.SIGTERM)
+        raise
     finally:
         for future in running:
             if not future.running():  # running jobs end at their safe point

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from wsnas.errors import WsnasError
+from wsnas.stopping import stopped_by_signals
 
 if TYPE_CHECKING:
     from wsnas.space import SearchSpace
@@ -34,9 +35,10 @@ class Stopped(click.ClickException):
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turns a WsnasError into one sentence and exit code 2, and Ctrl-C into exit code 130."""
+    """Turns a WsnasError into one sentence and exit code 2, and Ctrl-C (or Slurm's signals) into exit code 130."""
     try:
-        yield
+        with stopped_by_signals():
+            yield
     except WsnasError as error:
         raise Refused(str(error)) from error
     except KeyboardInterrupt as error:

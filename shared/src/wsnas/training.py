@@ -32,6 +32,7 @@ from wsnas.randomness import torch_seeded
 from wsnas.recipe import Augmentation, CosinePerEpoch, CosinePerStep, Fixed, Linear, Sequences, Training
 from wsnas.recipe import RMSpropTF as RMSpropTFRecipe
 from wsnas.runs import Run
+from wsnas.stopping import heard
 
 Report = Callable[[int, int, str], None]  # (steps done, all steps, note)
 Gradients = Callable[[Tensor, Tensor, int, float], list[Tensor]]  # (x, y, step, progress) -> the losses of its paths
@@ -361,23 +362,27 @@ def average_over_ranks(parameters: list[nn.Parameter], loss: Tensor, targets: in
 def stop_between_steps() -> Iterator[Callable[[], bool]]:
     """Yields a function that returns whether Ctrl-C was pressed, so the current step can be finished and saved.
 
-    A second Ctrl-C stops at once. Outside the main thread, which receives no signals, it always returns False.
+    So do ``wsnas.stopping.SIGNALS``. A second Ctrl-C stops at once. Outside the main thread, which receives no signals,
+    it always returns False.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
     pressed = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *heard())}
 
     def press(number: int, frame: Any) -> None:
         pressed.set()
-        signal.signal(signal.SIGINT, before)
+        if number == signal.SIGINT:  # the others may come twice, from Slurm and from the parent process
+            signal.signal(number, before[signal.SIGINT])
 
-    signal.signal(signal.SIGINT, press)
+    for number in before:
+        signal.signal(number, press)
     try:
         yield pressed.is_set
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

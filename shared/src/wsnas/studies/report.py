@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 
 from wsnas.errors import WsnasError
-from wsnas.files import atomic_write
+from wsnas.files import atomic_write, read_file
 from wsnas.studies.verdicts import Verdict
 
 ORDER = ("spaces", "epochs", "density", "consistency", "operators", "capacity", "standalone", "tricks", "convergence")
@@ -126,7 +126,7 @@ def read_study(folder: Path) -> StudyResult:
     Results of single commands (without ``study``) are included, with their figures and numbers.
     """
     try:
-        stored: dict[str, Any] = json.loads((folder / "results.json").read_text())
+        stored: dict[str, Any] = json.loads(read_file(folder / "results.json", 1 << 28))
         name, settings = stored.get("study"), stored.get("settings", {})
         if name is None:
             settings, pictures = {}, sorted(folder.glob("*.png"))
@@ -147,7 +147,7 @@ def read_study(folder: Path) -> StudyResult:
             settings=json.dumps(stored["settings"] if name else stored, indent=1),
             environment=json.dumps(stored["environment"], indent=1) if name else "",
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever stands in the file may be of another form
         raise WsnasError(
             f"{folder} does not hold a finished study ({type(error).__name__}: {error}); run it again"
         ) from error
