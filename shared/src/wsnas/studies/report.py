@@ -128,6 +128,10 @@ def read_study(folder: Path) -> StudyResult:
     try:
         stored: dict[str, Any] = json.loads(read_file(folder / "results.json", 1 << 28))
         name, settings = stored.get("study"), stored.get("settings", {})
+        verdicts = [Verdict(**verdict) for verdict in stored["verdicts"]] if name else []
+        texts = [name or "", *(text for verdict in verdicts for key, text in vars(verdict).items() if key != "numbers")]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("a name or verdict is no text")
         if name is None:
             settings, pictures = {}, sorted(folder.glob("*.png"))
         else:
@@ -143,7 +147,7 @@ def read_study(folder: Path) -> StudyResult:
             trainings=trainings(stored) if name else [],
             tables=tricks_tables(stored["results"]) if name == "tricks" else [],
             rankings=ranking_tables(stored.get("results", {})) if name else [],
-            verdicts=[Verdict(**verdict) for verdict in stored["verdicts"]] if name else [],
+            verdicts=verdicts,
             settings=json.dumps(stored["settings"] if name else stored, indent=1),
             environment=json.dumps(stored["environment"], indent=1) if name else "",
         )
