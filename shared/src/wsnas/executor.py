@@ -7,17 +7,22 @@ records, so jobs in flight on a lost worker or node are simply rerun.
 
 from __future__ import annotations
 
+import ast
 import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
+from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import torch
@@ -126,22 +131,33 @@ def _start_worker(started: Any, gpus: int) -> None:
 def _in_processes(
     function: Callable[[J], R], jobs: list[J], executor: Executor
 ) -> Iterator[tuple[J, R | BaseException]]:
+    _require_main_guard()
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     workers = min(executor.workers or gpus or cores(), len(jobs))
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPool(workers, initializer=_start_worker, initargs=(context.Value("i", 0), gpus), context=context)
+    counter = context.Value("i", 0)
+
+    def start() -> ProcessPool:
+        return ProcessPool(workers, initializer=_start_worker, initargs=(counter, gpus), context=context)
+
+    pool, failed_starts = start(), 0
     pending = deque((job, executor.retries) for job in jobs)
     running: dict[Future[Any], tuple[J, int]] = {}
     try:
         while pending or running:
-            while pending and len(running) < 2 * workers:  # a short queue, so Ctrl-C stops soon
-                job, retries = pending.popleft()
-                running[pool.schedule(_in_worker, args=(function, job, executor.timeout))] = job, retries
+            while pool.active and pending and len(running) < 2 * workers:  # a short queue, so Ctrl-C stops soon
+                try:
+                    future = pool.schedule(_in_worker, args=(function, pending[0][0], executor.timeout))
+                except RuntimeError:  # it has ended since
+                    break
+                running[future] = pending.popleft()
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 job, retries = running.pop(future)
                 died = future.exception()
-                if isinstance(died, ProcessExpired):
+                if isinstance(died, BrokenProcessPool):
+                    pending.appendleft((job, retries))
+                elif isinstance(died, ProcessExpired):
                     if retries:
                         pending.append((job, retries - 1))
                     else:
@@ -150,13 +166,46 @@ def _in_processes(
                 elif died is not None:
                     raise died  # KeyboardInterrupt, or a result that cannot be sent
                 else:
+                    failed_starts = 0
                     yield job, future.result()
+            if not pool.active:  # a worker died while none had a job, which pebble takes for the pool's end
+                failed_starts += 1
+                if failed_starts > executor.retries:
+                    raise _lost("the worker processes died before their first job: killed, or out of memory")
+                pool.stop()  # type: ignore[no-untyped-call, unused-ignore]
+                pool.join()
+                pending.extendleft(running.values())
+                running.clear()
+                pool = start()
     finally:
         for future in running:
             if not future.running():  # running jobs end at their safe point
                 future.cancel()
         pool.close()  # type: ignore[no-untyped-call, unused-ignore]
         pool.join()
+
+
+def _require_main_guard() -> None:
+    """Raises WsnasError if the script that is running would start the workers again when they import it."""
+    main = sys.modules["__main__"]
+    script = getattr(main, "__file__", None)
+    if script is None or getattr(main, "__spec__", None) is not None:  # typed in, or python -m
+        return
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and not (frame.f_code.co_name == "<module>" and frame.f_globals is vars(main)):
+        frame = frame.f_back
+    if frame is None:
+        return
+    try:
+        statements = ast.parse(Path(script).read_text()).body
+    except (OSError, ValueError, SyntaxError):
+        return
+    running = [s for s in statements if s.lineno <= frame.f_lineno <= (s.end_lineno or s.lineno)]
+    if running and not isinstance(running[-1], ast.If):
+        raise WsnasError(
+            f"the workers import {script}, which would start workers again at line {frame.f_lineno}: put its work "
+            "under 'if __name__ == \"__main__\":', or use this process alone (workers=0)"
+        )
 
 
 def _lost(why: str) -> WorkerLost:
