@@ -147,10 +147,10 @@ def _in_processes(
         while pending or running:
             while pool.active and pending and len(running) < 2 * workers:  # a short queue, so Ctrl-C stops soon
                 try:
-                    future = pool.schedule(_in_worker, args=(function, pending[0][0], executor.timeout))
+                    scheduled = pool.schedule(_in_worker, args=(function, pending[0][0], executor.timeout))
                 except RuntimeError:  # it has ended since
                     break
-                running[future] = pending.popleft()
+                running[scheduled] = pending.popleft()
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 job, retries = running.pop(future)
