@@ -218,10 +218,12 @@ def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> It
         import ray
     except ImportError as error:
         raise WsnasError("--ray needs Ray here and on every node: pip install 'wsnas[ray]'") from error
+    if executor.gpus is not None and executor.gpus > 1 and executor.gpus % 1:
+        raise WsnasError(f"{executor.gpus:g} GPUs a job: above one, Ray gives only whole GPUs; change --gpus-a-job")
     try:
         host, _, port = executor.ray.rpartition(":") if executor.ray is not None else ("", "", "")
         if host and "/" not in host and port.isdecimal():  # Ray itself would wait for minutes
-            socket.create_connection((host, int(port)), timeout=10).close()
+            _greet(host, int(port))
         ray.init(
             address=None if executor.ray == "local" else executor.ray,
             include_dashboard=False if executor.ray == "local" else None,
@@ -236,6 +238,13 @@ def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> It
         ) from error
     try:
         gpus = executor.gpus if executor.gpus is not None else float(ray.cluster_resources().get("GPU", 0) > 0)
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(node.get("CPU", 0) >= 1 and node.get("GPU", 0) >= gpus for node in nodes):  # Ray would wait for one
+            have = "; ".join(f"{node.get('CPU', 0):g} CPU cores and {node.get('GPU', 0):g} GPUs" for node in nodes)
+            raise WsnasError(
+                f"no node of the Ray cluster '{executor.ray}' has a CPU core and {gpus:g} GPUs for a job; they have "
+                f"{have}: change --gpus-a-job"
+            )
         remote = ray.remote(_on_a_node).options(num_cpus=1, num_gpus=gpus, max_retries=max(executor.retries, 3))
         pending, running = deque(jobs), dict[Any, J]()
         while pending or running:
@@ -251,6 +260,16 @@ def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> It
                     yield job, _lost(f"Ray lost the job on every attempt ({type(error).__name__})")
     finally:
         ray.shutdown()  # cancels jobs still in flight
+
+
+def _greet(host: str, port: int) -> None:
+    """Raises OSError if nothing answers there, or what answers does not speak HTTP/2, as Ray's head does (gRPC)."""
+    with socket.create_connection((host, port), timeout=10) as connection:
+        if os.environ.get("RAY_USE_TLS", "0") == "0":
+            settings = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"  # an empty frame: length, type 4, flags, stream
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
+            if connection.recv(9)[3:4] != b"\x04":
+                raise ConnectionError("what answers there is not Ray")
 
 
 def _on_a_node(function: Callable[[J], R], job: J, timeout: float | None) -> R | Exception:
