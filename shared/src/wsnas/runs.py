@@ -18,10 +18,11 @@ import json
 import os
 import shutil
 import sqlite3
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,35 @@ class Run:
                 "file away if it is damaged, then run the same command again"
             ) from error
 
+    def _read(self, query: str, *values: str) -> list[Any]:
+        """The rows of a query; nothing is written, so the run may be another user's, or on a read-only disk."""
+        path = self.path / "records.sqlite"
+        if not path.exists():
+            return []
+
+        def rows(file: Path, how: str = "mode=ro") -> list[Any]:
+            with closing(sqlite3.connect(f"{file.absolute().as_uri()}?{how}", uri=True, timeout=30)) as connection:
+                if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'records'").fetchone():
+                    return []
+                return connection.execute(query, values).fetchall()
+
+        try:
+            try:
+                return rows(path)
+            except sqlite3.OperationalError:  # SQLite wants to write its log's index beside the file even to read it
+                log = path.with_name("records.sqlite-wal")
+                if not log.exists() or not log.stat().st_size:
+                    return rows(path, "immutable=1")
+                with tempfile.TemporaryDirectory() as folder:
+                    for part in self.path.glob("records.sqlite*"):
+                        if not part.name.endswith("-shm"):
+                            shutil.copyfile(part, Path(folder) / part.name)
+                    return rows(Path(folder) / path.name)
+        except (sqlite3.Error, OSError) as error:
+            raise WsnasError(
+                f"cannot read {path} ({error}): it is unchanged; if it is damaged, move it away"
+            ) from error
+
     def record(self, kind: str, key: str, data: Mapping[str, Any], status: str = "ok") -> None:
         """Commits one row at once. A row of the same kind and key is replaced."""
         with self._database() as database:
@@ -219,18 +249,12 @@ class Run:
 
     def records(self, kind: str) -> dict[str, dict[str, Any]]:
         """Key -> row of one kind, with its ``status``; empty if there are none."""
-        if not (self.path / "records.sqlite").exists():
-            return {}
-        with self._database() as database:
-            rows = database.execute("SELECT key, status, data FROM records WHERE kind = ?", (kind,)).fetchall()
+        rows = self._read("SELECT key, status, data FROM records WHERE kind = ?", kind)
         return {key: {"status": status, **json.loads(data)} for key, status, data in rows}
 
     def kinds(self) -> list[str]:
         """All kinds of rows in the run, sorted."""
-        if not (self.path / "records.sqlite").exists():
-            return []
-        with self._database() as database:
-            return [kind for (kind,) in database.execute("SELECT DISTINCT kind FROM records ORDER BY kind")]
+        return [kind for (kind,) in self._read("SELECT DISTINCT kind FROM records ORDER BY kind")]
 
     @contextmanager
     def session(self, device: torch.device) -> Iterator[None]:
