@@ -7,17 +7,22 @@ records, so jobs in flight on a lost worker or node are simply rerun.
 
 from __future__ import annotations
 
+import ast
 import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
+from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import torch
@@ -135,23 +140,34 @@ def _start_worker(started: Any, gpus: int) -> None:
 def _in_processes(
     function: Callable[[J], R], jobs: list[J], executor: Executor
 ) -> Iterator[tuple[J, R | BaseException]]:
+    _require_main_guard()
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     workers = min(executor.workers or gpus or cores(), len(jobs))
     context = multiprocessing.get_context("spawn")
     others = {process.pid for process in multiprocessing.active_children()}
-    pool = ProcessPool(workers, initializer=_start_worker, initargs=(context.Value("i", 0), gpus), context=context)
+    counter = context.Value("i", 0)
+
+    def start() -> ProcessPool:
+        return ProcessPool(workers, initializer=_start_worker, initargs=(counter, gpus), context=context)
+
+    pool, failed_starts = start(), 0
     pending = deque((job, executor.retries) for job in jobs)
     running: dict[Future[Any], tuple[J, int]] = {}
     try:
         while pending or running:
-            while pending and len(running) < 2 * workers:  # a short queue, so Ctrl-C stops soon
-                job, retries = pending.popleft()
-                running[pool.schedule(_in_worker, args=(function, job, executor.timeout))] = job, retries
+            while pool.active and pending and len(running) < 2 * workers:  # a short queue, so Ctrl-C stops soon
+                try:
+                    scheduled = pool.schedule(_in_worker, args=(function, pending[0][0], executor.timeout))
+                except RuntimeError:  # it has ended since
+                    break
+                running[scheduled] = pending.popleft()
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 job, retries = running.pop(future)
                 died = future.exception()
-                if isinstance(died, ProcessExpired):
+                if isinstance(died, BrokenProcessPool):
+                    pending.appendleft((job, retries))
+                elif isinstance(died, ProcessExpired):
                     if retries:
                         pending.append((job, retries - 1))
                     else:
@@ -160,7 +176,17 @@ def _in_processes(
                 elif died is not None:
                     raise died  # KeyboardInterrupt, or a result that cannot be sent
                 else:
+                    failed_starts = 0
                     yield job, future.result()
+            if not pool.active:  # a worker died while none had a job, which pebble takes for the pool's end
+                failed_starts += 1
+                if failed_starts > executor.retries:
+                    raise _lost("the worker processes died before their first job: killed, or out of memory")
+                pool.stop()  # type: ignore[no-untyped-call, unused-ignore]
+                pool.join()
+                pending.extendleft(running.values())
+                running.clear()
+                pool = start()
     except KeyboardInterrupt:
         for worker in multiprocessing.active_children():  # who stopped this process may not have told them
             if worker.pid is not None and worker.pid not in others:
@@ -174,6 +200,29 @@ def _in_processes(
         pool.join()
 
 
+def _require_main_guard() -> None:
+    """Raises WsnasError if the script that is running would start the workers again when they import it."""
+    main = sys.modules["__main__"]
+    script = getattr(main, "__file__", None)
+    if script is None or getattr(main, "__spec__", None) is not None:  # typed in, or python -m
+        return
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and not (frame.f_code.co_name == "<module>" and frame.f_globals is vars(main)):
+        frame = frame.f_back
+    if frame is None:
+        return
+    try:
+        statements = ast.parse(Path(script).read_text()).body
+    except (OSError, ValueError, SyntaxError):
+        return
+    running = [s for s in statements if s.lineno <= frame.f_lineno <= (s.end_lineno or s.lineno)]
+    if running and not isinstance(running[-1], ast.If):
+        raise WsnasError(
+            f"the workers import {script}, which would start workers again at line {frame.f_lineno}: put its work "
+            "under 'if __name__ == \"__main__\":', or use this process alone (workers=0)"
+        )
+
+
 def _lost(why: str) -> WorkerLost:
     return WorkerLost(f"{why}; run the same command again, with fewer --workers if memory is short")
 
@@ -184,10 +233,12 @@ def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> It
         import ray
     except ImportError as error:
         raise WsnasError("--ray needs Ray here and on every node: pip install 'wsnas[ray]'") from error
+    if executor.gpus is not None and executor.gpus > 1 and executor.gpus % 1:
+        raise WsnasError(f"{executor.gpus:g} GPUs a job: above one, Ray gives only whole GPUs; change --gpus-a-job")
     try:
         host, _, port = executor.ray.rpartition(":") if executor.ray is not None else ("", "", "")
         if host and "/" not in host and port.isdecimal():  # Ray itself would wait for minutes
-            socket.create_connection((host, int(port)), timeout=10).close()
+            _greet(host, int(port))
         ray.init(
             address=None if executor.ray == "local" else executor.ray,
             include_dashboard=False if executor.ray == "local" else None,
@@ -202,6 +253,13 @@ def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> It
         ) from error
     try:
         gpus = executor.gpus if executor.gpus is not None else float(ray.cluster_resources().get("GPU", 0) > 0)
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(node.get("CPU", 0) >= 1 and node.get("GPU", 0) >= gpus for node in nodes):  # Ray would wait for one
+            have = "; ".join(f"{node.get('CPU', 0):g} CPU cores and {node.get('GPU', 0):g} GPUs" for node in nodes)
+            raise WsnasError(
+                f"no node of the Ray cluster '{executor.ray}' has a CPU core and {gpus:g} GPUs for a job; they have "
+                f"{have}: change --gpus-a-job"
+            )
         remote = ray.remote(_on_a_node).options(num_cpus=1, num_gpus=gpus, max_retries=max(executor.retries, 3))
         pending, running = deque(jobs), dict[Any, J]()
         while pending or running:
@@ -223,6 +281,16 @@ def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> It
                     yield job, _lost(f"Ray lost the job on every attempt ({type(error).__name__})")
     finally:
         ray.shutdown()  # cancels jobs still in flight
+
+
+def _greet(host: str, port: int) -> None:
+    """Raises OSError if nothing answers there, or what answers does not speak HTTP/2, as Ray's head does (gRPC)."""
+    with socket.create_connection((host, port), timeout=10) as connection:
+        if os.environ.get("RAY_USE_TLS", "0") == "0":
+            settings = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"  # an empty frame: length, type 4, flags, stream
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
+            if connection.recv(9)[3:4] != b"\x04":
+                raise ConnectionError("what answers there is not Ray")
 
 
 def _on_a_node(function: Callable[[J], R], job: J, timeout: float | None) -> R | Exception:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from wsnas.averaging import Averages
 from wsnas.data.images import Data
-from wsnas.errors import Diverged, WsnasError
+from wsnas.errors import Diverged, WsnasError, one_value_a_channel
 from wsnas.paths import Step
 from wsnas.pieces import Pieces, buffers_kept
 from wsnas.randomness import torch_seeded
@@ -134,7 +134,8 @@ def train(
     def step(x: Tensor, y: Tensor, lr: float) -> None:
         for group in optimizer.param_groups:
             group["lr"] = lr
-        with torch_seeded(seed, "step", state.step, rank, device=device) if custom_loss else nullcontext():
+        seeded = torch_seeded(seed, "step", state.step, rank, device=device) if custom_loss else nullcontext()
+        with seeded, one_value_a_channel("--batch"):
             losses = gradients(x, y, state.step, state.step / total)
         if world > 1:
             losses = [average_over_ranks(parameters, torch.stack(losses).sum(), len(y))]
