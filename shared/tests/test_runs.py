@@ -383,6 +383,21 @@ def test_a_second_writer_is_refused_until_the_first_is_gone_even_by_kill_9(run: 
         assert "being written by another process" in second.communicate(timeout=60)[0]
 
 
+@pytest.mark.parametrize("error", [NotImplementedError("no flock"), OSError(37, "No locks available")], ids=repr)
+def test_without_locks_a_run_is_read_and_not_written(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    run.append("metrics.jsonl", {"epoch": 1})
+
+    def acquire(*arguments: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("filelock.FileLock.acquire", acquire)
+    with pytest.raises(WsnasError, match=r"no locks|No locks"), run.writing():
+        pass
+    assert Run.read(run.path).metrics() == [{"epoch": 1}]
+
+
 def test_a_removed_run_is_gone_and_can_be_begun_again(run: Run) -> None:
     (run.path / "run.json").write_text("{")  # whatever is in it
     Run.remove(run.path)
