@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from wsnas import evaluate, installed_spaces, load_space, load_supernet, train_supernet
+from wsnas.randomness import numpy_rng
 from wsnas.recipe import change_recipe
 from wsnas.runs import Run
 from wsnas.sampling import sample_distinct
@@ -26,7 +28,7 @@ SPACE = load_space("nb201")
 SMALL = {"epochs": 2, "channels": 2, "train_size": 640, "batch": 128, "valid_size": 100}
 RECIPE = change_recipe(SPACE.recipes["micro"], **SMALL)
 OPTIONS = [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-ARCHS = sample_distinct(SPACE, 3, 0)
+ARCHS = sample_distinct(SPACE, 3, numpy_rng(0, "sample"))
 
 
 @pytest.fixture(scope="module")
@@ -107,31 +109,23 @@ def test_a_thread_that_is_not_the_main_one_trains_the_same(plain: Path, tmp_path
     assert scores(tmp_path / "net") == scores(plain)
 
 
-def test_a_study_waits_for_what_another_trains(
-    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forks: Any
-) -> None:
-    """Two processes with the same job at the same time: both have the scores, and one supernet was trained."""
-    code = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-import test_places as shared
-print("started", flush=True)
-print(shared.jobs.supernet_scores(shared.job(Path(sys.argv[1]))).tolist())
-"""
-    monkeypatch.setattr(jobs, "PAUSE", 0.1)
-    mine = job(tmp_path)
-    with Run.open(mine.out, *identity_of(mine)).writing():  # as another study would
-        process = forks.start("code", code, tmp_path, Path(__file__).parent, cwd=tmp_path)
-        process.wait_for("started")
-        assert process.runs()
-    done = process.wait()
-    assert done.code == 0, done.err
-    there = eval(done.out.strip().splitlines()[-1])
-    assert len((mine.out / "sessions.jsonl").read_text().splitlines()) == 1
-    assert jobs.supernet_scores(mine).tolist() == there
-    assert list(scores(mine.out)) == list(scores(plain))
-    assert there == [row["accuracy"] for row in next(iter(scores(mine.out).values())).values()]
+def test_a_study_waits_for_what_another_trains(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another process writes the shared supernet it looks again and again, and then takes what is there."""
+    mine, other, waited = job(tmp_path), ExitStack(), []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 2:  # the other study has finished
+            other.close()
+            evaluate(train_supernet(SPACE, RECIPE, out=mine.out, device="cpu"), ARCHS)
+
+    monkeypatch.setattr(jobs.time, "sleep", sleep)
+    other.enter_context(Run.open(mine.out, *identity_of(mine)).writing())
+    found = jobs.supernet_scores(mine).tolist()
+    assert waited == [jobs.PAUSE] * 2
+    assert scores(mine.out) == scores(plain)
+    (rows,) = scores(mine.out).values()
+    assert found == [rows[SPACE.encode(arch)]["accuracy"] for arch in ARCHS]
 
 
 def job(folder: Path) -> jobs.SupernetJob:
