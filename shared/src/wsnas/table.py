@@ -485,4 +485,4 @@ def read_table(path: Path, space: str, respell: Callable[[str], str], metric: st
 
 def import_home() -> Path:
     """The folder of imported tables: ``$WSNAS_TABLES``, else ``~/.local/share/wsnas``."""
-    return Path(os.environ.get("WSNAS_TABLES", Path.home() / ".local" / "share" / "wsnas"))
+    return Path(os.environ.get("WSNAS_TABLES", "~/.local/share/wsnas")).expanduser()

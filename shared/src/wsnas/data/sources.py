@@ -46,7 +46,7 @@ from wsnas.recipe import Recipe
 
 def data_root() -> Path:
     """The folder of data sets: ``$WSNAS_DATA``, else ``~/.cache/wsnas``."""
-    return Path(os.environ.get("WSNAS_DATA", Path.home() / ".cache" / "wsnas"))
+    return Path(os.environ.get("WSNAS_DATA", "~/.cache/wsnas")).expanduser()
 
 
 def load_splits(recipe: Recipe, device: torch.device) -> Splits:
@@ -248,7 +248,12 @@ def npz(path: Path) -> Source:
                 f"{path}: {part}_labels must be {len(pixels)} integers from 0, one per image, "
                 f"not {labels.dtype} {list(labels.shape)}"
             )
-        parts.append((pixels, labels.astype(np.int64)))
+        parts.append((pixels, labels))
+    images = sum(len(labels) for _, labels in parts)
+    highest = max(int(labels.max()) for _, labels in parts)
+    if highest >= images:
+        raise WsnasError(f"{path}: a label is {highest}, but {images} images have at most {images} classes, from 0")
+    parts = [(pixels, labels.astype(np.int64)) for pixels, labels in parts]
     if parts[0][0].shape[1:] != parts[1][0].shape[1:]:
         raise WsnasError(f"{path}: training and test images differ in size")
     return Source(parts[0], parts[1])

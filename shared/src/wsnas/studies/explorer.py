@@ -38,7 +38,7 @@ def read_panels(folder: Path) -> list[dict[str, Any]]:
             }
             for name, space in stored["results"].items()
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WsnasError(
             f"{folder} holds no architectures of the study operators ({type(error).__name__}: {error}); run it again "
             "(it reuses its trained supernets)"

@@ -127,6 +127,8 @@ def read_study(folder: Path) -> StudyResult:
     """
     try:
         stored: dict[str, Any] = json.loads((folder / "results.json").read_text())
+        if not isinstance(stored, dict) or not stored:
+            raise ValueError("its results.json is empty")
         name, settings = stored.get("study"), stored.get("settings", {})
         if name is None:
             settings, pictures = {}, sorted(folder.glob("*.png"))
@@ -147,7 +149,7 @@ def read_study(folder: Path) -> StudyResult:
             settings=json.dumps(stored["settings"] if name else stored, indent=1),
             environment=json.dumps(stored["environment"], indent=1) if name else "",
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WsnasError(
             f"{folder} does not hold a finished study ({type(error).__name__}: {error}); run it again"
         ) from error
