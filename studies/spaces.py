@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from wsnas.options import Command, progress
+from wsnas.options import Command, HomePath, progress
 from wsnas.randomness import numpy_rng
 from wsnas.sampling import sample_distinct
 from wsnas.space import SearchSpace
@@ -204,7 +204,7 @@ def spaces_figure(rows: Sequence[Summary]) -> Figure:
     show_default=True,
     help="Sample size for spaces too large to enumerate.",
 )
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/study-spaces"), show_default=True)
+@click.option("--out", type=HomePath(path_type=Path), default=Path("runs/study-spaces"), show_default=True)
 def main(spaces: tuple[str, ...], sample: int, out: Path) -> None:
     """Sizes, duplicates, parameter and multiply-add ranges of the installed spaces at the paper's size (Table 1)."""
     rows = []

@@ -9,20 +9,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsnas.errors import WsnasError
-from wsnas.options import Group, executor_options, is_leader, measured, progress
+from wsnas.options import Group, HomePath, executor_options, is_leader, measured, progress
 from wsnas.recipe_options import RecipeCommand, chosen_recipe
 
 if TYPE_CHECKING:
     from wsnas.executor import Executor
 
 
-PATH, COUNT = click.Path(path_type=Path), click.IntRange(1)
+PATH, COUNT = HomePath(path_type=Path), click.IntRange(1)
 device_option = click.option("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one.")
 threads_option = click.option("--threads", type=COUNT, help="Torch threads on the CPU.  [default: 1]")
 run_argument = click.argument("run", type=PATH)
-table_option = click.option(
-    "--table", type=click.Path(), help="Ground truth; by default the shipped or imported table."
-)
+table_option = click.option("--table", type=HomePath(), help="Ground truth; by default the shipped or imported table.")
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -86,8 +84,9 @@ def train_supernet(
             report=report,
         )
     if is_leader():
-        last = supernet.run.metrics()[-1]
-        click.echo(f"trained {supernet.step} steps, last epoch's loss {last['loss']:.4f}: {supernet.run.path}")
+        lines = supernet.run.metrics()
+        loss = f"last epoch's loss {lines[-1]['loss']:.4f}" if lines else "its losses are not there (metrics.jsonl)"
+        click.echo(f"trained {supernet.step} steps, {loss}: {supernet.run.path}")
 
 
 @main.command()
@@ -96,7 +95,7 @@ def train_supernet(
     "--sample", type=COUNT, default=200, show_default=True, help="Architectures, drawn uniformly; a smaller table: all."
 )
 @click.option("--arch", multiple=True, help="Evaluate this architecture instead; repeatable.")
-@click.option("--table", type=click.Path(), help="Draw the sample from this ground-truth table.")
+@click.option("--table", type=HomePath(), help="Draw the sample from this ground-truth table.")
 @click.option("--sample-seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--valid-size", type=COUNT, help="Number of validation images (text: tokens); by default the recipe's.")
 @click.option("--max-macs", type=COUNT, help="Draw only architectures with at most this many multiply-adds.")
@@ -359,7 +358,7 @@ def report(folders: tuple[Path, ...], out: Path | None) -> None:
     except WsnasError as error:
         explorer, why = None, f"no explorer.html: {error}"
     names = write_report(folders, target, explorer)
-    click.echo(f"{len(names)} studies ({', '.join(names)}): {target}")
+    click.echo(f"{len(names)} studies ({', '.join(names)}): {target}" if names else f"results of no study: {target}")
     if explorer or why:
         click.echo(why or f"explorer of the architectures: {explorer}")
 
@@ -418,7 +417,7 @@ def table_join(files: tuple[Path, ...], out: Path) -> None:
     click.echo(f"{len(joined)} architectures, {len(joined.columns)} columns, {out.stat().st_size / 1e6:.2f} MB: {out}")
 
 
-_TABLE = click.option("--table", "file", type=click.Path(), help="A table file; by default the shipped micro table.")
+_TABLE = click.option("--table", "file", type=HomePath(), help="A table file; by default the shipped micro table.")
 _DATASET = click.option("--dataset", help="Use the imported table that has this data set.")
 
 

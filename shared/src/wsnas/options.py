@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class HomePath(click.Path):
+    """A path whose ``~`` is the home folder also where the shell leaves it, as in ``--out=~/runs``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(os.path.expanduser(value), param, ctx)
+
+
 class Refused(click.ClickException):
     exit_code = 2
 
@@ -61,8 +68,8 @@ class Group(click.Group):
 
 
 def is_leader() -> bool:
-    """Whether this process prints: under torchrun only rank 0 does."""
-    return os.environ.get("RANK", "0") == "0"
+    """Whether this process prints: under torchrun only rank 0 does. A RANK without other processes means nothing."""
+    return os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1"
 
 
 @contextmanager

@@ -44,7 +44,6 @@ from wsnas.recipe import Recipe
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 PIXELS = 1 << 26  # of one image: a third of a gigabyte while it is decoded
-MOST_CLASSES = 100_000
 
 
 def data_root() -> Path:
@@ -253,11 +252,14 @@ def npz(path: Path) -> Source:
                 f"{path}: {part}_labels must be {len(pixels)} integers from 0, one per image, "
                 f"not {labels.dtype} {list(labels.shape)}"
             )
-        parts.append((pixels, labels.astype(np.int64)))
         if 0 in pixels.shape:
             raise WsnasError(f"{path}: {part}_images {list(pixels.shape)} have no pixels")
-        if labels.max() >= MOST_CLASSES:
-            raise WsnasError(f"{path}: {part}_labels go up to {labels.max()}; number the classes from 0")
+        parts.append((pixels, labels))
+    images = sum(len(labels) for _, labels in parts)
+    highest = max(int(labels.max()) for _, labels in parts)
+    if highest >= images:
+        raise WsnasError(f"{path}: a label is {highest}, but {images} images have at most {images} classes, from 0")
+    parts = [(pixels, labels.astype(np.int64)) for pixels, labels in parts]
     if parts[0][0].shape[1:] != parts[1][0].shape[1:]:
         raise WsnasError(f"{path}: training and test images differ in size")
     return Source(parts[0], parts[1])

@@ -127,6 +127,8 @@ def read_study(folder: Path) -> StudyResult:
     """
     try:
         stored: dict[str, Any] = json.loads(read_file(folder / "results.json", 1 << 28))
+        if not isinstance(stored, dict) or not stored:
+            raise ValueError("its results.json is empty")
         name, settings = stored.get("study"), stored.get("settings", {})
         verdicts = [Verdict(**verdict) for verdict in stored["verdicts"]] if name else []
         texts = [name or "", *(text for verdict in verdicts for key, text in vars(verdict).items() if key != "numbers")]
