@@ -85,18 +85,17 @@ def result(out: Path) -> Any:
 
 
 def killed(place: Path, good: Any, kills: int, seed: int) -> dict[str, int]:
-    """Runs that ended as undisturbed ones do, and those that did not, after ``kills`` kills in all."""
+    """Runs that ended as undisturbed ones do, and those that did not, after ``kills`` kills in all, at most ten each."""
     rng, found = numbered(seed, 0), Counter[str]()
     started = time.monotonic()
     assert ended(begun(place / "timed")) == 0
     alone = time.monotonic() - started
     while found["kills"] < kills:
-        out = place / f"killed-{found['runs']}"
+        out, most = place / f"killed-{found['runs']}", found["kills"] + 10
         while True:
             pid = begun(out)
             time.sleep(float(rng.uniform(0, alone / 2)))
-            with_kill = found["kills"] < kills
-            if with_kill:
+            if found["kills"] < min(kills, most):
                 os.kill(pid, signal.SIGKILL)
             code = ended(pid)
             found["kills"] += code == -signal.SIGKILL
