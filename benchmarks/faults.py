@@ -85,7 +85,7 @@ def result(out: Path) -> Any:
 
 
 def killed(place: Path, good: Any, kills: int, seed: int) -> dict[str, int]:
-    """Runs that ended as undisturbed ones do, and those that did not, after ``kills`` kills in all, at most ten each."""
+    """Runs that ended as undisturbed ones do, and others, after ``kills`` kills in all, at most ten each."""
     rng, found = numbered(seed, 0), Counter[str]()
     started = time.monotonic()
     assert ended(begun(place / "timed")) == 0
