@@ -285,7 +285,7 @@ def test_a_damaged_run(forks: Any, trained: Path, tmp_path: Path) -> None:
     for damaged in ("", "[]", described[:100], described.replace('"space": "nb201"', '"space": "nb999"')):
         (here / "net/run.json").write_text(damaged)
         done = forks.wsnas("evaluate", "net", "--arch", ARCH, cwd=here)
-        refused(done, "nb999" if "nb999" in damaged else "run.json")
+        refused(done, "run.json", "checksum" if "nb999" in damaged else "cannot be read")
     (here / "net/run.json").write_text(described)
     (here / "net/records.sqlite").write_bytes(b"not a database, and long enough to be taken for one" * 100)
     refused(forks.wsnas("evaluate", "net", "--arch", ARCH, cwd=here), "records.sqlite")
