@@ -16,7 +16,7 @@ nox.options.sessions = ["tests", "lint", "types"]
 PACKAGES = sorted(path.parent.name for path in Path("packages").glob("*/pyproject.toml"))
 STUDIES = sorted(path.stem for path in Path("studies").glob("*.py"))
 REPORT = "./shared[explorer]"  # the core with what the report's page of architectures needs
-BENCHMARKS = sorted(path.stem for path in Path("benchmarks").glob("*.py") if path.stem != "textbook")
+BENCHMARKS = sorted(path.stem for path in Path("benchmarks").glob("*.py") if path.stem not in ("textbook", "trials"))
 REAL = "docs/results/real"  # what studies of real data left: shown beside what is in runs/
 PINS = ("-c", "constraints.txt")
 

@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from wsnas.options import Command
+from wsnas.options import Command, HomePath
 from wsnas.progress import progress
 from wsnas.randomness import numpy_rng
 from wsnas.sampling import sample_distinct
@@ -205,7 +205,7 @@ def spaces_figure(rows: Sequence[Summary]) -> Figure:
     show_default=True,
     help="Sample size for spaces too large to enumerate.",
 )
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/study-spaces"), show_default=True)
+@click.option("--out", type=HomePath(path_type=Path), default=Path("runs/study-spaces"), show_default=True)
 @svg_option
 def main(spaces: tuple[str, ...], sample: int, out: Path, svg: bool) -> None:
     """Sizes, duplicates, parameter and multiply-add ranges of the installed spaces at the paper's size (Table 1)."""

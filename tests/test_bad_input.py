@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,6 +126,15 @@ UNUSABLE = [
     (("table", "query", "nb201", ARCH, "--table", "missing.parquet"), ["missing.parquet", "wsnas table import"]),
     (("table", "show", "nb201", "--dataset", "cifar10"), ["cifar10", "wsnas table import nb201"]),
     (("ground-truth", "nb201", "--sample", "20000", "--out", "truth"), ["20000", "15284"]),
+    (("train-supernet", "nb201", *SMALL, "--dataset", "/dev/zero"), ["/dev/zero"]),
+    (("train-supernet", "darts_rnn", "--dataset", "/dev/zero"), ["/dev/zero"]),
+    (("train-supernet", "nb201", *SMALL, "--dataset", "x" * 300 + ".npz"), ["x" * 300]),
+    (("train-supernet", "nb201", *SMALL, "--out", "x" * 300), ["x" * 300]),
+    (("table", "import", "nb201", "x" * 300 + ".csv"), ["x" * 300]),
+    (("table", "show", "nb201", "--table", "x" * 300 + ".parquet"), ["x" * 300]),
+    (("evaluate", "x" * 300), ["x" * 300]),
+    (("report", "x" * 300), ["x" * 300]),
+    (("train-supernet", "nb201", *SMALL, "--split-file", "/dev/null"), ["digits has its own split"]),
 ]
 
 
@@ -275,7 +287,7 @@ def test_a_damaged_run(forks: Any, trained: Path, tmp_path: Path) -> None:
     for damaged in ("", "[]", described[:100], described.replace('"space": "nb201"', '"space": "nb999"')):
         (here / "net/run.json").write_text(damaged)
         done = forks.wsnas("evaluate", "net", "--arch", ARCH, cwd=here)
-        refused(done, "nb999" if "nb999" in damaged else "run.json")
+        refused(done, "run.json", "checksum" if "nb999" in damaged else "cannot be read")
     (here / "net/run.json").write_text(described)
     (here / "net/records.sqlite").write_bytes(b"not a database, and long enough to be taken for one" * 100)
     refused(forks.wsnas("evaluate", "net", "--arch", ARCH, cwd=here), "records.sqlite")
@@ -346,6 +358,16 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.parametrize("label", [60, 2**31, 2**63])
+def test_labels_beyond_the_number_of_images(forks: Any, tmp_path: Path, label: int) -> None:
+    """A head of so many classes would not fit into memory, and 2^63 turns negative; 40 + 20 images have up to 60."""
+    labels = np.arange(40, dtype=np.uint64) % 4
+    labels[7] = label
+    np.savez(tmp_path / "set.npz", **{**arrays(), "train_labels": labels})
+    command = ("train-supernet", "nb201", "--dataset", "set.npz", "--epochs", "1", "--channels", "2")
+    refused(forks.wsnas(*command, cwd=tmp_path), "set.npz", f"a label is {label}", "60 images")
+
+
 @pytest.mark.parametrize("wrong", list(WRONG))
 def test_a_data_set_of_the_wrong_shape(forks: Any, tmp_path: Path, wrong: str) -> None:
     changed, word = WRONG[wrong]
@@ -382,6 +404,73 @@ def test_a_file_that_is_no_split_file(forks: Any, tmp_path: Path) -> None:
     command = ("train-supernet", "nb201", "--dataset", "set.npz", "--epochs", "1", "--channels", "2", "--split-file")
     refused(forks.wsnas(*command, "split.json", cwd=tmp_path), "split.json", "once")
     refused(forks.wsnas(*command, "missing.json", cwd=tmp_path), "missing.json")
+
+
+# what is missing or empty around a run -----------------------------------------------------------------------
+
+
+def test_a_finished_run_whose_metrics_are_gone(forks: Any, trained: Path, tmp_path: Path) -> None:
+    here = copy(trained, tmp_path)
+    (here / "net/metrics.jsonl").unlink()
+    done = forks.wsnas(*TRAIN, cwd=here)
+    assert (done.code, done.out) == (0, f"trained {STEPS} steps, its losses are not there (metrics.jsonl): net\n")
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "null", "3", '{"study": "epochs", "settings": []}'])
+def test_results_that_are_empty(forks: Any, tmp_path: Path, content: str) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study/results.json").write_text(content)
+    refused(forks.wsnas("report", "study", cwd=tmp_path), "study does not hold a finished study")
+    assert not (tmp_path / "study/report.html").exists()
+
+
+def test_parts_of_torchruns_environment(forks: Any, tmp_path: Path) -> None:
+    """RANK alone is no second process: the command speaks. WORLD_SIZE alone, or not a number, is refused."""
+    done = forks.wsnas(*TRAIN, cwd=tmp_path, env={"RANK": "3"})
+    assert (done.code, done.out[:16]) == (0, f"trained {STEPS} steps")
+    again = (*TRAIN[:-1], "again")
+    done = forks.wsnas(*again, cwd=tmp_path, env={"WORLD_SIZE": "2"})
+    refused(done, "WORLD_SIZE is 2 without RANK, MASTER_ADDR, MASTER_PORT", "torchrun")
+    refused(forks.wsnas(*again, cwd=tmp_path, env={"WORLD_SIZE": "two"}), "WORLD_SIZE is 'two', not a number")
+
+
+def test_a_tilde_is_the_home_folder(forks: Any, tmp_path: Path) -> None:
+    """In environment variables and ``--out=``, where no shell replaces it."""
+    np.savez(tmp_path / "set.npz", **arrays())
+    (tmp_path / "home").mkdir()
+    env = {"HOME": str(tmp_path / "home"), "WSNAS_DATA": "~/x", "WSNAS_TABLES": "~/tables"}
+    small = ("--dataset", str(tmp_path / "set.npz"), "--epochs", "1", "--channels", "2", "--batch", "10")
+    done = forks.wsnas("train-supernet", "nb201", *small, "--out=~/net", cwd=tmp_path, env=env)
+    assert done.code == 0, done.err
+    assert (tmp_path / "home/net/checkpoint.pt").exists()
+    good_table(tmp_path / "good.csv")
+    assert forks.wsnas("table", "import", "nb201", "good.csv", cwd=tmp_path, env=env).code == 0
+    assert (tmp_path / "home/tables/nb201.parquet").exists()
+    code = "from wsnas.data.sources import data_root; print(data_root())"
+    found = forks.start("code", code, cwd=tmp_path, env=env).wait()
+    assert found.out.strip() == str(tmp_path / "home/x")
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize(
+    ("size", "batch", "why"), [("1", "2", "a batch of 2 images is larger"), ("1", "1", "evenly across 2 processes")]
+)
+def test_fewer_images_than_processes(tmp_path: Path, size: str, batch: str, why: str) -> None:
+    """A share without images has no loss; the advice was to lower the learning rate."""
+    np.savez(tmp_path / "set.npz", **arrays())
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "wsnas"]
+    options = ["--dataset", "set.npz", "--epochs", "1", "--channels", "2", "--train-size", size, "--batch", batch]
+    done = subprocess.run(
+        [*command, "train-supernet", "nb201", *options, "--device", "cpu", "--out", "net"],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode != 0
+    assert why in done.stderr
+    assert "learning rate" not in done.stderr
 
 
 # the disk ----------------------------------------------------------------------------------------------------

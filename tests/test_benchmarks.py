@@ -212,3 +212,37 @@ def test_the_ceiling_is_near_the_truth_of_drawn_tables() -> None:
     assert [(row["space"], row["factor"]) for row in report["cases"]] == [
         (space, factor) for space in ("nb201", "nb101") for factor in (1, 8, 32)
     ]
+
+
+BAD_ENDS = ("wrong", "traceback", "hang", "over 1 GB", "crash")
+
+
+@pytest.mark.skipif(not (BENCHMARKS / "fuzz.py").exists(), reason="not a checkout")
+@pytest.mark.skipif(not {"nb101", "nb201", "darts_cnn", "darts_rnn"} <= {*installed_spaces()}, reason="needs spaces")
+def test_damaged_inputs_are_read_or_refused(tmp_path: Path) -> None:
+    """The short form of benchmarks/fuzz.py."""
+    command = [sys.executable, str(BENCHMARKS / "fuzz.py"), "--inputs", "40", "--log", str(tmp_path / "log")]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    readers = json.loads(done.stdout)["readers"]
+    assert len(readers) > 20
+    for name, ends in readers.items():
+        assert sum(ends.values()) == 40
+        assert ends["refused"] > 0, name
+        assert not any(ends[end] for end in BAD_ENDS), (name, ends, (tmp_path / "log").read_text())
+
+
+@pytest.mark.skipif(not (BENCHMARKS / "faults.py").exists(), reason="not a checkout")
+@pytest.mark.skipif("nb201" not in installed_spaces(), reason="needs the space nb201")
+def test_disturbed_runs_end_as_others(tmp_path: Path) -> None:
+    """The short form of benchmarks/faults.py."""
+    counts = ["--kills", "3", "--disks", "1", "--writers", "1", "--mutations", "6", "--log", str(tmp_path / "log")]
+    command = [sys.executable, str(BENCHMARKS / "faults.py"), *counts]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["kills"]["kills"] == 3
+    assert found["kills"]["runs"] == found["kills"]["as undisturbed"]
+    assert found["full disk"]["then as undisturbed"] == found["writers"]["as undisturbed"] == 1
+    for name in ("run.json", "checkpoint.pt", "metrics.jsonl", "records.sqlite"):
+        assert not any(found[name][end] for end in BAD_ENDS), (name, found[name])

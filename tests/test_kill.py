@@ -162,27 +162,74 @@ def command(out: Path) -> list[str]:
     return ["train-supernet", "nb201", *options, "--out", str(out)]
 
 
-def test_ctrl_c(forks: Any, tmp_path: Path) -> None:
-    """The real command exits with code 130 and a message; repeated, it resumes to the undisturbed result."""
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])
+def test_ctrl_c(forks: Any, tmp_path: Path, number: str) -> None:
+    """The real command exits with code 130 and a message; repeated, it resumes to the undisturbed result.
+
+    So it does when Slurm, a spot machine or a closed terminal stops it.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     start = [sys.executable, "-m", "wsnas", *command(tmp_path / "net")]
-    with subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        start, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=default_signals
+    ) as process:
         while not (tmp_path / "net/metrics.jsonl").exists():
             assert process.poll() is None
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(getattr(signal, number))
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert err.splitlines()[-1] == "stopped; finished work is saved: run the same command again to resume"
     assert out == ""
     step = torch.load(tmp_path / "net/checkpoint.pt", weights_only=True)["step"]
     assert 10 <= step < 200
-    for name in ("net", "undisturbed"):
-        done = forks.wsnas(*command(tmp_path / name), cwd=tmp_path)
-        assert done.code == 0, done.err
-    same_checkpoint(tmp_path / "net", tmp_path / "undisturbed")
-    metrics = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("net", "undisturbed")]
-    assert metrics[0] == metrics[1]
+    if number == "SIGINT":
+        for name in ("net", "undisturbed"):
+            done = forks.wsnas(*command(tmp_path / name), cwd=tmp_path)
+            assert done.code == 0, done.err
+        same_checkpoint(tmp_path / "net", tmp_path / "undisturbed")
+        metrics = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("net", "undisturbed")]
+        assert metrics[0] == metrics[1]
+
+
+def default_signals() -> None:
+    """A test that a shell runs in the background, or below nohup, ignores some of them, and so would its children."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def test_what_nohup_ignores_stays_ignored(tmp_path: Path) -> None:
+    code = "import signal; from wsnas.stopping import heard; print([n.name for n in heard()])"
+    for ignored, left in (("", "['SIGTERM', 'SIGHUP', 'SIGUSR1']"), ("HUP", "['SIGTERM', 'SIGUSR1']")):
+        shell = (f"trap '' {ignored}; " if ignored else "") + f'exec {sys.executable} -c "{code}"'
+        done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, preexec_fn=default_signals)
+        assert done.stdout.strip() == left, done.stderr
+
+
+@pytest.mark.parametrize("to", ["the process", "the whole group"])
+def test_workers_stop_too(tmp_path: Path, to: str) -> None:
+    """SIGTERM to a study's or ground truth's process, or to it and its workers at once: no row says crash."""
+    options = ["--sample", "40", "--seeds", "1", "--epochs", "2", "--channels", "2", "--train-size", "640"]
+    start = [sys.executable, "-m", "wsnas", "ground-truth", "nb201", *options, "--workers", "2", "--no-latency"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    with subprocess.Popen(
+        [*start, "--out", str(tmp_path / "truth")],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=default_signals,
+        start_new_session=True,
+    ) as process:
+        while len(records(tmp_path / "truth")) < 3:
+            assert process.poll() is None
+            time.sleep(0.02)
+        (os.killpg if to == "the whole group" else os.kill)(process.pid, signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err == "stopped; finished work is saved: run the same command again to resume\n"
+    found = records(tmp_path / "truth")
+    assert 3 <= len(found) < 40
+    assert {row["status"] for row in found.values()} == {"ok"}
 
 
 def test_ctrl_c_while_evaluating(forks: Any, tmp_path: Path) -> None:

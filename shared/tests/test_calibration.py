@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from toy_space import ALL, TOY, Arch, Net, splits
 
 from wsnas.calibration import calibrate
+from wsnas.errors import WsnasError
 from wsnas.evaluation import evaluate, latest_scores
 from wsnas.supernet import train_supernet
 
@@ -51,6 +52,19 @@ def test_the_average_over_batches_is_weighted_by_samples_and_its_variance_is_bia
         var = sum(len(x) * ((x - x.mean((0, 2, 3), keepdims=True)) ** 2).mean((0, 2, 3)) for x in seen[norm])
         np.testing.assert_allclose(norm.running_mean, mean, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(norm.running_var, var / sum(SIZES), rtol=1e-4)
+
+
+def test_a_single_image_left_over_is_left_out_and_only_single_ones_are_refused() -> None:
+    """On maps of one pixel: torch refuses a single value per channel."""
+    model, path = net(), Arch((0, 2, 1))
+    x = torch.randn(17, 3, 1, 1, generator=torch.Generator().manual_seed(0))
+    calibrate(model, path, x.split(8))  # 8, 8 and 1
+    found = statistics(model)
+    calibrate(model, path, x[:16].split(8))
+    same(found, statistics(model))
+    with pytest.raises(WsnasError, match="give --calibration-batch of at least 2 images per process"):
+        calibrate(model, path, x.split(1))
+    calibrate(model, path, torch.randn(3, 3, 8, 8).split(1))  # larger maps have statistics of single images
 
 
 class Twice(nn.Module):

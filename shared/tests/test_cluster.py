@@ -167,6 +167,19 @@ def test_slurms_jobs_have_the_results_and_failures_of_this_process(
     assert "ended without a result" in str(found[jobs[3]])
 
 
+def test_a_slurm_job_whose_time_runs_out_is_submitted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often: a training that is stopped and saved uses up none of the retries for lost workers."""
+    pytest.importorskip("submitit", reason="needs the extra wsnas[slurm]")
+    monkeypatch.chdir(tmp_path)
+    job = (
+        f"[p := __import__('pathlib').Path({str(tmp_path / 'tries')!r}), p.open('a').write('x'),"
+        " len(p.read_text()) == 3 or (_ for _ in ()).throw(KeyboardInterrupt), 7][-1]"
+    )
+    executor = Executor(slurm={"cluster": "local", "timeout_min": 5}, retries=0)
+    assert list(run_jobs(eval, [job], executor)) == [(job, 7)]
+    assert (tmp_path / "tries").read_text() == "xxx"
+
+
 def test_parameters_that_submitit_does_not_know_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("submitit", reason="needs the extra wsnas[slurm]")
     monkeypatch.chdir(tmp_path)

@@ -106,5 +106,49 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path: Path, python: 
         time.sleep(0.05)
 
 
+UNGUARDED = """
+from wsnas.executor import Executor, run_jobs
+results = [result for _, result in run_jobs(eval, ["1 + 1"], Executor(1))]
+print(results)
+"""
+
+
+def test_a_script_without_a_main_guard_is_told_at_once(tmp_path: Path, python: Start) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    code = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
+    _, errors = python(code, script).communicate(timeout=60)
+    assert errors.strip().splitlines()[-1] == (
+        f"wsnas.errors.WsnasError: the workers import {script}, which would start workers again at line 3: put its "
+        "work under 'if __name__ == \"__main__\":', or use this process alone (workers=0)"
+    )
+    assert len(errors.splitlines()) < 25
+    guarded = UNGUARDED.replace("results =", "if __name__ == '__main__':\n    results =").replace("print", "    print")
+    script.write_text(guarded)
+    output, errors = python(code, script).communicate(timeout=120)
+    assert output == "[2]\n", errors
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_worker_killed_before_its_first_job_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: int
+) -> None:
+    """The worker dies while it starts, as when it is killed in its first two seconds."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, pathlib, sys\n"
+        f"note = pathlib.Path({str(tmp_path / 'deaths')!r})\n"
+        "died = len(note.read_text()) if note.exists() else 0\n"
+        f"if '--multiprocessing-fork' in sys.argv and died < {deaths}:\n"
+        "    note.write_text((died + 1) * 'x')\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    if deaths == 1:
+        assert dict(run_jobs(eval, ["1 + 1", "2 + 2"], Executor(1))) == {"1 + 1": 2, "2 + 2": 4}
+    else:
+        with pytest.raises(WorkerLost, match=r"died before their first job: killed, or out of memory; run the same"):
+            list(run_jobs(eval, ["1 + 1", "2 + 2"], Executor(1)))
+
+
 def test_cores_counts_those_this_process_may_use() -> None:
     assert 1 <= cores() <= (os.cpu_count() or 1)

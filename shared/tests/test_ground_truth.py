@@ -23,8 +23,10 @@ from wsnas.errors import WsnasError
 from wsnas.executor import Executor
 from wsnas.ground_truth import best_of, measure_latencies, train_many
 from wsnas.publish import publish
-from wsnas.recipe import change_recipe
+from wsnas.randomness import numpy_rng
+from wsnas.recipe import change_recipe, recipe_fields
 from wsnas.runs import Run
+from wsnas.sampling import sample_candidates
 from wsnas.standalone import train_architecture
 from wsnas.supernet import train_supernet
 from wsnas.table import Column, Table, join, read_csv
@@ -241,6 +243,104 @@ def test_failures_are_rows_and_are_counted(
     assert train_many(TOY, SOME, out, seeds=(0,), executor=HERE).failed.tolist() == [True, True, True, False]
     mended = train_many(TOY, SOME, out, seeds=(0,), executor=HERE, retry_failed=True)
     assert not mended.failed.any()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ModuleNotFoundError("No module named 'toy_space'"), FileNotFoundError("toy.npz"), WsnasError("no data set 'toy'")],
+    ids=["a package", "a file", "a data set"],
+)
+def test_what_is_missing_stops_the_run_at_once(
+    toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """It is not the architectures' fault: no row says so, and the next call trains all of them."""
+    tried: list[Any] = []
+
+    def missing(space: Any, arch: Any, recipe: Any, **options: Any) -> Any:
+        tried.append(arch)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("wsnas.ground_truth.train_architecture", missing)
+        with pytest.raises(WsnasError, match=str(error)):
+            train_many(TOY, SOME, tmp_path / "run", seeds=(0,), executor=HERE)
+    assert len(tried) == 1
+    assert Run.read(tmp_path / "run").records("training") == {}
+    assert train_many(TOY, SOME, tmp_path / "run", seeds=(0,), executor=HERE).about["status"] == "4 ok"
+
+
+def test_when_nothing_ever_succeeds_nothing_is_recorded(
+    toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After twenty failures it stops; failures after or before a success are rows."""
+    tried: list[Any] = []
+    fine: list[int] = []
+
+    def breaks(space: Any, arch: Any, recipe: Any, **options: Any) -> Any:
+        tried.append(arch)
+        if ALL.index(arch) in fine:
+            return train_architecture(space, arch, recipe, **options)
+        raise RuntimeError("CUDA error: no kernel image is available")
+
+    monkeypatch.setattr("wsnas.ground_truth.train_architecture", breaks)
+    for archs, count in ((ALL[:3], 3), (ALL, 20)):
+        tried.clear()
+        with pytest.raises(WsnasError, match=f"none of {count} trainings succeeded.*no kernel image"):
+            train_many(TOY, archs, tmp_path / "run", seeds=(0,), executor=HERE)
+        assert len(tried) == count
+        assert Run.read(tmp_path / "run").records("training") == {}
+    fine.append(2)
+    table = train_many(TOY, ALL[:5], tmp_path / "run", seeds=(0,), executor=HERE)
+    assert table.failed is not None
+    assert [table.failed[table.row[TOY.encode(arch)]] for arch in ALL[:5]] == [True, True, False, True, True]
+    train_many(TOY, ALL[:8], tmp_path / "run", seeds=(0,), executor=HERE)  # a few more that fail
+    assert len(Run.read(tmp_path / "run").records("training")) == 8
+
+
+def test_many_failures_are_no_success(toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table is there, and the exit code says that something is wrong."""
+
+    def sometimes(space: Any, arch: Any, recipe: Any, **options: Any) -> Any:
+        if arch == bad:
+            raise RuntimeError("out of memory")
+        return train_architecture(space, arch, recipe, **options)
+
+    monkeypatch.setattr("wsnas.ground_truth.train_architecture", sometimes)
+    for sample, code in ((8, 2), (10, 0)):
+        out = tmp_path / str(sample)
+        bad = sample_candidates(TOY, MICRO, sample, numpy_rng(0, "ground truth"))[-1]
+        options = ["--sample", str(sample), "--seeds", "1", "--workers", "0", "--no-latency", "--out", str(out)]
+        done = CliRunner().invoke(main, ["ground-truth", "toy", *options])
+        assert done.exit_code == code, done.output
+        assert f"1 of {sample} trainings failed: find out why" in done.output or code == 0
+        assert Table.load(out / "table.parquet").about["status"] == f"1 crash, {sample - 1} ok"
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e300", "0", "-1"])
+def test_a_time_limit_is_a_finite_number(toy_installed: Path, tmp_path: Path, value: str) -> None:
+    done = CliRunner().invoke(
+        main,
+        ["ground-truth", "toy", "--sample", "2", "--workers", "0", "--timeout", value, "--out", str(tmp_path / "x")],
+    )
+    assert done.exit_code == 2
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    assert not (tmp_path / "x").exists()
+    with pytest.raises(WsnasError, match="time limit"):
+        Executor(timeout=float(value))
+
+
+def test_every_number_of_a_command_is_finite(toy_installed: Path, tmp_path: Path) -> None:
+    """Each option of the recipe that takes a number refuses nan and inf, and leaves nothing behind."""
+    names = [name for name, field in recipe_fields(MICRO).items() if field.type is float]
+    assert len(names) > 5
+    for name in names:
+        for value in (math.nan, math.inf):
+            with pytest.raises(WsnasError, match=f"{name.removeprefix('supernet.')} must be a finite number"):
+                change_recipe(MICRO, **{name: value})
+            option = f"--{name.replace('_', '-')}"
+            done = CliRunner().invoke(main, ["train-supernet", "toy", option, str(value), "--out", str(tmp_path / "x")])
+            assert done.exit_code == 2, (name, done.output)
+            assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize(

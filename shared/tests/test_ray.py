@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from toy_space import ALL, TOY, register
 
 from wsnas.errors import WsnasError
@@ -80,6 +84,38 @@ def test_failures_and_a_missing_cluster(cluster: Any) -> None:
     assert isinstance(found["__import__('time').sleep(60)"], TimeoutError)
     with pytest.raises(WsnasError, match="no Ray cluster answers"):
         list(run_jobs(eval, ["1"], Executor(ray="127.0.0.1:1")))
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"220 mail\r\n", b""])
+def test_a_port_that_is_not_rays_is_refused_at_once(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def reply() -> None:
+            connection, _ = server.accept()
+            connection.recv(24)
+            connection.sendall(answer)
+            connection.close()
+
+        threading.Thread(target=reply, daemon=True).start()
+        started = time.monotonic()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(WsnasError, match=r"no Ray cluster answers at '127.* \("):
+            list(run_jobs(eval, ["1"], Executor(ray=address)))
+        assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize(
+    ("gpus", "why"),
+    [(1, r"has a CPU core and 1 GPUs for a job; they have 1 CPU cores and 0 GPUs"), (1.5, "whole GPUs")],
+)
+def test_gpus_that_no_node_has_are_refused_at_once(cluster: Any, gpus: float, why: str) -> None:
+    """The jobs would wait for a node that has them."""
+    if torch.cuda.is_available() and gpus == 1:
+        pytest.skip("this machine has a GPU")
+    started = time.monotonic()
+    with pytest.raises(WsnasError, match=why):
+        list(run_jobs(eval, ["1"], Executor(ray=cluster.address, gpus=gpus)))
+    assert time.monotonic() - started < 60
 
 
 def test_trainings_on_the_cluster_are_recorded_here(cluster: Any, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import random
 import resource
 import sqlite3
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -317,15 +318,6 @@ def test_a_checkpoint_that_does_not_fit_the_model_is_refused(tmp_path: Path, toy
             load_supernet(run.path)
 
 
-def test_a_finished_run_is_read_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a read-only mount, which os.access sees even for root."""
-    good = everything(filled(tmp_path / "a run, # 100 % finished").path)
-    monkeypatch.setattr(os, "access", lambda *arguments: False)
-    before = sorted(path.name for path in (tmp_path / "a run, # 100 % finished").iterdir())
-    assert everything(tmp_path / "a run, # 100 % finished") == good
-    assert sorted(path.name for path in (tmp_path / "a run, # 100 % finished").iterdir()) == before
-
-
 def test_two_that_open_a_new_run_at_once_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second arrives after the first has looked for run.json, and before it has written it."""
     said: list[str] = []
@@ -389,6 +381,21 @@ def test_a_second_writer_is_refused_until_the_first_is_gone_even_by_kill_9(run: 
             Run.remove(run.path)
         second = python(HOLD, run.path)
         assert "being written by another process" in second.communicate(timeout=60)[0]
+
+
+@pytest.mark.parametrize("error", [NotImplementedError("no flock"), OSError(37, "No locks available")], ids=repr)
+def test_without_locks_a_run_is_read_and_not_written(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    run.append("metrics.jsonl", {"epoch": 1})
+
+    def acquire(*arguments: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("filelock.FileLock.acquire", acquire)
+    with pytest.raises(WsnasError, match=r"no locks|No locks"), run.writing():
+        pass
+    assert Run.read(run.path).metrics() == [{"epoch": 1}]
 
 
 def test_a_removed_run_is_gone_and_can_be_begun_again(run: Run) -> None:
@@ -509,6 +516,43 @@ def test_committed_records_survive_kill_9(run: Run, python: Start) -> None:
     assert all(row == {"status": "ok", "i": int(key)} for key, row in rows.items())
     with sqlite3.connect(run.path / "records.sqlite") as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+@pytest.mark.parametrize("open_elsewhere", [False, True])
+def test_a_run_that_is_not_writable_is_read_and_unchanged(tmp_path: Path, open_elsewhere: bool) -> None:
+    """Another user's, whose rows may still be in the log beside the database; reading said to free some disk space."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)  # another user gets there, unlike to tmp_path
+        own = Run.open(Path(folder) / "run", IDENTITY, RECIPE)
+        own.record("a", "x", {"value": 2})
+        held = sqlite3.connect(own.path / "records.sqlite") if open_elsewhere else None
+        if held is not None:  # keeps the log
+            held.execute("SELECT * FROM records").fetchall()
+        own.record("a", "y", {"value": 3})
+        for file in [*own.path.iterdir(), own.path]:
+            file.chmod(0o555 if file.is_dir() else 0o444)
+        before = {file.name: file.read_bytes() for file in own.path.iterdir() if not file.name.endswith("-shm")}
+        assert ("records.sqlite-wal" in before) == open_elsewhere
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                if os.geteuid() == 0:  # whom no permission stops
+                    os.seteuid(65534)
+                assert not os.access(own.path, os.W_OK, effective_ids=True)
+                assert Run.read(own.path).records("a") == {
+                    key: {"status": "ok", "value": v} for key, v in (("x", 2), ("y", 3))
+                }
+                assert own.kinds() == ["a"]
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        after = {file.name: file.read_bytes() for file in own.path.iterdir() if not file.name.endswith("-shm")}
+        assert after == before
+        if held is not None:
+            held.close()
+        own.path.chmod(0o755)
 
 
 @pytest.mark.parametrize("content", [b"not a database at all, just text", os.urandom(5000)], ids=["text", "noise"])

@@ -442,3 +442,127 @@ def test_a_bad_csv_is_refused_and_says_where(tmp_path: Path, content: bytes, say
 def test_a_missing_csv_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WsnasError, match=r"nowhere\.csv"):
         read_csv(tmp_path / "nowhere.csv", "toy")
+
+
+# what people send -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        b"\xef\xbb\xbfarchitecture,d_test_8\na,90.5\nb,91.5\n",
+        b"architecture,d_test_8\r\na,90.5\r\nb,91.5\r\n",
+        b"architecture,d_test_8\na,90.5\nb,91.5\n\n\n\r\n",
+        b'"architecture","d_test_8"\n"a","90.5"\n"b"," 91.5 "',
+        b'note,architecture,d_test_8\n,a,90.5\n"x, y\nz",b,91.5\n',
+    ],
+    ids=["BOM", "CRLF", "empty lines at the end", "quotes, no last newline", "a note of two lines"],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_csv_of_another_program_is_read(tmp_path: Path, written: bytes, packed: bool) -> None:
+    path = tmp_path / ("t.csv.gz" if packed else "t.csv")
+    path.write_bytes(gzip.compress(written) if packed else written)
+    table = read(path)
+    assert table.archs == ("a", "b")
+    assert table.mean("d", "test").tolist() == [90.5, 91.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "says"),
+    [
+        ("t.csv", b"architecture;d_test_8\na;90,5\n", "it needs a column 'architecture'"),
+        ("t.csv.gz", gzip.compress(b"architecture,d_test_8\na,90.5\n") + b"garbage", "truncated or not a CSV"),
+        ("t.csv.gz", gzip.compress(b"architecture,d_test_8\n" + b"a,90.5\n" * 20_000_000), "holds more than 67 MB"),
+        ("t.csv", b"architecture,d_test_8\n" + b"," * 11_000_000, "truncated or not a CSV"),
+        ("t.csv", b"architecture,d_test_" + b"9" * 5000 + b"\na,90.5\n", "not a ground-truth table"),
+        ("t.csv", b"architecture,d_test_8\na," + b"9" * 5000 + b"\n", "is not an accuracy"),
+        ("t.csv", b"architecture,d_test_8\na," + b"9" * 200_000 + b"\n", "field larger than field limit"),
+        ("t.csv", b"architecture,d_test_8\na,nine\0\n", "is not a number"),
+        ("t.csv", "architecture,d_test_8\na,90.5\n".encode("utf-16"), "truncated or not a CSV"),
+    ],
+    ids=[
+        "semicolons",
+        "garbage after gzip",
+        "a bomb",
+        "fields",
+        "epochs",
+        "digits",
+        "a long field",
+        "a zero",
+        "UTF-16",
+    ],
+)
+def test_a_csv_that_is_none_is_refused(tmp_path: Path, name: str, written: bytes, says: str) -> None:
+    (tmp_path / name).write_bytes(written)
+    with pytest.raises(WsnasError, match=says):
+        read(tmp_path / name)
+
+
+def parquet(path: Path, columns: dict[str, Any], about: Any = None, **options: Any) -> Path:
+    described = {"wsnas": json.dumps({"space": "toy", "about": {} if about is None else about})}
+    pq.write_table(pa.table(columns).replace_schema_metadata(described), path, **options)
+    return path
+
+
+def test_extra_columns_of_parquet_are_left_alone(tmp_path: Path) -> None:
+    columns = {"arch": ["a", "b"], "d/test/8/0": [90.5, 91.5], "note": ["x", "y"], "curve": [[1.0], [2.0, 3.0]]}
+    table = read(parquet(tmp_path / "t.parquet", columns))
+    assert table.archs == ("a", "b")
+    assert [str(column) for column in table.columns] == ["d/test/8/0"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "about"),
+    [
+        ({"parameters": ["1000", "2000"]}, {}),
+        ({"parameters": [[1], [2]]}, {}),
+        ({}, ["a list"]),
+        ({}, "text"),
+        ({}, {"epochs": "many"}),
+        ({}, {"source": 3}),
+        ({"arch": [1, 2]}, {}),
+        ({"arch": [["a"], ["b"]]}, {}),
+        ({"arch": ["a" * 20_000, "b"]}, {}),
+        ({"d/test/" + "9" * 5000 + "/0": [1.0, 2.0]}, {}),
+    ],
+    ids=str,
+)
+def test_a_parquet_file_of_other_types_is_refused(tmp_path: Path, columns: dict[str, Any], about: Any) -> None:
+    path = parquet(tmp_path / "t.parquet", {"arch": ["a", "b"], "d/test/8/0": [90.5, 91.5], **columns}, about)
+    with pytest.raises(WsnasError, match="not a wsnas table"):
+        read(path)
+
+
+def test_null_in_parquet_is_not_measured(tmp_path: Path) -> None:
+    columns = {"arch": ["a", "b"], "d/test/8/0": [90.5, None], "failed": pa.nulls(2), "parameters": [None, 5]}
+    table = read(parquet(tmp_path / "t.parquet", columns))
+    assert math.isnan(table.mean("d", "test")[1])
+    assert table.failed is not None
+    assert table.parameters is not None
+    assert (table.failed.tolist(), table.parameters.tolist()) == ([False, False], [-1, 5])
+
+
+@pytest.mark.parametrize("kind", ["many rows", "one name"])
+def test_a_parquet_bomb_is_refused(tmp_path: Path, kind: str) -> None:
+    rows = 30_000_000 if kind == "many rows" else 100_000
+    names = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), ["a" if rows > 1e6 else "a" * 9000])
+    path = parquet(tmp_path / "t.parquet", {"arch": names, "d/test/8/0": np.zeros(rows, np.float32)})
+    assert path.stat().st_size < 200_000
+    with pytest.raises(WsnasError, match=r"more than a table can have|too long"):
+        read(path)
+
+
+def test_a_flipped_bit_of_a_saved_table_is_refused_or_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    table().save(path)
+    content, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(400):
+        bad = bytearray(content)
+        bit = int(rng.integers(8 * len(bad)))
+        bad[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(bad)
+        try:
+            assert_equal(Table.load(path), table())
+        except WsnasError:
+            refused += 1
+    assert refused > 200

@@ -235,6 +235,13 @@ def test_one_line_per_epoch_has_the_mean_loss(tmp_path: Path) -> None:
     assert [line["loss"] for line in lines] == pytest.approx([np.mean(epoch) for epoch in losses], rel=1e-5)
 
 
+def test_batches_of_one_image_on_maps_of_one_pixel_are_refused() -> None:
+    pixels, labels = images(4, 0)
+    tiny = Images(pixels[:, :1, :1], labels, torch.full((3,), 70.0), torch.full((3,), 45.0), CPU)
+    with pytest.raises(WsnasError, match="give --batch of at least 2 images per process"):
+        train(net(), tiny, Training(1, 1, SGD(0.1)), always(ALL[0]), seed=0)
+
+
 # divergence ---------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ import os
 import struct
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,37 @@ def test_records_of_another_form(tmp_path: Path, changed: dict[str, Any], reason
     path = write(tmp_path / "nasbench.tfrecord", [foreign(), payload(CELLS[0], 108, 0, changed)])
     with pytest.raises(WsnasError, match=rf"nasbench\.tfrecord.*{reason}"):
         import_table(path)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"operations": "input,output"}, {"operations": ""}, {"adjacency": "0" * 98}, {"operations": "input," * 12}],
+    ids=str,
+)
+def test_a_cell_of_another_size(tmp_path: Path, changed: dict[str, Any]) -> None:
+    with pytest.raises(WsnasError, match=r"writes a cell in an unknown form|cell under the hash of another"):
+        import_table(write(tmp_path / "t.tfrecord", [payload(777, 108, 0, changed)]))
+
+
+@pytest.mark.parametrize("changed", [{"adjacency": 3}, {"operations": [1]}, {"adjacency": None}], ids=str)
+def test_a_cell_that_is_no_text(tmp_path: Path, changed: dict[str, Any]) -> None:
+    with pytest.raises(WsnasError, match="record 1: it is not in NAS-Bench-101's published format"):
+        import_table(write(tmp_path / "t.tfrecord", [payload(777, 108, 0, changed)]))
+
+
+def test_an_npz_that_claims_more_than_it_holds(tmp_path: Path) -> None:
+    """A header of 1 TB, an entry that is no array, and a bomb."""
+    good = npz(tmp_path / "good.npz", [0, 777])
+    with zipfile.ZipFile(good) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    header = entries["operations.npy"].replace(b"(2, 5), }         ", b"(2000000000, 60), }")
+    assert header != entries["operations.npy"]
+    for name, content in (("operations.npy", header), ("operations.txt", b"hello"), ("more.npy", bytes(300 << 20))):
+        with zipfile.ZipFile(tmp_path / "bad.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+            for entry, value in (entries | {name: content}).items():
+                archive.writestr(entry, value)
+        with pytest.raises(WsnasError, match=r"bad\.npz is truncated or not a table"):
+            import_table(tmp_path / "bad.npz")
 
 
 def test_a_run_too_many(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from wsnas.cuda_graphs import replayed
+from wsnas.errors import one_value_a_channel
 
 
 @torch.no_grad()
@@ -22,7 +23,8 @@ def calibrate(model: nn.Module, path: Any, batches: Iterable[Tensor]) -> None:
     """Sets the running statistics of the batch norms on ``path`` from ``batches``; leaves ``model`` in eval mode.
 
     ``model(x, path)`` is run once per batch, in train mode and without gradients; x is float32
-    [B, C, H, W]. The statistics of batch norms that ``path`` does not use are reset.
+    [B, C, H, W]. A single image left over after larger batches is left out, because it has no batch statistics. Those
+    of batch norms that ``path`` does not use are reset.
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
@@ -55,8 +57,13 @@ def calibrate(model: nn.Module, path: Any, batches: Iterable[Tensor]) -> None:
         for norm in norms:
             norm.momentum = 1.0
         run_next = replayed(run)
+        largest = 0
         for batch in batches:
-            run_next(batch)
+            largest = max(largest, len(batch))
+            if len(batch) < min(2, largest):  # what is left over after larger batches
+                continue
+            with one_value_a_channel("--calibration-batch"):
+                run_next(batch)
             samples += len(batch)
     finally:
         for hook in hooks:

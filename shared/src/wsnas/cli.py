@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsnas.errors import WsnasError
-from wsnas.options import Group, executor_options, measured
+from wsnas.options import Group, HomePath, executor_options, measured
 from wsnas.progress import is_leader, progress
 from wsnas.recipe_options import RecipeCommand, chosen_recipe
 from wsnas.studies.scripts import Studies
@@ -18,13 +18,11 @@ if TYPE_CHECKING:
     from wsnas.executor import Executor
 
 
-PATH, COUNT = click.Path(path_type=Path), click.IntRange(1)
+PATH, COUNT = HomePath(path_type=Path), click.IntRange(1)
 device_option = click.option("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one.")
 threads_option = click.option("--threads", type=COUNT, help="Torch threads on the CPU.  [default: 1]")
 run_argument = click.argument("run", type=PATH)
-table_option = click.option(
-    "--table", type=click.Path(), help="Ground truth; by default the shipped or imported table."
-)
+table_option = click.option("--table", type=HomePath(), help="Ground truth; by default the shipped or imported table.")
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -96,8 +94,9 @@ def train_supernet(
             report=report,
         )
     if is_leader():
-        last = supernet.run.metrics()[-1]
-        click.echo(f"trained {supernet.step} steps, last epoch's loss {last['loss']:.4f}: {supernet.run.path}")
+        lines = supernet.run.metrics()
+        loss = f"last epoch's loss {lines[-1]['loss']:.4f}" if lines else "its losses are not there (metrics.jsonl)"
+        click.echo(f"trained {supernet.step} steps, {loss}: {supernet.run.path}")
 
 
 @main.command()
@@ -106,7 +105,7 @@ def train_supernet(
     "--sample", type=COUNT, default=200, show_default=True, help="Architectures, drawn uniformly; a smaller table: all."
 )
 @click.option("--arch", multiple=True, help="Evaluate this architecture instead; repeatable.")
-@click.option("--table", type=click.Path(), help="Draw the sample from this ground-truth table.")
+@click.option("--table", type=HomePath(), help="Draw the sample from this ground-truth table.")
 @click.option("--sample-seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--valid-size", type=COUNT, help="Number of validation images (text: tokens); by default the recipe's.")
 @click.option("--max-macs", type=COUNT, help="Draw only architectures with at most this many multiply-adds.")
@@ -320,9 +319,10 @@ def ground_truth(
     resumes. A larger --sample or more --seeds extend the existing table.
     """
     from wsnas.agreement import load_ground_truth
-    from wsnas.ground_truth import best_of, measure_latencies, train_many
+    from wsnas.ground_truth import MANY_FAILED, best_of, measure_latencies, train_many
     from wsnas.publish import publish
     from wsnas.randomness import numpy_rng
+    from wsnas.runs import Run
     from wsnas.sampling import sample_candidates
     from wsnas.space import load_space
 
@@ -356,6 +356,13 @@ def ground_truth(
             table = measure_latencies(found, table, out, chosen, report=report)
     for line in publish(found, table, out):
         click.echo(line)
+    rows = Run.read(out).records("training").values()
+    failed = sum(row["status"] != "ok" for row in rows)
+    if failed > MANY_FAILED * len(rows):
+        raise WsnasError(
+            f"{failed} of {len(rows)} trainings failed: find out why before you use this table (their errors are in "
+            f"{out / 'records.sqlite'}); --retry-failed repeats them"
+        )
 
 
 @main.command()
@@ -376,7 +383,7 @@ def report(folders: tuple[Path, ...], out: Path | None) -> None:
     except WsnasError as error:
         explorer, why = None, f"no explorer.html: {error}"
     names = write_report(folders, target, explorer)
-    click.echo(f"{len(names)} studies ({', '.join(names)}): {target}")
+    click.echo(f"{len(names)} studies ({', '.join(names)}): {target}" if names else f"results of no study: {target}")
     if explorer or why:
         click.echo(why or f"explorer of the architectures: {explorer}")
 
@@ -462,7 +469,7 @@ def table_merge(runs: tuple[Path, ...], out: Path, dedupe: bool) -> None:
         click.echo(line)
 
 
-_TABLE = click.option("--table", "file", type=click.Path(), help="A table file; by default the shipped micro table.")
+_TABLE = click.option("--table", "file", type=HomePath(), help="A table file; by default the shipped micro table.")
 _DATASET = click.option("--dataset", help="Use the imported table that has this data set.")
 
 

@@ -24,6 +24,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def from_torchrun(name: str, alone: int) -> int:
+    """A number that torchrun sets in the environment; ``alone``: its value without torchrun."""
+    written = os.environ.get(name, str(alone))
+    if not written.isdecimal():
+        raise WsnasError(f"the environment variable {name} is '{written}', not a number: unset it, or use torchrun")
+    return int(written)
+
+
 def choose_device(name: str | None = None) -> torch.device:
     """``cpu``, ``cuda`` or ``cuda:N``; by default a GPU if there is one, and of several the rank's or worker's own.
 
@@ -42,7 +50,7 @@ def choose_device(name: str | None = None) -> torch.device:
             f"cannot use device {name}: this torch ({torch.__version__}) finds no CUDA GPU; use --device cpu"
         )
     if device.type == "cuda":
-        index = int(os.environ.get("LOCAL_RANK", "0")) if device.index is None else device.index
+        index = from_torchrun("LOCAL_RANK", 0) if device.index is None else device.index
         if index >= torch.cuda.device_count():
             raise WsnasError(f"there is no device cuda:{index}: this machine has {torch.cuda.device_count()} CUDA GPUs")
         device = torch.device("cuda", index)
@@ -111,9 +119,15 @@ def to_device(model: M, device: torch.device) -> M:
 @contextmanager
 def process_group(device: torch.device) -> Iterator[int]:
     """Joins torchrun's processes (NCCL on CUDA, gloo on the CPU) for the block; yields this one's rank."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    if from_torchrun("WORLD_SIZE", 1) == 1 or dist.is_initialized():
         yield dist.get_rank() if dist.is_initialized() else 0
         return
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise WsnasError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']} without {', '.join(missing)}: start the processes with "
+            "torchrun, or unset WORLD_SIZE"
+        )
     store, rank, world = next(rendezvous("env://"))
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # the store still has the addresses of killed ranks
     store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined, unused-ignore]

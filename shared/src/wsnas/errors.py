@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -31,3 +32,17 @@ class WorkerLost(WsnasError):
 
 class Busy(WsnasError):
     """Another process writes to the run."""
+
+
+@contextmanager
+def one_value_a_channel(option: str) -> Iterator[None]:
+    """Around a forward pass in train mode: torch's refusal of a single value per channel becomes a WsnasError."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise WsnasError(
+            "a batch of one image has no batch statistics where the feature maps are a single pixel: give "
+            f"{option} of at least 2 images per process"
+        ) from error

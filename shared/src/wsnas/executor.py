@@ -7,19 +7,23 @@ records, so jobs in flight on a lost worker or node are simply rerun.
 
 from __future__ import annotations
 
+import ast
 import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import torch
@@ -27,11 +31,13 @@ from pebble import ProcessExpired, ProcessPool
 
 from wsnas.devices import cores
 from wsnas.errors import WorkerLost, WsnasError
+from wsnas.stopping import SIGNALS, stopped_in_a_job
 
 J = TypeVar("J")
 R = TypeVar("R")
 
 ARRAY = 500  # Slurm's jobs at a time; it usually accepts up to 1,000 in an array
+LONGEST = 1e8  # seconds: three years
 
 
 @dataclass(frozen=True)
@@ -52,10 +58,16 @@ class Executor:
     retries: int = 1
     slurm: Mapping[str, str | int] | None = None
 
+    def __post_init__(self) -> None:
+        if self.timeout is not None and not 0 < self.timeout <= LONGEST:
+            raise WsnasError(f"a time limit of {self.timeout:g} s makes no sense: give at most {LONGEST:g}, or none")
+        if self.gpus is not None and not 0 <= self.gpus <= 1000:
+            raise WsnasError(f"a job cannot have {self.gpus:g} GPUs")
+
 
 def run_jobs(
     function: Callable[[J], R], jobs: Iterable[J], executor: Executor | None = None
-) -> Iterator[tuple[J, R | BaseException]]:
+) -> Generator[tuple[J, R | BaseException], None, None]:
     """Yields (job, ``function(job)``), or (job, the exception it raised), as jobs finish.
 
     ``function`` must be importable (module level), and jobs and results picklable. A job that exceeds the time limit
@@ -105,16 +117,16 @@ def _alarm(seconds: float | None) -> Iterator[None]:
 
 
 def _in_worker(function: Callable[[J], R], job: J, timeout: float | None) -> R | Exception:
-    """``_attempt`` in a pool's worker; Ctrl-C interrupts the current job and is ignored between jobs."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
+    """``_attempt`` in a pool's worker; Ctrl-C and the like interrupt the current job, no other."""
+    with stopped_in_a_job():
         return _attempt(function, job, timeout)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _start_worker(started: Any, gpus: int) -> None:
     """Sets up a worker: one thread, its own GPU if there are any, and an exit when the parent is gone."""
+    for number in SIGNALS:
+        if number != signal.SIGTERM:  # which the pool uses
+            signal.signal(number, signal.SIG_IGN)  # until it has a job
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
     if gpus:
@@ -134,22 +146,34 @@ def _start_worker(started: Any, gpus: int) -> None:
 def _in_processes(
     function: Callable[[J], R], jobs: list[J], executor: Executor
 ) -> Iterator[tuple[J, R | BaseException]]:
+    _require_main_guard()
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     workers = min(executor.workers or gpus or cores(), len(jobs))
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPool(workers, initializer=_start_worker, initargs=(context.Value("i", 0), gpus), context=context)
+    others = {process.pid for process in multiprocessing.active_children()}
+    counter = context.Value("i", 0)
+
+    def start() -> ProcessPool:
+        return ProcessPool(workers, initializer=_start_worker, initargs=(counter, gpus), context=context)
+
+    pool, failed_starts = start(), 0
     pending = deque((job, executor.retries) for job in jobs)
     running: dict[Future[Any], tuple[J, int]] = {}
     try:
         while pending or running:
-            while pending and len(running) < 2 * workers:  # a short queue, so Ctrl-C stops soon
-                job, retries = pending.popleft()
-                running[pool.schedule(_in_worker, args=(function, job, executor.timeout))] = job, retries
+            while pool.active and pending and len(running) < 2 * workers:  # a short queue, so Ctrl-C stops soon
+                try:
+                    scheduled = pool.schedule(_in_worker, args=(function, pending[0][0], executor.timeout))
+                except RuntimeError:  # it has ended since
+                    break
+                running[scheduled] = pending.popleft()
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 job, retries = running.pop(future)
                 died = future.exception()
-                if isinstance(died, ProcessExpired):
+                if isinstance(died, BrokenProcessPool):
+                    pending.appendleft((job, retries))
+                elif isinstance(died, ProcessExpired):
                     if retries:
                         pending.append((job, retries - 1))
                     else:
@@ -158,13 +182,51 @@ def _in_processes(
                 elif died is not None:
                     raise died  # KeyboardInterrupt, or a result that cannot be sent
                 else:
+                    failed_starts = 0
                     yield job, future.result()
+            if not pool.active:  # a worker died while none had a job, which pebble takes for the pool's end
+                failed_starts += 1
+                if failed_starts > executor.retries:
+                    raise _lost("the worker processes died before their first job: killed, or out of memory")
+                pool.stop()  # type: ignore[no-untyped-call, unused-ignore]
+                pool.join()
+                pending.extendleft(running.values())
+                running.clear()
+                pool = start()
+    except KeyboardInterrupt:
+        for worker in multiprocessing.active_children():  # who stopped this process may not have told them
+            if worker.pid is not None and worker.pid not in others:
+                os.kill(worker.pid, signal.SIGTERM)
+        raise
     finally:
         for future in running:
             if not future.running():  # running jobs end at their safe point
                 future.cancel()
         pool.close()  # type: ignore[no-untyped-call, unused-ignore]
         pool.join()
+
+
+def _require_main_guard() -> None:
+    """Raises WsnasError if the script that is running would start the workers again when they import it."""
+    main = sys.modules["__main__"]
+    script = getattr(main, "__file__", None)
+    if script is None or getattr(main, "__spec__", None) is not None:  # typed in, or python -m
+        return
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and not (frame.f_code.co_name == "<module>" and frame.f_globals is vars(main)):
+        frame = frame.f_back
+    if frame is None:
+        return
+    try:
+        statements = ast.parse(Path(script).read_text()).body
+    except (OSError, ValueError, SyntaxError):
+        return
+    running = [s for s in statements if s.lineno <= frame.f_lineno <= (s.end_lineno or s.lineno)]
+    if running and not isinstance(running[-1], ast.If):
+        raise WsnasError(
+            f"the workers import {script}, which would start workers again at line {frame.f_lineno}: put its work "
+            "under 'if __name__ == \"__main__\":', or use this process alone (workers=0)"
+        )
 
 
 def _lost(why: str) -> WorkerLost:
@@ -177,10 +239,12 @@ def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> It
         import ray
     except ImportError as error:
         raise WsnasError("--ray needs Ray here and on every node: pip install ray") from error
+    if executor.gpus is not None and executor.gpus > 1 and executor.gpus % 1:
+        raise WsnasError(f"{executor.gpus:g} GPUs a job: above one, Ray gives only whole GPUs; change --gpus-a-job")
     try:
         host, _, port = executor.ray.rpartition(":") if executor.ray is not None else ("", "", "")
         if host and "/" not in host and port.isdecimal():  # Ray itself would wait for minutes
-            socket.create_connection((host, int(port)), timeout=10).close()
+            _greet(host, int(port))
         ours = not ray.is_initialized()  # inside a Ray job or notebook the session there is used, and left running
         if ours:
             ray.init(
@@ -197,6 +261,13 @@ def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> It
         ) from error
     try:
         gpus = executor.gpus if executor.gpus is not None else float(ray.cluster_resources().get("GPU", 0) > 0)
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(node.get("CPU", 0) >= 1 and node.get("GPU", 0) >= gpus for node in nodes):  # Ray would wait for one
+            have = "; ".join(f"{node.get('CPU', 0):g} CPU cores and {node.get('GPU', 0):g} GPUs" for node in nodes)
+            raise WsnasError(
+                f"no node of the Ray cluster '{executor.ray}' has a CPU core and {gpus:g} GPUs for a job; they have "
+                f"{have}: change --gpus-a-job"
+            )
         variables = {name: os.environ[name] for name in ("WSNAS_DATA", "WSNAS_TABLES") if name in os.environ}
         remote = ray.remote(_on_a_node).options(
             num_cpus=1,
@@ -205,15 +276,25 @@ def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> It
             **({"runtime_env": {"env_vars": variables}} if variables else {}),
         )
         pending, running = deque(jobs), dict[Any, J]()
+        slots = max(100, 4 * int(sum(node.get("CPU", 0) for node in nodes)))
         while pending or running:
-            while pending and len(running) < 1000:  # Ray queues them; a bound keeps its tables small
+            while (
+                pending and len(running) < slots
+            ):  # Ray queues them; a bound keeps its tables, and a look at them, small
                 job = pending.popleft()
                 running[remote.remote(function, job, executor.timeout)] = job
-            finished, _ = ray.wait(list(running), num_returns=1)
+            ray.wait(list(running), num_returns=1)
+            finished, _ = ray.wait(list(running), num_returns=len(running), timeout=0)  # all that are, in one look
             for reference in finished:
                 job = running.pop(reference)
                 try:
                     yield job, ray.get(reference)
+                except (ray.exceptions.RayTaskError, ray.exceptions.RaySystemError) as error:
+                    reason = next(reversed(str(error).strip().splitlines()), "")[:200]
+                    raise WsnasError(
+                        f"a node of the cluster cannot run a job ({reason}): every node needs the same packages as "
+                        "this machine"
+                    ) from error
                 except ray.exceptions.RayError as error:
                     yield job, _lost(f"Ray lost the job on every attempt ({type(error).__name__})")
     finally:
@@ -224,16 +305,33 @@ def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> It
                 ray.cancel(reference)
 
 
+def _greet(host: str, port: int) -> None:
+    """Raises OSError if nothing answers there, or what answers does not speak HTTP/2, as Ray's head does (gRPC)."""
+    with socket.create_connection((host, port), timeout=10) as connection:
+        if os.environ.get("RAY_USE_TLS", "0") == "0":
+            settings = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"  # an empty frame: length, type 4, flags, stream
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
+            if connection.recv(9)[3:4] != b"\x04":
+                raise ConnectionError("what answers there is not Ray")
+
+
 def _on_a_node(function: Callable[[J], R], job: J, timeout: float | None) -> R | Exception:
     torch.set_num_threads(1)
     return _attempt(function, job, timeout)
 
 
+class _Stopped:
+    """What a job of Slurm's returns whose training was stopped by the signal that its time runs out, and saved."""
+
+
 class _Requeued:
     """A job of Slurm's that is submitted again when its time runs out; trainings go on from their checkpoints."""
 
-    def __call__(self, function: Callable[[J], R], job: J, timeout: float | None) -> R | Exception:
-        return _on_a_node(function, job, timeout)
+    def __call__(self, function: Callable[[J], R], job: J, timeout: float | None) -> R | Exception | _Stopped:
+        try:
+            return _on_a_node(function, job, timeout)
+        except KeyboardInterrupt:
+            return _Stopped()
 
     def checkpoint(self, function: Callable[[J], R], job: J, timeout: float | None) -> Any:
         """What submitit submits instead, called when Slurm's signal comes."""
@@ -272,7 +370,10 @@ def _on_slurm(function: Callable[[J], R], jobs: list[J], executor: Executor) -> 
                         pending.append((job, retries - 1))
                         continue
                     result = _lost(f"Slurm's job {task.job_id} ended without a result ({type(error).__name__})")
-                yield job, result
+                if isinstance(result, _Stopped):
+                    pending.append((job, retries))
+                else:
+                    yield job, result
             if not finished:
                 time.sleep(0.5)
     finally:

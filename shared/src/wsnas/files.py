@@ -80,7 +80,7 @@ def at_most(file: Readable, most: int, path: Path | str) -> bytes:
 def home(variable: str, below: str) -> Path:
     """The folder that an environment variable names, else ``~/BELOW/wsnas``."""
     try:
-        return Path(os.environ[variable]) if variable in os.environ else Path.home() / below / "wsnas"
+        return Path(os.environ.get(variable, f"~/{below}/wsnas")).expanduser()
     except RuntimeError as error:  # a container's user without a name
         raise WsnasError(f"this user has no home directory: set {variable} to a folder") from error
 

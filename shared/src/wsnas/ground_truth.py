@@ -6,13 +6,13 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,12 @@ from wsnas.space import SearchSpace, load_space
 from wsnas.standalone import Trained, train_architecture
 from wsnas.table import MACS, TRAINED, Column, Table
 from wsnas.training import first_steps, stop_between_steps
+
+J = TypeVar("J")
+R = TypeVar("R")
+
+HOPELESS = 20  # trainings that fail before one succeeds
+MANY_FAILED = 0.1  # of the trainings
 
 
 @lru_cache(maxsize=1)
@@ -118,9 +124,8 @@ def train_many(
         have = {name for name, row in rows.items() if row["status"] == "ok" or not retry_failed}
         jobs = [job for job, name in wanted.items() if name not in have]
         done, failed = len(wanted) - len(jobs), 0
-        for job, result in run_jobs(train_job, jobs, executor):
-            if isinstance(result, WsnasError) and not isinstance(result, WorkerLost):
-                raise result
+        worked = any(row["status"] == "ok" for row in rows.values())
+        for job, result in of_trainings(run_jobs(train_job, jobs, executor), worked):
             row: dict[str, Any] = {"arch": space.encode(job.arch)}
             if isinstance(result, BaseException):
                 status = "timeout" if isinstance(result, TimeoutError) else "crash"
@@ -179,6 +184,40 @@ def merge_runs(paths: Sequence[Path], out: Path, dedupe: bool = True) -> tuple[S
     known = recipe_from_json(space.recipes["micro"], merged.recipe)
     seeds = sorted({int(key.rpartition("@")[2]) for key in rows})
     return space, table_of(space, [space.decode(name) for name in archs], merged, known, seeds, dedupe)
+
+
+def of_trainings(
+    results: Generator[tuple[J, R | BaseException], None, None], worked: bool
+) -> Iterator[tuple[J, R | BaseException]]:
+    """Passes on results that say something about their own training, not about the environment.
+
+    Failures before the first success are held back: if none succeeds, or the first ``HOPELESS`` fail, no architecture
+    is to blame, and WsnasError is raised. ``worked``: whether trainings of the run have succeeded before. Raises
+    WsnasError at once for a package or file that is missing.
+    """
+    held: list[tuple[J, R | BaseException]] = []
+    succeeded = False
+    with closing(results):
+        for job, result in results:
+            if isinstance(result, ImportError | OSError) and not isinstance(result, TimeoutError):
+                raise WsnasError(f"the workers cannot train here ({type(result).__name__}: {result})") from result
+            if isinstance(result, WsnasError) and not isinstance(result, WorkerLost):
+                raise result
+            succeeded |= not isinstance(result, BaseException)
+            held.append((job, result))
+            if not succeeded and len(held) == HOPELESS:
+                worked = False
+                break
+            if succeeded:
+                yield from held
+                held = []
+    if held and not worked:
+        first = held[0][1]
+        raise WsnasError(
+            f"none of {len(held)} trainings succeeded, so nothing was recorded; the first error was: "
+            f"{first if isinstance(first, WsnasError) else repr(first)[:500]}"
+        )
+    yield from held
 
 
 def best_of(space: SearchSpace[Any], archs: Sequence[Any], out: Path, count: int, dedupe: bool = True) -> list[Any]:

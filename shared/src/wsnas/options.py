@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,12 +12,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from wsnas.errors import WsnasError, did_you_mean
+from wsnas.stopping import stopped_by_signals
 
 if TYPE_CHECKING:
     from wsnas.space import SearchSpace
 
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class HomePath(click.Path):
+    """A path whose ``~`` is the home folder also where the shell leaves it, as in ``--out=~/runs``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(os.path.expanduser(value), param, ctx)
 
 
 class Refused(click.ClickException):
@@ -31,13 +41,17 @@ class Stopped(click.ClickException):
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turns a WsnasError into one sentence and exit code 2, and Ctrl-C into exit code 130."""
+    """Turns a WsnasError into one sentence and exit code 2, and Ctrl-C (or Slurm's signals) into exit code 130."""
     try:
-        yield
+        with stopped_by_signals():
+            yield
     except WsnasError as error:
         raise Refused(str(error)) from error
     except KeyboardInterrupt as error:
         raise Stopped("stopped; finished work is saved: run the same command again to resume") from error
+    except OSError as error:  # a file that is not there, too long a name, a folder without permission
+        where = f"{error.filename}: " if error.filename is not None else ""
+        raise Refused(f"{where}{error.strerror or error}") from error
 
 
 class Command(click.Command):
@@ -71,17 +85,27 @@ def measured(space: SearchSpace[Any], value: float) -> str:
     return f"{value:.2f} %" if space.metric == "accuracy" else f"{space.metric} {value:.2f}"
 
 
+class Number(click.FloatRange):
+    """A range of numbers, which NaN and infinity are not in: every comparison with NaN is false."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
 EXECUTOR_OPTIONS = (
     click.option("--workers", type=click.IntRange(0), help="Processes; default: one per GPU or CPU core; 0: this one."),
     click.option("--ray", help="Run on a Ray cluster: its address, auto, or local."),
-    click.option("--gpus-a-job", "gpus", type=click.FloatRange(0), help="GPUs per job on Ray; 0.25: four share one."),
+    click.option("--gpus-a-job", "gpus", type=Number(0), help="GPUs per job on Ray; 0.25: four share one."),
     click.option(
         "--slurm",
         metavar="'NAME=VALUE ...'",
         help="Run as Slurm's jobs, with submitit's parameters, e.g. 'slurm_partition=gpu gpus_per_node=1 "
         "timeout_min=240'. Needs wsnas[slurm].",
     ),
-    click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Time limit per job, in seconds."),
+    click.option("--timeout", type=Number(0, min_open=True), help="Time limit per job, in seconds."),
 )
 
 

@@ -15,8 +15,8 @@ FIRST, LONGEST = 10.0, 600.0  # seconds until a log's first line, and at most be
 
 
 def is_leader() -> bool:
-    """Whether this process prints: under torchrun only rank 0 does."""
-    return os.environ.get("RANK", "0") == "0"
+    """Whether this process prints: under torchrun only rank 0 does. A RANK without other processes means nothing."""
+    return os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1"
 
 
 def in_notebook() -> bool:

@@ -336,6 +336,8 @@ def with_changes(recipe: R, changes: Mapping[str, Any]) -> R:
                 f"the recipe has no field '{given}'"
                 + (did_you_mean(given, [*have, *known]) or f"; it has {', '.join(have)}")
             )
+        if isinstance(values[name], float) and not math.isfinite(values[name]):
+            raise WsnasError(f"{name.removeprefix(short)} must be a finite number, not {values[name]}")
     changed: R = _replaced(recipe, {known[n].path if n in known else (n,): value for n, value in values.items()})
     return changed
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import click
 
 from wsnas.errors import WsnasError, did_you_mean
-from wsnas.options import Command, one_sentence
+from wsnas.options import Command, Number, one_sentence
 
 if TYPE_CHECKING:
     from wsnas.recipe import RecipeField
@@ -158,7 +158,7 @@ def _option(have: list[RecipeField], spellings: list[str], lacking: str) -> Reci
     elif one.type in (int, float):
         most = None if limits is None or limits.most == float("inf") else limits.most
         least = None if limits is None else limits.least
-        make: Any = click.IntRange if one.type is int else click.FloatRange
+        make: Any = click.IntRange if one.type is int else Number
         kind = make(least, most, min_open=bool(limits and limits.above), max_open=bool(limits and limits.below))
     values = dict.fromkeys(field.value for field in have)
     default = _shown(next(iter(values))) if len(values) == 1 else "each space's own"

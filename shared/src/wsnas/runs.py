@@ -20,6 +20,7 @@ import json
 import os
 import shutil
 import sqlite3
+import tempfile
 import time
 import warnings
 import zipfile
@@ -280,6 +281,39 @@ class Run:
                 "file away if it is damaged, then run the same command again"
             ) from error
 
+    def _read(self, query: str, *values: str) -> list[Any]:
+        """The rows of a query; nothing is written, so the run may be another user's, or on a read-only disk."""
+        path = self.path / "records.sqlite"
+        if not path.exists():
+            return []
+        if self._sitting.held:
+            with self._database() as database:
+                return database.execute(query, values).fetchall()
+
+        def rows(file: Path, how: str = "mode=ro") -> list[Any]:
+            with closing(sqlite3.connect(f"{file.absolute().as_uri()}?{how}", uri=True, timeout=30)) as connection:
+                _require_intact(connection)
+                if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'records'").fetchone():
+                    return []
+                return connection.execute(query, values).fetchall()
+
+        try:
+            try:
+                return rows(path)
+            except sqlite3.OperationalError:  # SQLite wants to write its log's index beside the file even to read it
+                log = path.with_name("records.sqlite-wal")
+                if not log.exists() or not log.stat().st_size:
+                    return rows(path, "immutable=1")
+                with tempfile.TemporaryDirectory() as folder:
+                    for part in self.path.glob("records.sqlite*"):
+                        if not part.name.endswith("-shm"):
+                            shutil.copyfile(part, Path(folder) / part.name)
+                    return rows(Path(folder) / path.name)
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+            raise WsnasError(
+                f"cannot read {path} ({error}): it is unchanged; if it is damaged, move it away"
+            ) from error
+
     def record(self, kind: str, key: str, data: Mapping[str, Any], status: str = "ok") -> None:
         """Commits one row at once. A row of the same kind and key is replaced."""
         self._insert([(kind, key, status, json.dumps(data))])
@@ -297,25 +331,22 @@ class Run:
 
     def records(self, kind: str) -> dict[str, dict[str, Any]]:
         """Key -> row of one kind, with its ``status``; empty if there are none."""
-        if not (self.path / "records.sqlite").exists():
-            return {}
         found: dict[str, dict[str, Any]] = {}
-        with self._database() as database:
-            for _, key, status, data, *crc in database.execute("SELECT * FROM records WHERE kind = ?", (kind,)):
-                try:
-                    if any(crc) and crc != [_crc((kind, key, status, data))]:
-                        raise ValueError("its checksum does not match")
-                    found[key] = {"status": status, **json.loads(data)}
-                except (ValueError, TypeError, RecursionError) as error:
-                    raise sqlite3.DatabaseError(f"the row {str(key)[:100]} is damaged: {str(error)[:100]}") from error
+        for _, key, status, data, *crc in self._read("SELECT * FROM records WHERE kind = ?", kind):
+            try:
+                if any(crc) and crc != [_crc((kind, key, status, data))]:
+                    raise ValueError("its checksum does not match")
+                found[key] = {"status": status, **json.loads(data)}
+            except (ValueError, TypeError, RecursionError) as error:
+                raise WsnasError(
+                    f"{self.path / 'records.sqlite'}: the row {str(key)[:100]} is damaged ({str(error)[:100]}); move "
+                    "the file away, and run the same command again"
+                ) from error
         return found
 
     def kinds(self) -> list[str]:
         """All kinds of rows in the run, sorted."""
-        if not (self.path / "records.sqlite").exists():
-            return []
-        with self._database() as database:
-            return [kind for (kind,) in database.execute("SELECT DISTINCT kind FROM records ORDER BY kind")]
+        return [kind for (kind,) in self._read("SELECT DISTINCT kind FROM records ORDER BY kind")]
 
     @contextmanager
     def session(self, device: torch.device) -> Iterator[None]:
@@ -349,27 +380,25 @@ def _first_difference(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = 
 
 
 def _connected(path: Path) -> sqlite3.Connection:
-    """A connection to a database of records, which is found intact; for reading only where nothing can be written."""
-    if os.access(path.parent, os.W_OK):
-        connection = sqlite3.connect(path, timeout=30)
-    else:  # a read-only folder has no room for SQLite's shared memory
-        log = path.with_name(f"{path.name}-wal")
-        mode = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True)
+    """A connection for writing to a database of records, which is found intact."""
+    connection = sqlite3.connect(path, timeout=30)
     try:
-        if os.access(path.parent, os.W_OK):
-            connection.execute("PRAGMA journal_mode=TRUNCATE")  # a write-ahead log does not work on network filesystems
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS records "
-                "(kind TEXT, key TEXT, status TEXT, data TEXT, crc TEXT, PRIMARY KEY (kind, key))"
-            )
-        (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-        if found != "ok":
-            raise sqlite3.DatabaseError(found)
+        connection.execute("PRAGMA journal_mode=TRUNCATE")  # a write-ahead log does not work on network filesystems
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS records "
+            "(kind TEXT, key TEXT, status TEXT, data TEXT, crc TEXT, PRIMARY KEY (kind, key))"
+        )
+        _require_intact(connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _require_intact(connection: sqlite3.Connection) -> None:
+    (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    if found != "ok":
+        raise sqlite3.DatabaseError(found)
 
 
 MARK = b"wsnas blake2b "

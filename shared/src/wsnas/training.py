@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from wsnas.averaging import Averages
 from wsnas.data.images import Data
-from wsnas.errors import Diverged, WsnasError
+from wsnas.errors import Diverged, WsnasError, one_value_a_channel
 from wsnas.paths import Step
 from wsnas.pieces import Pieces, buffers_kept
 from wsnas.progress import Report
@@ -33,6 +33,7 @@ from wsnas.ranks import torchruns_ranks
 from wsnas.recipe import Augmentation, CosinePerEpoch, CosinePerStep, Fixed, Linear, Sequences, Training
 from wsnas.recipe import RMSpropTF as RMSpropTFRecipe
 from wsnas.runs import Run
+from wsnas.stopping import heard
 
 Gradients = Callable[[Tensor, Tensor, int, float], list[Tensor]]  # (x, y, step, progress) -> the losses of its paths
 
@@ -134,7 +135,8 @@ def train(
     def step(x: Tensor, y: Tensor, lr: float) -> None:
         for group in optimizer.param_groups:
             group["lr"] = lr
-        with torch_seeded(seed, "step", state.step, rank, device=device) if custom_loss else nullcontext():
+        seeded = torch_seeded(seed, "step", state.step, rank, device=device) if custom_loss else nullcontext()
+        with seeded, one_value_a_channel("--batch"):
             losses = gradients(x, y, state.step, state.step / total)
         for loss in ranks.average(parameters, losses, len(y)):
             state.loss_sum += loss
@@ -348,23 +350,27 @@ def capture(
 def stop_between_steps() -> Iterator[Callable[[], bool]]:
     """Yields a function that returns whether Ctrl-C was pressed, so the current step can be finished and saved.
 
-    A second Ctrl-C stops at once. Outside the main thread, which receives no signals, it always returns False.
+    So do ``wsnas.stopping.SIGNALS``. A second Ctrl-C stops at once. Outside the main thread, which receives no signals,
+    it always returns False.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
     pressed = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *heard())}
 
     def press(number: int, frame: Any) -> None:
         pressed.set()
-        signal.signal(signal.SIGINT, before)
+        if number == signal.SIGINT:  # the others may come twice, from Slurm and from the parent process
+            signal.signal(number, before[signal.SIGINT])
 
-    signal.signal(signal.SIGINT, press)
+    for number in before:
+        signal.signal(number, press)
     try:
         yield pressed.is_set
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

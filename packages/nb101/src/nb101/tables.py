@@ -225,10 +225,11 @@ def _require_classes(path: Path, found: Integers, cells: list[tuple[str, str]]) 
     """Raises WsnasError unless each cell in the file belongs to the class of its hash."""
     try:
         digits = np.array([[int(digit) for digit in adjacency] for adjacency, _ in cells], dtype=np.int64).reshape(
-            -1, 7, 7
+            len(cells), 7, 7
         )
         labels = [operations.split(",") for _, operations in cells]
-        ops = np.array([[LABELS[label] for label in each[1:-1]] for each in labels], dtype=np.int64).reshape(-1, 5)
+        ops = np.array([[LABELS[label] for label in each[1:-1]] for each in labels], dtype=np.int64)
+        ops = ops.reshape(len(cells), 5)
     except (ValueError, KeyError) as error:
         raise WsnasError(f"{path} writes a cell in an unknown form ({error}); give {OFFICIAL}") from error
     if (digits > 1).any() or (canonical_codes(digits, ops) != classes().codes[found]).any():

@@ -14,7 +14,6 @@ the number of threads, an epoch can resume at any step, and the ranks' shares to
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,7 +30,7 @@ from torch import Tensor, nn
 
 from wsnas.data.images import Labels, Splits, augmentation_of, carried, score, steps_of
 from wsnas.data.sources import image_files, opened, rgb, training_images, two_parts
-from wsnas.devices import cores
+from wsnas.devices import cores, from_torchrun
 from wsnas.errors import WsnasError
 from wsnas.randomness import numpy_rng, torch_rng
 from wsnas.recipe import ColourAugmentation, Recipe, Training
@@ -109,7 +108,7 @@ class StreamedImages:
     ) -> None:
         self.files, self.labels = list(files), torch.from_numpy(labels)
         self.size, self.device, self.skip_corrupt = size, device, skip_corrupt
-        share = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        share = cores() // max(1, from_torchrun("LOCAL_WORLD_SIZE", 1))
         self.workers = max(1, min(16, share)) if workers is None else workers
         self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="decode")
         self._mean, self._std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (MEAN, STD))

@@ -45,7 +45,6 @@ from wsnas.recipe import Recipe
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 PIXELS = 1 << 26  # of one image: a third of a gigabyte while it is decoded
-LEAST, MOST_CLASSES = 4, 100_000  # pixels of an image's side; classes of a data set
 
 
 def data_root() -> Path:
@@ -236,13 +235,14 @@ def npz(path: Path) -> Source:
                 f"{path}: {part}_labels must be {len(pixels)} integers from 0, one per image, "
                 f"not {labels.dtype} {list(labels.shape)}"
             )
-        parts.append((pixels, labels.astype(np.int64)))
-        if min(pixels.shape[1:3]) < LEAST:
-            raise WsnasError(
-                f"{path}: images of {pixels.shape[1]} x {pixels.shape[2]} pixels are too small to train on"
-            )
-        if labels.max() >= MOST_CLASSES:
-            raise WsnasError(f"{path}: {part}_labels go up to {labels.max()}; number the classes from 0")
+        if 0 in pixels.shape:
+            raise WsnasError(f"{path}: {part}_images {list(pixels.shape)} have no pixels")
+        parts.append((pixels, labels))
+    images = sum(len(labels) for _, labels in parts)
+    highest = max(int(labels.max()) for _, labels in parts)
+    if highest >= images:
+        raise WsnasError(f"{path}: a label is {highest}, but {images} images have at most {images} classes, from 0")
+    parts = [(pixels, labels.astype(np.int64)) for pixels, labels in parts]
     if parts[0][0].shape[1:] != parts[1][0].shape[1:]:
         raise WsnasError(f"{path}: training and test images differ in size")
     return Source(parts[0], parts[1])
@@ -352,8 +352,6 @@ def folder(path: Path) -> Source:
                     pixels.append(rgb(image))
             except Exception as error:  # a malformed image can raise nearly anything
                 raise WsnasError(f"cannot decode the image {file} ({error})") from error
-            if min(pixels[-1].shape[:2]) < LEAST:
-                raise WsnasError(f"{file} has {pixels[-1].shape[:2]} pixels: too small to train on")
             size = pixels[0].shape if size is None else size
             if pixels[-1].shape != size:
                 raise WsnasError(f"{file} is {pixels[-1].shape[:2]}, but the first image is {size[:2]}: resize them")

@@ -15,14 +15,14 @@ from typing import Any
 import jinja2
 
 from wsnas.errors import WsnasError
-from wsnas.files import atomic_write
+from wsnas.files import atomic_write, read_file
 from wsnas.studies.report import study_folders
 
 
 def read_panels(folder: Path) -> list[dict[str, Any]]:
     """The study's results, one per space; empty if ``folder`` holds another study."""
     try:
-        stored = json.loads((folder / "results.json").read_text())
+        stored = json.loads(read_file(folder / "results.json", 1 << 28))
         if stored.get("study") != "operators":
             return []
         settings = stored["settings"]
@@ -38,7 +38,7 @@ def read_panels(folder: Path) -> list[dict[str, Any]]:
             }
             for name, space in stored["results"].items()
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever stands in the file may be of another form
         raise WsnasError(
             f"{folder} holds no architectures of the study operators ({type(error).__name__}: {error}); run it again "
             "(it reuses its trained supernets)"

@@ -12,7 +12,7 @@ import click
 
 from wsnas.errors import WsnasError
 from wsnas.executor import Executor
-from wsnas.options import executor_options
+from wsnas.options import HomePath, executor_options
 
 F = TypeVar("F", bound=Callable[..., Any])
 SCALES = ("micro", "desk", "paper")
@@ -51,7 +51,7 @@ space_option = click.option(
 )
 svg_option = click.option("--svg", is_flag=True, help="Write figures as SVG, too.")
 TRUTH_OPTIONS = (
-    click.option("--table", type=click.Path(), help="Ground truth to use instead of the shipped or imported table."),
+    click.option("--table", type=HomePath(), help="Ground truth to use instead of the shipped or imported table."),
     click.option("--truth", help="Data set of the ground truth. Default: the supernet's."),
 )
 
@@ -104,7 +104,7 @@ def _with_options(command: F, truth: bool) -> F:
         click.option("--architectures", type=click.IntRange(4), help="Architectures scored, or trained, per space."),
         *(TRUTH_OPTIONS if truth else ()),
         click.option("--resume/--fresh", default=True, show_default=True, help="Reuse earlier runs, or start over."),
-        click.option("--out", type=click.Path(path_type=Path), help="Default: runs/study-NAME-SCALE."),
+        click.option("--out", type=HomePath(path_type=Path), help="Default: runs/study-NAME-SCALE."),
         svg_option,
     )
     command = executor_options(command)

@@ -114,7 +114,7 @@ def rank(
             "table": "shipped or imported" if table is None else Path(table).name,
         },
         "environment": environment(),
-        "results": {**vars(compared), "last_epoch": supernet.metrics()[-1]},
+        "results": {**vars(compared), "last_epoch": next(iter(supernet.metrics()[-1:]), None)},
     }
     rows = [
         {"arch": arch, "score": float(s), "parameters": int(c), "test": float(t)}

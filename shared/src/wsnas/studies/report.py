@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 
 from wsnas.errors import WsnasError
-from wsnas.files import atomic_write
+from wsnas.files import atomic_write, read_file
 from wsnas.studies.verdicts import Verdict
 
 ORDER = ("spaces", "epochs", "density", "consistency", "operators", "capacity", "standalone", "tricks", "convergence")
@@ -127,8 +127,14 @@ def read_study(folder: Path) -> StudyResult:
     Results of single commands (without ``study``) are included, with their figures and numbers.
     """
     try:
-        stored: dict[str, Any] = json.loads((folder / "results.json").read_text())
+        stored: dict[str, Any] = json.loads(read_file(folder / "results.json", 1 << 28))
+        if not isinstance(stored, dict) or not stored:
+            raise ValueError("its results.json is empty")
         name, settings = stored.get("study"), stored.get("settings", {})
+        verdicts = [Verdict(**verdict) for verdict in stored["verdicts"]] if name else []
+        texts = [name or "", *(text for verdict in verdicts for key, text in vars(verdict).items() if key != "numbers")]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("a name or verdict is no text")
         if name is None:
             settings, pictures = {}, sorted(folder.glob("*.png"))
         else:
@@ -144,12 +150,12 @@ def read_study(folder: Path) -> StudyResult:
             trainings=trainings(stored) if name else [],
             tables=tricks_tables(stored["results"]) if name == "tricks" else [],
             rankings=ranking_tables(stored.get("results", {})) if name else [],
-            verdicts=[Verdict(**verdict) for verdict in stored["verdicts"]] if name else [],
+            verdicts=verdicts,
             settings=json.dumps(stored["settings"] if name else stored, indent=1),
             environment=json.dumps(stored["environment"], indent=1) if name else "",
             answer=stored.get("answer", ""),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever stands in the file may be of another form
         raise WsnasError(
             f"{folder} does not hold a finished study ({type(error).__name__}: {error}); run it again"
         ) from error
