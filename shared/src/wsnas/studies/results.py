@@ -89,13 +89,17 @@ def write_files(
 ) -> None:
     """Writes ``described`` to results.json, ``rows`` to NAME.csv, and each figure as PNG and SVG, in ``out``."""
     atomic_write(out / "results.json", (json.dumps(to_jsonable(described), indent=1) + "\n").encode())
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    atomic_write(out / f"{name}.csv", text.getvalue().encode())
+    write_csv(out / f"{name}.csv", rows)
     for title, figure in figures.items():
         for kind in ("png", "svg"):
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
             atomic_write(out / f"{title}.{kind}", buffer.getvalue())
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write(path, text.getvalue().encode())
