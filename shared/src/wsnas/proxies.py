@@ -126,6 +126,7 @@ def fisher(network: nn.Module, x: Tensor, y: Tensor) -> float:
     maps: list[Tensor] = []
     with Rectifiers(maps.append):
         loss = F.cross_entropy(network(x), y, reduction="sum")
+    maps = [one for one in maps if one.requires_grad]  # a rectified constant has no gradient
     if not maps:
         return 0.0
     found = torch.autograd.grad(loss, maps, allow_unused=True)

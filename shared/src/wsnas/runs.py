@@ -153,7 +153,13 @@ class Run:
             os.truncate(path, size)
 
     def metrics(self) -> list[dict[str, Any]]:
-        path = self.path / "metrics.jsonl"
+        return self._lines("metrics.jsonl")
+
+    def sessions(self) -> list[dict[str, Any]]:
+        return self._lines("sessions.jsonl")
+
+    def _lines(self, name: str) -> list[dict[str, Any]]:
+        path = self.path / name
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
         return [json.loads(line) for line in lines if line.endswith("\n")]  # a truncated line is written again
 

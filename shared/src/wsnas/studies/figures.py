@@ -88,7 +88,7 @@ def _end_label(axes: Axes, x: float, y: float, text: str, colour: str, offset: f
     )
 
 
-def _spread(labels: list[tuple[float, str, str]], axes: Axes, x: float, gap: float = 11.0) -> None:
+def spread_labels(labels: list[tuple[float, str, str]], axes: Axes, x: float, gap: float = 11.0) -> None:
     """Labels at the right end of lines, moved ``gap`` points apart if they would overlap."""
     axes.figure.canvas.draw()
     points = [axes.transData.transform((x, y))[1] * 72 / axes.figure.dpi for y, _, _ in labels]
@@ -193,8 +193,8 @@ def ranking_figure(
             lower.set_xscale("log", base=2)
             if len(x) == 1:
                 lower.set_xlim(x[0] / 1.5, x[0] * 1.5)
-            _spread(labels, upper, along[-1])
-            _spread(ends, lower, along[-1])
+            spread_labels(labels, upper, along[-1])
+            spread_labels(ends, lower, along[-1])
             lower.set_xticks(x, [point.tick for point in points])
             lower.minorticks_off()
             lower.set_xlabel(x_label)
