@@ -12,6 +12,7 @@ sufficient stand-alone training, as in the ground truth, of an average architect
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -528,6 +529,7 @@ def figure_of(panels: Sequence[tuple[SpaceSample, Sequence[Judge], dict[str, Any
                 fontsize=8,
                 transform=lower.get_yaxis_transform(),
             )
+            lower.set_ylim(0, 1.25 * max(random, *(one.ranking.measures.intervals()["regret"].value for one in judges)))
             for kind, at in (
                 (FREE, free_at),
                 (UNTRAINED, max((o.cost for o in of_kind(judges, UNTRAINED)), default=1)),
@@ -540,7 +542,7 @@ def figure_of(panels: Sequence[tuple[SpaceSample, Sequence[Judge], dict[str, Any
             lower.set_ylabel(f"regret of the best of the top {K}, {points}")
             lower.set_xlabel(f"compute to rank {len(sample.archs):,} architectures, in sufficient trainings")
             sentence = rate.get("sentence", "")
-            head(upper, sample.title, sentence[:1].upper() + sentence[1:])
+            head(upper, sample.title, textwrap.fill(sentence[:1].upper() + sentence[1:], 100))
         handles = dict(zip(*reversed(pairs[0][0].get_legend_handles_labels()), strict=True))
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False)
         caption(figure, note)
@@ -590,7 +592,7 @@ def main(
             "training": {**costs.truth, "total": costs.training},
             "ceiling": ceiling,
             "exchange": rate,
-            "judges": [one.to_json(given.get(one.label, {})) for one in judges],
+            "rows": [one.to_json(given.get(one.label, {})) for one in judges],
         }
         if rate:
             click.echo(f"{sample.name}: {rate['sentence']}")

@@ -120,6 +120,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "spaces": (),
     "tricks": (*TINY, *TABLE),
     "capacity": (*TINY, *TABLE, "--factor", "1", "--factor", "2"),
+    "worth": (*TINY, "--epochs", "4", *TABLE, "--budgets", "2", "--images", "16", "--architectures", "24"),
 }
 
 
@@ -201,8 +202,8 @@ def every_number_is_in_the_results(folder: Path, out: Path) -> None:
             assert sign * one["numbers"][end] >= sign * expected.get(middle, one["numbers"].get(middle, 0)) - 1e-9
 
     of_space = stored["results"]["nb201"]
-    if stored["study"] in ("epochs", "density", "capacity", "tricks"):
-        points = of_space["rows"] if stored["study"] == "tricks" else of_space
+    if stored["study"] in ("epochs", "density", "capacity", "tricks", "worth"):
+        points = of_space["rows"] if stored["study"] in ("tricks", "worth") else of_space
         for row, point in zip(bodies["trick rankings"], points, strict=True):
             label = point.get("label") or (f"{point['factor']}x" if "factor" in point else f"{point['epochs']} epochs")
             assert row[0] == label
@@ -274,6 +275,27 @@ def _means(of: dict[str, Any]) -> dict[str, float]:
         "improvement": last["mean"] - first["mean"],
         "lead": last["mean"] - of["mean_truth"],
     }
+
+
+def _last(of: dict[str, Any], kind: str) -> dict[str, Any]:
+    found: dict[str, Any] = [row for row in of["rows"] if row["kind"] == kind][-1]
+    return found
+
+
+def _affordable(of: dict[str, Any], kind: str) -> dict[str, float]:
+    net = _last(of, "supernet")
+    other = max((row for row in of["rows"] if row["kind"] == kind and row["cost"] <= net["cost"]), key=_cost)
+    return {
+        "supernet": net["correlation"],
+        "cost of the supernet": net["cost"],
+        "other": other["correlation"],
+        "cost of the other": other["cost"],
+        "difference": net["correlation"] - other["correlation"],
+    }
+
+
+def _cost(row: dict[str, Any]) -> float:
+    return float(row["cost"])
 
 
 SAID: dict[str, Callable[[Any], dict[str, float]]] = {  # claim -> the numbers of its sentence, from the study's results
@@ -353,6 +375,20 @@ SAID: dict[str, Callable[[Any], dict[str, float]]] = {  # claim -> the numbers o
             f"{row['label']}, {end}": row["gap"][end] for row in of["rows"][1:] if row["gap"] for end in ("low", "high")
         },
     },
+    "weight sharing knows more than the parameter count": lambda of: {
+        "partial": _last(of, "supernet")["partial"]["parameters"]["value"]
+    },
+    "a supernet and the parameter count together rank better than the count": lambda of: {
+        "together": _last(of, "supernet and parameter count")["correlation"],
+        "parameter count": of["rows"][0]["correlation"],
+        "difference": _last(of, "supernet and parameter count")["correlation"] - of["rows"][0]["correlation"],
+    },
+    "a supernet ranks better than every zero-cost score": lambda of: {
+        "supernet": _last(of, "supernet")["correlation"],
+        "best score": max(row["correlation"] for row in of["rows"] if row["kind"] == "zero-cost score"),
+    },
+    "a supernet ranks better than a predictor of its cost": lambda of: _affordable(of, "predictor"),
+    "a supernet ranks better than short trainings of its cost": lambda of: _affordable(of, "short trainings"),
     "extended training raises the mean supernet performance throughout": _means,
     "the mean supernet performance surpasses the mean ground truth": _means,
 }

@@ -53,8 +53,9 @@ def caption(figure: Figure, text: str) -> None:
 
 
 def head(axes: Axes, title: str, said: str = "", colour: str = GREY) -> None:
-    """A bold title above the axes, with a small line below it."""
-    axes.set_title(title, loc="left", fontweight="bold", fontsize=10, pad=18 if said else 6)
+    """A bold title above the axes, with small lines below it."""
+    lines = said.count("\n") + 1 if said else 0
+    axes.set_title(title, loc="left", fontweight="bold", fontsize=10, pad=6 + 12 * lines)
     if said:
         axes.annotate(
             said, (0, 1), xytext=(0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=8, color=colour
