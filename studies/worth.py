@@ -13,7 +13,7 @@ sufficient stand-alone training, as in the ground truth, of an average architect
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,7 @@ LABELS = {
 }
 # forward passes per image, where a gradient by the weights costs two more, and one by anything else one more
 PASSES = {"naswot": 1, "synflow": 3, "grad_norm": 3, "snip": 3, "grasp": 9, "fisher": 2, "jacob_cov": 2}
+WITHOUT = ("supernets", "paths", "zero-cost")
 TRAINED_COUNTS = (10, 20, 50, 100, 200, 500)  # that the predictor is fitted on
 FEW = 20  # trained architectures that the regression is fitted on
 PUBLISHED_IMAGES = {"cifar10": 25_000, "cifar100": 50_000, "imagenet16-120": 151_700}  # unless the recipe says
@@ -460,6 +461,7 @@ def verdicts_of(sample: SpaceSample, judges: Sequence[Judge]) -> list[Verdict]:
 
 # figure -------------------------------------------------------------------------------------------------------
 
+RANDOM = "ten random ones"
 LOOKS: dict[str, tuple[str, str, str]] = {  # colour, marker, line
     FREE: (GREY, "_", ""),
     UNTRAINED: (RED, "x", ""),
@@ -473,15 +475,22 @@ LOOKS: dict[str, tuple[str, str, str]] = {  # colour, marker, line
 }
 
 
-def draw(axes: Axes, judges: Sequence[Judge], free_at: float, value: Any) -> None:
-    """Each kind a line over cost, with bars; ``value(judge)``: an interval."""
+SCORE_MARKERS = dict(zip(LABELS.values(), ("*", "x", "1", "2", "3", "4", "+"), strict=True))
+
+
+def draw(axes: Axes, judges: Sequence[Judge], free_at: float, value: Callable[[Judge], Interval]) -> None:
+    """Each kind a line over cost, with bars; the zero-cost scores each a marker."""
     for kind, (colour, marker, line) in LOOKS.items():
         chosen = of_kind(judges, kind)
-        if chosen:
-            x = np.array([one.cost or free_at for one in chosen])
-            found = [value(one) for one in chosen]
-            y, low, high = (np.array([getattr(one, name) for one in found]) for name in ("value", "low", "high"))
-            axes.vlines(x, low, high, color=colour, lw=0.8, alpha=0.5)
+        x = np.array([one.cost or free_at for one in chosen])
+        found = [value(one) for one in chosen]
+        y, low, high = (np.array([getattr(one, name) for one in found]) for name in ("value", "low", "high"))
+        axes.vlines(x, low, high, color=colour, lw=0.8, alpha=0.35)
+        if kind == UNTRAINED:
+            for one, where, height in zip(chosen, x, y, strict=True):
+                label = f"{one.label} {height:.2f}"
+                axes.plot(where, height, color=colour, marker=SCORE_MARKERS[one.label], ls="none", ms=7, label=label)
+        elif chosen:
             axes.plot(x, y, color=colour, marker=marker, ls=line or "none", ms=5, lw=1.3, label=kind)
 
 
@@ -491,61 +500,57 @@ def figure_of(panels: Sequence[tuple[SpaceSample, Sequence[Judge], dict[str, Any
     bands = -(-len(panels) // columns)
     with plt.rc_context(STYLE):
         figure: Figure
-        size = (min(WIDEST, 6.6 * columns), 1.2 + 6.4 * bands)
+        size = (min(WIDEST, 1.0 + 6.3 * columns), 1.2 + 6.6 * bands)
         figure, grid = plt.subplots(2 * bands, columns, figsize=size, squeeze=False, layout="constrained")
         pairs = grid.reshape(bands, 2, columns).transpose(0, 2, 1).reshape(-1, 2)
         for axes in pairs[len(panels) :].flat:
             axes.set_visible(False)
+        shown: dict[str, Any] = {}
         for (upper, lower), (sample, judges, rate, ceiling) in zip(pairs, panels, strict=False):
             upper.sharex(lower)
             upper.tick_params(labelbottom=False)
-            cheapest = min((one.cost for one in judges if one.cost), default=1.0)
-            free_at = cheapest / 30
+            costs = [one.cost for one in judges if one.cost] or [1.0]
+            decades = np.arange(np.floor(np.log10(min(costs))), np.ceil(np.log10(max(costs))) + 1)
+            free_at = float(10.0 ** (decades[0] - 1))
             lower.set_xscale("log")
             draw(upper, judges, free_at, Judge.interval)
             draw(lower, judges, free_at, lambda one: one.ranking.measures.intervals()["regret"])
+            lower.set_xticks([free_at, *10.0**decades], ["free", *(f"{10.0**decade:g}" for decade in decades)])
+            lower.minorticks_off()
             upper.axhline(0, color=GREY, lw=0.8)
-            if ceiling is not None:
-                upper.axhline(ceiling, color=GREEN, lw=1, ls="--")
-                upper.text(
-                    0.99,
-                    ceiling,
-                    "noise ceiling",
-                    color=GREEN,
-                    ha="right",
-                    va="bottom",
-                    fontsize=8,
-                    transform=upper.get_yaxis_transform(),
-                )
             random = judges[0].ranking.best - judges[0].ranking.random_top
-            lower.axhline(random, color=GREY, lw=1, ls="--")
-            lower.text(
-                0.99,
-                random,
-                "ten random ones",
-                color=GREY,
-                ha="right",
-                va="bottom",
-                fontsize=8,
-                transform=lower.get_yaxis_transform(),
-            )
+            for axes, height, text, colour in ((upper, ceiling, "noise ceiling", GREEN), (lower, random, RANDOM, GREY)):
+                if height is not None:
+                    axes.axhline(height, color=colour, lw=1, ls="--")
+                    where = axes.get_yaxis_transform()
+                    axes.text(0.01, height, text, color=colour, va="bottom", fontsize=8, transform=where)
             lower.set_ylim(0, 1.25 * max(random, *(one.ranking.measures.intervals()["regret"].value for one in judges)))
-            for kind, at in (
-                (FREE, free_at),
-                (UNTRAINED, max((o.cost for o in of_kind(judges, UNTRAINED)), default=1)),
-            ):
-                labels = [(one.ranking.correlation, one.label, LOOKS[kind][0]) for one in of_kind(judges, kind)]
-                if labels:
-                    spread_labels(labels, upper, at)
             upper.set_ylabel("Spearman correlation with ground truth")
             points = "points" if sample.space.metric == "accuracy" else "perplexity"
             lower.set_ylabel(f"regret of the best of the top {K}, {points}")
             lower.set_xlabel(f"compute to rank {len(sample.archs):,} architectures, in sufficient trainings")
             sentence = rate.get("sentence", "")
             head(upper, sample.title, textwrap.fill(sentence[:1].upper() + sentence[1:], 100))
-        handles = dict(zip(*reversed(pairs[0][0].get_legend_handles_labels()), strict=True))
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False)
+            handles = dict(zip(*reversed(upper.get_legend_handles_labels()), strict=True))
+            shown |= {kind: handles[kind] for kind in LOOKS if kind in handles}
+            scored = sorted(of_kind(judges, UNTRAINED), key=lambda one: -one.ranking.correlation)
+            if scored:
+                names = [f"{one.label} {one.ranking.correlation:.2f}" for one in scored]
+                upper.legend(
+                    [handles[name] for name in names],
+                    names,
+                    title="zero-cost scores",
+                    loc="lower left",
+                    framealpha=0.8,
+                    edgecolor="none",
+                    title_fontsize=8,
+                )
+        figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=4, frameon=False)
         caption(figure, note)
+        for (upper, _), (_, judges, _, _) in zip(pairs, panels, strict=False):  # last: it needs the final layout
+            labels = [(one.ranking.correlation, one.label, GREY) for one in of_kind(judges, FREE)]
+            if labels:
+                spread_labels(labels, upper, upper.get_xticks()[0])
         plt.close(figure)
         return figure
 
@@ -557,13 +562,14 @@ def figure_of(panels: Sequence[tuple[SpaceSample, Sequence[Judge], dict[str, Any
     "--paths", multiple=True, default=("fair", "multi:2"), show_default=True, help="Supernets besides uniform ones."
 )
 @click.option("--images", type=click.IntRange(2), default=64, show_default=True, help="That zero-cost scores see.")
-@click.option(
-    "--without", multiple=True, type=click.Choice(["supernets", "zero-cost"]), help="Leave these out; repeatable."
-)
+@click.option("--without", multiple=True, type=click.Choice(WITHOUT), help="Leave these out; repeatable.")
 def main(
     options: StudyOptions, count: int | None, paths: tuple[str, ...], images: int, without: tuple[str, ...]
 ) -> None:
     """What a supernet is worth, against what else the same compute could buy."""
+    if "uniform" in paths:
+        raise WsnasError("uniform supernets are always trained, of more budgets: leave out --paths uniform")
+    paths = () if "paths" in without else paths
     samples = space_samples(options, BUDGETS[options.scale][0])
     wanted = {
         sample.name: [] if "supernets" in without else variants(options, sample, count, paths) for sample in samples

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from wsnas.errors import WsnasError
 from wsnas.metrics import Floats
@@ -58,23 +59,25 @@ def most(truth: ArrayLike, wanted: ArrayLike) -> int:
 def predictions(
     model: Any, features: Floats, truth: Floats, wanted: ArrayLike, count: int, rng: np.random.Generator
 ) -> Floats:
-    """[n]: predictions for the rows ``wanted``, none of them by a model that was fitted on it.
+    """[n]: the place of each of the rows ``wanted`` in the ranking of all of them, the best n, by a model that was not
+    fitted on it.
 
     ``model()`` gives a new model; features [m, d], truth [m] of all architectures, NaN if not trained. Fitted once on
-    ``count`` random others if there are so many; else the wanted are split into ten parts, and the model for each part
-    is fitted on ``count`` architectures that are not in it. Raises WsnasError if there are too few.
+    ``count`` random others if there are so many. Else the wanted are split into ten parts: the model for each is fitted
+    on the first ``count`` of one random order that are not in it, so that the ten models hardly differ. It is places
+    that are put together, not predictions: the mean of those a model is fitted on is lower if a good one is left out,
+    and would rank the part low. Raises WsnasError if there are too few.
     """
     rows = np.asarray(wanted, dtype=np.int64)
     if count > most(truth, rows):
         raise WsnasError(f"there are only {most(truth, rows)} trained architectures to fit a predictor on, not {count}")
-    trained = np.flatnonzero(np.isfinite(truth))
-    apart = len(np.setdiff1d(trained, rows)) >= count
-    parts = [np.arange(len(rows))] if apart else np.array_split(rng.permutation(len(rows)), FOLDS)
+    order = rng.permutation(np.flatnonzero(np.isfinite(truth)))
+    apart = order[~np.isin(order, rows)]
+    parts = np.array_split(rng.permutation(len(rows)), 1 if len(apart) >= count else FOLDS)
     found = np.full(len(rows), np.nan)
     for part in parts:
-        others = np.setdiff1d(trained, rows[part])
-        fitted = _fitted(model(), features, truth, rng.permutation(others)[:count])
-        found[part] = fitted.predict(features[rows[part]])
+        fitted = _fitted(model(), features, truth, order[~np.isin(order, rows[part])][:count])
+        found[part] = stats.rankdata(fitted.predict(features[rows]))[part]
     return found
 
 
