@@ -3,8 +3,8 @@
 For everything that can rank architectures: the Spearman correlation with the ground truth, and the regret of the best
 of its top 10, over the compute it takes to rank the whole sample. Judges: what is known for free (parameters,
 multiply-adds, number of convolutions, depth), zero-cost scores of untrained networks, supernets of several budgets and
-path samplers (scoring included), trainings of every architecture for fewer epochs (from the table), a predictor fitted
-on n trained architectures, and a supernet together with the parameter count.
+path samplers (scoring included), trainings of every architecture for fewer epochs (from the table; other lengths with
+``--short``), a predictor fitted on n trained architectures, and a supernet together with the parameter count.
 
 Compute is counted in multiply-adds times images, a training step as three forward passes, and given in trainings: one
 sufficient stand-alone training, as in the ground truth, of an average architecture of the sample.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -28,18 +29,20 @@ from wsnas import paths as path_samplers
 from wsnas.data.images import Splits
 from wsnas.devices import choose_device
 from wsnas.errors import WsnasError
-from wsnas.ground_truth import splits_once
+from wsnas.ground_truth import splits_once, train_many
 from wsnas.metrics import (
     NEARLY_ALL,
     Floats,
     Interval,
     contrast,
     correlation_over,
+    higher_is_better,
     partial_agreement,
 )
+from wsnas.options import progress
 from wsnas.proxies import SHAPE, ZERO_COST, name_of, proxy_scores, require_fit
 from wsnas.randomness import numpy_rng
-from wsnas.recipe import Recipe, Sequences, Training, change_recipe
+from wsnas.recipe import Recipe, Sequences, Training, change_recipe, digest
 from wsnas.recipe_options import RecipeCommand
 from wsnas.runs import Run
 from wsnas.studies.figures import (
@@ -330,6 +333,24 @@ def short_trainings(sample: SpaceSample) -> Iterator[Judge]:
             yield judge(sample, SHORT, f"{epochs} of {truth.epochs} epochs", scores.T, cost, setting=epochs)
 
 
+def fresh_trainings(options: StudyOptions, sample: SpaceSample, costs: Costs, epochs: int) -> Judge:
+    """Validation results of trainings made here, which are kept next to the supernets; each seed a judge."""
+    recipe = change_recipe(sample.recipe, **{"standalone.epochs": epochs})
+    out = Path(options.supernets) / f"{sample.name}-alone-{digest(recipe.standalone_identity())}"
+    if not options.resume:
+        Run.remove(out)
+    with progress(f"{sample.name}, {epochs} epochs") as report:
+        table = train_many(
+            sample.space, sample.archs, out, recipe, seeds=options.seeds, executor=options.executor, report=report
+        )
+    names = [sample.space.encode(arch) for arch in sample.archs]
+    scores = higher_is_better(table.select(names).seeds(recipe.dataset, "valid", epochs), sample.space.metric)
+    items = training_items(costs.splits.train, recipe.standalone)
+    cost = 3 * float(costs.macs.sum()) * items / costs.training
+    label = f"{epochs} epochs, trained here"
+    return judge(sample, SHORT, label, scores[:, : len(options.seeds)].T, cost, setting=epochs)
+
+
 # what follows -------------------------------------------------------------------------------------------------
 
 
@@ -540,7 +561,7 @@ def figure_of(panels: Sequence[tuple[SpaceSample, Sequence[Judge], dict[str, Any
                     [handles[name] for name in names],
                     names,
                     title="zero-cost scores",
-                    loc="lower left",
+                    loc="best",
                     framealpha=0.8,
                     edgecolor="none",
                     title_fontsize=8,
@@ -561,16 +582,28 @@ def figure_of(panels: Sequence[tuple[SpaceSample, Sequence[Judge], dict[str, Any
 @click.option(
     "--paths", multiple=True, default=("fair", "multi:2"), show_default=True, help="Supernets besides uniform ones."
 )
+@click.option("--short", multiple=True, type=click.IntRange(1), help="Train each for so many epochs, too; repeatable.")
 @click.option("--images", type=click.IntRange(2), default=64, show_default=True, help="That zero-cost scores see.")
 @click.option("--without", multiple=True, type=click.Choice(WITHOUT), help="Leave these out; repeatable.")
 def main(
-    options: StudyOptions, count: int | None, paths: tuple[str, ...], images: int, without: tuple[str, ...]
+    options: StudyOptions,
+    count: int | None,
+    paths: tuple[str, ...],
+    short: tuple[int, ...],
+    images: int,
+    without: tuple[str, ...],
 ) -> None:
     """What a supernet is worth, against what else the same compute could buy."""
     if "uniform" in paths:
         raise WsnasError("uniform supernets are always trained, of more budgets: leave out --paths uniform")
     paths = () if "paths" in without else paths
     samples = space_samples(options, BUDGETS[options.scale][0])
+    for sample in samples:
+        if short and max(short) >= sample.truth.epochs:
+            raise WsnasError(
+                f"--short {max(short)} is no shorter than the ground truth of {sample.name}, which has "
+                f"{sample.truth.epochs} epochs"
+            )
     wanted = {
         sample.name: [] if "supernets" in without else variants(options, sample, count, paths) for sample in samples
     }
@@ -584,7 +617,10 @@ def main(
             *free(sample, costs),
             *(() if "zero-cost" in without else untrained(options, sample, costs, images)),
             *supernets(options, sample, costs, wanted[sample.name], of_nets),
-            *short_trainings(sample),
+            *sorted(
+                [*short_trainings(sample), *(fresh_trainings(options, sample, costs, epochs) for epochs in short)],
+                key=lambda one: one.setting or 0,
+            ),
             *predictors(options, sample),
         ]
         if not judges:

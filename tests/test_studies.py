@@ -496,7 +496,7 @@ def test_worth_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
     short[Column(dataset, "valid", 4, 0)] = score  # half-way through the trainings of 8 epochs: no judge of them
     dataclasses.replace(table, columns={**table.columns, **short}).save(tmp_path / "truth.parquet")
     command = ("--space", "nb201", *TINY, "--epochs", "8", "--seeds", "2", "--architectures", "30", "--budgets", "2")
-    command += ("--images", "16", "--paths", "fair", "--table", "truth.parquet")
+    command += ("--images", "16", "--paths", "fair", "--short", "1", "--table", "truth.parquet")
     done = study(forks, "worth", *command, cwd=tmp_path)
     assert done.code == 0, done.err
     results, rows = opened(tmp_path / "runs/study-worth-micro", "worth")
@@ -551,7 +551,15 @@ def test_worth_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
     assert row["cost"] == pytest.approx(macs.sum() * 16 / training)
     assert by_label["SynFlow"]["cost"] == pytest.approx(macs.sum() * 3 / training)
 
-    assert [row["label"] for row in found["rows"] if row["kind"] == "short trainings"] == ["2 of 8 epochs"]
+    labels = [row["label"] for row in found["rows"] if row["kind"] == "short trainings"]
+    assert labels == ["1 epochs, trained here", "2 of 8 epochs"]
+    row = by_label[labels[0]]
+    (trained,) = (tmp_path / "runs/supernets").glob("nb201-alone-*")
+    valid = {(one["arch"], int(key[-1])): one["valid"] for key, one in Run.read(trained).records("training").items()}
+    keys = {space.training_key(space.decode(arch)): arch for arch, _ in valid}  # equal functions are trained once
+    judged = [[valid[keys[space.training_key(space.decode(arch))], seed] for arch in archs] for seed in (0, 1)]
+    assert row["correlation_seeds"] == pytest.approx([stats.spearmanr(one, test).statistic for one in judged])
+    assert row["cost"] == pytest.approx(30 / 8)
     row = by_label["2 of 8 epochs"]
     judged = [short[Column(dataset, "valid", 2, seed)][[table.row[arch] for arch in archs]] for seed in (0, 1)]
     assert row["correlation_seeds"] == pytest.approx([stats.spearmanr(one, test).statistic for one in judged], abs=1e-6)
