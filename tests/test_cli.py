@@ -17,7 +17,7 @@ import torch
 from scipy import stats
 
 import wsnas
-from wsnas import installed_spaces, load_space, train_architecture
+from wsnas import installed_spaces, load_space, proxy_scores, train_architecture
 from wsnas.recipe import change_recipe
 from wsnas.table import Table
 
@@ -189,6 +189,57 @@ def test_evaluate_named_architectures(forks: Any, tmp_path: Path) -> None:
     done = forks.wsnas("evaluate", "net", "--arch", ARCH, "--arch", OTHER, cwd=tmp_path)
     assert done.code == 0, done.err
     assert {key.split("|", 1)[1] for key in rows(tmp_path / "net")} == {ARCH, OTHER}
+
+
+# zero-cost scores --------------------------------------------------------------------------------------------
+
+
+def test_score(forks: Any, tmp_path: Path) -> None:
+    """The CSV has the library's scores, and the printed correlations are those of its columns."""
+    truth = write_truth(tmp_path / "truth.csv", sample(12))
+    command = ("score", "nb201", "--proxy", "grad_norm", "--channels", "2", "--images", "16", "--seed", "3")
+    done = forks.wsnas(*command, "--sample", "9", "--table", "truth.csv", cwd=tmp_path)
+    assert done.code == 0, done.err
+    with (tmp_path / "runs/nb201-grad_norm.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert len(found) == len({row["arch"] for row in found}) == 9
+    space = load_space("nb201")
+    recipe = change_recipe(space.recipes["micro"], channels=2)
+    expected = proxy_scores(space, [row["arch"] for row in found], recipe, "grad_norm", images=16, seed=3, device="cpu")
+    for row in found:
+        assert float(row["score"]) == expected[row["arch"]]
+        assert float(row["test"]) == truth[row["arch"]]
+        network = space.network(space.decode(row["arch"]), recipe)
+        assert int(row["parameters"]) == sum(p.numel() for p in network.parameters())
+    columns = {name: [float(row[name]) for row in found] for name in ("score", "test", "parameters")}
+    match = re.fullmatch(
+        r"Spearman: grad_norm (\S+) \[.*\], parameter count (\S+) \[.*\], over 9 architectures "
+        r"\(digits test, 8 epochs\): runs/nb201-grad_norm.csv\n",
+        done.out,
+    )
+    assert match is not None, done.out
+    for said, name in zip(match.groups(), ("score", "parameters"), strict=True):
+        assert float(said) == pytest.approx(stats.spearmanr(columns[name], columns["test"]).statistic, abs=6e-4)
+
+
+def test_score_of_perplexities_and_without_ground_truth(forks: Any, tmp_path: Path) -> None:
+    if "darts_rnn" not in installed_spaces():
+        pytest.skip("needs the space darts_rnn")
+    done = forks.wsnas("score", "darts_rnn", "--proxy", "snip", "--sample", "12", "--images", "8", cwd=tmp_path)
+    assert done.code == 0, done.err
+    with (tmp_path / "runs/darts_rnn-snip.csv").open(newline="") as file:
+        found = [(float(row["score"]), float(row["test"])) for row in csv.DictReader(file)]
+    lower = -stats.spearmanr(*zip(*found, strict=True)).statistic  # a low perplexity is better
+    assert done.out.startswith(f"Spearman: snip {lower:.3f} ["), done.out
+    assert "parameter count" not in done.out  # all equal
+    refused = forks.wsnas("score", "darts_rnn", cwd=tmp_path)
+    assert refused.code == 2
+    assert refused.err == "Error: naswot needs images and darts_rnn reads words: use grad_norm or snip\n"
+    alone = ("score", "nb201", "--sample", "3", "--channels", "2", "--dataset", "faint-digits", "--max-macs", "60000")
+    done = forks.wsnas(*alone, "--out", "scores.csv", cwd=tmp_path)
+    assert done.out == "3 architectures: scores.csv\n", done.err
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        assert [list(row) for row in csv.DictReader(file)] == [["arch", "score", "parameters"]] * 3
 
 
 # stand-alone -------------------------------------------------------------------------------------------------

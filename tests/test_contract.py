@@ -30,7 +30,8 @@ from wsnas.data.images import Splits
 from wsnas.environment import environment
 from wsnas.evaluation import evaluate_submodel
 from wsnas.paths import fair, multi_path, uniform
-from wsnas.recipe import recipe_fields, recipe_from_json
+from wsnas.proxies import ZERO_COST, name_of, proxy_scores
+from wsnas.recipe import Sequences, recipe_fields, recipe_from_json
 from wsnas.sampling import sample_distinct
 from wsnas.standalone import train_architecture
 from wsnas.supernet import submodel
@@ -511,3 +512,17 @@ def test_a_gpu_scores_as_the_cpu_does(
             copy.deepcopy(model).to("cuda", memory_format=torch.channels_last), arch, there, recipe
         )
         assert found[1] == pytest.approx(expected[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("proxy", ZERO_COST, ids=name_of)
+def test_zero_cost_scores_tell_architectures_apart(space: Any, splits: Splits, archs: list[Any], proxy: Any) -> None:
+    """Each is finite on untrained networks of every space, or refused in one sentence."""
+    recipe = space.recipes["micro"]
+    text = isinstance(recipe.standalone.inputs, Sequences)
+    if text and name_of(proxy) not in ("grad_norm", "snip"):
+        with pytest.raises(WsnasError, match=f"{name_of(proxy)} needs images and {space.name} reads words"):
+            proxy_scores(space, archs[:2], recipe, proxy, splits=splits)
+        return
+    scores = proxy_scores(space, archs[:4], recipe, proxy, images=16, splits=splits)
+    assert np.isfinite(list(scores.values())).all()
+    assert len(set(scores.values())) > 1

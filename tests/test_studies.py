@@ -19,9 +19,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wsnas import installed_spaces, load_ground_truth, load_space
+from wsnas import installed_spaces, load_ground_truth, load_space, proxy_scores
+from wsnas import paths as path_samplers
 from wsnas.executor import Executor
 from wsnas.metrics import Interval
+from wsnas.randomness import numpy_rng
 from wsnas.recipe import change_recipe, with_changes
 from wsnas.runs import Run
 from wsnas.sampling import sample_distinct
@@ -121,6 +123,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "spaces": (),
     "tricks": (*TINY, *TABLE),
     "capacity": (*TINY, *TABLE, "--factor", "1", "--factor", "2"),
+    "worth": (*TINY, "--epochs", "4", *TABLE, "--budgets", "2", "--images", "16", "--architectures", "24"),
 }
 
 
@@ -208,8 +211,8 @@ def every_number_is_in_the_results(folder: Path, out: Path) -> None:
             assert sign * one["numbers"][end] >= sign * expected.get(middle, one["numbers"].get(middle, 0)) - 1e-9
 
     of_space = stored["results"]["nb201"]
-    if stored["study"] in ("epochs", "density", "capacity", "tricks"):
-        points = of_space["rows"] if stored["study"] == "tricks" else of_space
+    if stored["study"] in ("epochs", "density", "capacity", "tricks", "worth"):
+        points = of_space["rows"] if stored["study"] in ("tricks", "worth") else of_space
         for row, point in zip(bodies["trick rankings"], points, strict=True):
             label = point.get("label") or (f"{point['factor']}x" if "factor" in point else f"{point['epochs']} epochs")
             assert row[0] == label
@@ -281,6 +284,27 @@ def _means(of: dict[str, Any]) -> dict[str, float]:
         "improvement": last["mean"] - first["mean"],
         "lead": last["mean"] - of["mean_truth"],
     }
+
+
+def _last(of: dict[str, Any], kind: str) -> dict[str, Any]:
+    found: dict[str, Any] = [row for row in of["rows"] if row["kind"] == kind][-1]
+    return found
+
+
+def _affordable(of: dict[str, Any], kind: str) -> dict[str, float]:
+    net = _last(of, "supernet")
+    other = max((row for row in of["rows"] if row["kind"] == kind and row["cost"] <= net["cost"]), key=_cost)
+    return {
+        "supernet": net["correlation"],
+        "cost of the supernet": net["cost"],
+        "other": other["correlation"],
+        "cost of the other": other["cost"],
+        "difference": net["correlation"] - other["correlation"],
+    }
+
+
+def _cost(row: dict[str, Any]) -> float:
+    return float(row["cost"])
 
 
 SAID: dict[str, Callable[[Any], dict[str, float]]] = {  # claim -> the numbers of its sentence, from the study's results
@@ -363,6 +387,20 @@ SAID: dict[str, Callable[[Any], dict[str, float]]] = {  # claim -> the numbers o
             f"{row['label']}, {end}": row["gap"][end] for row in of["rows"][1:] if row["gap"] for end in ("low", "high")
         },
     },
+    "weight sharing knows more than the parameter count": lambda of: {
+        "partial": _last(of, "supernet")["partial"]["parameters"]["value"]
+    },
+    "a supernet and the parameter count together rank better than the count": lambda of: {
+        "together": _last(of, "supernet and parameter count")["correlation"],
+        "parameter count": of["rows"][0]["correlation"],
+        "difference": _last(of, "supernet and parameter count")["correlation"] - of["rows"][0]["correlation"],
+    },
+    "a supernet ranks better than every zero-cost score": lambda of: {
+        "supernet": _last(of, "supernet")["correlation"],
+        "best score": max(row["correlation"] for row in of["rows"] if row["kind"] == "zero-cost score"),
+    },
+    "a supernet ranks better than a predictor of its cost": lambda of: _affordable(of, "predictor"),
+    "a supernet ranks better than short trainings of its cost": lambda of: _affordable(of, "short trainings"),
     "extended training raises the mean supernet performance throughout": _means,
     "the mean supernet performance surpasses the mean ground truth": _means,
 }
@@ -484,6 +522,103 @@ def test_capacity_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
     assert anew.code == 0, anew.err
     assert without_command(tmp_path / "runs/study-capacity-micro/results.json") == first  # same seeds, same numbers
     assert all((net / "checkpoint.pt").stat().st_mtime_ns != stamps[net.name] for net in nets)
+
+
+def test_worth_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
+    """Costs are counted anew from the paths that were drawn, correlations from the table and the supernets' rows."""
+    table, space = Table.load(truth), load_space("nb201")
+    dataset, rng = table.datasets[0], np.random.default_rng(1)
+    score = table.mean(dataset, "test")
+    short = {Column(dataset, "valid", 2, seed): score + rng.normal(0, 5, len(table)) for seed in range(2)}
+    short[Column(dataset, "valid", 4, 0)] = score  # half-way through the trainings of 8 epochs: no judge of them
+    dataclasses.replace(table, columns={**table.columns, **short}).save(tmp_path / "truth.parquet")
+    command = ("--space", "nb201", *TINY, "--epochs", "8", "--seeds", "2", "--architectures", "30", "--budgets", "2")
+    command += ("--images", "16", "--paths", "fair", "--short", "1", "--table", "truth.parquet")
+    done = study(forks, "worth", *command, cwd=tmp_path)
+    assert done.code == 0, done.err
+    results, rows = opened(tmp_path / "runs/study-worth-micro", "worth")
+    found = results["results"]["nb201"]
+    by_label = {row["label"]: row for row in found["rows"]}
+    assert [float(row["cost"]) for row in rows] == pytest.approx([row["cost"] for row in found["rows"]])
+
+    recipe = change_recipe(space.recipes["micro"], channels=2, train_size=640)
+    nets = [Run.read(path) for path in (tmp_path / "runs/supernets").iterdir() if (path / "checkpoint.pt").exists()]
+    scored: dict[tuple[str, int], dict[int, dict[str, float]]] = {}
+    for net in nets:
+        (kind,) = net.kinds()
+        key = (net.identity["paths"], net.metrics()[-1]["epoch"])
+        of_seed = {arch: record["accuracy"] for arch, record in net.records(kind).items()}
+        scored.setdefault(key, {})[net.identity["seed"]] = of_seed
+    assert set(scored) == {("uniform", 4), ("uniform", 8), ("fair", 1), ("fair", 2)}
+    archs = list(scored["uniform", 8][0])
+    macs = np.array([space.macs(space.decode(arch), recipe) for arch in archs])
+    test = table.select(archs).mean(dataset, "test")
+    training = 3 * macs.mean() * 640 * 8
+    assert found["training"]["total"] == pytest.approx(training)
+    for (paths, epochs), of_seeds in scored.items():
+        row = by_label[f"{paths}, {epochs} epochs"]
+        drawn = [
+            sum(
+                space.macs(arch, recipe)
+                for arch, _ in path_samplers.parse(paths)(space, numpy_rng(seed, "paths", step))
+            )
+            for seed in (0, 1)
+            for step in range(5 * epochs)
+        ]
+        scoring = macs.sum() * (2000 + 200)  # calibration and validation images
+        assert row["cost"] == pytest.approx((3 * 128 * sum(drawn) / 2 + scoring) / training)
+        assert row["seconds"] > 0
+        correlations = [stats.spearmanr([of_seeds[seed][arch] for arch in archs], test).statistic for seed in (0, 1)]
+        assert row["correlation_seeds"] == pytest.approx(correlations)
+
+    sizes = [space.parameters(space.decode(arch), recipe) for arch in archs]
+    assert by_label["parameters"]["correlation"] == pytest.approx(stats.spearmanr(sizes, test).statistic)
+    assert by_label["parameters"]["cost"] == 0
+    together = [
+        stats.spearmanr(
+            stats.rankdata([scored["uniform", 8][seed][arch] for arch in archs]) + stats.rankdata(sizes), test
+        ).statistic
+        for seed in (0, 1)
+    ]
+    assert by_label["uniform, 8 epochs, and size"]["correlation_seeds"] == pytest.approx(together)
+
+    naswot = proxy_scores(space, archs, recipe, "naswot", images=16, seed=1, device="cpu")
+    row = by_label["NASWOT"]
+    assert row["correlation_seeds"][1] == pytest.approx(stats.spearmanr(list(naswot.values()), test).statistic)
+    assert row["cost"] == pytest.approx(macs.sum() * 16 / training)
+    assert by_label["SynFlow"]["cost"] == pytest.approx(macs.sum() * 3 / training)
+
+    labels = [row["label"] for row in found["rows"] if row["kind"] == "short trainings"]
+    assert labels == ["1 epochs, trained here", "2 of 8 epochs"]
+    row = by_label[labels[0]]
+    (trained,) = (tmp_path / "runs/supernets").glob("nb201-alone-*")
+    valid = {(one["arch"], int(key[-1])): one["valid"] for key, one in Run.read(trained).records("training").items()}
+    keys = {space.training_key(space.decode(arch)): arch for arch, _ in valid}  # equal functions are trained once
+    judged = [[valid[keys[space.training_key(space.decode(arch))], seed] for arch in archs] for seed in (0, 1)]
+    assert row["correlation_seeds"] == pytest.approx([stats.spearmanr(one, test).statistic for one in judged])
+    assert row["cost"] == pytest.approx(30 / 8)
+    row = by_label["2 of 8 epochs"]
+    judged = [short[Column(dataset, "valid", 2, seed)][[table.row[arch] for arch in archs]] for seed in (0, 1)]
+    assert row["correlation_seeds"] == pytest.approx([stats.spearmanr(one, test).statistic for one in judged], abs=1e-6)
+    assert row["cost"] == pytest.approx(30 * 2 / 8)
+    counts = [row["setting"] for row in found["rows"] if row["kind"] == "predictor"]
+    assert counts == [10, 20]  # of 44, without a part of the 30
+    assert found["exchange"]["sentence"] in done.out
+    assert found["exchange"]["rates"].keys() == {"predictor", "short trainings"}
+
+
+def test_worth_exchange_rates() -> None:
+    """Between two settings: by a straight line over the logarithm."""
+    equal = runpy.run_path(str(STUDIES / "worth.py"))["equal_setting"]
+    judges = [
+        SimpleNamespace(setting=setting, ranking=SimpleNamespace(correlation=reached))
+        for setting, reached in ((10, 0.2), (40, 0.6), (50, 0.5), (100, 0.7))
+    ]
+    assert equal(judges, 0.1) == "at most 10"
+    assert equal(judges, 0.4) == "20"
+    assert equal(judges, 0.6) == "40"
+    assert float(equal(judges, 0.65)) == pytest.approx(50 * 2 ** (0.15 / 0.2), rel=1e-2)
+    assert equal(judges, 0.71) == "more than 100"
 
 
 def test_operators_architectures(forks: Any, truth: Path, tmp_path: Path) -> None:

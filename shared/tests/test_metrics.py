@@ -7,6 +7,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from wsnas.metrics import (
     mean_score,
     measures,
     noise_ceiling,
+    partial_agreement,
     pruned_ceiling,
     random_top_k,
     random_top_k_range,
@@ -493,3 +495,30 @@ def test_the_range_of_a_random_top_k_is_that_of_all_draws(tied: bool) -> None:
     assert random_top_k_range(valid, test, 3, 0.9) == expected
     mean = sum(value * chance for value, chance in reached.items()) / math.comb(12, 3)
     assert random_top_k(valid, test, 3) == pytest.approx(mean)
+
+
+def test_partial_agreement_is_that_of_what_the_given_leaves_unexplained() -> None:
+    rng = np.random.default_rng(0)
+    sizes, scores = rng.normal(size=60), rng.normal(size=(2, 60))
+    truth = sizes + scores[0] + rng.normal(size=60)
+    scores = scores + sizes
+    found = partial_agreement(scores, truth, sizes)
+    design = np.stack([np.ones(60), stats.rankdata(sizes)], axis=1)
+
+    def left(values: Any) -> Any:
+        ranks = stats.rankdata(values)
+        return ranks - design @ np.linalg.lstsq(design, ranks)[0]
+
+    expected = [np.corrcoef(left(one), left(truth))[0, 1] for one in scores]
+    np.testing.assert_allclose(found.each, expected)
+    assert found.each[0] > 0.4 > abs(found.each[1])
+    picked = np.random.default_rng(0).integers(60, size=(2000, 60))[7]  # one of the bootstrap's draws
+    design = np.stack([np.ones(60), stats.rankdata(sizes[picked])], axis=1)
+    assert found.drawn[0, 7] == pytest.approx(np.corrcoef(left(scores[0, picked]), left(truth[picked]))[0, 1])
+
+
+def test_partial_agreement_where_nothing_is_left() -> None:
+    sizes = np.arange(20.0)
+    found = partial_agreement(sizes[::-1], np.sin(sizes), sizes)
+    assert found.each.tolist() == [0.0]
+    assert (found.drawn == 0).all()

@@ -9,6 +9,7 @@ from wsnas.errors import WsnasError
 if TYPE_CHECKING:
     from wsnas.agreement import correlate, load_ground_truth
     from wsnas.evaluation import evaluate
+    from wsnas.proxies import proxy_scores
     from wsnas.space import installed_spaces, load_space
     from wsnas.standalone import train_architecture
     from wsnas.supernet import load_supernet, train_supernet
@@ -22,6 +23,7 @@ __all__ = [
     "load_ground_truth",
     "load_space",
     "load_supernet",
+    "proxy_scores",
     "train_architecture",
     "train_supernet",
 ]
@@ -33,6 +35,7 @@ _HOME = {
     "load_ground_truth": "agreement",
     "load_space": "space",
     "load_supernet": "supernet",
+    "proxy_scores": "proxies",
     "train_architecture": "standalone",
     "train_supernet": "supernet",
 }

@@ -239,6 +239,98 @@ def rank(run: Path, table: str | None, dataset: str | None, scale: str, out: Pat
         click.echo(remark)
 
 
+@main.command(
+    cls=RecipeCommand,
+    trains="",
+    without=("calibration_batch", "calibration_steps", "evaluation_batch", "valid_size"),
+)
+@click.argument("space")
+@click.option(
+    "--proxy",
+    default="naswot",
+    show_default=True,
+    help="naswot, synflow, grad_norm, snip, grasp, fisher or jacob_cov; or convolutions or depth, which count.",
+)
+@click.option(
+    "--sample", type=COUNT, default=200, show_default=True, help="Architectures, drawn uniformly; a smaller table: all."
+)
+@click.option("--sample-seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--images", type=click.IntRange(2), default=64, show_default=True, help="Images (text: sequences) seen.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of initial weights and images.")
+@click.option("--table", type=click.Path(), help="Ground truth; by default the shipped or imported table, if any.")
+@click.option("--truth", help="Data set of the ground truth; by default the recipe's, if the table has it.")
+@click.option("--out", type=PATH, help="CSV file of the scores; by default runs/SPACE-PROXY.csv.")
+@device_option
+@threads_option
+def score(
+    space: str,
+    proxy: str,
+    sample: int,
+    sample_seed: int,
+    images: int,
+    seed: int,
+    table: str | None,
+    truth: str | None,
+    out: Path | None,
+    device: str | None,
+    threads: int | None,
+    scale: str,
+    recipe: dict[str, Any],
+) -> None:
+    """Score untrained architectures of SPACE on one batch, and compare their ranking with ground truth."""
+    import numpy as np
+
+    from wsnas.agreement import load_ground_truth
+    from wsnas.metrics import correlation
+    from wsnas.proxies import parse, proxy_scores, require_fit
+    from wsnas.randomness import numpy_rng
+    from wsnas.sampling import sample_candidates
+    from wsnas.space import load_space
+    from wsnas.studies.rankings import finite
+    from wsnas.studies.results import write_csv
+
+    found = load_space(space)
+    chosen, rng, known = chosen_recipe(found, scale, recipe), numpy_rng(sample_seed, "evaluate"), None
+    require_fit(found, chosen, parse(proxy))
+    try:
+        known = load_ground_truth(found, truth or chosen.dataset, table)
+    except WsnasError:
+        if table is not None or truth is not None:
+            raise
+        archs = [found.encode(arch) for arch in sample_candidates(found, chosen, sample, rng)]
+    else:
+        dataset = truth or (chosen.dataset if chosen.dataset in known.datasets else known.datasets[0])
+        tested = known.mean(dataset, "test")
+        known = known.take(np.flatnonzero(np.isfinite(tested))).higher_is_better(found.metric)
+        if chosen.max_macs is not None:
+            small = [name for name in known.archs if found.macs(found.decode(name), chosen) <= chosen.max_macs]
+            known = known.select(small)
+        archs = known.sample(sample, rng)
+    with progress(f"{space} {proxy}") as report:
+        scores = proxy_scores(
+            found, archs, chosen, proxy, images=images, seed=seed, device=device, threads=threads, report=report
+        )
+    rows: list[dict[str, Any]] = [
+        {"arch": name, "score": value, "parameters": found.parameters(found.decode(name), chosen)}
+        for name, value in scores.items()
+    ]
+    said = f"{len(rows)} architectures"
+    if known is not None and len(rows) > 1:
+        results = known.select(scores).mean(dataset, "test")
+        for row, result in zip(rows, results, strict=True):
+            row["test"] = abs(float(result))  # as measured
+        ranked = correlation(finite(np.array(list(scores.values()))), results)
+        sizes = [row["parameters"] for row in rows]
+        by_size = f", parameter count {correlation(sizes, results)}" if len(set(sizes)) > 1 else ""
+        said = (
+            f"Spearman: {proxy} {ranked}{by_size}, over {ranked.n} architectures "
+            f"({dataset} test, {known.length(dataset, 'test')} epochs)"
+        )
+    where = out or Path("runs") / f"{space}-{proxy}.csv"
+    write_csv(where, rows)
+    click.echo(f"{said}: {where}")
+
+
 @main.command(cls=RecipeCommand, trains="standalone", without=("valid_size", "max_macs"))
 @click.argument("space")
 @click.argument("arch")

@@ -340,6 +340,22 @@ def rank_agreement(scores: ArrayLike, truth: ArrayLike, seed: int = 0, resamples
     return PerSupernet(each, np.array(drawn), len(values), len(values) - 1)
 
 
+def partial_agreement(scores: ArrayLike, truth: ArrayLike, given: ArrayLike, seed: int = 0) -> PerSupernet:
+    """Spearman of each supernet's scores [supernets, n] with one truth [n], at equal ``given`` [n].
+
+    The partial correlation of the ranks: 0 if ``given`` explains all of the scores or all of the truth. Resampled as
+    ``rank_agreement``.
+    """
+    ours, theirs, between = (rank_agreement(*pair, seed) for pair in ((scores, truth), (scores, given), (given, truth)))
+
+    def part(r: Floats, s: Floats, t: Floats) -> Floats:
+        left = np.sqrt(np.maximum(0, (1 - s * s) * (1 - t * t)))
+        return np.asarray(np.where(left > 1e-9, (r - s * t) / np.where(left > 1e-9, left, 1), 0.0))
+
+    each, drawn = (part(*(getattr(one, name) for one in (ours, theirs, between))) for name in ("each", "drawn"))
+    return PerSupernet(each, drawn, ours.architectures, ours.freedom - 1)
+
+
 def _deviations(values: Floats, counts: NDArray[np.int64]) -> Floats:
     """[resamples, n] centred ranks (ties at their mean rank) if value i occurs ``counts[:, i]`` times.
 

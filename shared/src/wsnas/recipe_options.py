@@ -41,7 +41,8 @@ class RecipeCommand(Command):
 
     It has either an argument ``space`` or a repeatable option ``spaces`` (default: all installed). It receives
     ``scale``, and ``recipe``: the given values by the names in ``recipe_fields``. ``trains``: the training
-    whose fields are listed, also without the prefix (``--epochs``); ``without``: fields the command ignores.
+    whose fields are listed, also without the prefix (``--epochs``); "" lists neither's. ``without``: fields the
+    command ignores.
     """
 
     def __init__(self, *args: Any, trains: str = "supernet", without: tuple[str, ...] = (), **kwargs: Any) -> None:
@@ -133,9 +134,9 @@ class RecipeCommand(Command):
                 with formatter.section(title):
                     formatter.write_dl([row for row in rows if row is not None], col_max=min(38, formatter.width // 2))
         formatter.write_paragraph()
-        if options:
+        if options and self.trains:
             formatter.write_text(f"--epochs is short for --{self.trains}.epochs, and so on.")
-        else:
+        elif not options:
             formatter.write_text(f"For the options of a space's recipe: {ctx.command_path} SPACE --help")
 
 

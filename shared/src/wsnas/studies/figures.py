@@ -59,8 +59,9 @@ def say_at_the_top(figure: Figure, answer: str) -> None:
 
 
 def head(axes: Axes, title: str, said: str = "", colour: str = GREY) -> None:
-    """A bold title above the axes, with a small line below it."""
-    axes.set_title(title, loc="left", fontweight="bold", fontsize=10, pad=18 if said else 6)
+    """A bold title above the axes, with small lines below it."""
+    lines = said.count("\n") + 1 if said else 0
+    axes.set_title(title, loc="left", fontweight="bold", fontsize=10, pad=6 + 12 * lines)
     if said:
         axes.annotate(
             said, (0, 1), xytext=(0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=8, color=colour
@@ -94,7 +95,7 @@ def _end_label(axes: Axes, x: float, y: float, text: str, colour: str, offset: f
     )
 
 
-def _spread(labels: list[tuple[float, str, str]], axes: Axes, x: float, gap: float = 11.0) -> None:
+def spread_labels(labels: list[tuple[float, str, str]], axes: Axes, x: float, gap: float = 11.0) -> None:
     """Labels at the right end of lines, moved ``gap`` points apart if they would overlap."""
     axes.figure.canvas.draw()
     points = [axes.transData.transform((x, y))[1] * 72 / axes.figure.dpi for y, _, _ in labels]
@@ -214,8 +215,8 @@ def ranking_figure(
             lower.set_xscale("log", base=2)
             if len(x) == 1:
                 lower.set_xlim(x[0] / 1.5, x[0] * 1.5)
-            _spread(labels, upper, along[-1])
-            _spread(ends, lower, along[-1])
+            spread_labels(labels, upper, along[-1])
+            spread_labels(ends, lower, along[-1])
             beyond = [row["x"] for row in trained_out if row["x"] > x.max()]
             lower.set_xticks([*x, *beyond], [*(point.tick for point in points), *(f"{one:g}" for one in beyond)])
             lower.minorticks_off()

@@ -1,4 +1,4 @@
-"""Supernets trained once and shared by studies, and the scores of their submodels."""
+"""Supernets trained once and shared by studies, the scores of their submodels, and those of untrained networks."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from wsnas.metrics import (
     higher_is_better,
 )
 from wsnas.progress import progress
+from wsnas.proxies import parse, proxy_identity, proxy_scores
 from wsnas.recipe import Recipe, change_recipe, digest
 from wsnas.runs import Run
 from wsnas.space import load_space
@@ -170,3 +171,48 @@ def scores_by_budget(options: StudyOptions, count: int | None) -> list[tuple[Spa
         _, by_epochs = by_space.setdefault(sample.name, (sample, {}))
         by_epochs[variant.recipe.supernet.epochs] = scores[sample.name, variant.label]
     return list(by_space.values())
+
+
+@dataclass(frozen=True)
+class ProxyJob:
+    """Score untrained architectures; the run is addressed by its content."""
+
+    space: str
+    recipe: Recipe
+    proxy: str
+    images: int
+    seed: int
+    archs: tuple[Any, ...]
+    runs: str  # the folder of content-addressed runs
+
+    @cached_property
+    def out(self) -> Path:
+        """Its run directory."""
+        space = load_space(self.space)
+        identity = proxy_identity(space, self.recipe, parse(self.proxy), self.images, self.seed)
+        return Path(self.runs) / f"{self.space}-{self.proxy}-{digest(identity)}"
+
+
+def untrained_scores(job: ProxyJob) -> tuple[Floats, float]:
+    """Score of each architecture of the job, and the seconds that all of them took."""
+    space = load_space(job.space)
+    splits = splits_once(job.space, job.recipe, choose_device())
+    options: dict[str, Any] = {"images": job.images, "seed": job.seed, "out": job.out, "splits": splits}
+    scores = proxy_scores(space, job.archs, job.recipe, job.proxy, **options)
+    rows = Run.read(job.out).records("proxy")
+    return np.array(list(scores.values())), sum(rows[name]["seconds"] for name in scores)
+
+
+def all_untrained_scores(jobs: Sequence[ProxyJob], options: StudyOptions) -> list[tuple[Floats, float]]:
+    """``untrained_scores`` of every job, in the jobs' order."""
+    for job in jobs:
+        if not options.resume:
+            Run.remove(job.out)
+    found: dict[ProxyJob, tuple[Floats, float]] = {}
+    with progress(options.study) as report:
+        for job, result in run_jobs(untrained_scores, jobs, options.executor):
+            if isinstance(result, BaseException):
+                raise result
+            found[job] = result
+            report(len(found), len(jobs), "zero-cost scores")
+    return [found[job] for job in jobs]

@@ -17,7 +17,8 @@ from wsnas.errors import WsnasError
 from wsnas.files import atomic_write, read_file
 from wsnas.studies.verdicts import Verdict
 
-ORDER = ("spaces", "epochs", "density", "consistency", "operators", "capacity", "standalone", "tricks", "convergence")
+PAPER = ("spaces", "epochs", "density", "consistency", "operators", "capacity", "standalone", "tricks", "convergence")
+ORDER = (*PAPER, "worth")
 OTHER = "other"  # results of single commands, which belong to no study
 MARKS = {"holds": ("holds", "✓"), "does not hold": ("not", "✗"), "inconclusive": ("open", "?")}  # class, sign
 

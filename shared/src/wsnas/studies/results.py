@@ -111,14 +111,18 @@ def write_files(
     ``svg``: as SVG, too. Returns the figures' file names.
     """
     atomic_write(out / "results.json", (json.dumps(to_jsonable(described), indent=1) + "\n").encode())
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    atomic_write(out / f"{name}.csv", text.getvalue().encode())
+    write_csv(out / f"{name}.csv", rows)
     written = [(title, kind) for title in figures for kind in ("png", *(["svg"] if svg else []))]
     for title, kind in written:
         buffer = io.BytesIO()
         figures[title].savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
         atomic_write(out / f"{title}.{kind}", buffer.getvalue())
     return [f"{title}.{kind}" for title, kind in written]
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write(path, text.getvalue().encode())
