@@ -111,7 +111,9 @@ def main(options: StudyOptions, count: int | None) -> None:
     means: dict[str, dict[str, float]] = {}
     for sample, by_epochs in scores_by_budget(options, count):
         ranked = {epochs: finite(scores) for epochs, scores in by_epochs.items()}
-        predictors = {str(epochs): scores[0] for epochs, scores in ranked.items()}  # the first seed of each budget
+        predictors = {
+            f"{epochs} epochs": scores[0] for epochs, scores in ranked.items()
+        }  # the first seed of each budget
         longest = ranked[max(ranked)]
         predictors |= {f"seed {seed}": one for seed, one in zip(options.seeds[1:], longest[1:], strict=True)}
         panels.append((sample, matrix_of(sample, predictors)))
@@ -143,7 +145,7 @@ def main(options: StudyOptions, count: int | None) -> None:
         svg=options.svg,
         figure=matrix_figure(
             [matrix for _, matrix in panels],
-            "Do supernets agree with each other more than with the ground truth? Spearman correlations of supernets "
+            "Spearman correlations of supernets "
             "(by epochs, one seed each; then the other seeds of the longest), parameter count (P) and ground truth "
             f"(GT). {options.about}.",
         ),

@@ -209,7 +209,7 @@ def operators_figure(panels: Sequence[Panel], note: str) -> Figure:
             )
         caption(
             figure,
-            "Which choice do supernets rank too high (or too low)? Upper right is better. Effect: mean of (rank by "
+            "Upper right is better. Effect: mean of (rank by "
             "supernet minus rank by ground truth), as a fraction of the sample, against all other choices of that "
             f"decision, with its 95 % interval; p after Holm's correction. {note}",
         )

@@ -187,7 +187,7 @@ def spaces_figure(rows: Sequence[Summary]) -> Figure:
             axes.grid(axis="y", visible=False)
         caption(
             figure,
-            "How large are the spaces and their networks? Left: number of architectures. Middle and right: a network's "
+            "Left: number of architectures. Middle and right: a network's "
             "parameters and multiply-adds at the paper's size: lowest, quartiles (blue; white: median), highest. "
             "Solid: over all architectures; dashed: over a uniform sample, so the space's true extremes lie further "
             "out.",

@@ -345,7 +345,7 @@ def tricks_figure(tables: Sequence[Table], note: str) -> Figure:
                 )
             head(left, table.sample.title, "correlation with ground truth (Corr-GT), minus the baseline's")
             head(right, "", "top-10, minus the baseline's" + (", perplexity" if sign < 0 else ", points"))
-        caption(figure, f"Do tricks help? {note}")
+        caption(figure, note)
         plt.close(figure)
         return figure
 
