@@ -182,8 +182,9 @@ def clip_outliers(axes: Axes, published: Floats, values: Floats) -> None:
     for beyond, y, marker in ((known < low - margin, 0.02, "v"), (known > high + margin, 0.98, "^")):
         if beyond.any():
             axes.plot(0.02, y, marker, color=GREY, ms=5, transform=axes.transAxes, clip_on=False)
-            style = {"xycoords": "axes fraction", "fontsize": 7, "color": GREY, "va": "center"}
-            axes.annotate(f"{beyond.sum():,} beyond", (0.04, y), **style)
+            axes.text(
+                0.04, y, f"{beyond.sum():,} beyond", transform=axes.transAxes, fontsize=7, color=GREY, va="center"
+            )
 
 
 def standalone_figure(panels: Sequence[Trained], note: str) -> Figure:
@@ -244,8 +245,8 @@ def standalone_figure(panels: Sequence[Trained], note: str) -> Figure:
             figure,
             f"{note}: the mean over seeds, bars from the lowest "
             "to the highest. Up is better. Above each: the Spearman correlation with the test result (higher is "
-            "better), its 95 % bootstrap interval and the number of architectures: in grey those of the whole ground truth "
-            "that ships with the package, else those trained in this run. Triangles at the edge: results beyond it.",
+            "better), its 95 % bootstrap interval and the number of architectures: in grey those of the whole ground "
+            "truth that ships with the package, else those trained in this run. Triangles: results beyond the edge.",
         )
         plt.close(figure)
         return figure
