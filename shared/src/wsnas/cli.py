@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import math
+import re
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from wsnas.errors import WsnasError
-from wsnas.options import Group, executor_options, measured
+from wsnas.options import Group, complete_spaces, executor_options, measured
 from wsnas.progress import is_leader, progress
 from wsnas.recipe_options import RecipeCommand, chosen_recipe
 from wsnas.studies.scripts import Studies
@@ -21,10 +27,27 @@ if TYPE_CHECKING:
 PATH, COUNT = click.Path(path_type=Path), click.IntRange(1)
 device_option = click.option("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one.")
 threads_option = click.option("--threads", type=COUNT, help="Torch threads on the CPU.  [default: 1]")
+space_argument = click.argument("space", shell_complete=complete_spaces)
 run_argument = click.argument("run", type=PATH)
 table_option = click.option(
     "--table", type=click.Path(), help="Ground truth; by default the shipped or imported table."
 )
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--json``: what the command returns is printed as one JSON object, and its sentences go to stderr."""
+
+    @functools.wraps(command)
+    def with_json(*args: Any, as_json: bool, **kwargs: Any) -> None:
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            result = command(*args, **kwargs)
+        if as_json and is_leader():
+            from wsnas.studies.results import to_jsonable
+
+            click.echo(json.dumps(to_jsonable(result), indent=1))
+
+    option: Any = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, sentences to stderr.")
+    return option(with_json)  # type: ignore[no-any-return]
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,7 +57,8 @@ def main() -> None:
 
 
 @main.command()
-def spaces() -> None:
+@json_option
+def spaces() -> Any:
     """List the installed search spaces."""
     from wsnas.space import installed_spaces, load_space
 
@@ -45,10 +69,34 @@ def spaces() -> None:
         space = load_space(name)
         sets = ", ".join(f"{scale}: {recipe.dataset}" for scale, recipe in space.recipes.items())
         click.echo(f"{name:10} {space.size:>30,} architectures   {sets}")
+    return {
+        name: {
+            "size": load_space(name).size,
+            "datasets": {scale: recipe.dataset for scale, recipe in load_space(name).recipes.items()},
+        }
+        for name in names
+    }
+
+
+@main.command()
+@click.argument("folder", type=PATH, default=Path("runs"))
+@json_option
+def runs(folder: Path) -> Any:
+    """List the run directories in FOLDER (by default runs): what, how far, size, and what continues them."""
+    from wsnas.overview import overview
+
+    found = overview(folder)
+    for one in found:
+        click.echo(f"{one.path}: {one.what}, {one.progress}, {one.megabytes:.1f} MB")
+        if not one.finished and one.command:
+            click.echo(f"    {one.command}")
+    if not found:
+        click.echo(f"no run directories in {folder}")
+    return found
 
 
 @main.command("train-supernet", cls=RecipeCommand)
-@click.argument("space")
+@space_argument
 @click.option("--paths", default="uniform", show_default=True, help="Paths trained per step: uniform, fair or multi:N.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--out", type=PATH, help="Run directory; by default runs/SPACE-<digest of the recipe>.")
@@ -56,6 +104,7 @@ def spaces() -> None:
 @click.option("--sync-bn", is_flag=True, help="Batch norm over the images of all GPUs together.")
 @device_option
 @threads_option
+@json_option
 def train_supernet(
     space: str,
     paths: str,
@@ -67,8 +116,14 @@ def train_supernet(
     threads: int | None,
     scale: str,
     recipe: dict[str, Any],
-) -> None:
-    """Train a supernet of SPACE. Repeat the command to resume a stopped run."""
+) -> Any:
+    """Train a supernet of SPACE. Repeat the command to resume a stopped run.
+
+    \b
+    For example:
+      wsnas train-supernet nb201 --out runs/first
+      wsnas train-supernet nb201 --scale desk --epochs 40
+    """
     from wsnas.paths import parse
     from wsnas.space import load_space
     from wsnas.supernet import train_supernet as train
@@ -90,6 +145,7 @@ def train_supernet(
     if is_leader():
         last = supernet.run.metrics()[-1]
         click.echo(f"trained {supernet.step} steps, last epoch's loss {last['loss']:.4f}: {supernet.run.path}")
+    return {"run": supernet.run.path, "steps": supernet.step, "last_epoch": supernet.run.metrics()[-1:]}
 
 
 @main.command()
@@ -104,6 +160,7 @@ def train_supernet(
 @click.option("--max-macs", type=COUNT, help="Draw only architectures with at most this many multiply-adds.")
 @click.option("--amp", is_flag=True, help="Calibrate and score in bfloat16 instead of float32.")
 @device_option
+@json_option
 def evaluate(
     run: Path,
     sample: int,
@@ -114,8 +171,14 @@ def evaluate(
     max_macs: int | None,
     amp: bool,
     device: str | None,
-) -> None:
-    """Score submodels of a trained supernet: calibrate each, then measure validation accuracy or perplexity."""
+) -> Any:
+    """Score submodels of a trained supernet: calibrate each, then measure validation accuracy or perplexity.
+
+    \b
+    For example:
+      wsnas evaluate runs/first --sample 200
+      wsnas evaluate runs/first --table runs/truth
+    """
     import dataclasses
 
     import numpy as np
@@ -165,6 +228,7 @@ def evaluate(
         f"{measured(supernet.space, values.mean())} "
         f"(from {values.min():.2f} to {values.max():.2f}): {run / 'records.sqlite'}"
     )
+    return {"run": run, "metric": supernet.space.metric, "scores": scores}
 
 
 @main.command()
@@ -172,8 +236,15 @@ def evaluate(
 @table_option
 @click.option("--dataset", help="Data set of the ground truth; by default the run's, if the table has it.")
 @click.option("--split", type=click.Choice(["valid", "test"]), default="test", show_default=True)
-def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> None:
-    """Spearman correlation between a supernet's evaluated scores and ground truth."""
+@json_option
+def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> Any:
+    """Spearman correlation between a supernet's evaluated scores and ground truth.
+
+    \b
+    For example:
+      wsnas correlate runs/first
+      wsnas correlate runs/first --table runs/truth --json
+    """
     from wsnas.agreement import correlate as compare
     from wsnas.agreement import load_ground_truth
     from wsnas.evaluation import latest_scores
@@ -192,6 +263,7 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
         f"Spearman {result.value:.3f}, 95 % interval {result.low:.3f} to {result.high:.3f}, over {result.n} of "
         f"{len(scores)} evaluated architectures ({dataset} {split})"
     )
+    return {"run": run, "spearman": result, "scored": len(scores), "dataset": dataset, "split": split}
 
 
 @main.command()
@@ -206,8 +278,14 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
     help="Recipe of the ground truth, used to count parameters.",
 )
 @click.option("--out", type=PATH, help="Output folder; by default RUN/rank.")
-def rank(run: Path, table: str | None, dataset: str | None, scale: str, out: Path | None) -> None:
-    """Compare a supernet's ranking with the parameter count's: results.json, CSV and figure."""
+@json_option
+def rank(run: Path, table: str | None, dataset: str | None, scale: str, out: Path | None) -> Any:
+    """Compare a supernet's ranking with the parameter count's: results.json, CSV and figure.
+
+    \b
+    For example:
+      wsnas rank runs/first --scale micro
+    """
     from wsnas.studies.rank import rank as compare
 
     where = run / "rank" if out is None else out
@@ -216,15 +294,17 @@ def rank(run: Path, table: str | None, dataset: str | None, scale: str, out: Pat
         f"Spearman: supernet {agreement.spearman}, parameter count {agreement.parameter_count_spearman}, "
         f"over {agreement.architectures} architectures: {where}"
     )
+    return {"out": where, **vars(agreement)}
 
 
 @main.command(cls=RecipeCommand, trains="standalone", without=("valid_size", "max_macs"))
-@click.argument("space")
+@space_argument
 @click.argument("arch")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--out", type=PATH, help="Run directory, for checkpoints and resuming.")
 @device_option
 @threads_option
+@json_option
 def train(
     space: str,
     arch: str,
@@ -234,7 +314,7 @@ def train(
     threads: int | None,
     scale: str,
     recipe: dict[str, Any],
-) -> None:
+) -> Any:
     """Train the architecture ARCH of SPACE stand-alone: one row of ground truth."""
     from wsnas.recipe import digest
     from wsnas.space import load_space
@@ -252,10 +332,11 @@ def train(
         )
     valid = "" if math.isnan(result.valid) else f"validation {measured(found, result.valid)}, "
     click.echo(f"{valid}test {measured(found, result.test)} after {chosen.standalone.epochs} epochs: {where}")
+    return {"run": where, "metric": found.metric, "epochs": chosen.standalone.epochs, **vars(result)}
 
 
 @main.command("ground-truth", cls=RecipeCommand, trains="standalone", without=("valid_size",))
-@click.argument("space")
+@space_argument
 @click.option(
     "--sample", type=COUNT, required=True, help="Architectures, drawn uniformly; a larger sample extends a smaller one."
 )
@@ -275,6 +356,7 @@ def train(
 @click.option("--latency/--no-latency", default=True, show_default=True, help="Measure each network's forward pass.")
 @executor_options
 @click.option("--out", type=PATH, required=True, help="Run directory; the benchmark is written there too.")
+@json_option
 def ground_truth(
     space: str,
     sample: int,
@@ -289,11 +371,16 @@ def ground_truth(
     out: Path,
     scale: str,
     recipe: dict[str, Any],
-) -> None:
+) -> Any:
     """Train a uniform sample of SPACE from scratch and publish it as a benchmark.
 
     Writes table.parquet, table.csv, curves.parquet and a data card to --out. Ctrl-C stops it; the same command
     resumes. A larger --sample or more --seeds extend the existing table.
+
+    \b
+    For example:
+      wsnas ground-truth nb201 --sample 50 --out runs/truth
+      wsnas table show nb201 --table runs/truth
     """
     from wsnas.agreement import load_ground_truth
     from wsnas.ground_truth import best_of, measure_latencies, train_many
@@ -325,12 +412,14 @@ def ground_truth(
             table = measure_latencies(found, table, out, chosen, report=report)
     for line in publish(found, table, out):
         click.echo(line)
+    return {"out": out, "architectures": len(table), "columns": list(map(str, table.columns)), "about": table.about}
 
 
 @main.command()
 @click.argument("folders", type=PATH, nargs=-1)
 @click.option("--out", type=PATH, help="By default report.html in the first folder.")
-def report(folders: tuple[Path, ...], out: Path | None) -> None:
+@json_option
+def report(folders: tuple[Path, ...], out: Path | None) -> Any:
     """Write one HTML page of the study results in FOLDERS (by default runs): figures, claims, verdicts, commands.
 
     If the study operators was run, explorer.html next to it shows the architectures one by one.
@@ -348,6 +437,7 @@ def report(folders: tuple[Path, ...], out: Path | None) -> None:
     click.echo(f"{len(names)} studies ({', '.join(names)}): {target}")
     if explorer or why:
         click.echo(why or f"explorer of the architectures: {explorer}")
+    return {"report": target, "studies": names, "explorer": explorer}
 
 
 @main.group(cls=Studies)
@@ -355,8 +445,10 @@ def study() -> None:
     """Run a study: it trains, scores, and writes results.json, a CSV and figures.
 
     \b
-    wsnas study capacity                    # minutes on two cores
-    wsnas study epochs --space nb201 --help # its options
+    For example:
+      wsnas study capacity
+      wsnas study epochs --space nb201 --budgets 3
+      wsnas study epochs --help
     """
 
 
@@ -366,11 +458,18 @@ def table() -> None:
 
 
 @table.command("import")
-@click.argument("space")
+@space_argument
 @click.argument("file", type=PATH)
 @click.option("--out", type=PATH, help="Output file; by default in your folder of imported tables.")
-def table_import(space: str, file: Path, out: Path | None) -> None:
-    """Convert the official FILE of SPACE to one compact table, without executing any code in it."""
+@json_option
+def table_import(space: str, file: Path, out: Path | None) -> Any:
+    """Convert the official FILE of SPACE to one compact table, without executing any code in it.
+
+    \b
+    For example:
+      wsnas table import nb201 NAS-Bench-201-v1_1-096897.pth
+      wsnas table import nb101 nasbench_only108.tfrecord
+    """
     from wsnas.space import load_space
     from wsnas.table import import_home
 
@@ -384,12 +483,14 @@ def table_import(space: str, file: Path, out: Path | None) -> None:
     for note in ("dropped", "disagreeing"):
         if note in imported.about:
             click.echo(f"{note}: {imported.about[note]}")
+    return {"table": target, "architectures": len(imported), "columns": list(map(str, imported.columns))}
 
 
 @table.command("join")
 @click.argument("files", type=PATH, nargs=-1, required=True)
 @click.option("--out", type=PATH, required=True, help="The joined table, a .parquet file.")
-def table_join(files: tuple[Path, ...], out: Path) -> None:
+@json_option
+def table_join(files: tuple[Path, ...], out: Path) -> Any:
     """Join the tables FILES of one space: all their architectures, training lengths and seeds.
 
     Where tables overlap, the first wins; it also decides which training length is the ground truth.
@@ -400,6 +501,7 @@ def table_join(files: tuple[Path, ...], out: Path) -> None:
     joined = join([load_space(Table.load(file).space).import_table(file) for file in files])
     joined.save(out)
     click.echo(f"{len(joined)} architectures, {len(joined.columns)} columns, {out.stat().st_size / 1e6:.2f} MB: {out}")
+    return {"table": out, "architectures": len(joined), "columns": list(map(str, joined.columns))}
 
 
 _TABLE = click.option("--table", "file", type=click.Path(), help="A table file; by default the shipped micro table.")
@@ -407,11 +509,19 @@ _DATASET = click.option("--dataset", help="Use the imported table that has this 
 
 
 @table.command("show")
-@click.argument("space")
+@space_argument
 @_TABLE
 @_DATASET
-def table_show(space: str, file: str | None, dataset: str | None) -> None:
-    """Show what a ground-truth table holds and how reliable it is."""
+@click.option("--figure", type=PATH, help="Draw it, too: a .png, .svg or .pdf file.")
+@json_option
+def table_show(space: str, file: str | None, dataset: str | None, figure: Path | None) -> Any:
+    """Show what a ground-truth table holds and how reliable it is.
+
+    \b
+    For example:
+      wsnas table show nb201
+      wsnas table show nb201 --figure truth.png
+    """
     import numpy as np
     from rich.console import Console
     from rich.table import Table as Grid
@@ -441,14 +551,26 @@ def table_show(space: str, file: str | None, dataset: str | None) -> None:
     for name in loaded.datasets:
         for rule in sufficiency(loaded, name, load_space(space).metric):
             click.echo(f"{name}, {rule}")
+    if figure is not None:
+        from wsnas.studies.results import save_figure
+        from wsnas.studies.truth import truth_figure
+
+        save_figure(truth_figure(loaded, load_space(space)), figure)
+        click.echo(f"figure: {figure}")
+    heads = [str(column.header) for column in grid.columns]
+    cells = zip(*(column.cells for column in grid.columns), strict=True)
+    numbers = [[float(cell) if re.fullmatch(r"-?\d+(\.\d+)?", str(cell)) else cell for cell in row] for row in cells]
+    measurements = [dict(zip(heads, row, strict=True)) for row in numbers]
+    return {"space": loaded.space, "architectures": len(loaded), "failed": failed, "measurements": measurements}
 
 
 @table.command("query")
-@click.argument("space")
+@space_argument
 @click.argument("arch")
 @_TABLE
 @_DATASET
-def table_query(space: str, arch: str, file: str | None, dataset: str | None) -> None:
+@json_option
+def table_query(space: str, arch: str, file: str | None, dataset: str | None) -> Any:
     """Show one architecture's ground truth."""
     from wsnas.agreement import load_ground_truth
     from wsnas.space import load_space
@@ -463,3 +585,5 @@ def table_query(space: str, arch: str, file: str | None, dataset: str | None) ->
         click.echo(f"{column!s:32} {'not measured' if values[0] != values[0] else format(values[0], '.3f')}")
     if row.failed is not None and row.failed[0]:
         click.echo("a training of this architecture failed")
+    measured_here = {str(column): float(values[0]) for column, values in row.columns.items()}
+    return {"arch": name, **{one: v[0] for one, v in row.single().items()}, "measured": measured_here}

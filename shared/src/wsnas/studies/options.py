@@ -12,7 +12,7 @@ import click
 
 from wsnas.errors import WsnasError
 from wsnas.executor import Executor
-from wsnas.options import executor_options
+from wsnas.options import complete_spaces, executor_options
 
 F = TypeVar("F", bound=Callable[..., Any])
 SCALES = ("micro", "desk", "paper")
@@ -46,7 +46,11 @@ class StudyOptions:
 
 
 space_option = click.option(
-    "--space", "spaces", multiple=True, help="Search space; repeatable. Default: all installed."
+    "--space",
+    "spaces",
+    multiple=True,
+    shell_complete=complete_spaces,
+    help="Search space; repeatable. Default: all installed.",
 )
 TRUTH_OPTIONS = (
     click.option("--table", type=click.Path(), help="Ground truth to use instead of the shipped or imported table."),

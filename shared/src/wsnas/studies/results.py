@@ -17,6 +17,7 @@ import click
 import numpy as np
 
 from wsnas.environment import command_line, commit, environment
+from wsnas.errors import WsnasError
 from wsnas.files import atomic_write
 from wsnas.studies.options import StudyOptions
 from wsnas.studies.sample import SpaceSample
@@ -96,6 +97,15 @@ def write_files(
     atomic_write(out / f"{name}.csv", text.getvalue().encode())
     for title, figure in figures.items():
         for kind in ("png", "svg"):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-            atomic_write(out / f"{title}.{kind}", buffer.getvalue())
+            save_figure(figure, out / f"{title}.{kind}")
+
+
+def save_figure(figure: Figure, file: Path) -> None:
+    """Writes a .png, .svg or .pdf file, the same bytes for the same figure. Raises WsnasError for another ending."""
+    kind = file.suffix.lower().removeprefix(".")
+    metadata = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    if kind not in metadata:
+        raise WsnasError(f"cannot draw {file}: its name must end in .png, .svg or .pdf")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=150, metadata=metadata[kind])
+    atomic_write(file, buffer.getvalue())
