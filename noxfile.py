@@ -97,6 +97,17 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def notebook(session: nox.Session) -> None:
+    """Executes docs/notebook.ipynb anew, in a folder of its own, and keeps its outputs."""
+    install(session, ["nb201"], "nbclient", "ipykernel", core=REPORT)
+    page, here = Path("docs/notebook.ipynb").resolve(), Path(session.create_tmp())
+    (here / page.name).write_bytes(page.read_bytes())
+    with session.chdir(here):
+        session.run("jupyter", "execute", "--inplace", page.name)
+        page.write_bytes(Path(page.name).read_bytes())
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Timings, each against the textbook way in one run; names after -- choose, e.g. nox -s bench -- supernet_step.
 

@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.shell_completion import ShellComplete
+from click.testing import CliRunner
 from scipy import stats
 
 import wsnas
 from wsnas import installed_spaces, load_space, proxy_scores, train_architecture
+from wsnas.cli import main
 from wsnas.recipe import change_recipe
 from wsnas.table import Table
 
@@ -355,3 +358,113 @@ def test_import_to_a_file_of_choice(forks: Any, tmp_path: Path, name: str) -> No
     done = forks.wsnas("table", "import", "nb201", "truth.csv", "--out", target, cwd=tmp_path)
     assert done.code == 0, done.err
     assert Table.load(target).archs == tuple(sample(3))
+
+
+# what is printed ---------------------------------------------------------------------------------------------
+
+
+def leaves(group: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every command, by its words; the studies are scripts of their own."""
+    found = []
+    for name, one in group.commands.items():
+        found += leaves(one, (*path, name)) if getattr(one, "commands", None) else [(*path, name)]
+    return found
+
+
+@pytest.mark.parametrize("words", leaves(main), ids=" ".join)
+@pytest.mark.parametrize("space", [(), ("nb201",)], ids=["", "nb201"])
+def test_help_fits_60_columns(words: tuple[str, ...], space: tuple[str, ...]) -> None:
+    """No line is longer, nothing is cut with dots, and every option says what it does."""
+    if space and not {"train", "train-supernet", "ground-truth"} & {*words}:
+        pytest.skip("has no options of a space")
+    done = CliRunner().invoke(main, [*words, *space, "--help"], terminal_width=60)
+    assert done.exit_code == 0, done.output
+    assert max(map(len, done.output.splitlines())) <= 60
+    assert "..." not in done.output.replace("[ARGS]...", "").replace("[FOLDERS]...", "").replace("FILES...", "")
+
+
+def test_json(tmp_path: Path, forks: Any) -> None:
+    """Stdout is one JSON object with the numbers of the sentences, which go to stderr."""
+    truth = write_truth(tmp_path / "truth.csv", sample(12))
+    table = ("--table", "truth.csv")
+    train = forks.wsnas("train-supernet", "nb201", *SMALL, "--out", "net", "--json", cwd=tmp_path)
+    assert json.loads(train.out)["steps"] == IMAGES // 128
+    scored = forks.wsnas("evaluate", "net", "--sample", "9", *table, "--json", cwd=tmp_path)
+    scores = json.loads(scored.out)["scores"]
+    assert len(scores) == 9
+    assert "9 submodels" in scored.err
+    said = forks.wsnas("correlate", "net", *table, cwd=tmp_path).out
+    found = json.loads(forks.wsnas("correlate", "net", *table, "--json", cwd=tmp_path).out)
+    assert found["spearman"]["value"] == pytest.approx(
+        stats.spearmanr(list(scores.values()), [truth[arch] for arch in scores]).statistic
+    )
+    assert said.startswith(f"Spearman {found['spearman']['value']:.3f}, ")
+    row = json.loads(forks.wsnas("table", "query", "nb201", next(iter(truth)), *table, "--json", cwd=tmp_path).out)
+    assert row["measured"]["digits/test/8/mean"] == pytest.approx(next(iter(truth.values())), abs=1e-4)
+    shown = json.loads(forks.wsnas("table", "show", "nb201", *table, "--json", cwd=tmp_path).out)
+    assert {(one["split"], one["measured"]) for one in shown["measurements"]} == {("valid", 12), ("test", 12)}
+    spaces = json.loads(forks.wsnas("spaces", "--json", cwd=tmp_path).out)
+    assert spaces["nb201"]["size"] == 15_284
+
+
+def test_every_command_that_prints_a_result_has_json() -> None:
+    for words in leaves(main):
+        if words == ("study",):  # its results are files, results.json among them
+            continue
+        done = CliRunner().invoke(main, [*words, "--help"])
+        assert "--json" in done.output, words
+
+
+def test_runs_lists_what_is_there(tmp_path: Path, forks: Any) -> None:
+    """A finished run, a stopped one with the command that continues it, a ground truth, and a damaged run."""
+    train = ("train-supernet", "nb201", *SMALL, "--out")
+    forks.wsnas(*train, "runs/done", cwd=tmp_path)
+    forks.wsnas("evaluate", "runs/done", "--sample", "5", cwd=tmp_path)
+    more = ("train-supernet", "nb201", *SMALL[2:], "--epochs", "3", "--out", "runs/stopped")
+    forks.wsnas(*more, cwd=tmp_path)
+    metrics = tmp_path / "runs/stopped/metrics.jsonl"
+    metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:2]))
+    truth = ("ground-truth", "nb201", "--sample", "2", "--seeds", "1", "--epochs", "2", "--channels", "2")
+    forks.wsnas(*truth, "--train-size", "640", "--workers", "0", "--no-latency", "--out", "runs/truth", cwd=tmp_path)
+    (tmp_path / "runs/bad").mkdir()
+    (tmp_path / "runs/bad/run.json").write_text("{")
+    found = {Path(one["path"]).name: one for one in json.loads(forks.wsnas("runs", "--json", cwd=tmp_path).out)}
+    assert {name: one["progress"] for name, one in found.items() if name != "bad"} == {
+        "done": "epoch 1 of 1, 5 submodels scored",
+        "stopped": "epoch 2 of 3",
+        "truth": "2 trainings of 2 architectures",
+    }
+    assert [name for name, one in found.items() if not one["finished"]] == ["bad", "stopped"]
+    assert found["stopped"]["command"] == "wsnas " + " ".join(more)
+    size = sum(path.stat().st_size for path in (tmp_path / "runs/done").rglob("*") if path.is_file())
+    assert found["done"]["megabytes"] == pytest.approx(size / 1e6)
+    said = forks.wsnas("runs", cwd=tmp_path).out
+    assert f"    {found['stopped']['command']}\n" in said
+    assert forks.wsnas("runs", "nowhere", cwd=tmp_path).code == 2
+
+
+def test_a_table_is_drawn(tmp_path: Path, forks: Any) -> None:
+    write_truth(tmp_path / "truth.csv", sample(40))
+    show = ("table", "show", "nb201", "--table", "truth.csv", "--figure")
+    for name, begins in (("t.png", b"\x89PNG"), ("t.svg", b"<?xml"), ("t.pdf", b"%PDF")):
+        done = forks.wsnas(*show, name, cwd=tmp_path)
+        assert done.code == 0, done.err
+        assert (tmp_path / name).read_bytes().startswith(begins)
+    done = forks.wsnas(*show, "t.gif", cwd=tmp_path)
+    assert (done.code, "must end in .png" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "incomplete", "expected"),
+    [
+        (["train-supernet"], "nb2", ["nb201"]),
+        (["train-supernet", "nb201", "--dataset"], "cifar1", ["cifar10", "cifar100"]),
+        (["train-supernet", "nb201", "--scale"], "de", ["desk"]),
+        (["study"], "capa", ["capacity"]),
+        (["table"], "sh", ["show"]),
+        (["train-supernet", "nb201"], "--channels", ["--channels"]),
+    ],
+)
+def test_completion(words: list[str], incomplete: str, expected: list[str]) -> None:
+    found = ShellComplete(main, {}, "wsnas", "_WSNAS_COMPLETE").get_completions(words, incomplete)
+    assert [one.value for one in found] == expected

@@ -43,7 +43,7 @@ def test_every_script_is_run_by_a_test() -> None:
 
 def commands() -> Iterator[tuple[str, str]]:
     """(page, command) of each line of a shell block that runs something of this repository, its variables filled in."""
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
             block = re.sub(r"\\\n\s*", " ", block)
             values = dict(re.findall(r"^(\w+)=\"([^\"]*)\"", block, re.MULTILINE))
@@ -94,8 +94,8 @@ def test_the_documentation_shows_commands_that_exist(page: str, command: str, mo
             return
     else:
         found, words = main, words[1:]
-        while isinstance(found, click.Group) and words[0] in found.commands:
-            found, words = found.commands[words[0]], words[1:]
+        while isinstance(found, click.Group) and words[0] in found.list_commands(click.Context(found)):
+            found, words = found.get_command(click.Context(found), words[0]), words[1:]
         assert not isinstance(found, click.Group), f"{page}: there is no such command: {command}"
     assert found is not None
     for parameter in found.params:

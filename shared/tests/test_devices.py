@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import os
+import time
+from pathlib import Path
+
 import pytest
 import torch
 
-from wsnas.devices import choose_device, cpu_threads
+from wsnas.devices import Waiting, choose_device, cores, cpu_quota, cpu_threads
 from wsnas.errors import WsnasError
+from wsnas.training import waits_in_words
 
 
 @pytest.fixture
@@ -56,3 +62,51 @@ def test_threads_are_set_for_the_block_on_the_cpu_only() -> None:
     for count, device in ((2, "cuda"), (0, "cpu")):
         with pytest.raises(WsnasError, match="thread"), cpu_threads(count, torch.device(device)):
             pass
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "max 100000\n"}, math.inf),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4.0),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
+        ({}, math.inf),
+    ],
+)
+def test_the_quota_of_a_container(tmp_path: Path, files: dict[str, str], expected: float) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert cpu_quota(tmp_path) == expected
+
+
+def test_no_more_workers_than_the_quota_grants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a core still runs one worker."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    for quota, expected in ((math.inf, 8), (2.5, 3), (0.5, 1), (64.0, 8)):
+        monkeypatch.setattr("wsnas.devices.cpu_quota", lambda quota=quota: quota)
+        assert cores() == expected
+
+
+def test_waiting_is_told_from_computing() -> None:
+    watch = Waiting()
+    time.sleep(0.2)
+    assert watch.share() > 0.9
+    end = time.thread_time() + 0.1
+    while time.thread_time() < end:
+        pass
+    busy = watch.share()
+    assert busy < 1  # how much less depends on what else runs here
+    time.sleep(0.2)
+    assert watch.share() > busy or busy > 0.9
+
+
+def test_slow_steps_name_what_helps() -> None:
+    assert waits_in_words(0.29) == ""
+    with cpu_threads(2, torch.device("cpu")):
+        assert waits_in_words(0.5) == (
+            ", waiting 50 % of the time for a core (or images): fewer --threads (OMP_NUM_THREADS) wait less"
+        )
+    with cpu_threads(1, torch.device("cpu")):
+        assert "other processes use it" in waits_in_words(0.5)

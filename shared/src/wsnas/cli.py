@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import math
+import re
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from wsnas.errors import WsnasError
-from wsnas.options import Group, HomePath, executor_options, measured
+from wsnas.options import Group, HomePath, complete_spaces, executor_options, measured
 from wsnas.progress import is_leader, progress
 from wsnas.recipe_options import RecipeCommand, chosen_recipe
 from wsnas.studies.scripts import Studies
@@ -21,8 +27,25 @@ if TYPE_CHECKING:
 PATH, COUNT = HomePath(path_type=Path), click.IntRange(1)
 device_option = click.option("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one.")
 threads_option = click.option("--threads", type=COUNT, help="Torch threads on the CPU.  [default: 1]")
+space_argument = click.argument("space", shell_complete=complete_spaces)
 run_argument = click.argument("run", type=PATH)
 table_option = click.option("--table", type=HomePath(), help="Ground truth; by default the shipped or imported table.")
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--json``: what the command returns is printed as one JSON object, and its sentences go to stderr."""
+
+    @functools.wraps(command)
+    def with_json(*args: Any, as_json: bool, **kwargs: Any) -> None:
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            result = command(*args, **kwargs)
+        if as_json and is_leader():
+            from wsnas.studies.results import to_jsonable
+
+            click.echo(json.dumps(to_jsonable(result), indent=1))
+
+    option: Any = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, sentences to stderr.")
+    return option(with_json)  # type: ignore[no-any-return]
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,7 +55,8 @@ def main() -> None:
 
 
 @main.command()
-def spaces() -> None:
+@json_option
+def spaces() -> Any:
     """List the installed search spaces."""
     from wsnas.space import installed_spaces, load_space
 
@@ -43,10 +67,34 @@ def spaces() -> None:
         space = load_space(name)
         sets = ", ".join(f"{scale}: {recipe.dataset}" for scale, recipe in space.recipes.items())
         click.echo(f"{name:10} {space.size:>30,} architectures   {sets}")
+    return {
+        name: {
+            "size": load_space(name).size,
+            "datasets": {scale: recipe.dataset for scale, recipe in load_space(name).recipes.items()},
+        }
+        for name in names
+    }
+
+
+@main.command()
+@click.argument("folder", type=PATH, default=Path("runs"))
+@json_option
+def runs(folder: Path) -> Any:
+    """List the run directories in FOLDER (by default runs): what, how far, size, and what continues them."""
+    from wsnas.overview import overview
+
+    found = overview(folder)
+    for one in found:
+        click.echo(f"{one.path}: {one.what}, {one.progress}, {one.megabytes:.1f} MB")
+        if not one.finished and one.command:
+            click.echo(f"    {one.command}")
+    if not found:
+        click.echo(f"no run directories in {folder}")
+    return found
 
 
 @main.command("train-supernet", cls=RecipeCommand)
-@click.argument("space")
+@space_argument
 @click.option("--paths", default="uniform", show_default=True, help="Paths trained per step: uniform, fair or multi:N.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--out", type=PATH, help="Run directory.  [default: runs/SPACE-<digest of all that affects it>]")
@@ -56,6 +104,7 @@ def spaces() -> None:
 @click.option("--deterministic", is_flag=True, help="On CUDA: the same weights to the last bit each time, more slowly.")
 @device_option
 @threads_option
+@json_option
 def train_supernet(
     space: str,
     paths: str,
@@ -69,8 +118,14 @@ def train_supernet(
     threads: int | None,
     scale: str,
     recipe: dict[str, Any],
-) -> None:
-    """Train a supernet of SPACE. Repeat the command to resume a stopped run."""
+) -> Any:
+    """Train a supernet of SPACE. Repeat the command to resume a stopped run.
+
+    \b
+    For example:
+      wsnas train-supernet nb201 --out runs/first
+      wsnas train-supernet nb201 --scale desk --epochs 40
+    """
     from wsnas.paths import parse
     from wsnas.space import load_space
     from wsnas.supernet import train_supernet as train
@@ -97,6 +152,7 @@ def train_supernet(
         lines = supernet.run.metrics()
         loss = f"last epoch's loss {lines[-1]['loss']:.4f}" if lines else "its losses are not there (metrics.jsonl)"
         click.echo(f"trained {supernet.step} steps, {loss}: {supernet.run.path}")
+    return {"run": supernet.run.path, "steps": supernet.step, "last_epoch": lines[-1:]}
 
 
 @main.command()
@@ -112,6 +168,7 @@ def train_supernet(
 @click.option("--amp", is_flag=True, help="Calibrate and score in bfloat16 instead of float32.")
 @device_option
 @executor_options
+@json_option
 def evaluate(
     run: Path,
     sample: int,
@@ -123,10 +180,15 @@ def evaluate(
     amp: bool,
     device: str | None,
     executor: Executor,
-) -> None:
+) -> Any:
     """Score submodels of a trained supernet: calibrate each, then measure validation accuracy or perplexity.
 
     With --workers, --ray or --slurm several processes share the work; by default this one does it.
+
+    \b
+    For example:
+      wsnas evaluate runs/first --sample 200
+      wsnas evaluate runs/first --table runs/truth
     """
     import dataclasses
 
@@ -182,6 +244,7 @@ def evaluate(
         f"{measured(supernet.space, values.mean())} "
         f"(from {values.min():.2f} to {values.max():.2f}): {run / 'records.sqlite'}"
     )
+    return {"run": run, "metric": supernet.space.metric, "scores": scores}
 
 
 @main.command()
@@ -189,8 +252,15 @@ def evaluate(
 @table_option
 @click.option("--dataset", help="Data set of the ground truth; by default the run's, if the table has it.")
 @click.option("--split", type=click.Choice(["valid", "test"]), default="test", show_default=True)
-def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> None:
-    """Spearman correlation between a supernet's evaluated scores and ground truth."""
+@json_option
+def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> Any:
+    """Spearman correlation between a supernet's evaluated scores and ground truth.
+
+    \b
+    For example:
+      wsnas correlate runs/first
+      wsnas correlate runs/first --table runs/truth --json
+    """
     from wsnas.agreement import correlate as compare
     from wsnas.agreement import load_ground_truth, remarks
     from wsnas.evaluation import latest_scores
@@ -211,6 +281,7 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
     )
     for remark in remarks(scores, truth, dataset, split):
         click.echo(remark)
+    return {"run": run, "spearman": result, "scored": len(scores), "dataset": dataset, "split": split}
 
 
 @main.command()
@@ -225,8 +296,14 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
     help="Recipe of the ground truth, used to count parameters.",
 )
 @click.option("--out", type=PATH, help="Output folder; by default RUN/rank.")
-def rank(run: Path, table: str | None, dataset: str | None, scale: str, out: Path | None) -> None:
-    """Compare a supernet's ranking with the parameter count's: results.json, CSV and figure."""
+@json_option
+def rank(run: Path, table: str | None, dataset: str | None, scale: str, out: Path | None) -> Any:
+    """Compare a supernet's ranking with the parameter count's: results.json, CSV and figure.
+
+    \b
+    For example:
+      wsnas rank runs/first --scale micro
+    """
     from wsnas.studies.rank import rank as compare
 
     where = run / "rank" if out is None else out
@@ -237,6 +314,7 @@ def rank(run: Path, table: str | None, dataset: str | None, scale: str, out: Pat
     )
     for remark in agreement.remarks:
         click.echo(remark)
+    return {"out": where, **vars(agreement)}
 
 
 @main.command(
@@ -332,12 +410,13 @@ def score(
 
 
 @main.command(cls=RecipeCommand, trains="standalone", without=("valid_size", "max_macs"))
-@click.argument("space")
+@space_argument
 @click.argument("arch")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--out", type=PATH, help="Run directory, for checkpoints and resuming.")
 @device_option
 @threads_option
+@json_option
 def train(
     space: str,
     arch: str,
@@ -347,7 +426,7 @@ def train(
     threads: int | None,
     scale: str,
     recipe: dict[str, Any],
-) -> None:
+) -> Any:
     """Train the architecture ARCH of SPACE stand-alone: one row of ground truth."""
     from wsnas.recipe import digest
     from wsnas.space import load_space
@@ -365,10 +444,11 @@ def train(
         )
     valid = "" if math.isnan(result.valid) else f"validation {measured(found, result.valid)}, "
     click.echo(f"{valid}test {measured(found, result.test)} after {chosen.standalone.epochs} epochs: {where}")
+    return {"run": where, "metric": found.metric, "epochs": chosen.standalone.epochs, **vars(result)}
 
 
 @main.command("ground-truth", cls=RecipeCommand, trains="standalone", without=("valid_size",))
-@click.argument("space")
+@space_argument
 @click.option(
     "--sample", type=COUNT, required=True, help="Architectures, drawn uniformly; a larger sample extends a smaller one."
 )
@@ -389,6 +469,7 @@ def train(
 @click.option("--latency/--no-latency", default=True, show_default=True, help="Measure each network's forward pass.")
 @executor_options
 @click.option("--out", type=PATH, required=True, help="Run directory; the benchmark is written there too.")
+@json_option
 def ground_truth(
     space: str,
     sample: int,
@@ -404,11 +485,16 @@ def ground_truth(
     out: Path,
     scale: str,
     recipe: dict[str, Any],
-) -> None:
+) -> Any:
     """Train a uniform sample of SPACE from scratch and publish it as a benchmark.
 
     Writes table.parquet, table.csv, curves.parquet and a data card to --out. Ctrl-C stops it; the same command
     resumes. A larger --sample or more --seeds extend the existing table.
+
+    \b
+    For example:
+      wsnas ground-truth nb201 --sample 50 --out runs/truth
+      wsnas table show nb201 --table runs/truth
     """
     from wsnas.agreement import load_ground_truth
     from wsnas.ground_truth import MANY_FAILED, best_of, measure_latencies, train_many
@@ -455,12 +541,14 @@ def ground_truth(
             f"{failed} of {len(rows)} trainings failed: find out why before you use this table (their errors are in "
             f"{out / 'records.sqlite'}); --retry-failed repeats them"
         )
+    return {"out": out, "architectures": len(table), "columns": list(map(str, table.columns)), "about": table.about}
 
 
 @main.command()
 @click.argument("folders", type=PATH, nargs=-1)
 @click.option("--out", type=PATH, help="By default report.html in the first folder.")
-def report(folders: tuple[Path, ...], out: Path | None) -> None:
+@json_option
+def report(folders: tuple[Path, ...], out: Path | None) -> Any:
     """Write one HTML page of the study results in FOLDERS (by default runs): figures, claims, verdicts, commands.
 
     If the study operators was run, explorer.html next to it shows the architectures one by one.
@@ -478,6 +566,7 @@ def report(folders: tuple[Path, ...], out: Path | None) -> None:
     click.echo(f"{len(names)} studies ({', '.join(names)}): {target}" if names else f"results of no study: {target}")
     if explorer or why:
         click.echo(why or f"explorer of the architectures: {explorer}")
+    return {"report": target, "studies": names, "explorer": explorer}
 
 
 @main.group(cls=Studies)
@@ -485,8 +574,10 @@ def study() -> None:
     """Run a study: it trains, scores, and writes results.json, a CSV and figures.
 
     \b
-    wsnas study capacity                    # minutes on two cores
-    wsnas study epochs --space nb201 --help # its options
+    For example:
+      wsnas study capacity
+      wsnas study epochs --space nb201 --budgets 3
+      wsnas study epochs --help
     """
 
 
@@ -496,28 +587,35 @@ def table() -> None:
 
 
 @table.command("import")
-@click.argument("space")
+@space_argument
 @click.argument("file", type=PATH)
 @click.option("--out", type=PATH, help="Output file; by default in your folder of imported tables.")
-def table_import(space: str, file: Path, out: Path | None) -> None:
+@json_option
+def table_import(space: str, file: Path, out: Path | None) -> Any:
     """Convert the official FILE of SPACE to one compact table, without executing any code in it.
 
     A process of its own reads the file, so that a damaged or hostile one can take neither this one nor all memory.
+
+    \b
+    For example:
+      wsnas table import nb201 NAS-Bench-201-v1_1-096897.pth
+      wsnas table import nb101 nasbench_only108.tfrecord
     """
     from wsnas.errors import WorkerLost
     from wsnas.isolation import apart
     from wsnas.table import import_home
 
     try:
-        said = apart(_imported, (space, file, out or import_home() / f"{space}.parquet"))
+        said, found = apart(_imported, (space, file, out or import_home() / f"{space}.parquet"))
     except WorkerLost as error:
         raise WsnasError(f"cannot read {file}: {error}") from error
     for line in said:
         click.echo(line)
+    return found
 
 
-def _imported(job: tuple[str, Path, Path]) -> list[str]:
-    """Converts one file; returns what to say about it."""
+def _imported(job: tuple[str, Path, Path]) -> tuple[list[str], dict[str, Any]]:
+    """Converts one file; returns what to say about it, in sentences and as JSON."""
     from wsnas.space import load_space
 
     space, file, target = job
@@ -525,13 +623,16 @@ def _imported(job: tuple[str, Path, Path]) -> list[str]:
     imported.save(target)
     size = f"{target.stat().st_size / 1e6:.2f} MB"
     said = [f"{len(imported)} architectures, {len(imported.columns)} columns, {size}: {target}"]
-    return said + [f"{note}: {imported.about[note]}" for note in ("dropped", "disagreeing") if note in imported.about]
+    said += [f"{note}: {imported.about[note]}" for note in ("dropped", "disagreeing") if note in imported.about]
+    found = {"table": target, "architectures": len(imported), "columns": list(map(str, imported.columns))}
+    return said, found
 
 
 @table.command("join")
 @click.argument("files", type=PATH, nargs=-1, required=True)
 @click.option("--out", type=PATH, required=True, help="The joined table, a .parquet file.")
-def table_join(files: tuple[Path, ...], out: Path) -> None:
+@json_option
+def table_join(files: tuple[Path, ...], out: Path) -> Any:
     """Join the tables FILES of one space: all their architectures, training lengths and seeds.
 
     Where tables overlap, the first wins; it also decides which training length is the ground truth.
@@ -542,6 +643,7 @@ def table_join(files: tuple[Path, ...], out: Path) -> None:
     joined = join([load_space(Table.load(file).space).import_table(file) for file in files])
     joined.save(out)
     click.echo(f"{len(joined)} architectures, {len(joined.columns)} columns, {out.stat().st_size / 1e6:.2f} MB: {out}")
+    return {"table": out, "architectures": len(joined), "columns": list(map(str, joined.columns))}
 
 
 @table.command("merge")
@@ -566,11 +668,19 @@ _DATASET = click.option("--dataset", help="Use the imported table that has this 
 
 
 @table.command("show")
-@click.argument("space")
+@space_argument
 @_TABLE
 @_DATASET
-def table_show(space: str, file: str | None, dataset: str | None) -> None:
-    """Show what a ground-truth table holds and how reliable it is."""
+@click.option("--figure", type=PATH, help="Draw it, too: a .png, .svg or .pdf file.")
+@json_option
+def table_show(space: str, file: str | None, dataset: str | None, figure: Path | None) -> Any:
+    """Show what a ground-truth table holds and how reliable it is.
+
+    \b
+    For example:
+      wsnas table show nb201
+      wsnas table show nb201 --figure truth.png
+    """
     import numpy as np
     from rich.console import Console
     from rich.table import Table as Grid
@@ -604,14 +714,26 @@ def table_show(space: str, file: str | None, dataset: str | None) -> None:
     for name in loaded.datasets:
         for rule in sufficiency(loaded, name, load_space(space).metric):
             click.echo(f"{name}, {rule}")
+    if figure is not None:
+        from wsnas.studies.results import save_figure
+        from wsnas.studies.truth import truth_figure
+
+        save_figure(truth_figure(loaded, load_space(space)), figure)
+        click.echo(f"figure: {figure}")
+    heads = [str(column.header) for column in grid.columns]
+    cells = zip(*(column.cells for column in grid.columns), strict=True)
+    numbers = [[float(cell) if re.fullmatch(r"-?\d+(\.\d+)?", str(cell)) else cell for cell in row] for row in cells]
+    measurements = [dict(zip(heads, row, strict=True)) for row in numbers]
+    return {"space": loaded.space, "architectures": len(loaded), "failed": failed, "measurements": measurements}
 
 
 @table.command("query")
-@click.argument("space")
+@space_argument
 @click.argument("arch")
 @_TABLE
 @_DATASET
-def table_query(space: str, arch: str, file: str | None, dataset: str | None) -> None:
+@json_option
+def table_query(space: str, arch: str, file: str | None, dataset: str | None) -> Any:
     """Show one architecture's ground truth."""
     from wsnas.agreement import load_ground_truth
     from wsnas.space import load_space
@@ -626,3 +748,5 @@ def table_query(space: str, arch: str, file: str | None, dataset: str | None) ->
         click.echo(f"{column!s:32} {'not measured' if values[0] != values[0] else format(values[0], '.3f')}")
     if row.failed is not None and row.failed[0]:
         click.echo("a training of this architecture failed")
+    measured_here = {str(column): float(values[0]) for column, values in row.columns.items()}
+    return {"arch": name, **{one: v[0] for one, v in row.single().items()}, "measured": measured_here}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -20,8 +23,34 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def cores() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores this process may use, by its affinity and its container's quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(count, cpu_quota())))
+
+
+def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float:
+    """Cores that the control group of a container grants (cgroup v2, else v1); infinite without a limit."""
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((root / file).read_text() for file in files).split()
+            return int(quota) / int(period) if int(quota) > 0 else math.inf
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return math.inf
+
+
+class Waiting:
+    """How much of its time the calling thread waits instead of computing, as where other processes use its core."""
+
+    def __init__(self) -> None:
+        self.since, self._busy = time.perf_counter(), time.thread_time()
+
+    def share(self) -> float:
+        """0 to 1, since the start or the last call."""
+        wall, busy = time.perf_counter(), time.thread_time()
+        waited = 1 - (busy - self._busy) / max(wall - self.since, 1e-9)
+        self.since, self._busy = wall, busy
+        return max(0.0, waited)
 
 
 def from_torchrun(name: str, alone: int) -> int:

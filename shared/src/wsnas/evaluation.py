@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,35 @@ from wsnas.training import stop_between_steps
 
 PART = 20  # submodels a worker scores at a time
 BF16 = " bf16"  # suffix of the kind of rows scored in bfloat16
+
+
+class Scores(dict[str, float]):
+    """Scores by encoded architecture: a dict that is short to look at. ``metric``: ``accuracy`` or ``perplexity``."""
+
+    metric = "score"
+
+    def __repr__(self) -> str:
+        known = [value for value in self.values() if math.isfinite(value)]
+        spread = f" from {min(known):.2f} to {max(known):.2f}" if known else ""
+        return f"Scores of {len(self):,} architectures: {self.metric}{spread}"
+
+    def _repr_html_(self) -> str:
+        """The five best and the worst."""
+        order = sorted(self.items(), key=lambda item: item[1] if self.metric == "perplexity" else -item[1])
+        shown = order if len(order) <= 6 else [*order[:5], ("...", math.nan), order[-1]]
+        cells = [(escape(arch), "" if math.isnan(value) else f"{value:.2f}") for arch, value in shown]
+        rows = "".join(f"<tr><td>{arch}</td><td>{value}</td></tr>" for arch, value in cells)
+        return f"<p>{escape(repr(self))}</p><table>{rows}</table>"
+
+    def to_arrow(self) -> Any:
+        """A ``pyarrow.Table`` with the columns ``arch`` and the metric's name."""
+        import pyarrow as pa
+
+        archs, values = pa.array(list(self), pa.string()), pa.array(list(self.values()), pa.float64())
+        return pa.table({"arch": archs, self.metric: values})
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
 
 
 def evaluate_submodel(
@@ -86,7 +116,7 @@ def evaluate(
     amp: bool = False,
     executor: Executor | None = None,
     report: Report | None = None,
-) -> dict[str, float]:
+) -> Scores:
     """Validation accuracy in percent (or perplexity) of each architecture, by its encoding, in the order given.
 
     ``archs``: architectures or their encodings, or one encoding. Existing rows for the same weights and settings,
@@ -133,7 +163,9 @@ def evaluate(
                 report(done, len(wanted), "submodels")
             if stopping():
                 raise KeyboardInterrupt
-    return {name: rows[name][space.metric] for name in wanted}
+    scores = Scores((name, rows[name][space.metric]) for name in wanted)
+    scores.metric = space.metric
+    return scores
 
 
 def _kind(recipe: Recipe, step: int, amp: bool = False) -> str:

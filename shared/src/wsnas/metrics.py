@@ -34,6 +34,9 @@ class Interval:
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
+    def __repr__(self) -> str:
+        return f"{self} of {self.n} architectures"
+
 
 def higher_is_better(values: ArrayLike, metric: str) -> Floats:
     """Accuracies unchanged, perplexities negated, so that higher is better. The sign is flipped only here.

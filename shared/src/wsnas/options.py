@@ -80,6 +80,13 @@ class Group(click.Group):
             formatter.write_dl([(name, one.get_short_help_str(200)) for name, one in commands if one is not None])
 
 
+def complete_spaces(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """For the shell: the installed spaces."""
+    from wsnas.space import installed_spaces
+
+    return [name for name in installed_spaces() if name.startswith(incomplete)]
+
+
 def measured(space: SearchSpace[Any], value: float) -> str:
     """A score as text, e.g. ``93.51 %`` or ``perplexity 55.68``."""
     return f"{value:.2f} %" if space.metric == "accuracy" else f"{space.metric} {value:.2f}"

@@ -170,9 +170,18 @@ def _option(have: list[RecipeField], spellings: list[str], lacking: str) -> Reci
         default=None,
         help=f"{one.help[:1].upper()}{one.help[1:]}.  [default: {default}]",
         hidden=bool(lacking),
+        shell_complete=_complete_data_sets if one.name == "dataset" else None,
     )
     found.field, found.lacking = one.name, lacking
     return found
+
+
+def _complete_data_sets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """For the shell: the data sets of the installed spaces' recipes."""
+    from wsnas.space import installed_spaces, load_space
+
+    recipes = [recipe for name in installed_spaces() for recipe in load_space(name).recipes.values()]
+    return sorted({recipe.dataset for recipe in recipes if recipe.dataset.startswith(incomplete)})
 
 
 def _or_none(of: click.ParamType[Any]) -> Callable[[str], Any]:

@@ -35,6 +35,10 @@ class Supernet:
     run: Run
     step: int  # training steps done
 
+    def __repr__(self) -> str:
+        said = f"{self.step:,} steps on {self.recipe.dataset}, seed {self.run.identity['seed']}"
+        return f"Supernet of {self.space.name}: {said}: {self.run.path}"
+
 
 def train_supernet(
     space: SearchSpace[Any] | str,

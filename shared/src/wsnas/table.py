@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from html import escape
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,6 +85,34 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.archs)
+
+    def __repr__(self) -> str:
+        names = ", ".join(dict.fromkeys(f"{c.dataset}/{c.split}/{c.epochs}" for c in self.columns))
+        return f"Table of {self.space}: {len(self):,} architectures, {len(self.columns)} columns ({names})"
+
+    def _repr_html_(self) -> str:
+        """What was measured, a row for each data set, split and training length."""
+        rows = []
+        for dataset, split, epochs in dict.fromkeys(c[:3] for c in self.columns):
+            values = self.seeds(dataset, split, epochs)
+            known = values[~np.isnan(values)]
+            spread = f"{known.min():.2f} to {known.max():.2f}" if len(known) else "not measured"
+            cells = (dataset, split, epochs, values.shape[1], f"{len(known):,}", spread)
+            rows.append("".join(f"<td>{escape(str(cell))}</td>" for cell in cells))
+        heads = "".join(f"<th>{name}</th>" for name in ("data set", "split", "epochs", "seeds", "measured", "range"))
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<p>{escape(self.space)}: {len(self):,} architectures</p><table><tr>{heads}</tr>{body}</table>"
+
+    def to_arrow(self) -> Any:
+        """A ``pyarrow.Table``: ``arch``, a column for each measurement, e.g. ``digits/test/8/0``, and ``single``."""
+        import pyarrow as pa
+
+        columns = {str(column): values for column, values in self.columns.items()} | self.single()
+        return pa.table({"arch": pa.array(self.archs, pa.string()), **columns})
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Makes ``polars.DataFrame(table)``, ``pandas.DataFrame.from_arrow(table)`` and duckdb's queries work."""
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
 
     def single(self) -> dict[str, NDArray[Any]]:
         """What the table has of ``SINGLE``."""

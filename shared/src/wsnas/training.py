@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from wsnas.averaging import Averages
 from wsnas.data.images import Data
+from wsnas.devices import Waiting
 from wsnas.errors import Diverged, WsnasError, one_value_a_channel
 from wsnas.paths import Step
 from wsnas.pieces import Pieces, buffers_kept
@@ -157,7 +158,7 @@ def train(
             raise diverged("loss or weights are not finite")
 
     model.train()
-    saved_at, said = time.monotonic(), ""
+    saved_at, said, waiting, slow = time.monotonic(), "", Waiting(), ""
     with stop_between_steps() as stopping, tensorboard(own_run) as board:
         while state.step < total:
             epoch = bisect_right(first, state.step) - 1
@@ -177,7 +178,9 @@ def train(
                         raise diverged(f"the loss has risen to {loss:,.0f}, far worse than guessing,")
                     line = {"step": state.step, "epoch": epoch + 1, "loss": loss, "lr": lr}
                     state.loss_sum.zero_()
-                    said = f", loss {loss:.3f}"
+                    if device.type == "cpu" and time.perf_counter() - waiting.since > 10:
+                        slow = waits_in_words(waiting.share())
+                    said = f", loss {loss:.3f}{slow}"
                     if validate is not None and training.patience:
                         line["valid_loss"] = averages.validate(validate, state.step)
                     if own_run is not None:
@@ -198,6 +201,15 @@ def train(
                     saved_at = time.monotonic()
                 if stop:
                     raise KeyboardInterrupt
+
+
+def waits_in_words(share: float) -> str:
+    """What to append to the progress where a training waits for more than 30 % of its time."""
+    if share < 0.3:
+        return ""
+    threads = torch.get_num_threads()
+    advice = "fewer --threads (OMP_NUM_THREADS) wait less" if threads > 1 else "other processes use it"
+    return f", waiting {100 * share:.0f} % of the time for a core (or images): {advice}"
 
 
 def learning_rate(training: Training, step: int, steps_per_epoch: float) -> float:

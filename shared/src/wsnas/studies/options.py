@@ -12,7 +12,7 @@ import click
 
 from wsnas.errors import WsnasError
 from wsnas.executor import Executor
-from wsnas.options import HomePath, executor_options
+from wsnas.options import HomePath, complete_spaces, executor_options
 
 F = TypeVar("F", bound=Callable[..., Any])
 SCALES = ("micro", "desk", "paper")
@@ -47,7 +47,11 @@ class StudyOptions:
 
 
 space_option = click.option(
-    "--space", "spaces", multiple=True, help="Search space; repeatable. Default: all installed."
+    "--space",
+    "spaces",
+    multiple=True,
+    shell_complete=complete_spaces,
+    help="Search space; repeatable. Default: all installed.",
 )
 svg_option = click.option("--svg", is_flag=True, help="Write figures as SVG, too.")
 TRUTH_OPTIONS = (

@@ -15,6 +15,7 @@ import click
 import numpy as np
 
 from wsnas.environment import command_line, commit, environment
+from wsnas.errors import WsnasError
 from wsnas.files import atomic_write
 from wsnas.studies.figures import say_at_the_top
 from wsnas.studies.options import StudyOptions
@@ -114,9 +115,7 @@ def write_files(
     write_csv(out / f"{name}.csv", rows)
     written = [(title, kind) for title in figures for kind in ("png", *(["svg"] if svg else []))]
     for title, kind in written:
-        buffer = io.BytesIO()
-        figures[title].savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-        atomic_write(out / f"{title}.{kind}", buffer.getvalue())
+        save_figure(figures[title], out / f"{title}.{kind}")
     return [f"{title}.{kind}" for title, kind in written]
 
 
@@ -126,3 +125,14 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     atomic_write(path, text.getvalue().encode())
+
+
+def save_figure(figure: Figure, file: Path) -> None:
+    """Writes a .png, .svg or .pdf file, the same bytes for the same figure. Raises WsnasError for another ending."""
+    kind = file.suffix.lower().removeprefix(".")
+    metadata = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    if kind not in metadata:
+        raise WsnasError(f"cannot draw {file}: its name must end in .png, .svg or .pdf")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=150, metadata=metadata[kind])
+    atomic_write(file, buffer.getvalue())
