@@ -104,8 +104,8 @@ def process_group(device: torch.device) -> Iterator[int]:
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
         raise WsnasError(
-            f"WORLD_SIZE is {os.environ['WORLD_SIZE']} without {', '.join(missing)}: start the processes with torchrun, "
-            "or unset WORLD_SIZE"
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']} without {', '.join(missing)}: start the processes with "
+            "torchrun, or unset WORLD_SIZE"
         )
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
