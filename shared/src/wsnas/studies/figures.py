@@ -217,7 +217,7 @@ def ranking_figure(
                 lower.set_xlim(x[0] / 1.5, x[0] * 1.5)
             spread_labels(labels, upper, along[-1])
             spread_labels(ends, lower, along[-1])
-            beyond = [row["x"] for row in trained_out if row["x"] > x.max()]
+            beyond = [row["x"] for row in trained_out if row["x"] > 1.6 * x.max()]  # ticks apart
             lower.set_xticks([*x, *beyond], [*(point.tick for point in points), *(f"{one:g}" for one in beyond)])
             lower.minorticks_off()
             lower.set_xlabel(x_label)
