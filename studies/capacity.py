@@ -146,7 +146,7 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
     panels: dict[str, tuple[SpaceSample, list[Point]]] = {}
     for i, (sample, pruning, factor, size, reported) in enumerate(settings):
         matrix = np.array(scores[i * seeds_each : (i + 1) * seeds_each])
-        ranked = ranking_within(sample, reported.archs, reported.valid, reported.test, matrix, K, draws=factor)
+        ranked = ranking_within(sample, reported.archs, reported.valid, reported.test, matrix, K)
         ceiling = pruning.ceiling(factor, reported.seeds)
         _, points = panels.setdefault(sample.name, (sample, []))
         whole = None  # the correlation at 1x, if it was reported alike

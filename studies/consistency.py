@@ -111,7 +111,9 @@ def main(options: StudyOptions, count: int | None) -> None:
     means: dict[str, dict[str, float]] = {}
     for sample, by_epochs in scores_by_budget(options, count):
         ranked = {epochs: finite(scores) for epochs, scores in by_epochs.items()}
-        predictors = {str(epochs): scores[0] for epochs, scores in ranked.items()}  # the first seed of each budget
+        predictors = {
+            f"{epochs} epochs": scores[0] for epochs, scores in ranked.items()
+        }  # the first seed of each budget
         longest = ranked[max(ranked)]
         predictors |= {f"seed {seed}": one for seed, one in zip(options.seeds[1:], longest[1:], strict=True)}
         panels.append((sample, matrix_of(sample, predictors)))

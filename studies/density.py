@@ -105,8 +105,7 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
     panels: dict[str, tuple[SpaceSample, list[Point]]] = {}
     for sample, factor, size, subsets in settings:
         parts = [
-            ranking_within(sample, scored, *sample.truth.means(scored), next(scores)[None], K, draws=factor)
-            for scored in subsets
+            ranking_within(sample, scored, *sample.truth.means(scored), next(scores)[None], K) for scored in subsets
         ]
         ceilings = [noise_ceiling(sample.truth.seeds(scored)) for scored in subsets]
         known = [ceiling.ceiling for ceiling in ceilings if ceiling is not None]

@@ -71,7 +71,7 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
 
 def point_of(sample: SpaceSample, epochs: int, scores: Floats, ceiling: float | None) -> Point:
     """Scores [supernets, n], higher is better."""
-    ranked = ranking(scores, sample.valid, sample.test, K, sample.parameters, draws=epochs)
+    ranked = ranking(scores, sample.valid, sample.test, K, sample.parameters)
     top1 = float(np.mean([top_k(one, sample.valid, sample.test, 1) for one in finite(scores)]))
     return Point(epochs, str(epochs), ranked, ceiling, top1=top1)
 

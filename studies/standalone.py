@@ -16,12 +16,13 @@ from typing import Any
 import click
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wsnas.agreement import load_ground_truth
 from wsnas.errors import WsnasError
 from wsnas.ground_truth import measure_latencies, train_many
-from wsnas.metrics import Interval, correlation, noise_ceiling
+from wsnas.metrics import Floats, Interval, correlation, noise_ceiling
 from wsnas.progress import progress
 from wsnas.publish import publish
 from wsnas.randomness import numpy_rng
@@ -168,6 +169,25 @@ def verdicts_of(space: SearchSpace[Any], findings: Findings) -> list[Verdict]:
     return enough([Verdict(claim, source, space.name, rule, said, judged, numbers)], found.n)
 
 
+def clip_outliers(axes: Axes, published: Floats, values: Floats, low_is_up: bool) -> None:
+    """Limits the y axis to all but the outermost 1 % of the published results, and to all of this run's.
+
+    What lies beyond is counted by a triangle at the edge.
+    """
+    known = published[np.isfinite(published)]
+    low, high = np.quantile(known, [0.01, 0.99])
+    low, high = min(low, np.nanmin(values)), max(high, np.nanmax(values))
+    margin = 0.08 * (high - low) if high > low else 1.0
+    axes.set_ylim(low - margin, high + margin)
+    below, above = (0.02, "v"), (0.98, "^")
+    ends = (above, below) if low_is_up else (below, above)  # the axis is turned round later
+    for beyond, (y, marker) in zip((known < low - margin, known > high + margin), ends, strict=True):
+        if beyond.any():
+            axes.plot(0.02, y, marker, color=GREY, ms=5, transform=axes.transAxes, clip_on=False)
+            style: dict[str, Any] = {"xycoords": "axes fraction", "fontsize": 7, "color": GREY, "va": "center"}
+            axes.annotate(f"{beyond.sum():,} beyond", (0.04, y), **style)
+
+
 def standalone_figure(panels: Sequence[Trained], note: str) -> Figure:
     """Figure 6: one row per space; test result against parameters, multiply-adds and latency, or validation."""
     with plt.rc_context(STYLE):
@@ -197,15 +217,17 @@ def standalone_figure(panels: Sequence[Trained], note: str) -> Figure:
                 if shipped is not None and known is not None:
                     scale_of = 1e3 if name == "parameters" else 1.0
                     published = shipped.mean(recipe.dataset, "test")
-                    axes.plot(
-                        known / scale_of, published, ".", color=GREY, ms=4, alpha=0.4, mew=0, zorder=1, rasterized=True
-                    )
-                axes.vlines(x, values.min(1), values.max(1), color=GREY, lw=0.8, alpha=0.7)
-                axes.plot(x, test, "o", color=BLUE, ms=4, mec="white", mew=0.5)
+                    dots: dict[str, Any] = {"ms": 4, "alpha": 0.4, "mew": 0, "zorder": 1, "rasterized": True}
+                    axes.plot(known / scale_of, published, ".", color=GREY, label="shipped ground truth", **dots)
+                    clip_outliers(axes, published, values, low_is_up=space.metric == "perplexity")
+                axes.vlines(x, values.min(1), values.max(1), color=BLUE, lw=1)
+                axes.plot(x, test, "o", color=BLUE, ms=4, mec="white", mew=0.5, label="trained in this run")
                 axes.set_xlabel(label)
-                agreement = panel.findings.correlation_with_test.get(name)
+                in_shipped = panel.findings.correlation_in_shipped.get(name)
+                agreement = in_shipped or panel.findings.correlation_with_test.get(name)
                 title = f"{space.name} on {Path(recipe.dataset).stem}" if axes is row[0] else ""
-                head(axes, title, "" if agreement is None else f"Spearman {agreement}", BLUE)
+                said = "" if agreement is None else f"Spearman {agreement} of {agreement.n:,}"
+                head(axes, title, said, GREY if in_shipped else BLUE)
                 if space.metric == "perplexity":  # up, and right, is better everywhere
                     axes.set_yscale("log")
                     axes.invert_yaxis()
@@ -217,13 +239,15 @@ def standalone_figure(panels: Sequence[Trained], note: str) -> Figure:
                         axis.set_minor_formatter("{x:g}")
             for axes in row[len(predictors) :]:
                 axes.set_visible(False)
-            row[0].set_ylabel(unit)
+            row[0].set_ylabel(f"{unit}, {recipe.standalone.epochs} epochs")
+            if shipped is not None:
+                row[0].legend(loc="best", framealpha=0.9, markerscale=1.5)
         caption(
             figure,
             f"How accurate are architectures trained from scratch? {note}: the mean over seeds, bars from the lowest "
             "to the highest. Up is better. Above each: the Spearman correlation with the test result (higher is "
-            "better) and its 95 % bootstrap interval. Grey dots: the whole ground truth that ships with the package, "
-            "not trained in this run and not in its results.json.",
+            "better), its 95 % bootstrap interval and the number of architectures: in grey those of the whole ground "
+            "truth that ships with the package, else those trained in this run. Triangles at the edge: more beyond it.",
         )
         plt.close(figure)
         return figure

@@ -143,9 +143,9 @@ def test_runs_and_writes_its_files(forks: Any, truth: Path, tmp_path: Path, name
             assert verdict["rule"].endswith("; inconclusive from fewer than 30 architectures")
     assert results["settings"].get("scale") == (None if name == "spaces" else "micro")
     assert results["environment"]["torch"]
-    if name == "density":  # at 1x all supernets are of one sample: the draws must be three all the same
-        draws = results["results"]["nb201"][0]["random_top_draws"]
-        assert len(draws) == len(set(draws)) == 3
+    if name in ("density", "epochs", "capacity"):  # the expected random top-10 lies in its range, unlike three draws'
+        for point in results["results"]["nb201"]:
+            assert point["random_top_low"] <= point["random_top"] <= point["random_top_high"] <= point["best"]
     every_number_is_in_the_results(tmp_path / "out", tmp_path / "report.html")
 
 

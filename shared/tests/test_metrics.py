@@ -29,6 +29,7 @@ from wsnas.metrics import (
     noise_ceiling,
     pruned_ceiling,
     random_top_k,
+    random_top_range,
     rank_agreement,
     resampled,
     spearman,
@@ -138,6 +139,20 @@ def test_random_top_k_is_the_mean_over_all_subsets(rows: list[tuple[int, float]]
     valid, test = (list(side) for side in zip(*rows, strict=True))
     k = data.draw(st.integers(1, len(rows)))
     assert random_top_k(valid, test, k) == pytest.approx(brute_force(valid, test, k), abs=1e-9)
+
+
+def test_the_range_of_a_random_top_k_holds_95_percent_of_draws() -> None:
+    """Against 20,000 draws: between 2 % and 3 % lie below it, as many above; ties in validation are drawn at random."""
+    rng = np.random.default_rng(0)
+    test = rng.normal(size=400)
+    valid = np.round(test + rng.normal(size=400), 1)
+    low, high = random_top_range(valid, test, 10)
+    drawn = np.array([top_k(rng.random(400), valid, test, 10) for _ in range(20_000)])
+    shuffled = rng.permutation(400)  # the order of equals must not matter
+    assert random_top_range(valid[shuffled], test[shuffled], 10) == (low, high)
+    assert 0.01 < (drawn < low).mean() < 0.03
+    assert 0.01 < (drawn > high).mean() < 0.03
+    assert low < random_top_k(valid, test, 10) < high
 
 
 def test_random_top_k_of_many_architectures_stays_exact() -> None:

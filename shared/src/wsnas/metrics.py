@@ -130,6 +130,23 @@ def random_top_k(valid: ArrayLike, test: ArrayLike, k: int) -> float:
     return float(chance @ mean[group[: n - k + 1]])
 
 
+def random_top_range(valid: ArrayLike, test: ArrayLike, k: int) -> tuple[float, float]:
+    """The exact 2.5 % and 97.5 % quantiles of ``top_k`` for k architectures drawn at random without replacement."""
+    valid, test = np.asarray(valid, dtype=np.float64), np.asarray(test, dtype=np.float64)
+    n = len(valid)
+    if not 1 <= k <= n:
+        raise WsnasError(f"random top-{k} needs between 1 and {n} architectures to choose from")
+    order = np.argsort(-valid, kind="stable")
+    _, group = np.unique(-valid[order], return_inverse=True)
+    chance = np.zeros(n)
+    chance[: n - k + 1] = _chance_of_best(n, k)
+    chance = (np.bincount(group, weights=chance) / np.bincount(group))[group]  # equals are equally likely
+    by_test = np.argsort(test[order], kind="stable")
+    below = chance[by_test].cumsum()
+    low, high = np.searchsorted(below, [0.025 * below[-1], 0.975 * below[-1]])
+    return float(test[order][by_test[low]]), float(test[order][by_test[high]])
+
+
 def _chance_of_best(n: int, k: int) -> Floats:
     """[n - k + 1]: the probability that the i-th best of n is the best of k drawn without replacement."""
     i = np.arange(1, n - k + 2)

@@ -175,8 +175,8 @@ def ranking_figure(
                 ms=4,
                 capsize=2,
             )
-            draws = sign * np.array([r.random_top_draws for r in rankings])
-            lower.fill_between(along, level(draws.min(1)), level(draws.max(1)), color=RED, alpha=0.15, lw=0)
+            ends_of_random = [sign * line(getattr(r, f"random_top_{end}") for r in rankings) for end in ("low", "high")]
+            lower.fill_between(along, *map(level, ends_of_random), color=RED, alpha=0.15, lw=0)
             lower.plot(along, level(random_top), color=RED, ls="--", marker="D", ms=3)
             lower.plot(along, level(best), color=GREEN, ls="-.", lw=1)
             ends = [
@@ -202,7 +202,7 @@ def ranking_figure(
         caption(
             figure,
             f"{title} {note}.\nBars: min-max over supernets. Grey band: 95 % interval over architectures and "
-            "supernets. Red band: min-max of 3 random draws.",
+            "supernets. Orange band: 95 % of random top-10s, exact.",
         )
         plt.close(figure)
         return figure
@@ -225,23 +225,35 @@ def matrix_of(sample: SpaceSample, predictors: Mapping[str, Floats]) -> Matrix:
 
 
 def matrix_figure(panels: Sequence[Matrix], title: str, cell: float = 0.45) -> Figure:
-    """Figures 3 and 7: a panel per space. ``cell``: inches per predictor."""
+    """Figures 3 and 7: a panel per space, the half below the diagonal. ``cell``: inches per predictor.
+
+    A white line parts the seeds of one variant, named ``VARIANT, SEED``, from those of the next.
+    """
     with plt.rc_context({**STYLE, "axes.grid": False}):
         side = max(3.2, cell * max(len(panel.names) for panel in panels))
-        figure, grid = axes_grid(len(panels), side, 0.95 * side)
+        figure, grid = axes_grid(len(panels), 1.08 * side, 0.95 * side)
         for axes, panel in zip(grid, panels, strict=True):
-            matrix, names = panel.values, panel.names
-            shown = axes.imshow(matrix, vmin=-1, vmax=1, cmap="cividis")  # light is high, even in grey
-            for i, j in np.ndindex(*matrix.shape):
+            names, below = panel.names, np.tri(len(panel.names), k=-1, dtype=bool)
+            rows, columns = names[1:], names[:-1]
+            matrix = np.where(below, panel.values, np.nan)[1:, :-1]
+            shown = axes.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu")  # white is none, and blue agrees
+            for i, j in zip(*np.nonzero(~np.isnan(matrix)), strict=True):
                 value = round(float(matrix[i, j]), 2) + 0.0  # no -0
                 ground = shown.to_rgba(np.array([value]))[0]
                 text = f"{value:.2f}".replace("0.", ".", 1).replace("1.00", "1")
                 ink = "white" if _luminance(ground) < 0.179 else "black"  # whichever contrasts more
                 axes.text(j, i, text, ha="center", va="center", fontsize=min(8.0, 20 * cell), color=ink)
-            axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
-            axes.set_yticks(range(len(names)), names, fontsize=8)
+            groups = [name.rpartition(", ")[0] or name for name in names]
+            if len(set(groups)) < len(groups):
+                for end in (k for k in range(1, len(names)) if groups[k] != groups[k - 1]):
+                    axes.plot([-0.5, end - 0.5], [end - 1.5, end - 1.5], color="white", lw=2)
+                    axes.plot([end - 0.5, end - 0.5], [end - 1.5, len(rows) - 0.5], color="white", lw=2)
+            axes.set_xlim(-0.5, len(columns) - 0.5)
+            axes.set_ylim(len(rows) - 0.5, -0.5)
+            axes.set_xticks(range(len(columns)), columns, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+            axes.set_yticks(range(len(rows)), rows, fontsize=8)
+            figure.colorbar(shown, ax=axes, shrink=0.5, label="Spearman correlation")
             head(axes, panel.title)
-        figure.colorbar(shown, ax=grid, shrink=0.5, label="Spearman correlation")
         caption(figure, title)
         plt.close(figure)
         return figure

@@ -18,12 +18,12 @@ from wsnas.metrics import (
     higher_is_better,
     measures,
     random_top_k,
+    random_top_range,
     rank_agreement,
     spearman,
     top_k,
     top_k_advantage,
 )
-from wsnas.randomness import numpy_rng
 from wsnas.studies.sample import SpaceSample
 
 K = 10  # of the top-k
@@ -46,7 +46,8 @@ class Ranking:
     advantage: float  # top minus random_top
     advantage_low: float  # 95 % interval over architectures and supernets
     advantage_high: float
-    random_top_draws: list[float]  # three of them
+    random_top_low: float  # exact range that holds 95 % of random top-k
+    random_top_high: float
     best: float  # highest test result of all that were scored
     agreement: PerSupernet  # what the intervals rest on: correlations,
     advantages: PerSupernet  # and advantages
@@ -123,12 +124,11 @@ def ranking(
     k: int,
     parameters: Floats | None = None,
     *,
-    draws: int = 0,
     resampling: int = 0,
 ) -> Ranking:
     """Scores [supernets, n]; valid, test, parameters [n]; all higher is better.
 
-    ``draws`` seeds the random top-k, ``resampling`` the bootstrap: one number for rankings of the same architectures,
+    ``resampling`` seeds the bootstrap: one number for rankings of the same architectures,
     whose differences are paired, another for others.
     """
     not_finite = int((~np.isfinite(scores)).sum())
@@ -136,7 +136,7 @@ def ranking(
     agreement = rank_agreement(scores, test, resampling)
     advantages = top_k_advantage(scores, valid, test, k, resampling)
     tops = [top_k(score, valid, test, k) for score in scores]
-    rng = numpy_rng(0, "random top-k", draws)
+    random_low, random_high = random_top_range(valid, test, k)
     varied = parameters is not None and (parameters >= 0).all() and len(np.unique(parameters)) > 1
     return Ranking(
         evaluated=len(test),
@@ -147,7 +147,8 @@ def ranking(
         top=float(np.mean(tops)),
         top_seeds=tops,
         random_top=random_top_k(valid, test, k),
-        random_top_draws=[top_k(rng.random(len(test)), valid, test, k) for _ in range(3)],
+        random_top_low=random_low,
+        random_top_high=random_high,
         best=float(test.max()),
         agreement=agreement,
         advantages=advantages,
@@ -166,13 +167,13 @@ def _intervals(agreement: PerSupernet, advantages: PerSupernet) -> dict[str, flo
 
 
 def ranking_within(
-    sample: SpaceSample, scored: Sequence[Any], valid: Floats, test: Floats, scores: Floats, k: int, draws: int
+    sample: SpaceSample, scored: Sequence[Any], valid: Floats, test: Floats, scores: Floats, k: int
 ) -> Ranking:
     """``ranking`` of architectures other than the sample's. scores [supernets, n]: as measured."""
     counts = np.array([sample.space.parameters(arch, sample.recipe) for arch in scored], dtype=np.float64)
     higher = higher_is_better(scores, sample.space.metric)
     resampling = crc32(" ".join(map(sample.space.encode, scored)).encode())
-    return ranking(higher, valid, test, k, counts, draws=draws, resampling=resampling)
+    return ranking(higher, valid, test, k, counts, resampling=resampling)
 
 
 def mean_ranking(parts: Sequence[Ranking]) -> Ranking:
@@ -189,8 +190,8 @@ def mean_ranking(parts: Sequence[Ranking]) -> Ranking:
         top=float(np.mean([part.top for part in parts])),
         top_seeds=[part.top for part in parts],
         random_top=float(np.mean([part.random_top for part in parts])),
-        # from different parts, since parts with the same architectures have the same draws
-        random_top_draws=[parts[i % len(parts)].random_top_draws[i] for i in range(3)],
+        random_top_low=float(np.mean([part.random_top_low for part in parts])),
+        random_top_high=float(np.mean([part.random_top_high for part in parts])),
         best=float(np.mean([part.best for part in parts])),
         agreement=agreement,
         advantages=advantages,
