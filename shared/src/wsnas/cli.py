@@ -322,7 +322,7 @@ def rank(run: Path, table: str | None, dataset: str | None, scale: str, out: Pat
     trains="",
     without=("calibration_batch", "calibration_steps", "evaluation_batch", "valid_size"),
 )
-@click.argument("space")
+@space_argument
 @click.option(
     "--proxy",
     default="naswot",
@@ -335,11 +335,12 @@ def rank(run: Path, table: str | None, dataset: str | None, scale: str, out: Pat
 @click.option("--sample-seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--images", type=click.IntRange(2), default=64, show_default=True, help="Images (text: sequences) seen.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of initial weights and images.")
-@click.option("--table", type=click.Path(), help="Ground truth; by default the shipped or imported table, if any.")
+@click.option("--table", type=HomePath(), help="Ground truth; by default the shipped or imported table, if any.")
 @click.option("--truth", help="Data set of the ground truth; by default the recipe's, if the table has it.")
 @click.option("--out", type=PATH, help="CSV file of the scores; by default runs/SPACE-PROXY.csv.")
 @device_option
 @threads_option
+@json_option
 def score(
     space: str,
     proxy: str,
@@ -354,8 +355,13 @@ def score(
     threads: int | None,
     scale: str,
     recipe: dict[str, Any],
-) -> None:
-    """Score untrained architectures of SPACE on one batch, and compare their ranking with ground truth."""
+) -> Any:
+    """Score untrained architectures of SPACE on one batch, and compare their ranking with ground truth.
+
+    \b
+    For example:
+      wsnas score nb201 --proxy synflow --sample 200
+    """
     import numpy as np
 
     from wsnas.agreement import load_ground_truth
@@ -392,7 +398,7 @@ def score(
         {"arch": name, "score": value, "parameters": found.parameters(found.decode(name), chosen)}
         for name, value in scores.items()
     ]
-    said = f"{len(rows)} architectures"
+    said, ranked = f"{len(rows)} architectures", None
     if known is not None and len(rows) > 1:
         results = known.select(scores).mean(dataset, "test")
         for row, result in zip(rows, results, strict=True):
@@ -407,6 +413,7 @@ def score(
     where = out or Path("runs") / f"{space}-{proxy}.csv"
     write_csv(where, rows)
     click.echo(f"{said}: {where}")
+    return {"out": where, "proxy": proxy, "spearman": ranked, "scores": scores}
 
 
 @main.command(cls=RecipeCommand, trains="standalone", without=("valid_size", "max_macs"))
@@ -650,7 +657,8 @@ def table_join(files: tuple[Path, ...], out: Path) -> Any:
 @click.argument("runs", type=PATH, nargs=-1, required=True)
 @click.option("--out", type=PATH, required=True, help="Run directory; the benchmark is written there too.")
 @click.option("--dedupe/--no-dedupe", default=True, show_default=True, help="As the runs were trained.")
-def table_merge(runs: tuple[Path, ...], out: Path, dedupe: bool) -> None:
+@json_option
+def table_merge(runs: tuple[Path, ...], out: Path, dedupe: bool) -> Any:
     """Put the trainings of several RUNS together: shards of wsnas ground-truth, and runs of wsnas train.
 
     All must have one space and recipe. The result can be extended by wsnas ground-truth.
@@ -661,6 +669,7 @@ def table_merge(runs: tuple[Path, ...], out: Path, dedupe: bool) -> None:
     space, merged = merge_runs(runs, out, dedupe)
     for line in publish(space, merged, out):
         click.echo(line)
+    return {"out": out, "architectures": len(merged), "about": merged.about}
 
 
 _TABLE = click.option("--table", "file", type=HomePath(), help="A table file; by default the shipped micro table.")
