@@ -431,7 +431,7 @@ def test_cifar_without_network_is_one_sentence(monkeypatch: pytest.MonkeyPatch, 
     def fail(*args: Any, **options: Any) -> None:
         raise RuntimeError("Error downloading cifar-10-python.tar.gz")
 
-    monkeypatch.setattr(torchvision.datasets, "CIFAR10", fail)
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", fail)
     with pytest.raises(WsnasError, match=r"cifar10 is not in .* could not be downloaded"):
         cifar(tmp_path, "cifar10")
 

@@ -68,6 +68,7 @@ def test_a_resumed_run_says_where_it_continues(
 
 def test_only_the_leader_speaks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with progress("toy") as report:
         report(491, 920, "")
     assert capsys.readouterr() == ("", "")

@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write, home, read_file
 from wsnas.metrics import NEARLY_ALL, higher_is_better
-from wsnas.randomness import numpy_rng
 
 Floats = NDArray[np.float64]
 SINGLE = {"parameters": np.int64, "macs": np.float64, "latency": np.float64, "failed": np.bool_}  # beside ``columns``
@@ -213,6 +212,8 @@ class Table:
 
         ``rng``: a generator or a seed; ``wsnas evaluate --sample-seed`` draws the same ones with the same seed.
         """
+        from wsnas.randomness import numpy_rng  # here, because it imports torch
+
         rng = numpy_rng(rng, "evaluate") if isinstance(rng, int) else rng
         order = rng.permutation(len(self))[:count]
         return [self.archs[int(i)] for i in order]
