@@ -139,8 +139,8 @@ def evaluate(
     ):
         rows = supernet.run.records(kind) if resume else {}
         missing = [name for name in wanted if name not in rows]
-        if report is not None:
-            report(len(wanted) - len(missing), len(wanted), "submodels")
+        if report is not None and not missing:
+            report(len(wanted), len(wanted), "submodels")
 
         def scored() -> Iterator[tuple[str, tuple[float, float]]]:
             if executor is None:

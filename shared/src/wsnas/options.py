@@ -108,7 +108,7 @@ EXECUTOR_OPTIONS = (
     click.option("--gpus-a-job", "gpus", type=Number(0), help="GPUs per job on Ray; 0.25: four share one."),
     click.option(
         "--slurm",
-        metavar="'NAME=VALUE ...'",
+        metavar="'NAME=VALUE NAME=VALUE'",
         help="Run as Slurm's jobs, with submitit's parameters, e.g. 'slurm_partition=gpu gpus_per_node=1 "
         "timeout_min=240'. Needs wsnas[slurm].",
     ),
