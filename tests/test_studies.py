@@ -911,7 +911,7 @@ def test_a_space_that_is_not_installed(forks: Any, tmp_path: Path, name: str) ->
     done = study(forks, name, "--space", "nb999", cwd=tmp_path)
     assert done.code == 2
     assert done.err.startswith("Error: no search space 'nb999' is installed")
-    assert "pip install ./packages/nb999" in done.err
+    assert "pip install ./packages/NAME" in done.err
     assert len(done.err.strip().splitlines()) == 1
 
 

@@ -148,8 +148,8 @@ def train_supernet(
             deterministic=deterministic,
             report=report,
         )
+    lines = supernet.run.metrics() if is_leader() else []
     if is_leader():
-        lines = supernet.run.metrics()
         loss = f"last epoch's loss {lines[-1]['loss']:.4f}" if lines else "its losses are not there (metrics.jsonl)"
         click.echo(f"trained {supernet.step} steps, {loss}: {supernet.run.path}")
     return {"run": supernet.run.path, "steps": supernet.step, "last_epoch": lines[-1:]}

@@ -33,7 +33,7 @@ class StudyOptions:
     executor: Executor
     out: Path
     recipe: Mapping[str, Any]  # changes on top of the scale's
-    svg: bool  # also write figures as SVG
+    svg: bool = False  # also write figures as SVG
 
     @property
     def supernets(self) -> str:
