@@ -566,7 +566,8 @@ def figure_of(panels: Sequence[tuple[SpaceSample, Sequence[Judge], dict[str, Any
                     edgecolor="none",
                     title_fontsize=8,
                 )
-        figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=4, frameon=False)
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "frameon": False}
+        pairs[len(panels) - 1][1].legend(shown.values(), shown.keys(), ncols=3, **below)
         caption(figure, note)
         for (upper, _), (_, judges, _, _) in zip(pairs, panels, strict=False):  # last: it needs the final layout
             labels = [(one.ranking.correlation, one.label, GREY) for one in of_kind(judges, FREE)]
