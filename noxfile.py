@@ -17,7 +17,7 @@ PACKAGES = sorted(path.parent.name for path in Path("packages").glob("*/pyprojec
 STUDIES = sorted(path.stem for path in Path("studies").glob("*.py"))
 REPORT = "./shared[explorer]"  # the core with what the report's page of architectures needs
 BENCHMARKS = sorted(path.stem for path in Path("benchmarks").glob("*.py") if path.stem not in ("textbook", "trials"))
-REAL = "docs/results/real"  # what studies of real data left: shown beside what is in runs/
+COMMITTED = ("docs/results/desk", "docs/results/real")  # results shown beside what is in runs/
 PINS = ("-c", "constraints.txt")
 
 
@@ -79,14 +79,14 @@ def studies(session: nox.Session) -> None:
     install(session, PACKAGES, core=REPORT)
     for name in STUDIES:
         session.run("python", f"studies/{name}.py", *(session.posargs if name != "spaces" else ()))
-    session.run("wsnas", "report", "runs", REAL)
+    session.run("wsnas", "report", "runs", *COMMITTED)
 
 
 @nox.session
 def report(session: nox.Session) -> None:
     """One HTML page of what the studies in runs/ left, and one of their architectures."""
     install(session, PACKAGES, core=REPORT)
-    session.run("wsnas", "report", *(session.posargs or ["runs", REAL]))
+    session.run("wsnas", "report", *(session.posargs or ["runs", *COMMITTED]))
 
 
 @nox.session
