@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from toy_space import ALL, MICRO, TOY
+from toy_space import ALL, MICRO, TOY, images
 
 from wsnas.cli import main
 from wsnas.devices import fixed_order
@@ -68,6 +68,20 @@ def test_runs_of_several_recipes_are_not_merged(toy_installed: Path, tmp_path: P
     with pytest.raises(WsnasError, match="different spaces or recipes"):
         merge_runs([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_runs_of_several_data_sets_are_not_merged(toy_installed: Path, tmp_path: Path) -> None:
+    """The file was replaced between two shards; what is merged keeps the fingerprint."""
+    file = tmp_path / "set.npz"
+    recipe = change_recipe(MICRO, dataset=str(file), train_size=60)
+    for i in (0, 1):
+        pixels, labels = images(80, i)
+        np.savez(file, train_images=pixels, train_labels=labels, test_images=pixels, test_labels=labels)
+        train_many(TOY, ALL[:2], tmp_path / f"run{i}", recipe, seeds=(0,), executor=HERE)
+    with pytest.raises(WsnasError, match="was made with other data"):
+        merge_runs([tmp_path / "run0", tmp_path / "run1"], tmp_path / "out")
+    merge_runs([tmp_path / "run1"], tmp_path / "out")
+    assert Run.read(tmp_path / "out").identity == Run.read(tmp_path / "run1").identity
 
 
 @pytest.mark.parametrize("shard", ["0/2", "3/2", "2", "a/b", "-1/2"])

@@ -165,19 +165,25 @@ def test_the_checkpoint_of_another_program_is_refused(run: Run, content: Any) ->
         run.load_checkpoint(CPU)
 
 
+def cut_or_overwritten(content: bytes, trial: int, chance: random.Random) -> bytes | None:
+    """Two of three trials' damage: the beginning alone, or some bytes replaced. None: the third is the caller's."""
+    if trial % 3 == 0:
+        return content[: chance.randrange(len(content))]
+    if trial % 3 == 2:
+        return None
+    bad = bytearray(content)
+    for _ in range(chance.randrange(1, 30)):
+        bad[chance.randrange(len(bad))] = chance.randrange(256)
+    return bytes(bad)
+
+
 def test_a_damaged_checkpoint_is_refused_or_read_but_never_a_traceback(run: Run) -> None:
     """Cut or overwritten anywhere, or replaced by noise, in 600 ways."""
     run.save_checkpoint(state())
     good, chance = (run.path / "checkpoint.pt").read_bytes(), random.Random(0)
     for trial in range(600):
-        bad = bytearray(good)
-        if trial % 3 == 0:
-            bad = bad[: chance.randrange(len(good))]
-        elif trial % 3 == 1:
-            for _ in range(chance.randrange(1, 30)):
-                bad[chance.randrange(len(bad))] = chance.randrange(256)
-        else:
-            bad = bytearray(chance.randbytes(chance.randrange(300)))
+        bad = cut_or_overwritten(good, trial, chance)
+        bad = chance.randbytes(chance.randrange(300)) if bad is None else bad
         (run.path / "checkpoint.pt").write_bytes(bad)
         if trial % 3 == 1:
             try:
@@ -248,16 +254,11 @@ def test_any_damage_is_refused_or_changes_nothing(tmp_path: Path, name: str) -> 
     file = tmp_path / "run" / name
     content, chance = file.read_bytes(), random.Random(2)
     for trial in range(100):
-        bad = bytearray(content)
-        if trial % 3 == 0:
-            bad = bad[: chance.randrange(len(bad))]
-        elif trial % 3 == 1:
-            for _ in range(chance.randrange(1, 30)):
-                bad[chance.randrange(len(bad))] = chance.randrange(256)
-        else:
+        bad = cut_or_overwritten(content, trial, chance)
+        if bad is None:
             lines = content.splitlines(keepends=True)
             lines[chance.randrange(len(lines))] = lines[chance.randrange(len(lines))]
-            bad = bytearray(b"".join(lines))
+            bad = b"".join(lines)
         file.write_bytes(bad)
         try:
             found = everything(tmp_path / "run")

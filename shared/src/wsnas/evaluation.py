@@ -7,11 +7,11 @@ score depends on the weights, the calibration images and its path, not on earlie
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,9 @@ from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
 from wsnas.supernet import Supernet, load_supernet
 from wsnas.training import stop_between_steps
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 PART = 20  # submodels a worker scores at a time
 BF16 = " bf16"  # suffix of the kind of rows scored in bfloat16
@@ -77,6 +80,20 @@ def evaluate_submodel(
             batches: Iterator[torch.Tensor] = (x for x, _ in splits.train.ordered(recipe.calibration_batch, images))
             calibrate(model, path, batches)
         return splits.valid.score(model, path, recipe.evaluation_batch, recipe.valid_size)
+
+
+def fill(
+    rows: dict[str, R], wanted: Mapping[str, A], compute: Callable[[str, A], R], what: str, report: Report | None
+) -> None:
+    """Adds the ``wanted`` rows that are missing; ``compute`` also records them. Ctrl-C stops between two."""
+    with stop_between_steps() as stopping:
+        for done, (name, one) in enumerate(wanted.items(), start=1):
+            if name not in rows:
+                rows[name] = compute(name, one)
+            if report is not None:
+                report(done, len(wanted), what)
+            if stopping():
+                raise KeyboardInterrupt
 
 
 class ScoringJob(NamedTuple):

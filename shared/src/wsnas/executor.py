@@ -276,11 +276,10 @@ def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> It
             **({"runtime_env": {"env_vars": variables}} if variables else {}),
         )
         pending, running = deque(jobs), dict[Any, J]()
+        # Ray queues what it cannot run yet; a bound keeps its tables, and a look at all that run, small
         slots = max(100, 4 * int(sum(node.get("CPU", 0) for node in nodes)))
         while pending or running:
-            while (
-                pending and len(running) < slots
-            ):  # Ray queues them; a bound keeps its tables, and a look at them, small
+            while pending and len(running) < slots:
                 job = pending.popleft()
                 running[remote.remote(function, job, executor.timeout)] = job
             ray.wait(list(running), num_returns=1)
@@ -345,7 +344,7 @@ def _on_slurm(function: Callable[[J], R], jobs: list[J], executor: Executor) -> 
     try:
         import submitit
     except ImportError as error:
-        raise WsnasError("--slurm needs submitit: pip install 'wsnas[slurm]'") from error
+        raise WsnasError("--slurm needs submitit: pip install submitit") from error
     parameters = dict(executor.slurm or {})
     try:
         pool = submitit.AutoExecutor(folder=Path("slurm") / "%j", cluster=parameters.pop("cluster", None))

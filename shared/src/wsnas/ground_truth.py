@@ -21,6 +21,7 @@ from wsnas.data.images import Splits
 from wsnas.devices import choose_device, cpu_threads, to_device
 from wsnas.environment import environment
 from wsnas.errors import Diverged, WorkerLost, WsnasError
+from wsnas.evaluation import fill
 from wsnas.executor import Executor, run_jobs
 from wsnas.metrics import higher_is_better
 from wsnas.progress import Report
@@ -30,7 +31,7 @@ from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
 from wsnas.standalone import Trained, train_architecture
 from wsnas.table import MACS, TRAINED, Column, Table
-from wsnas.training import first_steps, stop_between_steps
+from wsnas.training import first_steps
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -159,6 +160,7 @@ def merge_runs(paths: Sequence[Path], out: Path, dedupe: bool = True) -> tuple[S
             raise WsnasError(f"{run.path} is a {kind} run; only trainings of single architectures can be merged")
         if (run.identity["space"], run.identity["recipe"]) != (space.name, recipe):
             raise WsnasError(f"{run.path} and {first.path} have different spaces or recipes and cannot be merged")
+        run.require_data(first.identity)
         own = run.records("training")
         if kind == "stand-alone":
             name, seed = run.identity["arch"], run.identity["seed"]
@@ -172,13 +174,14 @@ def merge_runs(paths: Sequence[Path], out: Path, dedupe: bool = True) -> tuple[S
         for key, row in own.items():
             if key not in rows or (row["status"] == "ok" != rows[key]["status"]):
                 rows[key] = row
-    merged = Run.open(out, {"kind": "ground truth", "space": space.name, "recipe": recipe}, first.recipe)
+    identity = {name: value for name, value in first.identity.items() if name in ("space", "recipe", "data")}
+    merged = Run.open(out, {"kind": "ground truth", **identity}, first.recipe)
     with merged.writing():
         merged.record_all("architecture", archs)
         merged.record_all("training", rows)
         for run in runs:
             seconds = [row["seconds"] for row in run.records("training").values() if row.get("seconds")]
-            maker = {"environment": json.dumps(run.environment(), sort_keys=True)}
+            maker = {"environment": json.dumps(run.started()["environment"], sort_keys=True)}
             maker["seconds"] = f"{sum(seconds):.0f} in all of {len(seconds)} trainings"
             merged.record("known", json.dumps(maker), {"makers": [maker]})
     known = recipe_from_json(space.recipes["micro"], merged.recipe)
@@ -355,22 +358,16 @@ def measure_latencies(
     run, kind = Run.read(out), f"latency {where}"
     x, _ = next((splits.valid if len(splits.valid) else splits.test).ordered(32, 32))
     latencies = {name: row["milliseconds"] for name, row in run.records(kind).items()}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with run.writing(), stop_between_steps() as stopping:
-            for done, name in enumerate(table.archs, start=1):
-                if name not in latencies:
-                    with torch_seeded(0, "init"):
-                        network = to_device(space.network(space.decode(name), recipe), chosen)
-                    latencies[name] = _milliseconds(network.eval(), x)
-                    run.record(kind, name, {"milliseconds": latencies[name]})
-                if report is not None:
-                    report(done, len(table), "networks")
-                if stopping():
-                    raise KeyboardInterrupt
-    finally:
-        torch.set_num_threads(threads)
+
+    def compute(name: str, arch: Any) -> float:
+        with torch_seeded(0, "init"):
+            network = to_device(space.network(arch, recipe), chosen)
+        milliseconds = _milliseconds(network.eval(), x)
+        run.record(kind, name, {"milliseconds": milliseconds})
+        return milliseconds
+
+    with cpu_threads(1, torch.device("cpu")), run.writing():
+        fill(latencies, {name: space.decode(name) for name in table.archs}, compute, "networks", report)
     about = {**table.about, "latency": f"milliseconds per forward pass of 32, fastest of 12, {where}"}
     return replace(table, latency=np.array([latencies[name] for name in table.archs]), about=about)
 

@@ -110,7 +110,7 @@ EXECUTOR_OPTIONS = (
         "--slurm",
         metavar="'NAME=VALUE NAME=VALUE'",
         help="Run as Slurm's jobs, with submitit's parameters, e.g. 'slurm_partition=gpu gpus_per_node=1 "
-        "timeout_min=240'. Needs wsnas[slurm].",
+        "timeout_min=240'.",
     ),
     click.option("--timeout", type=Number(0, min_open=True), help="Time limit per job, in seconds."),
 )

@@ -39,7 +39,7 @@ def _megabytes(path: Path) -> float:
 def _of_run(path: Path) -> Overview:
     try:
         run = Run.read(path)
-        command = str(json.loads((path / "run.json").read_text()).get("command", ""))
+        command = str(run.started()["command"])
         what = f"{run.identity['space']} {run.identity['kind']}"
         what += f", seed {run.identity['seed']}" if "seed" in run.identity else ""
         progress, finished = _progress(run)

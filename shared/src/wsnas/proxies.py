@@ -23,12 +23,13 @@ from torch.overrides import TorchFunctionMode
 from wsnas.data.images import Splits
 from wsnas.devices import choose_device, cpu_threads, to_device
 from wsnas.errors import WsnasError
+from wsnas.evaluation import fill
 from wsnas.progress import Report
 from wsnas.randomness import torch_seeded
 from wsnas.recipe import Recipe, Sequences, change_recipe
 from wsnas.runs import Run
 from wsnas.space import SearchSpace
-from wsnas.training import first_steps, stop_between_steps
+from wsnas.training import first_steps
 
 Score = Callable[[nn.Module, Tensor, Tensor], float]
 
@@ -242,21 +243,20 @@ def proxy_scores(
     if out is not None:
         run = Run.open(Path(out), proxy_identity(space, recipe, proxy, images, seed), recipe.to_json())
     rows = {} if run is None else run.records("proxy")
-    with cpu_threads(threads, chosen), stop_between_steps() as stopping:
-        for done, (name, arch) in enumerate(wanted.items(), start=1):
-            if name not in rows:
-                started = time.perf_counter()
-                with torch_seeded(seed, "init"):
-                    network = to_device(space.network(arch, recipe), chosen).train()
-                score = proxy(network, x, y)
-                finite = math.isfinite(score)
-                rows[name] = {"score": score if finite else None, "seconds": time.perf_counter() - started}
-                if run is not None:
-                    run.record("proxy", name, rows[name], "ok" if finite else "not finite")
-            if report is not None:
-                report(done, len(wanted), "architectures")
-            if stopping():
-                raise KeyboardInterrupt
+
+    def compute(name: str, arch: Any) -> dict[str, Any]:
+        started = time.perf_counter()
+        with torch_seeded(seed, "init"):
+            network = to_device(space.network(arch, recipe), chosen).train()
+        score = proxy(network, x, y)
+        finite = math.isfinite(score)
+        row = {"score": score if finite else None, "seconds": time.perf_counter() - started}
+        if run is not None:
+            run.record("proxy", name, row, "ok" if finite else "not finite")
+        return row
+
+    with cpu_threads(threads, chosen):
+        fill(rows, wanted, compute, "architectures", report)
     return {name: -math.inf if rows[name]["score"] is None else rows[name]["score"] for name in wanted}
 
 

@@ -109,10 +109,10 @@ class Run:
                 f"(fingerprint {there}, now {here}); restore them, or start a new run with another --out"
             )
 
-    def environment(self) -> dict[str, Any]:
-        """The machine and versions that started the run."""
+    def started(self) -> dict[str, Any]:
+        """The ``environment`` (machine and versions) and the ``command`` that started the run."""
         described: dict[str, Any] = json.loads((self.path / "run.json").read_text())
-        return dict(described["environment"])
+        return {name: described[name] for name in ("environment", "command")}
 
     @contextmanager
     def writing(self) -> Iterator[None]:
