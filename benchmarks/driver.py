@@ -49,22 +49,23 @@ def main(jobs: int, sleep: float, workers: int | None, ray: str | None, out: Pat
         run = Run.open(Path(folder) / "run", {"kind": "driver"}, {})
         started = cpu = 0.0
         numbers = [(number, sleep) for number in range(jobs)]
-        for done, (job, result) in enumerate(run_jobs(nap, numbers, Executor(workers, ray)), start=1):
-            if isinstance(result, BaseException):
-                raise result
-            if done == 1:  # the workers have started
-                started, cpu = time.perf_counter(), time.process_time()
-            run.record("training", str(job[0]), ROW)
-            if done in marks:
-                each = 1e3 / max(1, done - 1)
-                line = {
-                    "jobs": done,
-                    "ms a job": round(each * (time.perf_counter() - started), 3),
-                    "ms of the driver's processor a job": round(each * (time.process_time() - cpu), 3),
-                    "MB": round(megabytes(), 1),
-                }
-                table.append(line)
-                click.echo("  ".join(f"{name} {value:,}" for name, value in line.items()))
+        with run.writing():  # as a run of trainings does
+            for done, (job, result) in enumerate(run_jobs(nap, numbers, Executor(workers, ray)), start=1):
+                if isinstance(result, BaseException):
+                    raise result
+                if done == 1:  # the workers have started
+                    started, cpu = time.perf_counter(), time.process_time()
+                run.record("training", str(job[0]), ROW)
+                if done in marks:
+                    each = 1e3 / max(1, done - 1)
+                    line = {
+                        "jobs": done,
+                        "ms a job": round(each * (time.perf_counter() - started), 3),
+                        "ms of the driver's processor a job": round(each * (time.process_time() - cpu), 3),
+                        "MB": round(megabytes(), 1),
+                    }
+                    table.append(line)
+                    click.echo("  ".join(f"{name} {value:,}" for name, value in line.items()))
         assert len(run.records("training")) == jobs
         size = (Path(folder) / "run" / "records.sqlite").stat().st_size / 1e6
     click.echo(f"records: {size:.0f} MB")

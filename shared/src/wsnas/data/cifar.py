@@ -27,8 +27,11 @@ from PIL import Image
 
 from wsnas.data.images import Labels, Pixels, Source
 from wsnas.errors import WsnasError
+from wsnas.files import read_file
 
 Part = tuple[Pixels, Labels]
+
+LARGEST = 1 << 29  # bytes of an archive; the official ones have 170 million
 
 
 class Binary(NamedTuple):
@@ -124,7 +127,7 @@ def local_copy(root: Path, name: str, binary: Binary | None = None) -> list[Part
 
 def read_binary(path: Path, archive: Binary) -> list[Part]:
     """The two parts of an official binary archive, whose md5 is checked first."""
-    content = path.read_bytes()
+    content = read_file(path, LARGEST)
     if hashlib.md5(content).hexdigest() != archive.md5:
         raise WsnasError(f"{path} is not the official file (md5 differs); download it again")
     parts = []
