@@ -226,7 +226,8 @@ def test_workers_stop_too(tmp_path: Path, to: str) -> None:
         (os.killpg if to == "the whole group" else os.kill)(process.pid, signal.SIGTERM)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert err == "stopped; finished work is saved: run the same command again to resume\n"
+    assert err.splitlines()[-1] == "stopped; finished work is saved: run the same command again to resume"
+    assert "Traceback" not in err
     found = records(tmp_path / "truth")
     assert 3 <= len(found) < 40
     assert {row["status"] for row in found.values()} == {"ok"}
@@ -243,7 +244,7 @@ def test_ctrl_c_while_evaluating(forks: Any, tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGINT)
     done = process.wait()
     assert done.code == 130, done.err
-    assert done.err.startswith("stopped; finished work is saved")
+    assert done.err.splitlines()[-1].startswith("stopped; finished work is saved")  # a slow machine reports progress
     run = Run.read(tmp_path / "net")
     (kind,) = run.kinds()
     first = run.records(kind)
