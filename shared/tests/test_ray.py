@@ -36,15 +36,13 @@ JOB = """(
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The nodes find the toy space installed, as this process does."""
+    """Only this process has the toy space installed; the nodes get its code, and the core's, from here."""
     from ray.cluster_utils import Cluster
 
     site = tmp_path_factory.mktemp("ray") / "site"
     register(site)
-    paths = [str(site), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(site))
-        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
         made = Cluster(
             initialize_head=True,
             head_node_args={"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False},
@@ -73,6 +71,15 @@ def test_a_lost_node_loses_nothing(cluster: Any, tmp_path: Path) -> None:
     assert all(times[number] == 1 for number in ran_before)
     assert max(times.values()) <= 2
     assert sum(times.values()) <= 12 + 2  # one a node can be in flight, and one just finished
+
+
+def test_the_code_travels(cluster: Any) -> None:
+    """The nodes run what this process would, not what is installed there, and know the spaces installed here."""
+    jobs = [f"__import__('{name}').__file__" for name in ("wsnas", "toy_space")]
+    spaces = "__import__('wsnas.space').space.installed_spaces()"
+    found = dict(run_jobs(eval, [*jobs, spaces], Executor(ray=cluster.address)))
+    assert all("py_modules_files" in found[job] for job in jobs), found
+    assert "toy" in found[spaces]
 
 
 def test_failures_and_a_missing_cluster(cluster: Any) -> None:

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
@@ -21,6 +22,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from types import FrameType
@@ -31,6 +34,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from wsnas.devices import cores
 from wsnas.errors import WorkerLost, WsnasError
+from wsnas.space import ENTRY_POINTS
 from wsnas.stopping import SIGNALS, stopped_in_a_job
 
 J = TypeVar("J")
@@ -234,11 +238,18 @@ def _lost(why: str) -> WorkerLost:
 
 
 def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> Iterator[tuple[J, R | BaseException]]:
-    """Ray itself reruns a lost node's jobs elsewhere; every node needs the same packages installed."""
+    """Ray itself reruns a lost node's jobs elsewhere; torch and what else the code here imports must be on every node."""
     try:
         import ray
     except ImportError as error:
         raise WsnasError("--ray needs Ray here and on every node: pip install ray") from error
+    with tempfile.TemporaryDirectory() as folder:
+        yield from _in_a_session(ray, function, jobs, executor, Path(folder))
+
+
+def _in_a_session(
+    ray: Any, function: Callable[[J], R], jobs: list[J], executor: Executor, folder: Path
+) -> Iterator[tuple[J, R | BaseException]]:
     if executor.gpus is not None and executor.gpus > 1 and executor.gpus % 1:
         raise WsnasError(f"{executor.gpus:g} GPUs a job: above one, Ray gives only whole GPUs; change --gpus-a-job")
     try:
@@ -250,6 +261,7 @@ def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> It
             ray.init(
                 address=None if executor.ray == "local" else executor.ray,
                 include_dashboard=False if executor.ray == "local" else None,
+                runtime_env=None if executor.ray == "local" else {"py_modules": _code(folder)},
                 log_to_driver=False,
                 logging_level="ERROR",
             )
@@ -291,8 +303,8 @@ def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> It
                 except (ray.exceptions.RayTaskError, ray.exceptions.RaySystemError) as error:
                     reason = next(reversed(str(error).strip().splitlines()), "")[:200]
                     raise WsnasError(
-                        f"a node of the cluster cannot run a job ({reason}): every node needs the same packages as "
-                        "this machine"
+                        f"a node of the cluster cannot run a job ({reason}): every node needs the packages that wsnas "
+                        "needs, such as torch; in a Ray session of your own also wsnas and the space"
                     ) from error
                 except ray.exceptions.RayError as error:
                     yield job, _lost(f"Ray lost the job on every attempt ({type(error).__name__})")
@@ -302,6 +314,19 @@ def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> It
         else:
             for reference in running:
                 ray.cancel(reference)
+
+
+def _code(folder: Path) -> list[str]:
+    """What Ray sends to its nodes: the code of the core and of every installed space, and their entry points."""
+    points = entry_points(group=ENTRY_POINTS)
+    found = [find_spec(name) for name in ("wsnas", *sorted({point.module.split(".")[0] for point in points}))]
+    info = folder / "wsnas_spaces-0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: wsnas-spaces\nVersion: 0\n")
+    lines = [f"{point.name} = {point.value}" for point in points]
+    (info / "entry_points.txt").write_text("\n".join([f"[{ENTRY_POINTS}]", *lines, ""]))
+    code = [path for spec in found if spec for path in spec.submodule_search_locations or [spec.origin or ""]]
+    return [str(info), *code]
 
 
 def _greet(host: str, port: int) -> None:
