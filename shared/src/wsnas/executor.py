@@ -238,7 +238,7 @@ def _lost(why: str) -> WorkerLost:
 
 
 def _on_ray(function: Callable[[J], R], jobs: list[J], executor: Executor) -> Iterator[tuple[J, R | BaseException]]:
-    """Ray itself reruns a lost node's jobs elsewhere; torch and what else the code here imports must be on every node."""
+    """Ray itself reruns the jobs of a lost node; torch and what else the code imports must be on every node."""
     try:
         import ray
     except ImportError as error:
