@@ -66,6 +66,18 @@ def test_a_resumed_run_says_where_it_continues(
     assert lines == ["toy: continues at 490 of 920", "toy: 500 of 920 steps, epoch 22 of 40, 14 min left"]
 
 
+def test_what_comes_before_the_first_step_is_not_its_pace(
+    clock: Callable[[float], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reading the data took 60 s, a step takes 2: not 83 hours for 5,000, but 3."""
+    with progress("toy") as report:
+        for step in range(1, 13):
+            clock(60 + 2 * step)
+            report(step, 5000, "steps")
+    lines = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["toy: 1 of 5000 steps", "toy: 9 of 5000 steps, 2 h 46 min left"]
+
+
 def test_only_the_leader_speaks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")

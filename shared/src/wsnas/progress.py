@@ -81,23 +81,40 @@ def _terminal(what: str) -> Iterator[Report]:
         yield report
 
 
+class _Pace:
+    """How long a step takes since the first of this session, which also loads data and compiles."""
+
+    def __init__(self, done: int) -> None:
+        self.first, self.since = done, time.monotonic()
+
+    @property
+    def before(self) -> int:
+        """Steps done in earlier sessions."""
+        return self.first - 1
+
+    def left(self, done: int, total: int) -> str:
+        """E.g. ``, 12 min left``; nothing after one step, or at the end."""
+        if done == self.first or done == total:
+            return ""
+        return f", {duration((time.monotonic() - self.since) / (done - self.first) * (total - done))} left"
+
+
 class _Log:
-    """Lines on stderr. The remaining time is estimated from this session's steps."""
+    """Lines on stderr."""
 
     def __init__(self, what: str) -> None:
         self.what, self.started = what, time.monotonic()
         self.due = FIRST  # seconds after the start
-        self.before: int | None = None  # steps done in earlier sessions
+        self.pace: _Pace | None = None
 
     def report(self, done: int, total: int, note: str) -> None:
-        if self.before is None:
-            self.before = done - 1
-            if self.before:
-                self._say(f"continues at {self.before} of {total}")
+        if self.pace is None:
+            self.pace = _Pace(done)
+            if self.pace.before:
+                self._say(f"continues at {self.pace.before} of {total}")
         elapsed = time.monotonic() - self.started
         if elapsed >= self.due and done < total:
-            left = elapsed / (done - self.before) * (total - done)
-            self._say(f"{done} of {total} {note}, {duration(left)} left")
+            self._say(f"{done} of {total} {note}{self.pace.left(done, total)}")
             self.due = elapsed + min(LONGEST, max(FIRST, elapsed / 4))
 
     def _say(self, text: str) -> None:
@@ -110,8 +127,8 @@ class _Notebook:
     def __init__(self, what: str) -> None:
         from IPython.display import display
 
-        self.what, self.started, self.before = what, time.monotonic(), -1
-        self.drawn, self.html, self.text = 0.0, "", what
+        self.what, self.drawn, self.html, self.text = what, 0.0, "", what
+        self.pace: _Pace | None = None
         self.handle = display(self, display_id=True)
 
     def _repr_html_(self) -> str:
@@ -121,14 +138,13 @@ class _Notebook:
         return self.text
 
     def report(self, done: int, total: int, note: str) -> None:
-        self.before = done - 1 if self.before < 0 else self.before
+        self.pace = self.pace or _Pace(done)
         now = time.monotonic()
         if done < total and now - self.drawn < 0.2:
             return
         self.drawn = now
-        left = duration((now - self.started) / (done - self.before) * (total - done))
-        continued = f", continued at {self.before}" if self.before else ""
-        said = f"{done} of {total} {note}{continued}" + (f", {left} left" if done < total else "")
+        continued = f", continued at {self.pace.before}" if self.pace.before else ""
+        said = f"{done} of {total} {note}{continued}{self.pace.left(done, total)}"
         self.text = f"{self.what}: {said}"
         self.html = f'{escape(self.what)} <progress value="{done}" max="{total}"></progress> {escape(said)}'
         self.handle.update(self)
