@@ -966,6 +966,36 @@ def test_the_report_sets_data_sets_side_by_side(tmp_path: Path) -> None:
     assert html.count("<figure") == 2
 
 
+def test_the_report_begins_with_the_answer(tmp_path: Path) -> None:
+    """A row a space from the longest budget, the desk scale first, with what ``worth`` found; then decided answers."""
+    for scale, correlation in (("micro", 0.25), ("desk", 0.75)):
+        settings = {"scale": scale, "nb101": {"dataset": "digits"}}
+        point = {"epochs": 9, "correlation": correlation, "correlation_low": correlation - 0.125, "evaluated": 60}
+        point |= {"correlation_high": correlation + 0.125, "parameters_correlation": 0.5, "ceiling": None}
+        answer = "Longer is better on nb101." if scale == "desk" else "Is longer better? Undecided on nb101."
+        epochs = {"study": "epochs", "title": "Is longer better?", "answer": answer, "results": {"nb101": [{}, point]}}
+        rows = [{"kind": "zero-cost score", "label": label, "correlation": c} for label, c in (("A", 0.1), ("B", 0.6))]
+        exchange = {"sentence": f"a {scale} supernet ranks as well as nine trainings"}
+        worth = {"study": "worth", "results": {"nb101": {"rows": rows, "exchange": exchange}}}
+        for stored in (epochs, worth):
+            folder = tmp_path / scale / str(stored["study"])
+            folder.mkdir(parents=True)
+            (folder / f"{stored['study']}.png").write_bytes(b"")
+            written = {**stored, "settings": settings, "environment": {}, "verdicts": []}
+            (folder / "results.json").write_text(json.dumps(written))
+    write_report([tmp_path / "micro", tmp_path / "desk"], tmp_path / "report.html")
+    html = (tmp_path / "report.html").read_text()
+    table = html[html.index('<table class="headline">') : html.index("</table>")]
+    rows = [re.findall(r"<td>(.*?)</td>", row, re.DOTALL) for row in table.split("<tr>")[2:]]
+    assert rows == [
+        ["0.75 [0.62, 0.88]", "9", "0.50", "0.60 (B)", "–", "0.62", "–", "60"],
+        ["0.25 [0.12, 0.38]", "9", "0.50", "0.60 (B)", "–", "0.62", "–", "60"],
+    ]
+    assert html.count("a desk supernet ranks as well as nine trainings") == 1
+    answers = html[html.index('<ul class="answers">') : html.index("</ul>")]
+    assert re.findall(r"<a [^>]*>(.*?)</a>", answers) == ["Longer is better on nb101."]
+
+
 def test_the_report_shows_results_of_single_commands(tmp_path: Path) -> None:
     """Their figure and numbers are in the last section, without an invented command."""
     folder = tmp_path / "darts-cifar10"

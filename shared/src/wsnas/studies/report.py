@@ -19,6 +19,7 @@ from wsnas.studies.verdicts import Verdict
 
 PAPER = ("spaces", "epochs", "density", "consistency", "operators", "capacity", "standalone", "tricks", "convergence")
 ORDER = (*PAPER, "worth")
+FIRST = {"paper": 0, "desk": 1}  # the strongest evidence leads
 OTHER = "other"  # results of single commands, which belong to no study
 MARKS = {"holds": ("holds", "✓"), "does not hold": ("not", "✗"), "inconclusive": ("open", "?")}  # class, sign
 
@@ -72,6 +73,26 @@ class RankingTable:
     rows: list[tuple[str, list[str]]]  # setting, and numbers with their intervals
 
 
+PAPER_SPEARMAN = {"nb101": 0.618, "nb201": 0.701}  # Table 3: supernets of 1,000 and 2,000 epochs, at full size
+
+
+@dataclass(frozen=True)
+class Headline:
+    """How well the longest-trained supernets of one space and data set rank, and what else there is; "" is unknown."""
+
+    space: str
+    about: str  # data set and scale
+    architectures: int
+    supernets: str  # Spearman, with its interval
+    epochs: int
+    parameters: str
+    ceiling: str
+    paper: str
+    regret: str
+    score: str = ""  # the best zero-cost score's, of study worth
+    exchange: str = ""  # a sentence of study worth
+
+
 @dataclass(frozen=True)
 class Claim:
     """A row of the table of claims. ``cells``: its verdict by column, None if the study does not test it."""
@@ -98,6 +119,9 @@ class StudyResult:
     verdicts: list[Verdict]
     settings: str  # JSON, as ``environment``
     environment: str
+    scale: str
+    headlines: list[Headline]
+    worths: dict[tuple[str, str], tuple[str, str]]
     answer: str = ""  # the title of its figure; "" in results from before there were any
     heading: str = ""
 
@@ -140,6 +164,7 @@ def read_study(folder: Path) -> StudyResult:
             settings, pictures = {}, sorted(folder.glob("*.png"))
         else:
             pictures = [folder / f"{name}.png", *sorted(folder.glob(f"{name}-*.png"))]
+        data = {space: Path(of["dataset"]).stem for space, of in settings.items() if isinstance(of, dict)}
         return StudyResult(
             name=name or OTHER,
             title=stored.get("title") or name or folder.name,
@@ -147,13 +172,16 @@ def read_study(folder: Path) -> StudyResult:
             command=stored.get("command"),
             folder=folder,
             pictures=[picture(path) for path in pictures],
-            data={space: Path(of["dataset"]).stem for space, of in settings.items() if isinstance(of, dict)},
+            data=data,
             trainings=trainings(stored) if name else [],
             tables=tricks_tables(stored["results"]) if name == "tricks" else [],
             rankings=ranking_tables(stored.get("results", {})) if name else [],
             verdicts=verdicts,
             settings=json.dumps(stored["settings"] if name else stored, indent=1),
             environment=json.dumps(stored["environment"], indent=1) if name else "",
+            scale=str(settings.get("scale", "")),
+            headlines=headlines(stored, data) if name == "epochs" and "results" in stored else [],
+            worths=worths(stored, data) if name == "worth" else {},
             answer=stored.get("answer", ""),
         )
     except Exception as error:  # whatever stands in the file may be of another form
@@ -258,6 +286,46 @@ def estimate(stored: dict[str, float], digits: int) -> str:
     return text + (f" [{stored['low']:.{digits}f}, {stored['high']:.{digits}f}]" if "low" in stored else "")
 
 
+def decided(study: StudyResult) -> bool:
+    """Whether its answer says more than the question, and where it is undecided."""
+    return bool(study.answer) and not study.answer.startswith(study.title)
+
+
+def headlines(stored: dict[str, Any], data: dict[str, str]) -> list[Headline]:
+    """A row for each space of study ``epochs``."""
+    rows, scale = [], stored["settings"].get("scale")
+    for space, points in stored["results"].items():
+        last = points[-1]
+        spearman = {"value": last["correlation"], "low": last["correlation_low"], "high": last["correlation_high"]}
+        size, ceiling = last["parameters_correlation"], last.get("ceiling")
+        rows.append(
+            Headline(
+                space,
+                f"{data[space]}, {scale}" if scale else data[space],
+                last["evaluated"],
+                estimate(spearman, 2),
+                last["epochs"],
+                "" if size is None else f"{size:.2f}",
+                "" if ceiling is None else f"{ceiling:.2f}",
+                f"{PAPER_SPEARMAN[space]:.2f}" if space in PAPER_SPEARMAN else "",
+                estimate(last["measures"]["regret"], 2) if last.get("measures") else "",
+            )
+        )
+    return rows
+
+
+def worths(stored: dict[str, Any], data: dict[str, str]) -> dict[tuple[str, str], tuple[str, str]]:
+    """From study ``worth``: the best zero-cost score, and the exchange rate in words, by what a Headline is about."""
+    found, scale = {}, stored["settings"].get("scale")
+    for space, of in stored["results"].items():
+        scores = {row["label"]: row["correlation"] for row in of["rows"] if row["kind"] == "zero-cost score"}
+        best = max(scores, key=lambda label: float(scores[label]), default=None)
+        said = f"{scores[best]:.2f} ({best})" if best is not None else ""
+        about = f"{data[space]}, {scale}" if scale else data[space]
+        found[space, about] = (said, (of.get("exchange") or {}).get("sentence", ""))
+    return found
+
+
 def claims_table(studies: Sequence[StudyResult]) -> tuple[list[tuple[str, str]], list[Claim]]:
     """Columns (space, data) and one row per claim."""
     often = Counter((study.name, *pair) for study in studies for pair in study.data.items())
@@ -300,6 +368,13 @@ def write_report(folders: Sequence[Path], out: Path, explorer: Path | None = Non
         several = often[study.name, study.about] > 1
         heading = study.about + (f" ({study.folder.name})" if several else "")
         sections.setdefault(study.name, []).append(replace(study, heading=heading))
+    bought = {about: said for study in studies for about, said in study.worths.items()}
+    first = [
+        replace(row, score=score, exchange=exchange)
+        for study in sorted(studies, key=lambda study: FIRST.get(study.scale, len(FIRST)))
+        for row in study.headlines
+        for score, exchange in [bought.get((row.space, row.about), ("", ""))]
+    ]
     columns, claims = claims_table(studies)
     template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(
         files("wsnas.studies").joinpath("report.html").read_text()
@@ -308,6 +383,12 @@ def write_report(folders: Sequence[Path], out: Path, explorer: Path | None = Non
         measures=[heading for heading, _ in MEASURES.values()],
         sections=sections,
         other=OTHER,
+        headlines=first,
+        answers=[
+            (study.name, study.answer, f"{study.about}, {study.scale}" if study.scale else study.about)
+            for study in sorted(studies, key=lambda study: FIRST.get(study.scale, len(FIRST)))
+            if decided(study)
+        ],
         columns=columns,
         claims=claims,
         marks=MARKS,
