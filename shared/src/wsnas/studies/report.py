@@ -328,13 +328,15 @@ def worths(stored: dict[str, Any], data: dict[str, str]) -> dict[tuple[str, str]
 
 def claims_table(studies: Sequence[StudyResult]) -> tuple[list[tuple[str, str]], list[Claim]]:
     """Columns (space, data) and one row per claim."""
-    often = Counter((study.name, *pair) for study in studies for pair in study.data.items())
+    often = Counter((study.name, study.scale, *pair) for study in studies for pair in study.data.items())
     columns: dict[tuple[str, str], None] = {}
     data_of = []
-    for study in studies:  # two results of one study on one data set are told apart by their folders
+    for study in studies:  # two results of one study, scale and data set are told apart by their folders
+        scale = "" if study.scale in ("", "micro") else f", {study.scale}"
         data_of.append(
             {
-                space: f"{data}, {study.folder.name}" if often[study.name, space, data] > 1 else data
+                space: f"{data}{scale}"
+                + (f", {study.folder.name}" if often[study.name, study.scale, space, data] > 1 else "")
                 for space, data in study.data.items()
             }
         )
