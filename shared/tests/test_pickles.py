@@ -31,7 +31,7 @@ class Calls:
         return self.reduced
 
 
-RECONSTRUCT = np._core.multiarray._reconstruct if hasattr(np, "_core") else np.core.multiarray._reconstruct
+RECONSTRUCT = (np._core if np.__version__ >= "2" else np.core).multiarray._reconstruct
 SCALAR = np._core.multiarray.scalar if hasattr(np, "_core") else np.core.multiarray.scalar
 ADDRESS = struct.pack("<Q", 0x4141414141414141)
 
