@@ -31,8 +31,8 @@ class Calls:
         return self.reduced
 
 
-RECONSTRUCT = (np._core if np.__version__ >= "2" else np.core).multiarray._reconstruct
-SCALAR = np._core.multiarray.scalar if hasattr(np, "_core") else np.core.multiarray.scalar
+MULTIARRAY = (np._core if np.__version__ >= "2" else np.core).multiarray
+RECONSTRUCT, SCALAR = MULTIARRAY._reconstruct, MULTIARRAY.scalar
 ADDRESS = struct.pack("<Q", 0x4141414141414141)
 
 
