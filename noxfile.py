@@ -129,9 +129,10 @@ def browser(session: nox.Session) -> None:
 
 @nox.session
 def oldest(session: nox.Session) -> None:
-    """The core's tests and the contract of every space with the oldest torch that is supported."""
-    old = ["torch==2.3.1", "torchvision==0.18.1", "numpy<2", "pyarrow<19"]
-    session.install(*old, "./shared", *(f"./packages/{package}" for package in PACKAGES), "pytest", "hypothesis")
+    """The core's tests and the contract of every space with the oldest versions that shared/pyproject.toml allows."""
+    session.install("--resolution", "lowest-direct", "-r", "shared/pyproject.toml")
+    session.install("pytest", "hypothesis")
+    session.install("--no-deps", "./shared", *(f"./packages/{package}" for package in PACKAGES))
     session.run("pytest", "shared/tests", "tests/test_contract.py", *session.posargs)
 
 

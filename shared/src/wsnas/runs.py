@@ -123,7 +123,8 @@ class Run:
             lock.acquire()
         except filelock.Timeout as error:
             raise Busy(
-                f"{self.path} is being written by another process; wait for it or choose another --out"
+                f"{self.path} is being written by another process; wait for it or choose another --out (if none runs, "
+                f"here or on another machine, delete {self.path / 'lock'})"
             ) from error
         except OSError as error:
             raise cannot_write(self.path / "lock", error) from error
