@@ -153,6 +153,22 @@ def test_rank(forks: Any, tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "run/rank").iterdir()} == {
         "results.json", "rank.csv", "rank.png",
     }  # fmt: skip
+    macs = [space.macs(space.decode(arch), space.recipes["micro"]) for arch in scores]
+    assert results["multiply_adds_spearman"]["value"] == pytest.approx(stats.spearmanr(macs, test).statistic)
+
+    more = ("train-supernet", "nb201", *small, "--seed", "1", "--out", "other")
+    assert forks.wsnas(*more, cwd=tmp_path).code == 0
+    assert forks.wsnas("evaluate", "other", "--sample", "15", cwd=tmp_path).code == 0  # the first 15 of those 20
+    done = forks.wsnas("rank", "run", "other", "--scale", "micro", "--out", "both", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "2 supernets" in done.out
+    both = json.loads((tmp_path / "both/results.json").read_text())["results"]
+    others = latest_scores(Run.read(tmp_path / "other"))
+    known = [i for i, arch in enumerate(scores) if arch in others]
+    assert both["architectures"] == len(known) == 15
+    each = [stats.spearmanr([of[list(scores)[i]] for i in known], test[known]).statistic for of in (scores, others)]
+    assert both["supernets"] == pytest.approx(each)
+    assert both["spearman"]["value"] == pytest.approx(sum(each) / 2)
     nothing = forks.wsnas("rank", "run", "--dataset", "cifar10", cwd=tmp_path)
     assert nothing.code == 2
     assert "wsnas table import" in nothing.err

@@ -285,9 +285,9 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
 
 
 @main.command()
-@run_argument
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=PATH)
 @table_option
-@click.option("--dataset", help="Data set of the ground truth; by default the run's.")
+@click.option("--dataset", help="Data set of the ground truth; by default the first run's.")
 @click.option(
     "--scale",
     type=click.Choice(["micro", "desk", "paper"]),
@@ -295,22 +295,27 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
     show_default=True,
     help="Recipe of the ground truth, used to count parameters.",
 )
-@click.option("--out", type=PATH, help="Output folder; by default RUN/rank.")
+@click.option("--out", type=PATH, help="Output folder; by default rank in the first RUN.")
 @json_option
-def rank(run: Path, table: str | None, dataset: str | None, scale: str, out: Path | None) -> Any:
-    """Compare a supernet's ranking with the parameter count's: results.json, CSV and figure.
+def rank(runs: tuple[Path, ...], table: str | None, dataset: str | None, scale: str, out: Path | None) -> Any:
+    """Compare supernets' ranking with what is free to know: parameters and multiply-adds.
+
+    Writes results.json, CSV and figure. Several runs of a space, such as seeds, count as one: their mean, over what all
+    of them have scored, with an interval that covers other supernets.
 
     \b
     For example:
       wsnas rank runs/first --scale micro
+      wsnas rank runs/seed-* --scale micro --out runs/rank
     """
     from wsnas.studies.rank import rank as compare
 
-    where = run / "rank" if out is None else out
-    agreement = compare(run, where, table=table, dataset=dataset, scale=scale)
+    where = runs[0] / "rank" if out is None else out
+    agreement = compare(runs, where, table=table, dataset=dataset, scale=scale)
+    who = "supernet" if len(runs) == 1 else f"{len(runs)} supernets"
     click.echo(
-        f"Spearman: supernet {agreement.spearman}, parameter count {agreement.parameter_count_spearman}, "
-        f"over {agreement.architectures} architectures: {where}"
+        f"Spearman: {who} {agreement.spearman}, parameter count {agreement.parameter_count_spearman}, multiply-adds "
+        f"{agreement.multiply_adds_spearman}, over {agreement.architectures} architectures: {where}"
     )
     for remark in agreement.remarks:
         click.echo(remark)

@@ -1,8 +1,9 @@
-"""``wsnas rank``: how well one supernet ranks its scored submodels, compared with the parameter count."""
+"""``wsnas rank``: how well supernets rank their scored submodels, compared with what is free to know of them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,13 +19,15 @@ from wsnas.metrics import (
     Ceiling,
     Floats,
     Interval,
+    contrast,
     correlation,
+    correlation_over,
     higher_is_better,
     measures,
     noise_ceiling,
     percentiles,
     random_top_k,
-    spearman,
+    rank_agreement,
     top_k,
 )
 from wsnas.runs import Run
@@ -45,12 +48,17 @@ class Spread:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Agreement of a supernet's scores and the parameter count with ground truth; perplexities are negated."""
+    """Agreement of supernets' scores and of what is free with ground truth; perplexities are negated.
+
+    The supernets' numbers are means over them, with intervals that, if there are several, cover other supernets, too.
+    """
 
     architectures: int
     spearman: Interval
+    supernets: tuple[float, ...]  # the Spearman of each
     parameter_count_spearman: Interval
-    supernet_minus_parameter_count: tuple[float, float]  # 95 % bootstrap interval of the difference
+    multiply_adds_spearman: Interval
+    supernet_minus_parameter_count: tuple[float, float]  # 95 % interval of the difference
     score_with_parameter_count: Interval
     noise_ceiling: Ceiling | None
     top_10: float  # selected by test result if the table has no validation
@@ -61,67 +69,93 @@ class Agreement:
     remarks: tuple[str, ...] = ()  # ``wsnas.agreement.remarks``
 
 
-def agreement(score: Floats, counts: Floats, valid: Floats, test: Floats, seeds: Floats) -> Agreement:
-    """score, counts, valid, test [n], higher is better; seeds [n, seeds]: the test results of each seed."""
-    picks = np.random.default_rng(0).integers(len(test), size=(2000, len(test)))  # the same for both: they are paired
-    differences = np.array([spearman(score[p], test[p]) - spearman(counts[p], test[p]) for p in picks])
-    k = min(K, len(test))
-    truth, scores = (Spread(float(x.min()), float(x.mean()), float(x.max()), float(x.std())) for x in (test, score))
+def agreement(scores: Floats, counts: Floats, macs: Floats, valid: Floats, test: Floats, seeds: Floats) -> Agreement:
+    """Of scores [supernets, n]; counts (parameters), macs (multiply-adds), valid, test [n]; seeds [n, seeds] of test.
+
+    Higher is better.
+    """
+    k, mean = min(K, len(test)), scores.mean(0)
+    ours, size = rank_agreement(scores, test), rank_agreement(counts, test)
+    if len(scores) > 1:
+        difference = contrast((1, ours - size))
+        found, gain = correlation_over(ours), (difference.low, difference.high)
+    else:
+        found, gain = correlation(mean, test), percentiles((ours - size).drawn[0])
+    truth, spread = (Spread(float(x.min()), float(x.mean()), float(x.max()), float(x.std())) for x in (test, mean))
     return Agreement(
         len(test),
-        correlation(score, test),
+        found,
+        tuple(float(one) for one in ours.each),
         correlation(counts, test),
-        percentiles(differences),
-        correlation(score, counts),
+        correlation(macs, test),
+        gain,
+        correlation(mean, counts),
         noise_ceiling(seeds),
-        top_k(score, valid, test, k),
+        float(np.mean([top_k(one, valid, test, k) for one in scores])),
         random_top_k(valid, test, k),
-        measures(score, valid, test, k).intervals(),
+        measures(scores, valid, test, k).intervals(),
         truth,
-        scores,
+        spread,
     )
 
 
 def rank(
-    run: Path, out: Path, *, table: Path | str | None = None, dataset: str | None = None, scale: str = "paper"
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    table: Path | str | None = None,
+    dataset: str | None = None,
+    scale: str = "paper",
 ) -> Agreement:
-    """Writes results.json, rank.csv and rank.png for a supernet run's latest scores to ``out``.
+    """Writes results.json, rank.csv and rank.png for the latest scores of supernet runs of one space to ``out``.
 
-    ``dataset``: of the ground truth, by default the run's. Parameters are counted at the recipe ``scale``, which should
-    be the ground truth's. Raises WsnasError if there are no scores or an architecture is not in the table.
+    What all runs have scored is compared. ``dataset``: of the ground truth, by default the first run's. Parameters and
+    multiply-adds are counted at the recipe ``scale``, which should be the ground truth's. Raises WsnasError if the
+    runs' spaces differ, if fewer than two architectures have scores, or if one is not in the table.
     """
-    supernet = Run.read(run)
-    space = load_space(supernet.identity["space"])
-    dataset = dataset or supernet.recipe["dataset"]
-    scores = latest_scores(supernet)
+    supernets = [Run.read(run) for run in runs]
+    names = {supernet.identity["space"] for supernet in supernets}
+    if len(names) > 1:
+        raise WsnasError(f"the runs are of several spaces ({', '.join(sorted(names))}): rank those of one space")
+    space = load_space(names.pop())
+    dataset = dataset or supernets[0].recipe["dataset"]
+    each = [latest_scores(supernet) for supernet in supernets]
     loaded = load_ground_truth(space, dataset, table)
-    known = [arch for arch, score in scores.items() if math.isfinite(score)]
+    finite = [{arch for arch, score in scores.items() if math.isfinite(score)} for scores in each]
+    known = [arch for arch in each[0] if all(arch in of for of in finite)]
     if len(known) < 2:
-        raise WsnasError(f"{len(known)} of {len(scores)} scores in {run} are finite: too few to rank")
+        where = runs[0] if len(runs) == 1 else "all runs"
+        raise WsnasError(f"{len(known)} of {len(each[0])} scores in {where} are finite: too few to rank")
     truth = loaded.select(known).higher_is_better(space.metric)
     split = "valid" if truth.epochs(dataset, "valid") else "test"
     valid, test = (mean_measured(truth.common_seeds(dataset, one)) for one in (split, "test"))
-    score = higher_is_better([scores[arch] for arch in truth.archs], space.metric)
-    recipe = space.recipes[scale]
-    counts = np.array([space.parameters(space.decode(arch), recipe) for arch in truth.archs], dtype=np.float64)
-    compared = agreement(score, counts, valid, test, truth.common_seeds(dataset, "test"))
-    compared = replace(compared, remarks=tuple(remarks(scores, loaded, dataset, "test")))
+    scored = higher_is_better([[scores[arch] for arch in truth.archs] for scores in each], space.metric)
+    recipe, archs = space.recipes[scale], [space.decode(arch) for arch in truth.archs]
+    counts = np.array([space.parameters(arch, recipe) for arch in archs], dtype=np.float64)
+    macs = np.array([space.macs(arch, recipe) for arch in archs], dtype=np.float64)
+    compared = agreement(scored, counts, macs, valid, test, truth.common_seeds(dataset, "test"))
+    said = dict.fromkeys(remark for scores in each for remark in remarks(scores, loaded, dataset, "test"))
+    compared, score = replace(compared, remarks=tuple(said)), scored.mean(0)
     described = {
         "command": command_line(),
         "settings": {
-            "recipe": {**supernet.recipe, "dataset": Path(supernet.recipe["dataset"]).name},
-            "seed": supernet.identity["seed"],
+            "recipe": {**supernets[0].recipe, "dataset": Path(supernets[0].recipe["dataset"]).name},
+            "seeds": [supernet.identity["seed"] for supernet in supernets],
             "table": "shipped or imported" if table is None else Path(table).name,
         },
         "environment": environment(),
-        "results": {**vars(compared), "last_epoch": next(iter(supernet.metrics()[-1:]), None)},
+        "results": {**vars(compared), "last_epochs": [supernet.metrics()[-1:] for supernet in supernets]},
     }
     rows = [
-        {"arch": arch, "score": float(s), "parameters": int(c), "test": float(t)}
-        for arch, s, c, t in zip(truth.archs, score, counts, test, strict=True)
+        {"arch": arch, "score": float(s), "parameters": int(c), "macs": int(m), "test": float(t)}
+        for arch, s, c, m, t in zip(truth.archs, score, counts, macs, test, strict=True)
     ]
     write_files(out, "rank", described, rows, {"rank": _figure(compared, score, counts, test, space.metric, dataset)})
     return compared
+
+
+def _mean_of(compared: Agreement) -> str:
+    return f", mean of {len(compared.supernets)} supernets" if len(compared.supernets) > 1 else ""
 
 
 def _figure(compared: Agreement, score: Floats, counts: Floats, test: Floats, metric: str, dataset: str) -> Figure:
@@ -129,7 +163,13 @@ def _figure(compared: Agreement, score: Floats, counts: Floats, test: Floats, me
         figure: Figure
         figure, grid = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained", sharey=True)
         for axes, x, name, interval, colour in (
-            (grid[0], higher_is_better(score, metric), f"supernet's validation {metric}", compared.spearman, BLUE),
+            (
+                grid[0],
+                higher_is_better(score, metric),
+                f"submodels' validation {metric}{_mean_of(compared)}",
+                compared.spearman,
+                BLUE,
+            ),
             (grid[1], counts / 1e6, "parameters, millions", compared.parameter_count_spearman, GREY),
         ):
             axes.plot(x, higher_is_better(test, metric), "o", ms=3.5, alpha=0.7, color=colour)
