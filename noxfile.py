@@ -131,7 +131,7 @@ def browser(session: nox.Session) -> None:
 def oldest(session: nox.Session) -> None:
     """The core's tests and the contract of every space with the oldest versions that shared/pyproject.toml allows."""
     session.install("--resolution", "lowest-direct", "-r", "shared/pyproject.toml")
-    session.install("pytest", "hypothesis")
+    session.install("pytest", "hypothesis", "google-crc32c")  # the last one is nb101's
     session.install("--no-deps", "./shared", *(f"./packages/{package}" for package in PACKAGES))
     session.run("pytest", "shared/tests", "tests/test_contract.py", *session.posargs)
 
