@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import math
 import os
@@ -114,7 +115,8 @@ def read_npz(path: Path, names: Iterable[str] | None = None) -> dict[str, NDArra
 
 
 def cannot_write(path: Path, error: OSError) -> WsnasError:
+    forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
     return WsnasError(
         f"cannot write {path} ({error.strerror or error}): existing files are intact; "
-        "free some disk space or choose another folder, then run the same command again"
+        f"{'' if forbidden else 'free some disk space or '}choose another folder, then run the same command again"
     )
