@@ -427,6 +427,17 @@ def test_npz_lists_a_cell_twice(tmp_path: Path) -> None:
         import_table(path)
 
 
+def test_npz_holds_an_array_twice(tmp_path: Path) -> None:
+    """The later would win."""
+    path = npz(tmp_path / "nb101.npz", CELLS)
+    with zipfile.ZipFile(path) as archive:
+        content = archive.read("test_correct_of_9984.npy")
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("test_correct_of_9984.npy", content)
+    with pytest.raises(WsnasError, match=r"nb101\.npz .*it holds an array twice"):
+        import_table(path)
+
+
 def test_csv(tmp_path: Path) -> None:
     names = [encode(arch_at(cell)) for cell in CELLS]
 

@@ -216,15 +216,25 @@ def test_every_published_value_lands_in_its_column(tmp_path: Path, form: str) ->
     assert set(again.columns) == set(table.columns)
 
 
-def test_trials_that_disagree_on_parameters_are_counted_and_not_believed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["pth", "nats"])
+def test_trials_that_disagree_on_parameters_are_counted_and_not_believed(tmp_path: Path, form: str) -> None:
     """As in the published 200-epoch trials: 0.802426 M in two, 0.316346 M in the third, which is read last."""
     content = official()
+
+    def written(name: str) -> Path:
+        if form == "pth":
+            return write_pth(tmp_path / f"{name}.pth", content)
+        folder, states = write_nats(tmp_path / name, meta=True), content["arch2infos"][0]
+        trials = OrderedDict({"12": states["less"], "200": states["full"]})
+        (folder / "000000.pickle.pbz2").write_bytes(bz2.compress(pickle.dumps(trials, protocol=4)))
+        return folder
+
     trials = content["arch2infos"][0]["full"]["all_results"]
     for training in ("cifar10-valid", "cifar10"):
         trials[training, 999]["params"] = 0.316346
     trials["cifar10", 999]["flop"] = 1.0
     trials["cifar100", 888]["flop"] = 1.0
-    table = import_table(write_pth(tmp_path / "table.pth", content))
+    table = import_table(written("one"))
     assert table.parameters is not None
     assert table.macs is not None
     assert table.parameters[0] == parameters(decode(ARCHS[0]), 16, 5, 10)
@@ -234,16 +244,14 @@ def test_trials_that_disagree_on_parameters_are_counted_and_not_believed(tmp_pat
     for states in content["arch2infos"][0].values():
         for result in states["all_results"].values():
             result["params"] = result["flop"] = 0.5
-    table = import_table(write_pth(tmp_path / "table.pth", content))
+    table = import_table(written("two"))
     assert table.parameters is not None
     assert table.macs is not None
     assert table.parameters[0] == -1
     assert np.isnan(table.macs[0])
     assert table.parameters[1] == parameters(decode(ARCHS[1]), 16, 5, 10)
     assert table.about["disagreeing"].startswith("17 of 47")
-    done = CliRunner().invoke(
-        main, ["table", "import", "nb201", str(tmp_path / "table.pth"), "--out", str(tmp_path / "t")]
-    )
+    done = CliRunner().invoke(main, ["table", "import", "nb201", str(written("three")), "--out", str(tmp_path / "t")])
     assert "disagreeing: 17 of 47 trials" in done.output
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import math
 import os
@@ -101,6 +102,8 @@ def read_npz(path: Path, names: Iterable[str] | None = None) -> dict[str, NDArra
     with zipfile.ZipFile(path) as archive:
         if sum(member.file_size for member in archive.infolist()) > unpacked_at_most(path):
             raise ValueError("it holds too many bytes for its size")
+        if len(set(archive.namelist())) < len(archive.namelist()):
+            raise ValueError("it holds an array twice")
         for name in [entry.removesuffix(".npy") for entry in archive.namelist()] if names is None else names:
             with archive.open(f"{name}.npy") as file:
                 version = np.lib.format.read_magic(file)
@@ -114,7 +117,8 @@ def read_npz(path: Path, names: Iterable[str] | None = None) -> dict[str, NDArra
 
 
 def cannot_write(path: Path, error: OSError) -> WsnasError:
+    forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
     return WsnasError(
         f"cannot write {path} ({error.strerror or error}): existing files are intact; "
-        "free some disk space or choose another folder, then run the same command again"
+        f"{'' if forbidden else 'free some disk space or '}choose another folder, then run the same command again"
     )

@@ -14,6 +14,7 @@ carries checksums, which are compared when it is read; runs made before there we
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -126,10 +127,12 @@ class Run:
                 f"{self.path} is being written by another process; wait for it or choose another --out (if none runs, "
                 f"here or on another machine, delete {self.path / 'lock'})"
             ) from error
-        except OSError as error:
-            raise cannot_write(self.path / "lock", error) from error
-        except NotImplementedError as error:
-            raise WsnasError(f"the file system of {self.path} has no locks; choose another --out") from error
+        except (OSError, NotImplementedError) as error:  # filelock 3.13 raises the latter
+            if isinstance(error, OSError) and error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+                raise cannot_write(self.path / "lock", error) from error
+            raise WsnasError(
+                f"cannot lock {self.path / 'lock'}: its file system has no locks; choose another --out"
+            ) from error
         try:
             for left in self.path.glob(".checkpoint.pt.*.part"):
                 left.unlink(missing_ok=True)  # from a process killed while writing
