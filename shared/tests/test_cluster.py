@@ -26,8 +26,8 @@ from wsnas.ground_truth import TrainingJob, merge_runs, train_job, train_many
 from wsnas.recipe import change_recipe
 from wsnas.runs import Run
 from wsnas.standalone import train_architecture
-from wsnas.studies.jobs import SupernetJob
-from wsnas.supernet import load_supernet, train_supernet
+from wsnas.studies.jobs import SupernetJob, supernet_scores
+from wsnas.supernet import train_supernet
 from wsnas.table import Table
 
 HERE = Executor(workers=0)
@@ -142,15 +142,30 @@ def test_workers_score_as_one_process_does(toy_installed: Path, tmp_path: Path) 
     assert evaluate(supernet, ALL, executor=Executor(workers=0)) == alone  # recorded: nothing to do
 
 
-def test_a_study_finds_the_supernet_that_was_trained_for_it(toy_installed: Path, tmp_path: Path) -> None:
-    """As torchrun or another machine would: into the folder of the study's supernets, named by what affects it."""
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_study_finds_the_supernet_that_was_trained_for_it(
+    toy_installed: Path, tmp_path: Path, processes: int
+) -> None:
+    """By another machine or by torchrun: in the folder of the study's supernets, named by what affects it."""
     options = ["--device", "cpu", "--seed", "1", "--paths", "fair", "--folder", str(tmp_path / "supernets")]
-    done = CliRunner().invoke(main, ["train-supernet", "toy", *options])
-    assert done.exit_code == 0, done.output
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    done = subprocess.run(
+        [sys.executable, *torchrun, "-m", "wsnas", "train-supernet", "toy", *options],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
     job = SupernetJob("toy", MICRO, 1, None, ALL[:4], str(tmp_path / "supernets"), "fair")
     assert [job.out] == list((tmp_path / "supernets").iterdir())
-    evaluate(load_supernet(job.out, "cpu"), ALL[:4])
-    assert job.recorded() is not None
+    weights = (job.out / "checkpoint.pt").read_bytes()
+    assert len(Run.read(job.out).load_checkpoint(torch.device("cpu"))["ranks"]) == processes  # type: ignore[index]
+    scores = supernet_scores(job)
+    assert (job.out / "checkpoint.pt").read_bytes() == weights
+    recorded = job.recorded()
+    assert recorded is not None
+    np.testing.assert_array_equal(scores, recorded)
 
 
 def test_records_need_no_shared_memory(toy_installed: Path, tmp_path: Path) -> None:
