@@ -17,6 +17,7 @@ import pytest
 import torch
 from toy_space import ALL, MICRO, TOY, register
 
+import wsnas
 from wsnas.errors import WsnasError
 from wsnas.evaluation import evaluate
 from wsnas.executor import Executor, run_jobs
@@ -93,13 +94,17 @@ def test_the_code_travels(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_ray_job_runs_in_the_environment_it_was_submitted_with(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray merges no two environments that both bring code."""
-    submitted = {"env_vars": {"MINE": "yes"}, "py_modules": []}
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": submitted}))
+    """The code, too: Ray refuses to merge two environments that both bring some."""
+    submitted = {"runtime_env": {"env_vars": {"MINE": "yes"}}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(submitted))  # as 'ray job submit' does
     monkeypatch.setenv("WSNAS_DATA", "/data")
-    jobs = [f"__import__('os').environ['{name}']" for name in ("MINE", "WSNAS_DATA")]
+    jobs = [
+        "__import__('os').environ['MINE']",
+        "__import__('os').environ['WSNAS_DATA']",
+        "__import__('wsnas').__file__",
+    ]
     found = dict(run_jobs(eval, jobs, Executor(ray=cluster.address)))
-    assert list(map(found.get, jobs)) == ["yes", "/data"]
+    assert list(map(found.get, jobs)) == ["yes", "/data", wsnas.__file__]
 
 
 def test_failures_and_a_missing_cluster(cluster: Any) -> None:
