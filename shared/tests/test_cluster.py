@@ -47,6 +47,10 @@ def test_shards_put_together_are_the_run_that_was_not_split(toy_installed: Path,
     assert merged.about["status"] == "10 ok"
     for column, values in whole.columns.items():
         np.testing.assert_array_equal(merged.select(whole.archs).columns[column], values)
+    extended = train_many(TOY, ALL[:6], tmp_path / "merged", seeds=(0, 1), executor=HERE)
+    assert extended.about["status"] == "12 ok"
+    first = Run.read(tmp_path / "shard-1").records("training")
+    assert first.items() <= Run.read(tmp_path / "merged").records("training").items()  # their seconds, too
 
 
 def test_single_trainings_are_merged_into_a_table(toy_installed: Path, tmp_path: Path) -> None:
