@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import pickle
 import tarfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from torchvision.datasets import CIFAR10, CIFAR100
 from toy_space import MICRO
 
 from wsnas.data.cifar import BINARY, MIRRORS, cifar, fetch, local_copy
@@ -73,6 +75,35 @@ def test_every_form_has_the_same_images(tmp_path: Path, name: str, form: str) ->
         assert (pixels.dtype, labels.dtype) == (np.uint8, np.int64)
 
 
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_the_python_archive_has_the_same_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Unpacked without network. The md5 sums are those of the small archive written here."""
+    kind = CIFAR10 if name == "cifar10" else CIFAR100
+    folder, lists = tmp_path / "made" / kind.base_folder, (kind.train_list, kind.test_list)
+    folder.mkdir(parents=True)
+
+    def write(file: str, content: object) -> str:
+        (folder / file).write_bytes(pickle.dumps(content))
+        return hashlib.md5((folder / file).read_bytes()).hexdigest()
+
+    for attribute, files, (pixels, labels) in zip(("train_list", "test_list"), lists, PARTS, strict=True):
+        parts = zip(np.array_split(pixels, len(files)), np.array_split(labels, len(files)), strict=True)
+        key = "labels" if name == "cifar10" else "fine_labels"
+        rows = [{"data": some.transpose(0, 3, 1, 2).reshape(-1, 3072), key: own.tolist()} for some, own in parts]
+        sums = [[file, write(file, row)] for (file, _), row in zip(files, rows, strict=True)]
+        monkeypatch.setattr(kind, attribute, sums)
+    meta = {**kind.meta, "md5": write(kind.meta["filename"], {kind.meta["key"]: [str(i) for i in range(10)]})}
+    monkeypatch.setattr(kind, "meta", meta)
+    with tarfile.open(tmp_path / kind.filename, "w:gz") as tar:
+        tar.add(folder, kind.base_folder)
+    monkeypatch.setattr(kind, "tgz_md5", hashlib.md5((tmp_path / kind.filename).read_bytes()).hexdigest())
+    monkeypatch.setattr("urllib.request.urlopen", None)
+    source = cifar(tmp_path, name)
+    for (pixels, labels), (expected, classes) in zip((source.train, source.test), PARTS, strict=True):
+        np.testing.assert_array_equal(pixels, expected)
+        np.testing.assert_array_equal(labels, classes)
+
+
 def test_an_npz_file_of_that_name_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WSNAS_DATA", str(tmp_path))
     (train, train_labels), (test, test_labels) = PARTS
@@ -90,8 +121,6 @@ def test_an_archive_with_other_content_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_mirror_is_asked_when_the_home_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from torchvision.datasets import CIFAR10
-
     asked: list[str] = []
 
     def download(url: str, root: str, filename: str, md5: str) -> None:

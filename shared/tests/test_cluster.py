@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -26,8 +28,8 @@ from wsnas.ground_truth import TrainingJob, merge_runs, train_job, train_many
 from wsnas.recipe import change_recipe
 from wsnas.runs import Run
 from wsnas.standalone import train_architecture
-from wsnas.studies.jobs import SupernetJob
-from wsnas.supernet import load_supernet, train_supernet
+from wsnas.studies.jobs import SupernetJob, supernet_scores
+from wsnas.supernet import train_supernet
 from wsnas.table import Table
 
 HERE = Executor(workers=0)
@@ -45,6 +47,10 @@ def test_shards_put_together_are_the_run_that_was_not_split(toy_installed: Path,
     assert merged.about["status"] == "10 ok"
     for column, values in whole.columns.items():
         np.testing.assert_array_equal(merged.select(whole.archs).columns[column], values)
+    extended = train_many(TOY, ALL[:6], tmp_path / "merged", seeds=(0, 1), executor=HERE)
+    assert extended.about["status"] == "12 ok"
+    first = Run.read(tmp_path / "shard-1").records("training")
+    assert first.items() <= Run.read(tmp_path / "merged").records("training").items()  # their seconds, too
 
 
 def test_single_trainings_are_merged_into_a_table(toy_installed: Path, tmp_path: Path) -> None:
@@ -142,15 +148,30 @@ def test_workers_score_as_one_process_does(toy_installed: Path, tmp_path: Path) 
     assert evaluate(supernet, ALL, executor=Executor(workers=0)) == alone  # recorded: nothing to do
 
 
-def test_a_study_finds_the_supernet_that_was_trained_for_it(toy_installed: Path, tmp_path: Path) -> None:
-    """As torchrun or another machine would: into the folder of the study's supernets, named by what affects it."""
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_study_finds_the_supernet_that_was_trained_for_it(
+    toy_installed: Path, tmp_path: Path, processes: int
+) -> None:
+    """By another machine or by torchrun: in the folder of the study's supernets, named by what affects it."""
     options = ["--device", "cpu", "--seed", "1", "--paths", "fair", "--folder", str(tmp_path / "supernets")]
-    done = CliRunner().invoke(main, ["train-supernet", "toy", *options])
-    assert done.exit_code == 0, done.output
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    done = subprocess.run(
+        [sys.executable, *torchrun, "-m", "wsnas", "train-supernet", "toy", *options],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
     job = SupernetJob("toy", MICRO, 1, None, ALL[:4], str(tmp_path / "supernets"), "fair")
     assert [job.out] == list((tmp_path / "supernets").iterdir())
-    evaluate(load_supernet(job.out, "cpu"), ALL[:4])
-    assert job.recorded() is not None
+    weights = (job.out / "checkpoint.pt").read_bytes()
+    assert len(Run.read(job.out).load_checkpoint(torch.device("cpu"))["ranks"]) == processes  # type: ignore[index]
+    scores = supernet_scores(job)
+    assert (job.out / "checkpoint.pt").read_bytes() == weights
+    recorded = job.recorded()
+    assert recorded is not None
+    np.testing.assert_array_equal(scores, recorded)
 
 
 def test_records_need_no_shared_memory(toy_installed: Path, tmp_path: Path) -> None:
@@ -181,17 +202,35 @@ def test_slurms_jobs_have_the_results_and_failures_of_this_process(
     assert "ended without a result" in str(found[jobs[3]])
 
 
-def test_a_slurm_job_whose_time_runs_out_is_submitted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_pool_has_the_results_and_failures_of_this_process() -> None:
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found = dict(run_jobs(eval, ["1 + 1", "1 / 0", "__import__('os').getpid()"], Executor(pool=pool)))
+    assert found["1 + 1"] == 2
+    assert isinstance(found["1 / 0"], ZeroDivisionError)
+    assert found["__import__('os').getpid()"] != os.getpid()
+
+
+ENDS = {
+    "Slurm's signal": "(__import__('os').kill(__import__('os').getpid(), 12), __import__('time').sleep(60))",  # USR2
+    "a training that stops and saves": "(_ for _ in ()).throw(KeyboardInterrupt)",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Slurm's")
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_a_slurm_job_whose_time_runs_out_is_submitted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
     """However often: a training that is stopped and saved uses up none of the retries for lost workers."""
     pytest.importorskip("submitit", reason="needs the extra wsnas[slurm]")
     monkeypatch.chdir(tmp_path)
     job = (
         f"[p := __import__('pathlib').Path({str(tmp_path / 'tries')!r}), p.open('a').write('x'),"
-        " len(p.read_text()) == 3 or (_ for _ in ()).throw(KeyboardInterrupt), 7][-1]"
+        f" len(p.read_text()) == 5 or {end}, 7][-1]"
     )
     executor = Executor(slurm={"cluster": "local", "timeout_min": 5}, retries=0)
     assert list(run_jobs(eval, [job], executor)) == [(job, 7)]
-    assert (tmp_path / "tries").read_text() == "xxx"
+    assert (tmp_path / "tries").read_text() == "xxxxx"
 
 
 def test_parameters_that_submitit_does_not_know_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

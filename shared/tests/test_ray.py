@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
@@ -14,12 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toy_space import ALL, TOY, register
+from toy_space import ALL, MICRO, TOY, register
 
+import wsnas
 from wsnas.errors import WsnasError
+from wsnas.evaluation import evaluate
 from wsnas.executor import Executor, run_jobs
 from wsnas.ground_truth import train_many
 from wsnas.runs import Run
+from wsnas.studies.jobs import SupernetJob, supernet_scores
+from wsnas.supernet import train_supernet
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # read on import: every node stays on 127.0.0.1
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -73,13 +78,33 @@ def test_a_lost_node_loses_nothing(cluster: Any, tmp_path: Path) -> None:
     assert sum(times.values()) <= 12 + 2  # one a node can be in flight, and one just finished
 
 
-def test_the_code_travels(cluster: Any) -> None:
-    """The nodes run what this process would, not what is installed there, and know the spaces installed here."""
+def test_the_code_travels(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The nodes run what this process would, not what is installed there, and know the spaces installed here.
+
+    Also where the folders of data travel with it.
+    """
+    monkeypatch.setenv("WSNAS_DATA", "data")
     jobs = [f"__import__('{name}').__file__" for name in ("wsnas", "toy_space")]
     spaces = "__import__('wsnas.space').space.installed_spaces()"
-    found = dict(run_jobs(eval, [*jobs, spaces], Executor(ray=cluster.address)))
+    data = "__import__('os').environ['WSNAS_DATA']"
+    found = dict(run_jobs(eval, [*jobs, spaces, data], Executor(ray=cluster.address)))
     assert all("py_modules_files" in found[job] for job in jobs), found
     assert "toy" in found[spaces]
+    assert found[data] == os.path.abspath("data")
+
+
+def test_a_ray_job_runs_in_the_environment_it_was_submitted_with(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code, too: Ray refuses to merge two environments that both bring some."""
+    submitted = {"runtime_env": {"env_vars": {"MINE": "yes"}}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(submitted))  # as 'ray job submit' does
+    monkeypatch.setenv("WSNAS_DATA", "/data")
+    jobs = [
+        "__import__('os').environ['MINE']",
+        "__import__('os').environ['WSNAS_DATA']",
+        "__import__('wsnas').__file__",
+    ]
+    found = dict(run_jobs(eval, jobs, Executor(ray=cluster.address)))
+    assert list(map(found.get, jobs)) == ["yes", "/data", wsnas.__file__]
 
 
 def test_failures_and_a_missing_cluster(cluster: Any) -> None:
@@ -139,6 +164,22 @@ def test_trainings_on_the_cluster_are_recorded_here(cluster: Any, tmp_path: Path
     again = Run.read(tmp_path / "there").records("training")
     assert len(again) == 8
     assert {name: again[name] for name in rows} == rows  # their seconds, too
+
+
+def test_the_cluster_scores_as_this_process_does(cluster: Any, tmp_path: Path) -> None:
+    supernet = train_supernet(TOY, MICRO, out=tmp_path / "run", device="cpu")
+    alone = evaluate(supernet, ALL, resume=False)
+    assert evaluate(supernet, ALL, resume=False, executor=Executor(ray=cluster.address)) == alone
+
+
+def test_a_study_trains_and_scores_its_supernets_on_the_cluster(cluster: Any, tmp_path: Path) -> None:
+    """Into the folder that all nodes see, where the next study finds them."""
+    jobs = [SupernetJob("toy", MICRO, seed, None, ALL[:4], str(tmp_path)) for seed in (0, 1)]
+    found = dict(run_jobs(supernet_scores, jobs, Executor(ray=cluster.address)))
+    for job in jobs:
+        recorded = job.recorded()
+        assert recorded is not None
+        np.testing.assert_array_equal(found[job], recorded)
 
 
 def test_a_session_that_is_there_is_used_and_left_running_and_gets_the_folders(

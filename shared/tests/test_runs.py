@@ -385,18 +385,17 @@ def test_a_second_writer_is_refused_until_the_first_is_gone_even_by_kill_9(run: 
         assert "being written by another process" in second.communicate(timeout=60)[0]
 
 
-@pytest.mark.parametrize(
-    "error", [NotImplementedError("no flock"), OSError(errno.ENOLCK, "No locks available")], ids=repr
-)
-def test_without_locks_a_run_is_read_and_not_written(
-    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
+@pytest.mark.filterwarnings("ignore:flock not supported")
+@pytest.mark.skipif(os.name != "posix", reason="flock is Unix's")
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK], ids=os.strerror)
+def test_without_locks_a_run_is_read_and_not_written(run: Run, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """What the system says of a filesystem mounted without locks."""
     run.append("metrics.jsonl", {"epoch": 1})
 
-    def acquire(*arguments: Any, **options: Any) -> None:
-        raise error
+    def flock(*arguments: Any) -> None:
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("filelock.FileLock.acquire", acquire)
+    monkeypatch.setattr("fcntl.flock", flock)
     with pytest.raises(WsnasError) as refusal, run.writing():
         pass
     assert str(refusal.value) == (

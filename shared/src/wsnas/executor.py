@@ -1,4 +1,4 @@
-"""Runs many independent jobs in this process, in local worker processes, on a Ray cluster, or as Slurm's jobs.
+"""Runs many independent jobs: here, in local worker processes, on a Ray cluster, as Slurm's jobs, or in another pool.
 
 On a CPU, one single-threaded process per core beats one process with all threads for networks of this
 size; on GPUs, each worker has one or a share of one. Results come back as they finish. Only the caller writes
@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -52,7 +52,9 @@ class Executor:
     address of a Ray cluster to use instead ("auto", "host:port", or "local" for one on this machine), with
     ``gpus`` GPUs per job (0.25: four jobs share a card; by default 1 if the cluster has any). ``slurm``: submitit's
     parameters, to run each job as one of Slurm's instead, e.g. ``{"slurm_partition": "gpu", "gpus_per_node": 1}``.
-    ``timeout``: seconds per job. ``retries``: how often a job is retried after its worker died.
+    ``pool``: any other pool whose ``submit(function, *arguments)`` returns something with ``done()``, ``result()`` and
+    ``cancel()``, such as those of ``concurrent.futures``. ``timeout``: seconds per job. ``retries``: how often a job is
+    retried after its worker died.
     """
 
     workers: int | None = None
@@ -61,6 +63,7 @@ class Executor:
     timeout: float | None = None
     retries: int = 1
     slurm: Mapping[str, str | int] | None = None
+    pool: Any = None
 
     def __post_init__(self) -> None:
         if self.timeout is not None and not 0 < self.timeout <= LONGEST:
@@ -85,6 +88,8 @@ def run_jobs(
         yield from _on_ray(function, pending, executor)
     elif executor.slurm is not None:
         yield from _on_slurm(function, pending, executor)
+    elif executor.pool is not None:
+        yield from _in_a_pool(executor.pool, function, pending, executor)
     elif executor.workers == 0:
         for job in pending:
             yield job, _attempt(function, job, executor.timeout)
@@ -256,12 +261,13 @@ def _in_a_session(
         host, _, port = executor.ray.rpartition(":") if executor.ray is not None else ("", "", "")
         if host and "/" not in host and port.isdecimal():  # Ray itself would wait for minutes
             _greet(host, int(port))
-        ours = not ray.is_initialized()  # inside a Ray job or notebook the session there is used, and left running
+        ours = not ray.is_initialized()  # inside a notebook the session there is used, and left running
+        theirs = executor.ray == "local" or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ  # a Ray job has its own code
         if ours:
             ray.init(
                 address=None if executor.ray == "local" else executor.ray,
                 include_dashboard=False if executor.ray == "local" else None,
-                runtime_env=None if executor.ray == "local" else {"py_modules": _code(folder)},
+                runtime_env=None if theirs else {"py_modules": _code(folder)},
                 log_to_driver=False,
                 logging_level="ERROR",
             )
@@ -280,7 +286,8 @@ def _in_a_session(
                 f"no node of the Ray cluster '{executor.ray}' has a CPU core and {gpus:g} GPUs for a job; they have "
                 f"{have}: change --gpus-a-job"
             )
-        variables = {name: os.environ[name] for name in ("WSNAS_DATA", "WSNAS_TABLES") if name in os.environ}
+        folders = {name: os.environ[name] for name in ("WSNAS_DATA", "WSNAS_TABLES") if name in os.environ}
+        variables = {name: os.path.abspath(os.path.expanduser(path)) for name, path in folders.items()}
         remote = ray.remote(_on_a_node).options(
             num_cpus=1,
             num_gpus=gpus,
@@ -372,16 +379,28 @@ def _on_slurm(function: Callable[[J], R], jobs: list[J], executor: Executor) -> 
         raise WsnasError("--slurm needs submitit: pip install submitit") from error
     parameters = dict(executor.slurm or {})
     try:
-        pool = submitit.AutoExecutor(folder=Path("slurm") / "%j", cluster=parameters.pop("cluster", None))
+        often = {"slurm_max_num_timeout": 1000, "local_max_num_timeout": 1000}  # submitit gives up after three
+        pool = submitit.AutoExecutor(folder=Path("slurm") / "%j", cluster=parameters.pop("cluster", None), **often)
         pool.update_parameters(name="wsnas", **parameters)
     except (RuntimeError, TypeError, ValueError, NameError) as error:
         raise WsnasError(f"submitit cannot use these parameters of --slurm ({error})") from error
+    yield from _in_a_pool(pool, function, jobs, executor, pool.batch)
+
+
+def _in_a_pool(
+    pool: Any,
+    function: Callable[[J], R],
+    jobs: list[J],
+    executor: Executor,
+    together: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Iterator[tuple[J, R | BaseException]]:
+    """Through a pool's ``submit``; ``together``: a block whose jobs it submits at once."""
     pending, running = deque((job, executor.retries) for job in jobs), dict[Any, tuple[J, int]]()
     try:
         while pending or running:
             some = [pending.popleft() for _ in range(min(len(pending), ARRAY - len(running)))]
             if some:
-                with pool.batch():
+                with together():
                     submitted = [pool.submit(_Requeued(), function, job, executor.timeout) for job, _ in some]
                 running |= dict(zip(submitted, some, strict=True))
             finished = [task for task in running if task.done()]
@@ -389,11 +408,12 @@ def _on_slurm(function: Callable[[J], R], jobs: list[J], executor: Executor) -> 
                 job, retries = running.pop(task)
                 try:
                     result = task.result()
-                except (submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJobError) as error:
+                except Exception as error:  # the pool's: a job's own is returned
                     if retries:
                         pending.append((job, retries - 1))
                         continue
-                    result = _lost(f"Slurm's job {task.job_id} ended without a result ({type(error).__name__})")
+                    what = f"job {task.job_id}" if hasattr(task, "job_id") else "a job of the pool"
+                    result = _lost(f"{what} ended without a result ({type(error).__name__})")
                 if isinstance(result, _Stopped):
                     pending.append((job, retries))
                 else:

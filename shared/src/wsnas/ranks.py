@@ -53,17 +53,19 @@ class Ranks:
             gradient.copy_(mean.view_as(gradient))
         return [mean_loss[0]]
 
-    def load(self, run: Run, device: torch.device) -> dict[str, Any] | None:
+    def load(self, run: Run, device: torch.device, total: int) -> dict[str, Any] | None:
         """The run's last checkpoint on every rank, or None; only the first rank's folder needs to hold it.
 
         Raises WsnasError, on every rank, if ranks were started with different options, if there were fewer or more of
-        them before, or if another rank's folder is further than the first one's.
+        them before and steps remain of the ``total``, or if another rank's folder is further than the first one's.
         """
         state = run.load_checkpoint(device) if self.world == 1 else self._from_the_first(run, device)
         if state is None:
             return None
         ranks = state.get("ranks", [{}] * self.world)
         if len(ranks) != self.world:
+            if state["step"] == total:  # nothing is left to train: the weights are rank 0's
+                return state
             raise WsnasError(
                 f"{run.path} was trained by {_processes(len(ranks))} until now, and batch norm's statistics depend on "
                 f"their number: continue it with as many, not with {self.world}"

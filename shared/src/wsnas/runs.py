@@ -121,7 +121,12 @@ class Run:
         lock = filelock.FileLock(str(self.path / "lock"), timeout=0)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
+            try:
+                lock.acquire()
+            finally:
+                if isinstance(lock, filelock.SoftFileLock):  # newer filelocks' makeshift, which a killed process leaves
+                    lock.release()
+                    raise NotImplementedError
         except filelock.Timeout as error:
             raise Busy(
                 f"{self.path} is being written by another process; wait for it or choose another --out (if none runs, "

@@ -123,7 +123,7 @@ def train(
     optimizer = optimizer_of(model, training)
     averages = Averages(parameters, training, total)
     state = State(model, optimizer, averages, loss_sum=torch.zeros((), dtype=torch.float64, device=device))
-    saved = None if run is None else ranks.load(run, device)
+    saved = None if run is None else ranks.load(run, device, total)
     if saved is not None and run is not None:
         with run.fitting():
             state.load_state_dict(saved)
