@@ -18,7 +18,7 @@ SIGNS = {"holds": "holds", "does not hold": "**no**", "inconclusive": "?"}
 
 def verdicts() -> str:
     """The page, in Markdown."""
-    studies = [read_study(folder) for folder in study_folders([HERE / "micro", HERE / "real"])]
+    studies = [read_study(folder) for folder in study_folders([HERE / scale for scale in ("micro", "desk", "real")])]
     studies = [study for study in studies if study.name in ORDER]
     columns, rows = claims_table(sorted(studies, key=lambda study: ORDER.index(study.name)))
     names = [f"{space}<br>{data}" for space, data in columns]
@@ -26,7 +26,7 @@ def verdicts() -> str:
         "# Verdicts so far",
         "",
         "*holds*, **no** (does not hold) or ? (inconclusive), by the rules of [the claims](../claims.md) as they were",
-        "when a study ran: older ones on cifar10. Empty: not asked. Digits and tragedies are the micro scale.",
+        "when a study ran: older ones on cifar10. Empty: not asked. Without a scale: micro.",
         "Written by `python docs/results/verdicts.py`.",
         "",
         "| claim | " + " | ".join(names) + " |",

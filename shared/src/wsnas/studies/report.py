@@ -349,7 +349,7 @@ def claims_table(studies: Sequence[StudyResult]) -> tuple[list[tuple[str, str]],
             column = (space, data[space]) if space in data else of_space  # counts need no data
             columns.setdefault(column)
             rows.setdefault(verdict.claim, (study.name, {}))[1][column] = verdict
-    order = list(columns)
+    order = [column for column in columns if any(column in verdicts for _, verdicts in rows.values())]
     return order, [
         Claim(claim, study, [verdicts.get(column) for column in order]) for claim, (study, verdicts) in rows.items()
     ]
