@@ -29,13 +29,13 @@ def install(session: nox.Session, packages: list[str], *tools: str, core: str = 
 @nox.session
 @nox.parametrize("package", ["shared", "ray", *PACKAGES, "all"], ids=["shared", "ray", *PACKAGES, "all"])
 def tests(session: nox.Session, package: str) -> None:
-    """The tests of the core alone, of its Ray cluster, of each space with the core alone, and of what crosses them."""
+    """The tests of the core alone, of Ray and Slurm, of each space with the core alone, and of what crosses them."""
     if package == "shared":
         install(session, [], "pytest", "hypothesis")
         where = ["shared/tests"]
     elif package == "ray":
-        session.install(*PINS, "./shared[ray]", "pytest")
-        where = ["shared/tests/test_ray.py"]
+        session.install(*PINS, "./shared[ray,slurm]", "pytest")
+        where = ["shared/tests/test_ray.py", "shared/tests/test_slurm.py"]
     elif package == "all":
         install(session, PACKAGES, "pytest", "hypothesis", core=REPORT)
         where = ["tests"]

@@ -1,4 +1,4 @@
-"""What users of several machines need: shards and their merge, long trainings that move, scoring by workers, Slurm."""
+"""What users of several machines need: shards and their merge, long trainings that move, scoring by workers."""
 
 from __future__ import annotations
 
@@ -188,56 +188,12 @@ def test_records_need_no_shared_memory(toy_installed: Path, tmp_path: Path) -> N
     assert len(Run.read(tmp_path / "run").records("kind")) == 2
 
 
-def test_slurms_jobs_have_the_results_and_failures_of_this_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Through submitit's local executor, which runs what Slurm would."""
-    pytest.importorskip("submitit", reason="needs the extra wsnas[slurm]")
-    monkeypatch.chdir(tmp_path)
-    jobs = ["1 + 1", "1 / 0", "__import__('os').getpid()", "__import__('os')._exit(3)"]
-    found = dict(run_jobs(eval, jobs, Executor(slurm={"cluster": "local", "timeout_min": 5}, retries=0)))
-    assert found["1 + 1"] == 2
-    assert isinstance(found["1 / 0"], ZeroDivisionError)
-    assert found[jobs[2]] != os.getpid()
-    assert "ended without a result" in str(found[jobs[3]])
-
-
 def test_any_pool_has_the_results_and_failures_of_this_process() -> None:
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         found = dict(run_jobs(eval, ["1 + 1", "1 / 0", "__import__('os').getpid()"], Executor(pool=pool)))
     assert found["1 + 1"] == 2
     assert isinstance(found["1 / 0"], ZeroDivisionError)
     assert found["__import__('os').getpid()"] != os.getpid()
-
-
-ENDS = {
-    "Slurm's signal": "(__import__('os').kill(__import__('os').getpid(), 12), __import__('time').sleep(60))",  # USR2
-    "a training that stops and saves": "(_ for _ in ()).throw(KeyboardInterrupt)",
-}
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="Slurm's")
-@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
-def test_a_slurm_job_whose_time_runs_out_is_submitted_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
-) -> None:
-    """However often: a training that is stopped and saved uses up none of the retries for lost workers."""
-    pytest.importorskip("submitit", reason="needs the extra wsnas[slurm]")
-    monkeypatch.chdir(tmp_path)
-    job = (
-        f"[p := __import__('pathlib').Path({str(tmp_path / 'tries')!r}), p.open('a').write('x'),"
-        f" len(p.read_text()) == 5 or {end}, 7][-1]"
-    )
-    executor = Executor(slurm={"cluster": "local", "timeout_min": 5}, retries=0)
-    assert list(run_jobs(eval, [job], executor)) == [(job, 7)]
-    assert (tmp_path / "tries").read_text() == "xxxxx"
-
-
-def test_parameters_that_submitit_does_not_know_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("submitit", reason="needs the extra wsnas[slurm]")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(WsnasError, match="submitit cannot use these parameters"):
-        list(run_jobs(eval, ["1"], Executor(slurm={"cluster": "local", "no_such_parameter": 1})))
 
 
 def test_deterministic_kernels_are_asked_for_and_given_back(tmp_path: Path, toy_installed: Path) -> None:
