@@ -285,7 +285,7 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
 
 
 @main.command()
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=PATH)
+@click.argument("runs", type=PATH, nargs=-1, required=True)
 @table_option
 @click.option("--dataset", help="Data set of the ground truth; by default the first run's.")
 @click.option(
@@ -295,7 +295,7 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
     show_default=True,
     help="Recipe of the ground truth, used to count parameters.",
 )
-@click.option("--out", type=PATH, help="Output folder; by default rank in the first RUN.")
+@click.option("--out", type=PATH, help="Output folder; by default rank in the first run.")
 @json_option
 def rank(runs: tuple[Path, ...], table: str | None, dataset: str | None, scale: str, out: Path | None) -> Any:
     """Compare supernets' ranking with what is free to know: parameters and multiply-adds.
@@ -306,7 +306,7 @@ def rank(runs: tuple[Path, ...], table: str | None, dataset: str | None, scale: 
     \b
     For example:
       wsnas rank runs/first --scale micro
-      wsnas rank runs/seed-* --scale micro --out runs/rank
+      wsnas rank runs/seed-* --scale micro
     """
     from wsnas.studies.rank import rank as compare
 
