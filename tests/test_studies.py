@@ -187,7 +187,14 @@ def every_number_is_in_the_results(folder: Path, out: Path) -> None:
     bodies: dict[str, list[list[str]]] = {}
     for kind, body in re.findall(r'(?s)<table class="([\w ]+)">.*?<tbody>(.*?)</tbody>', html):
         bodies[kind] = [cells_of(row) for row in re.findall(r"(?s)<tr>.*?</tr>", body)]
-    assert set(bodies) <= {"claims", "verdicts", "trick", "trick rankings"}
+    assert set(bodies) <= {"claims", "verdicts", "trick", "trick rankings", "headline"}
+    assert ("headline" in bodies) == (stored["study"] == "epochs")
+    for shown in bodies.get("headline", []):
+        last = stored["results"][shown[0].split()[0]][-1]
+        assert_shown(shown[1], [last["correlation"], last["correlation_low"], last["correlation_high"]])
+        of_last = [last["epochs"], last["parameters_correlation"], last["ceiling"], last["evaluated"]]
+        assert_shown(" ".join([shown[2], shown[3], shown[5], shown[8]]), [x for x in of_last if x is not None])
+        assert_shown(shown[7], [last["measures"]["regret"][end] for end in ("value", "low", "high")])
 
     verdicts = {(one["claim"], one["space"]): one for one in stored["verdicts"]}
     assert {row[0] for row in bodies["claims"]} == {claim for claim, _ in verdicts}
