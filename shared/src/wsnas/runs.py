@@ -129,8 +129,8 @@ class Run:
                     raise NotImplementedError
         except filelock.Timeout as error:
             raise Busy(
-                f"{self.path} is being written by another process; wait for it or choose another --out (if none runs, "
-                f"here or on another machine, delete {self.path / 'lock'})"
+                f"{self.path} is being written by another process, which holds {self.path / 'lock'}; wait for it or "
+                "choose another --out"
             ) from error
         except (OSError, NotImplementedError) as error:  # filelock 3.13 raises the latter
             if isinstance(error, OSError) and error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):

@@ -291,9 +291,14 @@ def decided(study: StudyResult) -> bool:
     return bool(study.answer) and not study.answer.startswith(study.title)
 
 
+def at_scale(data: str, scale: str | None) -> str:
+    """E.g. ``digits, desk``; results of counting have no scale."""
+    return f"{data}, {scale}" if scale else data
+
+
 def headlines(stored: dict[str, Any], data: dict[str, str]) -> list[Headline]:
     """A row for each space of study ``epochs``."""
-    rows, scale = [], stored["settings"].get("scale")
+    rows = []
     for space, points in stored["results"].items():
         last = points[-1]
         spearman = {"value": last["correlation"], "low": last["correlation_low"], "high": last["correlation_high"]}
@@ -301,7 +306,7 @@ def headlines(stored: dict[str, Any], data: dict[str, str]) -> list[Headline]:
         rows.append(
             Headline(
                 space,
-                f"{data[space]}, {scale}" if scale else data[space],
+                at_scale(data[space], stored["settings"].get("scale")),
                 last["evaluated"],
                 estimate(spearman, 2),
                 last["epochs"],
@@ -316,13 +321,15 @@ def headlines(stored: dict[str, Any], data: dict[str, str]) -> list[Headline]:
 
 def worths(stored: dict[str, Any], data: dict[str, str]) -> dict[tuple[str, str], tuple[str, str]]:
     """From study ``worth``: the best zero-cost score, and the exchange rate in words, by what a Headline is about."""
-    found, scale = {}, stored["settings"].get("scale")
+    found = {}
     for space, of in stored["results"].items():
         scores = {row["label"]: row["correlation"] for row in of["rows"] if row["kind"] == "zero-cost score"}
         best = max(scores, key=lambda label: float(scores[label]), default=None)
         said = f"{scores[best]:.2f} ({best})" if best is not None else ""
-        about = f"{data[space]}, {scale}" if scale else data[space]
-        found[space, about] = (said, (of.get("exchange") or {}).get("sentence", ""))
+        found[space, at_scale(data[space], stored["settings"].get("scale"))] = (
+            said,
+            (of.get("exchange") or {}).get("sentence", ""),
+        )
     return found
 
 
@@ -371,9 +378,10 @@ def write_report(folders: Sequence[Path], out: Path, explorer: Path | None = Non
         heading = study.about + (f" ({study.folder.name})" if several else "")
         sections.setdefault(study.name, []).append(replace(study, heading=heading))
     bought = {about: said for study in studies for about, said in study.worths.items()}
+    strongest = sorted(studies, key=lambda study: FIRST.get(study.scale, len(FIRST)))
     first = [
         replace(row, score=score, exchange=exchange)
-        for study in sorted(studies, key=lambda study: FIRST.get(study.scale, len(FIRST)))
+        for study in strongest
         for row in study.headlines
         for score, exchange in [bought.get((row.space, row.about), ("", ""))]
     ]
@@ -386,11 +394,7 @@ def write_report(folders: Sequence[Path], out: Path, explorer: Path | None = Non
         sections=sections,
         other=OTHER,
         headlines=first,
-        answers=[
-            (study.name, study.answer, f"{study.about}, {study.scale}" if study.scale else study.about)
-            for study in sorted(studies, key=lambda study: FIRST.get(study.scale, len(FIRST)))
-            if decided(study)
-        ],
+        answers=[(each.name, each.answer, at_scale(each.about, each.scale)) for each in strongest if decided(each)],
         columns=columns,
         claims=claims,
         marks=MARKS,
