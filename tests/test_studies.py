@@ -120,6 +120,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "density": (*TINY, *TABLE, "--architectures", "44", "--factor", "1", "--factor", "2"),
     "epochs": (*TINY, "--epochs", "4", *TABLE, "--budgets", "2", "--svg"),
     "operators": (*TINY, "--seeds", "2", "--architectures", "44", "--table", "TRUTH"),
+    "scoring": (*TINY, *TABLE, "--steps", "2"),
     "spaces": (),
     "tricks": (*TINY, *TABLE),
     "capacity": (*TINY, *TABLE, "--factor", "1", "--factor", "2"),
@@ -218,7 +219,7 @@ def every_number_is_in_the_results(folder: Path, out: Path) -> None:
             assert sign * one["numbers"][end] >= sign * expected.get(middle, one["numbers"].get(middle, 0)) - 1e-9
 
     of_space = stored["results"]["nb201"]
-    if stored["study"] in ("epochs", "density", "capacity", "tricks", "worth"):
+    if stored["study"] in ("epochs", "density", "capacity", "tricks", "worth", "scoring"):
         points = of_space["rows"] if stored["study"] in ("tricks", "worth") else of_space
         for row, point in zip(bodies["trick rankings"], points, strict=True):
             label = point.get("label") or (f"{point['factor']}x" if "factor" in point else f"{point['epochs']} epochs")
@@ -314,6 +315,12 @@ def _cost(row: dict[str, Any]) -> float:
     return float(row["cost"])
 
 
+def _two_ways(of: list[dict[str, Any]], one: str, other: str) -> dict[str, float]:
+    """Rows of study ``scoring``, by how their labels begin: the correlations, and their difference."""
+    found = [next(row["correlation"] for row in of if row["label"].startswith(start)) for start in (one, other)]
+    return {"one": found[0], "other": found[1], "difference": found[0] - found[1]}
+
+
 SAID: dict[str, Callable[[Any], dict[str, float]]] = {  # claim -> the numbers of its sentence, from the study's results
     "the space is as large as printed": lambda of: {"architectures": of["counted"], "printed": 15284},
     "the smallest and largest networks are as large as printed": lambda of: {
@@ -372,6 +379,18 @@ SAID: dict[str, Callable[[Any], dict[str, float]]] = {  # claim -> the numbers o
         "effect, high": of["choices"][0]["high"],
     },
     "supernets prefer a choice that is worse when trained": lambda of: {},
+    "recalibrated batch norms rank better than inherited statistics": lambda of: _two_ways(
+        of, "recalibrated, 640 images: accuracy", "inherited: accuracy"
+    ),
+    "recalibrated batch norms rank better than each batch's own statistics": lambda of: _two_ways(
+        of, "recalibrated, 640 images: accuracy", "batch: accuracy"
+    ),
+    "tuning the batch norms first ranks better than recalibration alone": lambda of: _two_ways(
+        of, "tuned for 2 steps, 640 images: accuracy", "recalibrated, 640 images: accuracy"
+    ),
+    "the loss ranks better than the accuracy": lambda of: _two_ways(
+        of, "recalibrated, 640 images: loss", "recalibrated, 640 images: accuracy"
+    ),
     "larger architectures reach more when trained": lambda of: {
         name: of["correlation_with_test"]["parameters"][end]
         for name, end in (

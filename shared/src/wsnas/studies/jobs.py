@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import numpy as np
@@ -23,13 +23,17 @@ from wsnas.metrics import (
     higher_is_better,
 )
 from wsnas.progress import progress
+from wsnas.protocols import Protocol, protocol_scores
 from wsnas.proxies import parse, proxy_identity, proxy_scores
 from wsnas.recipe import Recipe, change_recipe, digest
 from wsnas.runs import Run
 from wsnas.space import load_space
 from wsnas.studies.options import StudyOptions
 from wsnas.studies.sample import SpaceSample, space_samples
-from wsnas.supernet import supernet_identity, train_supernet
+from wsnas.supernet import Supernet, supernet_identity, train_supernet
+
+J = TypeVar("J")
+T = TypeVar("T")
 
 PAUSE = 2.0  # seconds between two looks at a run that another process writes
 
@@ -58,8 +62,8 @@ class SupernetJob:
         return recorded_scores(self.out, load_space(self.space), self.recipe, self.evaluate)
 
 
-def supernet_scores(job: SupernetJob) -> Floats:
-    """Accuracy in percent or perplexity of each architecture of the job; trains the supernet if necessary.
+def with_supernet(job: SupernetJob, use: Callable[[Supernet], T]) -> T:
+    """``use`` of the job's supernet, which is trained if necessary.
 
     If another study is working on that supernet, waits and takes what it has.
     """
@@ -74,9 +78,31 @@ def supernet_scores(job: SupernetJob) -> Floats:
                 out=job.out,
                 splits=splits_once(job.space, job.recipe, choose_device()),
             )
-            return np.array(list(evaluate(supernet, job.evaluate).values()))
+            return use(supernet)
         except Busy:
             time.sleep(PAUSE)
+
+
+def supernet_scores(job: SupernetJob) -> Floats:
+    """Accuracy in percent or perplexity of each architecture of the job."""
+    return with_supernet(job, lambda supernet: np.array(list(evaluate(supernet, job.evaluate).values())))
+
+
+@dataclass(frozen=True)
+class ProtocolJob:
+    """Score submodels of one supernet in several ways."""
+
+    supernet: SupernetJob
+    protocols: tuple[Protocol, ...]
+
+    def scores(self, supernet: Supernet) -> Floats:
+        found = [protocol_scores(supernet, self.supernet.evaluate, protocol) for protocol in self.protocols]
+        return np.array([list(scores.values()) for scores in found])
+
+
+def scores_by_protocol(job: ProtocolJob) -> Floats:
+    """[protocols, architectures, 2]: validation accuracy in percent, and cross-entropy in nats."""
+    return with_supernet(job.supernet, job.scores)
 
 
 def all_scores(jobs: Sequence[SupernetJob], options: StudyOptions) -> list[Floats]:
@@ -85,14 +111,34 @@ def all_scores(jobs: Sequence[SupernetJob], options: StudyOptions) -> list[Float
         if not options.resume:
             Run.remove(job.out)
     recorded = [job.recorded() for job in jobs]
+    return _all_of(supernet_scores, jobs, recorded, [job.recipe.supernet.epochs for job in jobs], options)
+
+
+def all_scores_by_protocol(jobs: Sequence[ProtocolJob], options: StudyOptions) -> list[Floats]:
+    """``scores_by_protocol`` of every job, as ``all_scores``."""
+    for job in jobs:
+        if not options.resume:
+            Run.remove(job.supernet.out)
+    lengths = [job.supernet.recipe.supernet.epochs for job in jobs]
+    return _all_of(scores_by_protocol, jobs, [None] * len(jobs), lengths, options)
+
+
+def _all_of(
+    function: Callable[[J], Floats],
+    jobs: Sequence[J],
+    recorded: Sequence[Floats | None],
+    lengths: Sequence[int],
+    options: StudyOptions,
+) -> list[Floats]:
+    """The function of the jobs whose scores are not ``recorded``: those of the longest trainings first."""
     results = {i: scores for i, scores in enumerate(recorded) if scores is not None}
     position = {id(job): i for i, job in enumerate(jobs)}
-    missing = [job for i, job in enumerate(jobs) if i not in results]
-    missing.sort(key=lambda job: -job.recipe.supernet.epochs)  # long ones first, so no worker idles at the end
+    left = [i for i in range(len(jobs)) if i not in results]
+    missing = [jobs[i] for i in sorted(left, key=lambda i: -lengths[i])]  # so no worker idles at the end
     click.echo(f"{options.study}: {len(jobs)} supernets, {len(missing)} of them to train or score", err=True)
     failed: list[BaseException] = []
     with progress(options.study) as report:
-        for job, result in run_jobs(supernet_scores, missing, options.executor) if missing else ():
+        for job, result in run_jobs(function, missing, options.executor) if missing else ():
             if isinstance(result, BaseException):
                 failed.append(result)
             else:

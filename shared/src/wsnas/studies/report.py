@@ -18,7 +18,7 @@ from wsnas.files import atomic_write, read_file
 from wsnas.studies.verdicts import Verdict
 
 PAPER = ("spaces", "epochs", "density", "consistency", "operators", "capacity", "standalone", "tricks", "convergence")
-ORDER = (*PAPER, "worth")
+ORDER = (*PAPER, "worth", "scoring")
 FIRST = {"paper": 0, "desk": 1}  # the strongest evidence leads
 OTHER = "other"  # results of single commands, which belong to no study
 MARKS = {"holds": ("holds", "✓"), "does not hold": ("not", "✗"), "inconclusive": ("open", "?")}  # class, sign
