@@ -29,7 +29,7 @@ import numpy as np
 
 from wsnas.errors import WsnasError
 
-SECONDS, MEMORY, BATCH = 20, 1 << 30, 200
+SECONDS, MEMORY, BATCH = 20, 1 << 30, 2000
 ENDS = ("correct", "refused", "wrong", "traceback", "hang", "over 1 GB", "crash")
 
 

@@ -260,6 +260,8 @@ class Table:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        from wsnas.pages import unpacked
+
         def numbers(name: str) -> Floats:
             kind = stored[name].type
             fine = pa.types.is_floating(kind) or pa.types.is_integer(kind) or kind in (pa.bool_(), pa.null())
@@ -274,13 +276,15 @@ class Table:
         try:
             if not stat.S_ISREG(path.stat().st_mode):
                 raise ValueError("it is no file")
-            with pq.ParquetFile(path, read_dictionary=["arch"]) as file:  # one copy of a name, however often it occurs
+            with (
+                path.open("rb") as opened,
+                pq.ParquetFile(opened, read_dictionary=["arch"]) as file,  # one copy of a name, however often it occurs
+            ):
                 names = file.schema_arrow.names
                 _refuse_twice(path, names)
                 named = [name for name in names if name.count("/") >= 3]
                 wanted = ["arch", *named, *(name for name in (*SINGLE, "flops") if name in names)]
-                groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-                if file.metadata.num_rows * len(wanted) > CELLS or sum(g.total_byte_size for g in groups) > 16 * CELLS:
+                if file.metadata.num_rows * len(wanted) > CELLS or unpacked(opened, file.metadata) > 16 * CELLS:
                     raise WsnasError(f"{path} claims {file.metadata.num_rows} rows, more than a table can have")
                 described = json.loads((file.schema_arrow.metadata or {})[b"wsnas"])
                 stored = file.read(columns=wanted)
