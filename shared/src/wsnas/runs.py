@@ -42,6 +42,7 @@ from wsnas.files import atomic_write, cannot_write, read_file
 FORMAT = 2
 LARGEST = {"run.json": 1 << 24, "metrics.jsonl": 1 << 28, "checkpoint.pt": 1 << 35}  # bytes
 CRC = "crc"
+STARTED = ("environment", "command")  # what run.json says of the run's start
 
 
 @dataclass
@@ -93,6 +94,8 @@ class Run:
                     f"{path} was written by another version of wsnas (format {described['format']}, here {FORMAT}): "
                     "train it again, or use the version that wrote it"
                 )
+            if unknown := sorted(described.keys() - {"format", "identity", "recipe", *STARTED}):
+                raise ValueError(f"it has an unknown part, {unknown[0]}")  # its checksum's name may be damaged
             return Run(path, {**described["identity"]}, {**described["recipe"]})
         except (FileNotFoundError, NotADirectoryError) as error:
             raise WsnasError(f"{path} is not a run directory (it has no run.json)") from error
@@ -112,8 +115,8 @@ class Run:
 
     def started(self) -> dict[str, Any]:
         """The ``environment`` (machine and versions) and the ``command`` that started the run."""
-        described: dict[str, Any] = json.loads((self.path / "run.json").read_text())
-        return {name: described[name] for name in ("environment", "command")}
+        described = unsealed(json.loads(read_file(self.path / "run.json", LARGEST["run.json"])))
+        return {name: described.get(name, {} if name == "environment" else "") for name in STARTED}
 
     @contextmanager
     def writing(self) -> Iterator[None]:

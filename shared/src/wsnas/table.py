@@ -17,7 +17,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, wraps
 from html import escape
 from itertools import combinations
 from pathlib import Path
@@ -34,6 +34,7 @@ Floats = NDArray[np.float64]
 SINGLE = {"parameters": np.int64, "macs": np.float64, "latency": np.float64, "failed": np.bool_}  # beside ``columns``
 MACS = "multiply-adds of all convolutions and linear layers for one item, in millions; not of biases, norms and pools"
 LARGEST, CELLS, LONGEST = 64 << 20, 20_000_000, 10_000  # a CSV file's bytes, a table's numbers, a name's characters
+NUMBER = 10**9  # above a column's epochs and seed
 TRAINED = "trained by wsnas"  # the source of a table that is not a publisher's
 
 
@@ -388,6 +389,9 @@ def checked(
         "failed": (0.0, 1.0, "true or false"),
         **dict.fromkeys(table.columns, measured.get(metric or "", (0.0, most, "an accuracy or perplexity"))),
     }
+    for column in table.columns:
+        if not (0 <= column.epochs < NUMBER and 0 <= (column.seed or 0) < NUMBER):
+            raise WsnasError(f"{path}, column {names[column][:100]}: its epochs or its seed cannot be")
     for name, values in [*table.columns.items(), *table.single().items()]:
         least, largest, kind = limits[name]
         wrong = ~np.isnan(values) & ~((values >= least) & (values <= largest))
@@ -562,6 +566,25 @@ def read_csv(
         single["failed"] = values(header.index("failed"), flags)
     table = Table(space, tuple(row[key] for row in body), columns, about={"source": path.name}, **single)
     return checked(path, table, lambda i: f"line {lines[i]}", metric, respell, spelled)
+
+
+def reader(read: Callable[[Path], Table]) -> Callable[[Path], Table]:
+    """Around a function that reads a table: only WsnasError leaves it, and only regular files and folders enter."""
+
+    @wraps(read)
+    def within(path: Path) -> Table:
+        try:
+            if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe or a device might never end
+                raise WsnasError(f"{path} is not a regular file")
+            return read(path)
+        except WsnasError:
+            raise
+        except Exception as error:  # whatever a file that nobody thought of makes Python raise
+            raise WsnasError(
+                f"{path} cannot be read ({type(error).__name__}: {str(error)[:200]}); get it from its publisher again"
+            ) from error
+
+    return within
 
 
 def read_table(path: Path, space: str, respell: Callable[[str], str], metric: str | None = "accuracy") -> Table:

@@ -39,7 +39,7 @@ from nb101.isomorphism import Integers, canonical_codes, classes, hashes
 from nb101.space import OPS, arch_at, architectures, decode, encode
 from wsnas import WsnasError
 from wsnas.files import read_npz
-from wsnas.table import Column, Floats, Table, checked, read_table, require_whole
+from wsnas.table import Column, Floats, Table, checked, read_table, reader, require_whole
 
 OFFICIAL = "nasbench_only108.tfrecord or nasbench_full.tfrecord"
 DATASET = "cifar10"
@@ -51,6 +51,7 @@ CHANCE = 10.0  # percent
 HALFWAY = "columns of 54, 18, 6 and 2 epochs were measured in the middle of the trainings twice as long"
 
 
+@reader
 def import_table(path: Path) -> Table:
     """The cells of this space in one published file; NAS-Bench-101's others are left out.
 
