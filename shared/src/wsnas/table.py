@@ -285,7 +285,7 @@ class Table:
                 _refuse_twice(path, names)
                 named = [name for name in names if name.count("/") >= 3]
                 wanted = ["arch", *named, *(name for name in (*SINGLE, "flops") if name in names)]
-                if file.metadata.num_rows * len(wanted) > CELLS or unpacked(opened, file.metadata) > 16 * CELLS:
+                if file.metadata.num_rows * len(wanted) > CELLS or unpacked(opened) > 16 * CELLS:
                     raise WsnasError(f"{path} claims {file.metadata.num_rows} rows, more than a table can have")
                 described = json.loads((file.schema_arrow.metadata or {})[b"wsnas"])
                 stored = file.read(columns=wanted)

@@ -170,7 +170,7 @@ def _rows(file: Path) -> tuple[Iterator[bytes], NDArray[Any]]:
     label = next(name for name in ("label", "fine_label") if name in names)
     # as a dictionary: one copy of an image, however often it occurs
     with file.open("rb") as opened, pq.ParquetFile(opened, read_dictionary=[f"{image}.bytes"]) as found:
-        if found.metadata.num_rows > MOST or unpacked(opened, found.metadata) > LARGEST:
+        if found.metadata.num_rows > MOST or unpacked(opened) > LARGEST:
             raise ValueError(f"it claims {found.metadata.num_rows} images, or too many bytes")
         table = found.read(columns=[f"{image}.bytes", label])
     return (stored["bytes"].as_py() for stored in table[image]), table[label].to_numpy()
