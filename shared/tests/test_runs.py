@@ -303,8 +303,14 @@ def test_a_run_made_before_there_were_checksums_is_read_and_continued(tmp_path: 
 
 @pytest.mark.parametrize(
     "content",
-    ["[" * 100_000, '{"format": 2, "identity": "x", "recipe": {}}', '{"format": 2, "identity": {}, "recipe": 3}', "7"],
-    ids=["nested", "text", "a number", "only a number"],
+    [
+        "[" * 100_000,
+        '{"format": 2, "identity": "x", "recipe": {}}',
+        '{"format": 2, "identity": {}, "recipe": 3}',
+        "7",
+        '{"format": 2, "identity": {}, "recipe": {}, "crb": "00000000"}',
+    ],
+    ids=["nested", "text", "a number", "only a number", "the checksum's name damaged"],
 )
 def test_a_run_json_of_other_types_is_refused(run: Run, content: str) -> None:
     (run.path / "run.json").write_text(content)

@@ -277,15 +277,14 @@ class Table:
         try:
             if not stat.S_ISREG(path.stat().st_mode):
                 raise ValueError("it is no file")
-            with (
-                path.open("rb") as opened,
-                pq.ParquetFile(opened, read_dictionary=["arch"]) as file,  # one copy of a name, however often it occurs
-            ):
+            with path.open("rb") as opened:
+                size = unpacked(opened)  # before pyarrow makes room for it
+            with pq.ParquetFile(path, read_dictionary=["arch"]) as file:  # one copy of a name, however often it occurs
                 names = file.schema_arrow.names
                 _refuse_twice(path, names)
                 named = [name for name in names if name.count("/") >= 3]
                 wanted = ["arch", *named, *(name for name in (*SINGLE, "flops") if name in names)]
-                if file.metadata.num_rows * len(wanted) > CELLS or unpacked(opened) > 16 * CELLS:
+                if file.metadata.num_rows * len(wanted) > CELLS or size > 16 * CELLS:
                     raise WsnasError(f"{path} claims {file.metadata.num_rows} rows, more than a table can have")
                 described = json.loads((file.schema_arrow.metadata or {})[b"wsnas"])
                 stored = file.read(columns=wanted)

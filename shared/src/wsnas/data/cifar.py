@@ -165,12 +165,14 @@ def _rows(file: Path) -> tuple[Iterator[bytes], NDArray[Any]]:
     """The PNGs, one in memory at a time, and the labels of a Parquet file."""
     if not file.is_file():
         raise ValueError("it is not a regular file")
+    with file.open("rb") as opened:
+        size = unpacked(opened)  # before pyarrow makes room for it
     names = pq.read_schema(file).names
     image = next(name for name in ("img", "image") if name in names)
     label = next(name for name in ("label", "fine_label") if name in names)
     # as a dictionary: one copy of an image, however often it occurs
-    with file.open("rb") as opened, pq.ParquetFile(opened, read_dictionary=[f"{image}.bytes"]) as found:
-        if found.metadata.num_rows > MOST or unpacked(opened) > LARGEST:
+    with pq.ParquetFile(file, read_dictionary=[f"{image}.bytes"]) as found:
+        if found.metadata.num_rows > MOST or size > LARGEST:
             raise ValueError(f"it claims {found.metadata.num_rows} images, or too many bytes")
         table = found.read(columns=[f"{image}.bytes", label])
     return (stored["bytes"].as_py() for stored in table[image]), table[label].to_numpy()
