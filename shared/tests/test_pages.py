@@ -85,3 +85,12 @@ def test_damage_is_a_value_error_at_once() -> None:
         except ValueError:
             refused += 1
     assert 300 < refused < 3000
+
+
+def test_a_list_that_claims_more_than_there_is_ends(tmp_path: Path) -> None:
+    """Of numbers or texts that are left out; it once counted to 2**63."""
+    for kind in (7, 8):
+        footer = bytes([0x49, 0xF0 | kind, *[0xFF] * 8, 0x7F, 5, 5, 5])
+        content = b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1"
+        with pytest.raises(ValueError, match="ends too early"):
+            unpacked(io.BytesIO(content))

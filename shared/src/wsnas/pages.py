@@ -74,6 +74,11 @@ class _Thrift:
         self.at += 1
         return self.data[self.at - 1]
 
+    def _leave_out(self, count: int) -> None:
+        self.at += count
+        if self.at > len(self.data):
+            raise ValueError("it ends too early")
+
     def _varint(self) -> int:
         value = shift = 0
         while shift < 70:
@@ -95,10 +100,9 @@ class _Thrift:
             case 4 | 5 | 6:
                 return self._whole()
             case 7:
-                self.at += 8
+                self._leave_out(8)
             case 8:
-                length = self._varint()
-                self.at += length
+                self._leave_out(self._varint())
             case 9 | 10:
                 head = self._byte()
                 count = self._varint() if head >> 4 == 15 else head >> 4
