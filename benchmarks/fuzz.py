@@ -42,7 +42,7 @@ from wsnas.options import Command
 from wsnas.overview import overview
 from wsnas.pickles import read_pickle
 from wsnas.recipe import recipe_from_json
-from wsnas.runs import Run, _crc, _with_digest
+from wsnas.runs import Run, _crc, _with_digest, sealed
 from wsnas.space import load_space
 from wsnas.studies.explorer import read_panels
 from wsnas.studies.report import claims_table, read_study
@@ -263,6 +263,12 @@ def _results(place: Path) -> dict[str, Reader]:
         lines = [json.loads(line) for line in ([content] if content[:2] == b"{\n" else content.splitlines())]
         return b"".join(json.dumps({k: v for k, v in line.items() if k != "crc"}).encode() + b"\n" for line in lines)
 
+    def resealed(content: bytes) -> bytes:
+        try:
+            return json.dumps(sealed(json.loads(content))).encode()
+        except (ValueError, TypeError, RecursionError):  # no JSON any more
+            return content
+
     def checkpoint(content: bytes) -> bytes:
         with zipfile.ZipFile(io.BytesIO(good)) as archive:
             entries = {name: archive.read(name) for name in archive.namelist()}
@@ -297,7 +303,7 @@ def _results(place: Path) -> dict[str, Reader]:
 
     return {
         "results.json": Reader([json.dumps(described).encode()], "study/results.json", study),
-        "run.json": run_reader("run.json", settings_of, unsealed, bytes),
+        "run.json": run_reader("run.json", settings_of, unsealed, resealed),
         "metrics.jsonl": run_reader("metrics.jsonl", metrics, unsealed, bytes),
         "checkpoint.pt": run_reader("checkpoint.pt", lambda run: repr(run.load_checkpoint(cpu)),
                                     lambda content: _entry(content, "archive/data.pkl"), checkpoint),

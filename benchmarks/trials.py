@@ -147,7 +147,7 @@ PICKLE_WORDS = np.array(
      b"\x95" + b"\xff" * 8],
     dtype=object,
 )  # fmt: skip
-ODD = (
+ODD: tuple[Any, ...] = (
     None,
     True,
     -1,

@@ -298,6 +298,11 @@ class Table:
             if not all(isinstance(value, str) for value in described["about"].values()):
                 raise ValueError("about is no text")
             int(described["about"].get("epochs", 0))
+            for name, text in described["about"].items():  # where it is JSON
+                if name.endswith(" epochs") and not isinstance(json.loads(text), dict):
+                    raise ValueError(f"{name} is no object")
+                if name == "taken over" and not isinstance(json.loads(text), list):
+                    raise ValueError(f"{name} is no list")
             spelled = {Column.parse(name): name for name in named}
             _refuse_twice(path, [str(Column.parse(name)) for name in named])
             columns = {column: numbers(name) for column, name in spelled.items()}
