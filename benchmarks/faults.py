@@ -22,6 +22,8 @@ import signal
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +41,8 @@ from wsnas.sampling import sample_distinct
 from wsnas.space import load_space
 from wsnas.supernet import load_supernet, train_supernet
 
-SMALL = {"epochs": 6, "channels": 2, "train_size": 640, "batch": 64, "valid_size": 100, "calibration_batch": 100}
-SUBMODELS = 40
+SMALL = {"epochs": 3, "channels": 2, "train_size": 640, "batch": 64, "valid_size": 100, "calibration_batch": 50}
+SUBMODELS = 20
 FILES = ("run.json", "checkpoint.pt", "metrics.jsonl", "records.sqlite")
 
 
@@ -84,18 +86,28 @@ def result(out: Path) -> Any:
     return weights, supernet.step, run.identity, run.recipe, run.metrics(), latest_scores(run)
 
 
+def wait_until_worked(pid: int, seconds: float) -> None:
+    """Waits until a child has had so many seconds of a processor, whatever else the machine does, or has ended."""
+    while True:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        if state == "Z" or (int(fields[10]) + int(fields[11])) / os.sysconf("SC_CLK_TCK") >= seconds:
+            return
+        time.sleep(0.002)
+
+
 def killed(place: Path, good: Any, kills: int, seed: int) -> dict[str, int]:
     """Runs that ended as undisturbed ones do, and others, after ``kills`` kills in all, at most ten each."""
     rng, found = numbered(seed, 0), Counter[str]()
-    started = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert ended(begun(place / "timed")) == 0
-    alone = time.monotonic() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    alone = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     while found["kills"] < kills:
         out, most = place / f"killed-{found['runs']}", found["kills"] + 10
         while True:
             pid = begun(out)
-            time.sleep(float(rng.uniform(0, alone / 2)))
             if found["kills"] < min(kills, most):
+                wait_until_worked(pid, float(rng.uniform(0, alone / 2)))
                 os.kill(pid, signal.SIGKILL)
             code = ended(pid)
             found["kills"] += code == -signal.SIGKILL
@@ -174,12 +186,16 @@ def main(kills: int, disks: int, pairs: int, mutations: int, seed: int, log: Pat
         place = Path(folder)
         assert ended(begun(place / "good")) == 0
         good = result(place / "good")
-        found = {
-            "kills": killed(place, good, kills, seed),
-            "full disk": full(place, good, disks, seed),
-            "writers": writers(place, good, pairs, seed),
-            **{name: damaged(place, good, name, mutations, seed, log) for name in FILES if mutations},
+        trials: dict[str, Callable[[], dict[str, int]]] = {
+            "kills": lambda: killed(place, good, kills, seed),
+            "full disk": lambda: full(place, good, disks, seed),
+            "writers": lambda: writers(place, good, pairs, seed),
+            **{name: partial(damaged, place, good, name, mutations, seed, log) for name in FILES if mutations},
         }
+        found = {}
+        for name, trial in trials.items():
+            found[name] = trial()
+            click.echo(f"{name:20} {found[name]}", err=True)
     print(json.dumps({**found, "environment": environment()}, indent=1))
 
 

@@ -1,8 +1,9 @@
 """Damaged and hostile inputs for every reader of files: how many are read, refused, or worse.
 
 Each input is a good file with some changes. Packed files (gzip, bzip2, zip, a torch file) are changed inside and packed
-again half of the time, so that the changes get past the checksums. An input that is read may have been changed to
-another good one; only a table in Parquet carries a digest, so there a difference counts as wrong.
+again half of the time, and others lose their checksum or get a new one, so that the changes get past it. Half of the
+changes to JSON replace values by others. An input that is read may have been changed to another good one; where a
+checksum was left as it was, a difference counts as wrong.
 
     OMP_NUM_THREADS=1 python benchmarks/fuzz.py --inputs 100000
 """
@@ -16,25 +17,32 @@ import hashlib
 import io
 import json
 import pickle
+import sqlite3
 import struct
 import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from PIL import Image
-from trials import mutated, numbered, tried
+from trials import PICKLE_WORDS, mutated, numbered, odd, tried
 
+from wsnas.data.cifar import read_parquet
 from wsnas.data.sources import folder, imagenet16, npz, two_parts
 from wsnas.environment import environment
 from wsnas.options import Command
+from wsnas.overview import overview
 from wsnas.pickles import read_pickle
-from wsnas.runs import Run
+from wsnas.recipe import recipe_from_json
+from wsnas.runs import Run, _crc, _with_digest, sealed
 from wsnas.space import load_space
 from wsnas.studies.explorer import read_panels
 from wsnas.studies.report import claims_table, read_study
@@ -49,9 +57,10 @@ class Reader(NamedTuple):
     good: list[bytes]
     name: str
     read: Read
-    strict: bool = False  # whether what is read must be as before
+    strict: bool = False  # whether what is read must be as before: it has a checksum, which ``pack`` makes anew
     unpack: Callable[[bytes], bytes] | None = None
     pack: Callable[[bytes], bytes] | None = None
+    words: np.ndarray | None = None  # to be inserted, see ``mutated``
 
 
 def zipped(entries: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -60,6 +69,10 @@ def zipped(entries: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> 
         for name, content in entries.items():
             archive.writestr(name, content)
     return buffer.getvalue()
+
+
+def gzipped(content: bytes) -> bytes:
+    return gzip.compress(content, 1)
 
 
 def saved(save: Callable[[Any], Any]) -> bytes:
@@ -137,13 +150,12 @@ def _tables(place: Path) -> dict[str, Reader]:
     return {
         "Parquet": Reader([parquet], "t.parquet", nb201.import_table, strict=True),
         "CSV": Reader([text], "t.csv", nb201.import_table),
-        "CSV, gzip": Reader([gzip.compress(text)], "t.csv.gz", nb201.import_table, False, gzip.decompress,
-                            gzip.compress),
-        "torch file, old": Reader([legacy], "t.pth", nb201.import_table),
+        "CSV, gzip": Reader([gzipped(text)], "t.csv.gz", nb201.import_table, False, gzip.decompress, gzipped),
+        "torch file, old": Reader([legacy], "t.pth", nb201.import_table, words=PICKLE_WORDS),
         "torch file, zip": Reader([torch_zip(pickle.dumps(official, 2))], "t.pth", nb201.import_table, False,
-                                  lambda content: _entry(content, "table/data.pkl"), torch_zip),
+                                  lambda content: _entry(content, "table/data.pkl"), torch_zip, PICKLE_WORDS),
         "NATS": Reader([bz2.compress(stored)], "nats/000000.pickle.pbz2", lambda path: nb201.import_table(path.parent),
-                       False, bz2.decompress, bz2.compress),
+                       False, bz2.decompress, bz2.compress, PICKLE_WORDS),
         "TFRecord": Reader([tfrecord(record)], "t.tfrecord", spaces["nb101"].import_table, False,
                            lambda content: content[12:-4], tfrecord),
         "NAS-Bench-101 npz": Reader([made], "t.npz", spaces["nb101"].import_table, False,
@@ -181,13 +193,12 @@ def _data(place: Path) -> dict[str, Reader]:
     for part in ("train", "val"):
         (place / "images" / part / "cat").mkdir(parents=True)
     image.save(place / "images/val/cat/0.png")
+    stored = [{"bytes": encoded(Image.fromarray(one), "PNG")} for one in rng.integers(0, 256, (3, 32, 32, 3), np.uint8)]
+    parquet = saved(lambda file: pq.write_table(pa.table({"img": stored, "label": [0, 9, 3]}), file))
     batch = pickle.dumps({"data": rng.integers(0, 256, (6, 768), dtype=np.uint8), "labels": [1, 2, 3] * 2}, protocol=2)
     split = json.dumps({name: ["int", [str(i) for i in range(s, 20, 2)]] for s, name in enumerate(("train", "valid"))})
-    lines = "\n".join(f"the {i} cat sat on mat {i % 7} and ran" for i in range(1200)).encode()
-    parts = {f"{part}.txt": lines[:6000] for part in ("train", "valid", "test")}
-
-    def official(path: Path) -> Any:
-        return imagenet16(path.parent, {n: hashlib.md5(path.read_bytes()).hexdigest() for n in (path.name,) * 1}, 120)
+    lines = "\n".join(f"the {i} cat sat on mat {i % 7} and ran" for i in range(240)).encode()
+    parts = {f"{part}.txt": lines[:4000] for part in ("train", "valid", "test")}
 
     def text(path: Path) -> Any:
         from darts_rnn.text import load_text
@@ -199,17 +210,19 @@ def _data(place: Path) -> dict[str, Reader]:
         "images npz": Reader([made], "d.npz", npz, False, lambda content: _entry(content, "train_labels.npy"),
                              lambda content: _with(made, "train_labels.npy", content)),
         "image": Reader(images, "images/train/cat/0.png", lambda path: folder(path.parents[2])),
-        "ImageNet16 pickle": Reader([batch], "batch", lambda path: read_pickle(path.read_bytes(), path)),
-        "ImageNet16": Reader([batch], "val_data", lambda path: _batches(official, path)),
+        "ImageNet16 pickle": Reader([batch], "batch", lambda path: read_pickle(path.read_bytes(), path),
+                                    words=PICKLE_WORDS),
+        "ImageNet16": Reader([batch], "val_data", lambda path: _batches(path), words=PICKLE_WORDS),
+        "CIFAR Parquet": Reader([parquet], "cifar10/train.parquet", lambda path: read_parquet([path], "cifar10")),
         "split file": Reader([split.encode()], "s.json", lambda path: two_parts(20, 10, str(path), ("train", "valid"))),
         "text": Reader([lines], "text.txt", text),
-        "text, gzip": Reader([gzip.compress(lines)], "text.gz", text, False, gzip.decompress, gzip.compress),
+        "text, gzip": Reader([gzipped(lines)], "text.gz", text, False, gzip.decompress, gzipped),
         "text, zip": Reader([zipped(parts)], "text.zip", text, False, lambda content: _entry(content, "train.txt"),
                             lambda content: _with(zipped(parts), "train.txt", content)),
     }  # fmt: skip
 
 
-def _batches(read: Read, path: Path) -> Any:
+def _batches(path: Path) -> Any:
     """The batch as both training and validation, since the reader wants both."""
     training = path.with_name("train_data_batch_1")
     training.write_bytes(path.read_bytes())
@@ -218,7 +231,8 @@ def _batches(read: Read, path: Path) -> Any:
 
 
 def _results(place: Path) -> dict[str, Reader]:
-    run = Run.open(place / "run", {"kind": "supernet", "space": "nb201", "seed": 1}, {"dataset": "digits"})
+    recipe = load_space("nb201").recipes["micro"]
+    run = Run.open(place / "run", {"kind": "supernet", "space": "nb201", "seed": 1}, recipe.to_json())
     with run.writing():
         for epoch in range(3):
             run.append("metrics.jsonl", {"epoch": epoch, "loss": 1.5})
@@ -239,9 +253,47 @@ def _results(place: Path) -> dict[str, Reader]:
         read_panels(path.parent)
         return claims_table([read_study(path.parent)])
 
-    def run_reader(name: str, read: Callable[[Run], Any]) -> Reader:
+    def run_reader(
+        name: str, read: Callable[[Run], Any], unpack: Callable[[bytes], bytes], pack: Callable[[bytes], bytes]
+    ) -> Reader:
         content = (place / "run" / name).read_bytes()
-        return Reader([content], f"run/{name}", lambda path: read(Run.read(path.parent)), strict=True)
+        return Reader([content], f"run/{name}", lambda path: read(Run.read(path.parent)), True, unpack, pack)
+
+    def unsealed(content: bytes) -> bytes:
+        lines = [json.loads(line) for line in ([content] if content[:2] == b"{\n" else content.splitlines())]
+        return b"".join(json.dumps({k: v for k, v in line.items() if k != "crc"}).encode() + b"\n" for line in lines)
+
+    def resealed(content: bytes) -> bytes:
+        try:
+            return json.dumps(sealed(json.loads(content))).encode()
+        except (ValueError, TypeError, RecursionError):  # no JSON any more
+            return content
+
+    def checkpoint(content: bytes) -> bytes:
+        with zipfile.ZipFile(io.BytesIO(good)) as archive:
+            entries = {name: archive.read(name) for name in archive.namelist()}
+        changed = {name: content if name.endswith("/data.pkl") else entry for name, entry in entries.items()}
+        return _with_digest(zipped(changed, zipfile.ZIP_STORED))
+
+    def rows(content: bytes) -> bytes:
+        with closing(sqlite3.connect(place / "rows")) as database, database:
+            database.deserialize(stored)
+            values = database.execute("SELECT kind, key, status FROM records LIMIT 1").fetchone()
+            row = (*values, content.decode(errors="replace"))
+            with suppress(UnicodeEncodeError):
+                database.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?)", (*row, _crc(row)))
+            database.commit()
+            return database.serialize()
+
+    good, stored = ((place / "run" / name).read_bytes() for name in ("checkpoint.pt", "records.sqlite"))
+
+    def settings_of(run: Run) -> Any:
+        return (
+            run.identity,
+            recipe_from_json(recipe, run.recipe),
+            [(one.what, one.progress) for one in overview(run.path)],
+            run.started(),
+        )
 
     cpu, size = torch.device("cpu"), (place / "run/metrics.jsonl").stat().st_size
 
@@ -251,11 +303,13 @@ def _results(place: Path) -> dict[str, Reader]:
 
     return {
         "results.json": Reader([json.dumps(described).encode()], "study/results.json", study),
-        "run.json": run_reader("run.json", lambda run: (run.identity, run.recipe)),
-        "metrics.jsonl": run_reader("metrics.jsonl", metrics),
-        "checkpoint.pt": run_reader("checkpoint.pt", lambda run: repr(run.load_checkpoint(cpu))),
-        "records.sqlite": run_reader("records.sqlite", lambda run: {kind: run.records(kind) for kind in run.kinds()}),
-    }
+        "run.json": run_reader("run.json", settings_of, unsealed, resealed),
+        "metrics.jsonl": run_reader("metrics.jsonl", metrics, unsealed, bytes),
+        "checkpoint.pt": run_reader("checkpoint.pt", lambda run: repr(run.load_checkpoint(cpu)),
+                                    lambda content: _entry(content, "archive/data.pkl"), checkpoint),
+        "records.sqlite": run_reader("records.sqlite", lambda run: {kind: run.records(kind) for kind in run.kinds()},
+                                     lambda _: b'{"accuracy": 50.0, "curve": [1, 2]}', rows),
+    }  # fmt: skip
 
 
 def fuzzed(reader: Reader, place: Path, seed: int, count: int, log: Path) -> dict[str, int]:
@@ -271,18 +325,28 @@ def fuzzed(reader: Reader, place: Path, seed: int, count: int, log: Path) -> dic
         rng = numbered(seed, i)
         which = int(rng.integers(len(good)))
         content = reader.good[which]
+        strict = reader.strict
         if reader.unpack is not None and reader.pack is not None and rng.random() < 0.5:
-            content = reader.pack(mutated(reader.unpack(content), rng))
+            content, strict = reader.pack(_changed(reader.unpack(content), rng, reader.words)), False
         else:
-            content = mutated(content, rng)
+            content = _changed(content, rng, reader.words)
         file.unlink(missing_ok=True)
         file.write_bytes(content)
         found = _comparable(reader.read(file))
-        return not reader.strict or found == good[which] or not content
+        return not strict or found == good[which] or not content
 
     ends = tried(trial, count, log)
     file.write_bytes(reader.good[0])
     return ends
+
+
+def _changed(content: bytes, rng: np.random.Generator, words: np.ndarray | None) -> bytes:
+    if content[:1] in (b"{", b"[") and rng.random() < 0.5:
+        lines = content.splitlines() if content[:2] == b'{"' else [content]
+        which = int(rng.integers(len(lines)))
+        lines[which] = json.dumps(odd(json.loads(lines[which]), rng)).encode()
+        return b"\n".join(lines) + b"\n"
+    return mutated(content, rng, words)
 
 
 def _comparable(found: Any) -> Any:
@@ -297,20 +361,28 @@ def _comparable(found: Any) -> Any:
 @click.option("--inputs", type=click.IntRange(1), default=1000, show_default=True, help="Inputs for each reader.")
 @click.option("--reader", "only", multiple=True, help="Only this reader; repeatable.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("fuzz.json"), help="Counts; it goes on from there."
+)
 @click.option("--log", type=click.Path(path_type=Path), default=Path("fuzz.log"), help="What was wrong, and why.")
-def main(inputs: int, only: tuple[str, ...], seed: int, log: Path) -> None:
+def main(inputs: int, only: tuple[str, ...], seed: int, out: Path, log: Path) -> None:
     """Mutations for every reader: how each ended."""
     torch.set_num_threads(1)
-    counts, seconds = {}, {}
+    settings = {"inputs": inputs, "seed": seed}
+    stored = json.loads(out.read_text()) if out.exists() else {}
+    counts = stored["readers"] if settings.items() <= stored.items() else {}
     with tempfile.TemporaryDirectory() as folder_:
         place = Path(folder_)
         every = readers(place)
         for name in only or every:
+            if name in counts:
+                continue
             started = time.perf_counter()
             counts[name] = fuzzed(every[name], place, seed, inputs, log)
-            seconds[name] = round(time.perf_counter() - started, 1)
-            click.echo(f"{name:20} {counts[name]}  {seconds[name]} s", err=True)
-    print(json.dumps({"inputs": inputs, "seed": seed, "readers": counts, "environment": environment()}, indent=1))
+            click.echo(f"{name:20} {counts[name]}  {time.perf_counter() - started:.1f} s", err=True)
+            ordered = {name: counts[name] for name in every if name in counts}
+            out.write_text(json.dumps({**settings, "readers": ordered, "environment": environment()}, indent=1) + "\n")
+    print(out.read_text(), end="")
 
 
 if __name__ == "__main__":

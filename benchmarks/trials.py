@@ -29,7 +29,7 @@ import numpy as np
 
 from wsnas.errors import WsnasError
 
-SECONDS, MEMORY, BATCH = 20, 1 << 30, 200
+SECONDS, MEMORY, BATCH = 20, 1 << 30, 2000
 ENDS = ("correct", "refused", "wrong", "traceback", "hang", "over 1 GB", "crash")
 
 
@@ -103,7 +103,7 @@ def tried(trial: Callable[[int], bool], count: int, log: Path) -> dict[str, int]
     return {end: ends[end] for end in ENDS}
 
 
-def mutated(good: bytes, rng: np.random.Generator) -> bytes:
+def mutated(good: bytes, rng: np.random.Generator, words: np.ndarray | None = None) -> bytes:
     """``good`` with one to eight changes: bits, bytes, numbers, pieces cut out, doubled or moved, the end cut off."""
     bad = bytearray(good)
     for _ in range(int(rng.integers(2, 9)) if rng.random() < 0.4 else 1):
@@ -126,7 +126,7 @@ def mutated(good: bytes, rng: np.random.Generator) -> bytes:
                 to = int(rng.integers(len(bad)))
                 bad[to:to] = bad[at : at + size]
             case 6:
-                bad[at : at + size] = rng.choice(WORDS)
+                bad[at : at + size] = rng.choice(WORDS if words is None else words)
             case 7:
                 if rng.random() < 0.3:
                     del bad[at:]
@@ -138,6 +138,52 @@ WORDS = np.array(
      b"\xef\xbb\xbf", b"=1+1", b"0", b"../../x", b"\0" * 40, "é".encode(), b"<script>", b"99999999999999999999"],
     dtype=object,
 )  # fmt: skip
+
+
+PICKLE_WORDS = np.array(
+    [b"\x8b\xff\x0f\0\0" + b"\x7f" * 4095, b"cnumpy\nndarray\n", b"cnumpy\ndtype\n", b"cos\nsystem\n", b"R", b"b",
+     b"cnumpy.core.multiarray\nscalar\n", b"r\0\0\x80\x0a", b"]q\0h\0a", b"X\xff\xff\xff\x7f", b"(" * 100, b"}", b")",
+     b"X\2\0\0\0O8", b"N", b"s", b"u", b"e", b".", b"h\0", b"G\x7f\xf0\0\0\0\0\0\0", b"M\xff\xff", b"\x85",
+     b"\x95" + b"\xff" * 8],
+    dtype=object,
+)  # fmt: skip
+ODD: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    0,
+    1.5,
+    10**20,
+    1e308,
+    float("nan"),
+    "",
+    "x",
+    "nan",
+    "9" * 5000,
+    "é" * 1000,
+    [],
+    {},
+    [[]],
+    {"a": 1},
+)
+
+
+def odd(value: Any, rng: np.random.Generator) -> Any:
+    """What JSON holds with one value in it, key or entry replaced by another kind, taken out, or doubled."""
+    if not isinstance(value, dict | list) or not value or rng.random() < 0.15:
+        return ODD[int(rng.integers(len(ODD)))]
+    if isinstance(value, list):
+        at = int(rng.integers(len(value)))
+        changed = [[odd(value[at], rng)], [odd(value[at], rng)], [], [value[at]] * 2][int(rng.integers(4))]
+        return [*value[:at], *changed, *value[at + 1 :]]
+    name = list(value)[int(rng.integers(len(value)))]
+    match int(rng.integers(5)):
+        case 0:
+            return {key: one for key, one in value.items() if key != name}
+        case 1:
+            return {f"{key}x" if key == name else key: one for key, one in value.items()}
+        case _:
+            return {**value, name: odd(value[name], rng)}
 
 
 def numbered(seed: int, i: int) -> np.random.Generator:

@@ -221,7 +221,8 @@ BAD_ENDS = ("wrong", "traceback", "hang", "over 1 GB", "crash")
 @pytest.mark.skipif(not {"nb101", "nb201", "darts_cnn", "darts_rnn"} <= {*installed_spaces()}, reason="needs spaces")
 def test_damaged_inputs_are_read_or_refused(tmp_path: Path) -> None:
     """The short form of benchmarks/fuzz.py."""
-    command = [sys.executable, str(BENCHMARKS / "fuzz.py"), "--inputs", "40", "--log", str(tmp_path / "log")]
+    files = ["--out", str(tmp_path / "counts"), "--log", str(tmp_path / "log")]
+    command = [sys.executable, str(BENCHMARKS / "fuzz.py"), "--inputs", "40", *files]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     readers = json.loads(done.stdout)["readers"]

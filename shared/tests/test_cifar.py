@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import pickle
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +19,7 @@ from PIL import Image
 from torchvision.datasets import CIFAR10, CIFAR100
 from toy_space import MICRO
 
-from wsnas.data.cifar import BINARY, MIRRORS, cifar, fetch, local_copy
+from wsnas.data.cifar import BINARY, MIRRORS, cifar, fetch, local_copy, read_parquet
 from wsnas.data.sources import load_splits
 from wsnas.errors import WsnasError
 from wsnas.recipe import change_recipe
@@ -73,6 +75,48 @@ def test_every_form_has_the_same_images(tmp_path: Path, name: str, form: str) ->
         np.testing.assert_array_equal(pixels, expected)
         np.testing.assert_array_equal(labels, classes)
         assert (pixels.dtype, labels.dtype) == (np.uint8, np.int64)
+
+
+def png(size: tuple[int, int]) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+GOOD = png((32, 32))
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "says"),
+    [
+        ([GOOD, png((33, 32))], [0, 1], "an image is 33x32"),
+        ([GOOD, png((15_000, 15_000))], [0, 1], "DecompressionBomb|15000x15000"),
+        ([GOOD, None], [0, 1], "UnidentifiedImageError"),
+        ([GOOD, b"no image"], [0, 1], "UnidentifiedImageError"),
+        ([GOOD, GOOD], [0, 10], "labels are 0 to 10"),
+        ([GOOD, GOOD], [0, -1], "labels are -1 to 0"),
+        ([GOOD, GOOD], [0, None], "labels are"),
+        ([GOOD, GOOD], ["a", "b"], "ValueError"),
+        ([], [], "ValueError"),
+        ([GOOD] * 200_001, [0] * 200_001, "claims 200001 images"),
+    ],
+    ids=["another size", "a bomb", "null", "text", "a label", "a negative label", "no label", "words", "empty", "many"],
+)
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
+def test_a_parquet_file_that_is_no_cifar_is_refused(
+    tmp_path: Path, images: list[bytes | None], labels: list[Any], says: str
+) -> None:
+    path = tmp_path / "train.parquet"
+    kind = pa.array(images, pa.binary())
+    pq.write_table(pa.table({"img": pa.StructArray.from_arrays([kind], ["bytes"]), "label": labels}), path)
+    with pytest.raises(WsnasError, match=rf"train\.parquet is not a part of cifar10.*({says})"):
+        read_parquet([path], "cifar10")
+
+
+def test_a_pipe_is_no_cifar(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "train.parquet")
+    with pytest.raises(WsnasError, match="not a regular file"):
+        read_parquet([tmp_path / "train.parquet"], "cifar10")
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,6 +42,16 @@ def test_workers_and_this_process_give_the_same_results_and_failures() -> None:
         assert isinstance(found["1 / 0"], ZeroDivisionError)
         assert isinstance(found["[][1]"], IndexError)
     assert here.keys() == there.keys()
+
+
+@pytest.mark.parametrize(
+    "places", [{"ray": "auto", "slurm": {}}, {"slurm": {}, "pool": 1}, {"ray": "local", "pool": 1}]
+)
+def test_jobs_run_in_one_place(places: dict[str, Any]) -> None:
+    with pytest.raises(WsnasError, match=f"give one of {' and '.join(places)}"):
+        Executor(**places)
+    with pytest.raises(WsnasError, match="neither can be negative"):
+        Executor(workers=-1)
 
 
 def test_no_jobs_start_no_processes() -> None:

@@ -511,7 +511,8 @@ def test_hidden_folders_and_files_are_no_classes_and_no_images(folder: Path) -> 
         for place in (folder / part, folder / part / "bee"):
             (place / ".ipynb_checkpoints").mkdir()
             (place / ".ipynb_checkpoints" / "0.png").write_bytes((folder / part / "bee" / "0.png").read_bytes())
-        (folder / part / "ant" / ".DS_Store").write_bytes(b"no image")
+        for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
+            (folder / part / "ant" / name).write_bytes(b"no image")
     after = stream_splits(folder, 16, RECIPE, CPU)
     assert after.classes == in_memory(folder).classes == 3
     for name in ("train", "valid", "test"):

@@ -272,6 +272,29 @@ def test_any_damage_is_refused_or_changes_nothing(tmp_path: Path, name: str) -> 
             assert all(line in good[-2] for line in found[-2])
 
 
+def test_damage_that_hides_a_checksum_is_refused(tmp_path: Path) -> None:
+    """Each of these was once found by benchmarks/fuzz.py, and read as fewer lines, no rows, or another run."""
+    path = filled(tmp_path / "run").path
+    files = {name: (path / name).read_bytes() for name in ("run.json", "metrics.jsonl", "records.sqlite")}
+    described = json.loads(files["run.json"])
+    del described["crc"]
+    described["command"] = "another"
+    for name, bad in (
+        ("run.json", json.dumps(described).encode()),
+        ("metrics.jsonl", files["metrics.jsonl"].replace(b'"loss"', b'"loss\r', 1)),
+        ("metrics.jsonl", files["metrics.jsonl"].replace(b'"epoch": 4', b'"epoch"\r 4', 1)),
+        ("records.sqlite", files["records.sqlite"][:1]),
+    ):
+        assert bad != files[name]
+        (path / name).write_bytes(bad)
+        with pytest.raises(WsnasError, match=name.replace(".", r"\.")):
+            everything(path)
+        if name == "records.sqlite":
+            with pytest.raises(WsnasError, match="cut short"), Run.read(path).writing():
+                Run.read(path).record("a", "x", {})
+        (path / name).write_bytes(files[name])
+
+
 def test_a_run_made_before_there_were_checksums_is_read_and_continued(tmp_path: Path) -> None:
     path = tmp_path / "run"
     path.mkdir()
@@ -303,8 +326,14 @@ def test_a_run_made_before_there_were_checksums_is_read_and_continued(tmp_path: 
 
 @pytest.mark.parametrize(
     "content",
-    ["[" * 100_000, '{"format": 2, "identity": "x", "recipe": {}}', '{"format": 2, "identity": {}, "recipe": 3}', "7"],
-    ids=["nested", "text", "a number", "only a number"],
+    [
+        "[" * 100_000,
+        '{"format": 2, "identity": "x", "recipe": {}}',
+        '{"format": 2, "identity": {}, "recipe": 3}',
+        "7",
+        '{"format": 2, "identity": {}, "recipe": {}, "crb": "00000000"}',
+    ],
+    ids=["nested", "text", "a number", "only a number", "the checksum's name damaged"],
 )
 def test_a_run_json_of_other_types_is_refused(run: Run, content: str) -> None:
     (run.path / "run.json").write_text(content)

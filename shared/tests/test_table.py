@@ -18,7 +18,7 @@ from scipy import stats
 
 from wsnas.agreement import correlate, remarks
 from wsnas.errors import WsnasError
-from wsnas.table import Column, Table, mean_measured, read_csv, read_table
+from wsnas.table import Column, Table, mean_measured, read_csv, read_table, reader
 
 NAN = np.nan
 
@@ -520,6 +520,9 @@ def test_extra_columns_of_parquet_are_left_alone(tmp_path: Path) -> None:
         ({}, "text"),
         ({}, {"epochs": "many"}),
         ({}, {"source": 3}),
+        ({}, {"2 epochs": "two"}),
+        ({}, {"2 epochs": "[" * 5000}),
+        ({}, {"taken over": "{}"}),
         ({"arch": [1, 2]}, {}),
         ({"arch": [["a"], ["b"]]}, {}),
         ({"arch": ["a" * 20_000, "b"]}, {}),
@@ -550,6 +553,25 @@ def test_a_parquet_bomb_is_refused(tmp_path: Path, kind: str) -> None:
     assert path.stat().st_size < 200_000
     with pytest.raises(WsnasError, match=r"more than a table can have|too long"):
         read(path)
+
+
+@pytest.mark.parametrize("name", ["d/test/1000000000/0", "d/test/8/-1", "d/test/-8/0"])
+def test_a_column_of_impossible_numbers_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(WsnasError, match=r"t\.parquet"):
+        read(parquet(tmp_path / "t.parquet", {"arch": ["a"], name: [90.5]}))
+
+
+def test_only_one_kind_of_error_leaves_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @reader
+    def broken(path: Path) -> Table:
+        raise AssertionError("what nobody thought of")
+
+    with pytest.raises(WsnasError, match=r"x cannot be read \(AssertionError: what nobody thought of\)"):
+        broken(tmp_path / "x")
+    with pytest.raises(WsnasError, match="cannot be read"):
+        broken(tmp_path / ("x" * 300))
+    with pytest.raises(WsnasError, match="not a regular file"):
+        broken(Path("/dev/zero"))
 
 
 def test_a_flipped_bit_of_a_saved_table_is_refused_or_changes_nothing(tmp_path: Path) -> None:

@@ -368,6 +368,34 @@ def test_foreign_pth(tmp_path: Path, zipped: bool) -> None:
         import_table(path)
 
 
+@pytest.mark.parametrize("zipped", [False, True])
+def test_numbers_of_thousands_of_digits_are_refused(tmp_path: Path, zipped: bool) -> None:
+    """Python does not write them out; published tables have none."""
+
+    def of_seed(seed: int) -> dict[str, Any]:
+        return {"arch_str": ARCHS[0], "all_results": {("cifar10-valid", seed): trial(0, "cifar10-valid", 200, 777)}}
+
+    for changed in (
+        {"arch2infos": {10**6000: {}}},
+        {10**6000: 1},
+        {"arch2infos": {0: {"full": of_seed(10**6000)}}},
+        {"arch2infos": {0: {"full": of_seed(10**300)}}},
+        {"arch2infos": {0: {"full": of_seed(-5)}}},
+    ):
+        path = write_pth(tmp_path / "table.pth", {**official(), **changed}, zipped)
+        with pytest.raises(WsnasError, match=r"table\.pth") as refusal:
+            import_table(path)
+        assert len(str(refusal.value)) < 1000
+
+
+def test_a_pipe_or_a_device_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pth")
+    (tmp_path / "zero.pth").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(WsnasError, match=rf"{name}\.pth is not a regular file"):
+            import_table(tmp_path / f"{name}.pth")
+
+
 def test_pth_of_another_form(tmp_path: Path) -> None:
     content = official()
     del content["arch2infos"][1]["full"]["all_results"]["cifar10", 777]["eval_acc1es"]

@@ -70,6 +70,13 @@ class Executor:
             raise WsnasError(f"a time limit of {self.timeout:g} s makes no sense: give at most {LONGEST:g}, or none")
         if self.gpus is not None and not 0 <= self.gpus <= 1000:
             raise WsnasError(f"a job cannot have {self.gpus:g} GPUs")
+        if (self.workers or 0) < 0 or self.retries < 0:
+            raise WsnasError(
+                f"{self.workers} workers and {self.retries} retries make no sense: neither can be negative"
+            )
+        places = [name for name in ("ray", "slurm", "pool") if getattr(self, name) is not None]
+        if len(places) > 1:
+            raise WsnasError(f"jobs run in one place: give one of {' and '.join(places)}")
 
 
 def run_jobs(

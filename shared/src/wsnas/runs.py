@@ -39,9 +39,10 @@ from wsnas.environment import command_line, environment
 from wsnas.errors import Busy, WsnasError
 from wsnas.files import atomic_write, cannot_write, read_file
 
-FORMAT = 2
+FORMAT, OLDER = 3, 2  # of run.json; the older one may lack a checksum
 LARGEST = {"run.json": 1 << 24, "metrics.jsonl": 1 << 28, "checkpoint.pt": 1 << 35}  # bytes
 CRC = "crc"
+STARTED = ("environment", "command")  # what run.json says of the run's start
 
 
 @dataclass
@@ -87,12 +88,15 @@ class Run:
     def read(path: Path) -> Run:
         """The run at ``path``. Raises WsnasError if there is none."""
         try:
-            described = unsealed(json.loads(read_file(path / "run.json", LARGEST["run.json"])))
-            if described["format"] != FORMAT:
+            stored = json.loads(read_file(path / "run.json", LARGEST["run.json"]))
+            described = unsealed(stored, required=dict(stored).get("format") == FORMAT)
+            if described["format"] not in (FORMAT, OLDER):
                 raise WsnasError(
                     f"{path} was written by another version of wsnas (format {described['format']}, here {FORMAT}): "
                     "train it again, or use the version that wrote it"
                 )
+            if unknown := sorted(described.keys() - {"format", "identity", "recipe", *STARTED}):
+                raise ValueError(f"it has an unknown part, {unknown[0]}")  # its checksum's name may be damaged
             return Run(path, {**described["identity"]}, {**described["recipe"]})
         except (FileNotFoundError, NotADirectoryError) as error:
             raise WsnasError(f"{path} is not a run directory (it has no run.json)") from error
@@ -112,8 +116,8 @@ class Run:
 
     def started(self) -> dict[str, Any]:
         """The ``environment`` (machine and versions) and the ``command`` that started the run."""
-        described: dict[str, Any] = json.loads((self.path / "run.json").read_text())
-        return {name: described[name] for name in ("environment", "command")}
+        described = unsealed(json.loads(read_file(self.path / "run.json", LARGEST["run.json"])))
+        return {name: described.get(name, {} if name == "environment" else "") for name in STARTED}
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -257,7 +261,8 @@ class Run:
     def _lines(self, name: str) -> list[bytes]:
         path = self.path / name
         try:
-            return read_file(path, LARGEST["metrics.jsonl"]).splitlines(keepends=True) if path.exists() else []
+            # not splitlines, which takes a damaged byte for the end of a line that was cut short
+            return io.BytesIO(read_file(path, LARGEST["metrics.jsonl"])).readlines() if path.exists() else []
         except OSError as error:
             raise WsnasError(f"{path} cannot be read ({error.strerror})") from error
 
@@ -300,6 +305,7 @@ class Run:
                 return database.execute(query, values).fetchall()
 
         def rows(file: Path, how: str = "mode=ro") -> list[Any]:
+            _require_more_than_a_byte(file)
             with closing(sqlite3.connect(f"{file.absolute().as_uri()}?{how}", uri=True, timeout=30)) as connection:
                 _require_intact(connection)
                 if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'records'").fetchone():
@@ -390,6 +396,7 @@ def _first_difference(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = 
 
 def _connected(path: Path) -> sqlite3.Connection:
     """A connection for writing to a database of records, which is found intact."""
+    _require_more_than_a_byte(path)
     connection = sqlite3.connect(path, timeout=30)
     try:
         connection.execute("PRAGMA journal_mode=TRUNCATE")  # a write-ahead log does not work on network filesystems
@@ -402,6 +409,11 @@ def _connected(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _require_more_than_a_byte(path: Path) -> None:
+    if path.exists() and path.stat().st_size == 1:  # which SQLite takes for an empty database
+        raise sqlite3.DatabaseError("it is cut short")
 
 
 def _require_intact(connection: sqlite3.Connection) -> None:

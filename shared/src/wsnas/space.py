@@ -157,9 +157,12 @@ class SearchSpace(ABC, Generic[A]):
 
     def import_table(self, path: Path) -> Table:
         """Reads a published ground-truth file, without executing it. Default: a CSV or wsnas table."""
-        from wsnas.table import read_table
+        from wsnas.table import read_table, reader
 
-        return read_table(path, self.name, lambda text: self.encode(self.decode(text)), self.metric)
+        def read(path: Path) -> Table:
+            return read_table(path, self.name, lambda text: self.encode(self.decode(text)), self.metric)
+
+        return reader(read)(path)
 
     # not to be overridden ----------------------------------------------------------------------------------------
 

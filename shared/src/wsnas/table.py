@@ -17,7 +17,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, wraps
 from html import escape
 from itertools import combinations
 from pathlib import Path
@@ -34,6 +34,7 @@ Floats = NDArray[np.float64]
 SINGLE = {"parameters": np.int64, "macs": np.float64, "latency": np.float64, "failed": np.bool_}  # beside ``columns``
 MACS = "multiply-adds of all convolutions and linear layers for one item, in millions; not of biases, norms and pools"
 LARGEST, CELLS, LONGEST = 64 << 20, 20_000_000, 10_000  # a CSV file's bytes, a table's numbers, a name's characters
+NUMBER = 10**9  # above a column's epochs and seed
 TRAINED = "trained by wsnas"  # the source of a table that is not a publisher's
 
 
@@ -260,6 +261,8 @@ class Table:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        from wsnas.pages import unpacked
+
         def numbers(name: str) -> Floats:
             kind = stored[name].type
             fine = pa.types.is_floating(kind) or pa.types.is_integer(kind) or kind in (pa.bool_(), pa.null())
@@ -274,13 +277,14 @@ class Table:
         try:
             if not stat.S_ISREG(path.stat().st_mode):
                 raise ValueError("it is no file")
+            with path.open("rb") as opened:
+                size = unpacked(opened)  # before pyarrow makes room for it
             with pq.ParquetFile(path, read_dictionary=["arch"]) as file:  # one copy of a name, however often it occurs
                 names = file.schema_arrow.names
                 _refuse_twice(path, names)
                 named = [name for name in names if name.count("/") >= 3]
                 wanted = ["arch", *named, *(name for name in (*SINGLE, "flops") if name in names)]
-                groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-                if file.metadata.num_rows * len(wanted) > CELLS or sum(g.total_byte_size for g in groups) > 16 * CELLS:
+                if file.metadata.num_rows * len(wanted) > CELLS or size > 16 * CELLS:
                     raise WsnasError(f"{path} claims {file.metadata.num_rows} rows, more than a table can have")
                 described = json.loads((file.schema_arrow.metadata or {})[b"wsnas"])
                 stored = file.read(columns=wanted)
@@ -294,6 +298,11 @@ class Table:
             if not all(isinstance(value, str) for value in described["about"].values()):
                 raise ValueError("about is no text")
             int(described["about"].get("epochs", 0))
+            for name, text in described["about"].items():  # where it is JSON
+                if name.endswith(" epochs") and not isinstance(json.loads(text), dict):
+                    raise ValueError(f"{name} is no object")
+                if name == "taken over" and not isinstance(json.loads(text), list):
+                    raise ValueError(f"{name} is no list")
             spelled = {Column.parse(name): name for name in named}
             _refuse_twice(path, [str(Column.parse(name)) for name in named])
             columns = {column: numbers(name) for column, name in spelled.items()}
@@ -384,6 +393,9 @@ def checked(
         "failed": (0.0, 1.0, "true or false"),
         **dict.fromkeys(table.columns, measured.get(metric or "", (0.0, most, "an accuracy or perplexity"))),
     }
+    for column in table.columns:
+        if not (0 <= column.epochs < NUMBER and 0 <= (column.seed or 0) < NUMBER):
+            raise WsnasError(f"{path}, column {names[column][:100]}: its epochs or its seed cannot be")
     for name, values in [*table.columns.items(), *table.single().items()]:
         least, largest, kind = limits[name]
         wrong = ~np.isnan(values) & ~((values >= least) & (values <= largest))
@@ -558,6 +570,25 @@ def read_csv(
         single["failed"] = values(header.index("failed"), flags)
     table = Table(space, tuple(row[key] for row in body), columns, about={"source": path.name}, **single)
     return checked(path, table, lambda i: f"line {lines[i]}", metric, respell, spelled)
+
+
+def reader(read: Callable[[Path], Table]) -> Callable[[Path], Table]:
+    """Around a function that reads a table: only WsnasError leaves it, and only regular files and folders enter."""
+
+    @wraps(read)
+    def within(path: Path) -> Table:
+        try:
+            if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe or a device might never end
+                raise WsnasError(f"{path} is not a regular file")
+            return read(path)
+        except WsnasError:
+            raise
+        except Exception as error:  # whatever a file that nobody thought of makes Python raise
+            raise WsnasError(
+                f"{path} cannot be read ({type(error).__name__}: {str(error)[:200]}); get it from its publisher again"
+            ) from error
+
+    return within
 
 
 def read_table(path: Path, space: str, respell: Callable[[str], str], metric: str | None = "accuracy") -> Table:

@@ -30,7 +30,7 @@ import numpy as np
 from darts_cnn.space import Architecture, cell_of, decode, encode
 from wsnas import WsnasError
 from wsnas.files import read_file
-from wsnas.table import LARGEST, Column, Table, checked, read_table
+from wsnas.table import LARGEST, Column, Table, checked, read_table, reader
 
 FILES = "a .json list of genotypes with accuracies, or a .csv, .csv.gz or .parquet table"
 CIFAR10 = ("cifar10", "cifar10-best")
@@ -40,6 +40,7 @@ _MEASURED = re.compile(
 )
 
 
+@reader
 def import_table(path: Path) -> Table:
     """The architectures of one file, in its order. Raises WsnasError naming the first malformed entry."""
     name = path.name.lower()

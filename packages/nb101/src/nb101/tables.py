@@ -28,6 +28,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,7 +39,7 @@ from nb101.isomorphism import Integers, canonical_codes, classes, hashes
 from nb101.space import OPS, arch_at, architectures, decode, encode
 from wsnas import WsnasError
 from wsnas.files import read_npz
-from wsnas.table import Column, Floats, Table, checked, read_table, require_whole
+from wsnas.table import Column, Floats, Table, checked, read_table, reader, require_whole
 
 OFFICIAL = "nasbench_only108.tfrecord or nasbench_full.tfrecord"
 DATASET = "cifar10"
@@ -50,6 +51,7 @@ CHANCE = 10.0  # percent
 HALFWAY = "columns of 54, 18, 6 and 2 epochs were measured in the middle of the trainings twice as long"
 
 
+@reader
 def import_table(path: Path) -> Table:
     """The cells of this space in one published file; NAS-Bench-101's others are left out.
 
@@ -173,10 +175,16 @@ def _metrics(message: bytes) -> tuple[int, list[float]]:
     return dict(top)[2], [100 * evaluations[i][number] for i in (1, 2) for number in (4, 5)]
 
 
+@cache
+def _numbers() -> dict[bytes, int]:
+    """Hash -> number of its class of cells."""
+    return {name.encode(): number for number, name in enumerate(hashes())}
+
+
 def _from_tfrecord(path: Path) -> Table:
-    known = {name.encode(): number for number, name in enumerate(hashes())}
+    known = _numbers()
     n = len(known)
-    values = np.full((len(EPOCHS), 4, RUNS, n), np.nan, dtype=np.float64)
+    values = np.zeros((len(EPOCHS), 4, RUNS, n), dtype=np.float64)  # of as many runs as ``runs`` says
     runs = np.zeros((len(EPOCHS), n), dtype=np.int64)
     counts = np.full(n, -1, dtype=np.int64)
     cells: dict[int, tuple[str, str]] = {}
@@ -211,7 +219,7 @@ def _from_tfrecord(path: Path) -> Table:
     found = np.array(sorted(cells), dtype=np.int64)
     _require_classes(path, found, [cells[which] for which in found.tolist()])
     columns = {
-        Column(DATASET, split, epochs // part, run): values[b, i, run, found]
+        Column(DATASET, split, epochs // part, run): np.where(runs[b, found] > run, values[b, i, run, found], np.nan)
         for b, epochs in enumerate(EPOCHS)
         if runs[b].any()
         for i, (part, split) in enumerate([(2, "valid"), (2, "test"), (1, "valid"), (1, "test")])

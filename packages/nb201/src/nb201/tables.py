@@ -41,7 +41,7 @@ from nb201.space import Architecture, decode, encode, is_valid
 from wsnas import WsnasError
 from wsnas.files import read_file
 from wsnas.pickles import read_pickle
-from wsnas.table import MACS, TRAINED, Column, Table, checked, read_csv
+from wsnas.table import MACS, TRAINED, Column, Table, checked, read_csv, reader
 
 OFFICIAL = "NAS-Bench-201-v1_1-096897.pth or the directory NATS-tss-v1_0-3ffb9-simple"
 LARGEST = 32 << 20  # bytes of one architecture's pickle; the published ones have about 1 MB
@@ -71,6 +71,7 @@ class Result(NamedTuple):
     disagreeing: int  # trials with parameters or FLOPs that are another network's
 
 
+@reader
 def import_table(path: Path) -> Table:
     """The valid architectures of one published file or directory, in its order.
 

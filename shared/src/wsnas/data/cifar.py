@@ -15,23 +15,25 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import filelock
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from PIL import Image
 
 from wsnas.data.images import Labels, Pixels, Source
 from wsnas.errors import WsnasError
 from wsnas.files import read_file
+from wsnas.pages import unpacked
 
 Part = tuple[Pixels, Labels]
 
 LARGEST = 1 << 29  # bytes of an archive; the official ones have 170 million
+MOST = 200_000  # images of a Parquet file; the official ones have 50,000
 
 
 class Binary(NamedTuple):
@@ -146,18 +148,38 @@ def read_parquet(files: Sequence[Path], name: str) -> Part:
     pixels, labels = [], []
     for file in files:
         try:
-            table = pq.read_table(file)
-            image = next(column for column in ("img", "image") if column in table.column_names)
-            label = next(column for column in ("label", "fine_label") if column in table.column_names)
-            for stored in table[image].to_pylist():
-                with Image.open(io.BytesIO(stored["bytes"]), formats=["PNG"]) as opened:
-                    pixels.append(np.asarray(opened.convert("RGB")))
-            labels.append(table[label].to_numpy().astype(np.int64))
-        except (OSError, pa.ArrowException, StopIteration, KeyError, TypeError, ValueError) as error:
+            read = _rows(file)
+            pixels.append(np.stack([_pixels(png) for png in read[0]]))
+            labels.append(read[1].astype(np.int64))
+            if not 0 <= labels[-1].min() <= labels[-1].max() < (10 if name == "cifar10" else 100):
+                raise ValueError(f"its labels are {labels[-1].min()} to {labels[-1].max()}")
+        except Exception as error:  # a malformed file can raise nearly anything
             raise WsnasError(
-                f"{file} is not a part of {name}: it needs the columns img (PNG) and label, or fine_label ({error})"
+                f"{file} is not a part of {name}: it needs the columns img (32x32 PNG) and label, or fine_label "
+                f"({type(error).__name__}: {str(error)[:200]})"
             ) from error
-    stacked, joined = np.stack(pixels), np.concatenate(labels)
-    if stacked.shape[1:] != (32, 32, 3) or joined.min() < 0:
-        raise WsnasError(f"{files[0]} is not a part of {name}: its images are {stacked.shape[1]}x{stacked.shape[2]}")
-    return stacked, joined
+    return np.concatenate(pixels), np.concatenate(labels)
+
+
+def _rows(file: Path) -> tuple[Iterator[bytes], NDArray[Any]]:
+    """The PNGs, one in memory at a time, and the labels of a Parquet file."""
+    if not file.is_file():
+        raise ValueError("it is not a regular file")
+    with file.open("rb") as opened:
+        size = unpacked(opened)  # before pyarrow makes room for it
+    names = pq.read_schema(file).names
+    image = next(name for name in ("img", "image") if name in names)
+    label = next(name for name in ("label", "fine_label") if name in names)
+    # as a dictionary: one copy of an image, however often it occurs
+    with pq.ParquetFile(file, read_dictionary=[f"{image}.bytes"]) as found:
+        if found.metadata.num_rows > MOST or size > LARGEST:
+            raise ValueError(f"it claims {found.metadata.num_rows} images, or too many bytes")
+        table = found.read(columns=[f"{image}.bytes", label])
+    return (stored["bytes"].as_py() for stored in table[image]), table[label].to_numpy()
+
+
+def _pixels(png: bytes) -> Pixels:
+    with Image.open(io.BytesIO(png), formats=["PNG"]) as opened:
+        if opened.size != (32, 32):
+            raise ValueError(f"an image is {opened.width}x{opened.height}")
+        return np.asarray(opened.convert("RGB"))
