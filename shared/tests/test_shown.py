@@ -64,7 +64,7 @@ def test_a_file_can_be_named_in_text(tmp_path: Path) -> None:
         read_table(f"{tmp_path}/table.csv", "toy", str),
     ):
         assert read.archs == table(20).archs
-    with pytest.raises(WsnasError, match="there is no ground-truth table nothing.parquet"):
+    with pytest.raises(WsnasError, match=r"there is no ground-truth table nothing\.parquet"):
         Table.load("nothing.parquet")
     train_supernet(TOY, out=f"{tmp_path}/run", device="cpu")
     assert Run.read(f"{tmp_path}/run").identity["space"] == "toy"
