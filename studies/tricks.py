@@ -288,6 +288,13 @@ def verdicts_of(table: Table) -> list[Verdict]:
     ]
 
 
+def look(beyond_seeds: bool, difference: float) -> tuple[str, str]:
+    """Colour and marker of a difference; right is better. The marker tells all three apart in grey, too."""
+    if not beyond_seeds:
+        return GREY, "."
+    return (BLUE, ">") if difference > 0 else (RED, "<")
+
+
 def tricks_figure(tables: Sequence[Table], note: str) -> Figure:
     """Table 3: each variant's correlations and top-10, and their differences to the baseline's, with intervals."""
     with plt.rc_context(STYLE):
@@ -312,20 +319,15 @@ def tricks_figure(tables: Sequence[Table], note: str) -> Figure:
                 change = row.change
                 if change is None:
                     for axes in (left, right):
-                        axes.plot(0, position, "o" if axes is left else "D", color=BLACK, mfc="white", ms=5, zorder=3)
+                        axes.plot(0, position, "o", color=BLACK, mfc="white", ms=5, zorder=3)
                     continue
-                colour, of_top = (
-                    GREY if not beyond else BLUE if difference > 0 else RED
-                    for beyond, difference in (
-                        (change.beyond_seeds, change.difference),
-                        (change.top_beyond_seeds, change.top_difference),
-                    )
-                )
+                colour, marker = look(change.beyond_seeds, change.difference)
                 left.plot([change.difference_low, change.difference_high], [position] * 2, color=colour, lw=2)
-                left.plot(change.difference, position, "o", color=colour, ms=5)
+                left.plot(change.difference, position, marker, color=colour, ms=7)
                 ends = [sign * change.top_difference_low, sign * change.top_difference_high]
-                right.plot(ends, [position] * 2, color=of_top, lw=2)
-                right.plot(sign * change.top_difference, position, "D", color=of_top, ms=4)
+                colour, marker = look(change.top_beyond_seeds, change.top_difference)
+                right.plot(ends, [position] * 2, color=colour, lw=2)
+                right.plot(sign * change.top_difference, position, marker, color=colour, ms=7)
             for axes, noise in ((left, table.seed_noise), (right, table.top_noise)):
                 if noise is not None:
                     axes.axvspan(-noise, noise, color=GREY, alpha=0.15, lw=0)
@@ -384,8 +386,8 @@ def main(options: StudyOptions, other_dataset: str | None) -> None:
         figure=tricks_figure(
             tables,
             f"{options.about}, {counted(number, 'supernet')} per row. Bars: 95 % intervals over architectures and "
-            "supernets. Grey band: difference between two seeds of the baseline. Grey bars: within the variation of "
-            "seeds; blue: better beyond it, red: worse. Corr-BL: correlation "
+            "supernets. Grey band: difference between two seeds of the baseline. Dots: within the variation of seeds; "
+            "triangles: beyond it, those to the right (blue) better, to the left (orange) worse. Corr-BL: correlation "
             "with the baseline, in its own row that of two seeds.",
         ),
         more={

@@ -489,7 +489,7 @@ LOOKS: dict[str, tuple[str, str, str]] = {  # colour, marker, line
     UNIFORM: (BLACK, "o", "-"),
     FAIR: (BLACK, "^", "--"),
     MULTI: (BLACK, "s", ":"),
-    WITH_SIZE: (BLUE, "o", "-"),
+    WITH_SIZE: (BLUE, "X", "-"),
     REGRESSION: (BLUE, "D", ":"),
     SHORT: (ORANGE, "v", "-"),
     PREDICTOR: (GREEN, "P", "-"),

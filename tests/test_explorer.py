@@ -355,6 +355,10 @@ def test_the_report_fits_and_leads_there_and_back(
     page = chromium.new_context(viewport={"width": width, "height": 900}, offline=True).new_page()
     page.goto((tmp_path / "runs/report.html").as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") == width
+    unshaded = """[...document.querySelectorAll("body *")].filter(e => e.scrollWidth > e.clientWidth + 1 &&
+        getComputedStyle(e).overflowX == "auto" && !["NAV", "PRE"].includes(e.tagName) &&
+        !getComputedStyle(e).backgroundAttachment.includes("local")).map(e => e.outerHTML.slice(0, 80))"""
+    assert page.evaluate(unshaded) == []  # what scrolls sideways shows that it does
     for verdict in page.locator("td.verdict").all():  # seen without scrolling
         box = verdict.bounding_box()
         assert box["x"] + box["width"] <= width

@@ -1,24 +1,19 @@
-"""Everything that can be run is run: scripts in docs/, and the commands that the documentation shows."""
+"""The scripts in docs/ are run."""
 
 from __future__ import annotations
 
 import io
 import json
-import re
 import runpy
-import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import stats
 
 import wsnas
-from wsnas.cli import main
 from wsnas.evaluation import latest_scores
 from wsnas.recipe import change_recipe
 from wsnas.runs import Run
@@ -36,80 +31,6 @@ def test_every_script_is_run_by_a_test() -> None:
     assert len(scripts) >= 5
     for script in scripts:
         assert script.name in tests or f"import {script.stem}" in tests or f"{script.stem}:" in tests, script
-
-
-# commands in the documentation -------------------------------------------------------------------------------
-
-
-def commands() -> Iterator[tuple[str, str]]:
-    """(page, command) of each line of a shell block that runs something of this repository, its variables filled in."""
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]:
-        for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
-            block = re.sub(r"\\\n\s*", " ", block)
-            values = dict(re.findall(r"^(\w+)=\"([^\"]*)\"", block, re.MULTILINE))
-            block = re.sub(r"^\w+=\"[^\"]*\"", "", block, flags=re.MULTILINE)
-            for line in block.splitlines():
-                values |= {name: words.split()[0] for name, words in re.findall(r"for (\w+) in ([^;]+);", line)}
-                for name in sorted(values, key=len, reverse=True):
-                    line = re.sub(rf"\$\{{?{name}\b\}}?", " ".join(values[name].split()), line)
-                yield from ((str(page.relative_to(ROOT)), command) for command in simple_commands(line))
-
-
-def simple_commands(line: str) -> Iterator[str]:
-    """Those of ``wsnas``, python and nox in a line of shell."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars="&|;")
-    lexer.whitespace_split = True
-    words: list[str] = []
-    for word in [*lexer, ";"]:
-        if set(word) <= set("&|;"):
-            if words[:1] in (["wsnas"], ["python"], ["nox"]) and len(words) > 1:
-                yield shlex.join(words)
-            words = []
-        elif words or not (word == "do" or re.fullmatch(r"\w+=.*", word)):
-            words.append(word)
-
-
-def script_command(path: str) -> Any:
-    found = runpy.run_path(str(ROOT / path))["main"]
-    return found if isinstance(found, click.Command) else None
-
-
-@pytest.mark.parametrize(("page", "command"), list(commands()), ids=lambda value: value[:60])
-def test_the_documentation_shows_commands_that_exist(page: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names, arguments and options exist; only the parser runs, and the files need not exist."""
-    words = shlex.split(command)
-    if words[0] == "nox":
-        sessions = (ROOT / "noxfile.py").read_text()
-        for name in words[2 : words.index("--") if "--" in words else None]:
-            study = name.removeprefix("study_")
-            assert f"def {name.split('(')[0]}(" in sessions or (ROOT / f"studies/{study}.py").exists(), command
-        if "--" not in words or not words[2].startswith("study_"):
-            return
-        words = ["python", f"studies/{words[2].removeprefix('study_')}.py", *words[words.index("--") + 1 :]]
-    if words[0] == "python":
-        assert (ROOT / words[1]).exists(), command
-        monkeypatch.syspath_prepend((ROOT / words[1]).parent)  # where a script finds its neighbours
-        found, words = script_command(words[1]), words[2:]
-        if found is None:  # plain arguments
-            return
-    else:
-        found, words = main, words[1:]
-        while isinstance(found, click.Group) and words[0] in found.list_commands(click.Context(found)):
-            found, words = found.get_command(click.Context(found), words[0]), words[1:]
-        assert not isinstance(found, click.Group), f"{page}: there is no such command: {command}"
-    assert found is not None
-    for parameter in found.params:
-        if isinstance(parameter.type, click.Path):
-            monkeypatch.setattr(parameter.type, "exists", False)
-    if "--help" not in words:
-        found.make_context("command", [word for word in words if word != "..."])
-
-
-def test_the_documentation_shows_commands() -> None:
-    assert len(list(commands())) > 30
-
-
-# scripts -----------------------------------------------------------------------------------------------------
 
 
 def test_rank(forks: Any, tmp_path: Path) -> None:

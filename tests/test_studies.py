@@ -880,6 +880,25 @@ def test_tricks_trains_on_table_3s_other_data_sets(name: str, scale: str, expect
         assert back.supernet == baseline.recipe.supernet
 
 
+def test_figures_need_no_colour() -> None:
+    """Better, worse and within noise have a marker each in tricks, and so has every kind of judge in worth."""
+    tricks = runpy.run_path(str(STUDIES / "tricks.py"))
+
+    def row(label: str, difference: float | None, beyond: bool = False) -> Any:
+        ends = {f"{top}difference{end}": difference for top in ("", "top_") for end in ("", "_low", "_high")}
+        change = None if difference is None else SimpleNamespace(**ends, beyond_seeds=beyond, top_beyond_seeds=beyond)
+        return SimpleNamespace(label=label, corr_baseline=0.5, corr_truth=0.5, top10=80.0, change=change)
+
+    rows = [row("baseline", None), row("same", 0.1), row("better", 0.2, True), row("worse", -0.2, True)]
+    sample = SimpleNamespace(title="nb201", space=SimpleNamespace(metric="accuracy"))
+    table = SimpleNamespace(sample=sample, rows=rows, seed_noise=0.1, top_noise=0.1)
+    for axes in tricks["tricks_figure"]([table], "note").axes[:2]:
+        drawn = {tuple(line.get_ydata()): line.get_marker() for line in axes.lines if line.get_marker() != "None"}
+        assert [drawn[3 - i,] for i in range(4)] == ["o", ".", ">", "<"]
+    looks = runpy.run_path(str(STUDIES / "worth.py"))["LOOKS"].values()
+    assert len({marker for _, marker, _ in looks}) == len(looks)
+
+
 def test_one_seed_decides_nothing(forks: Any, truth: Path, tmp_path: Path) -> None:
     """One seed has neither spread nor agreement: "not available", and every verdict is inconclusive."""
     command = ("--space", "nb201", *TINY, "--seeds", "1", "--architectures", "12", "--table", str(truth))

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from toy_space import ALL, TOY
 
+from wsnas.errors import WsnasError
 from wsnas.evaluation import Scores, evaluate
 from wsnas.metrics import Interval
+from wsnas.runs import Run
 from wsnas.supernet import train_supernet
-from wsnas.table import Column, Table
+from wsnas.table import Column, Table, read_csv, read_table
 
 
 def table(rows: int = 2000) -> Table:
@@ -49,6 +52,22 @@ def test_scores_are_a_dict_as_before() -> None:
     assert scores == {"a": 1.0, "b": 2.0}
     assert json.loads(json.dumps(scores)) == scores
     assert pickle.loads(pickle.dumps(scores)) == scores
+
+
+def test_a_file_can_be_named_in_text(tmp_path: Path) -> None:
+    """As people do in a notebook; a missing one is said to be missing, not truncated."""
+    table(20).save(f"{tmp_path}/table.parquet")
+    table(20).save_csv(f"{tmp_path}/table.csv")
+    for read in (
+        Table.load(f"{tmp_path}/table.parquet"),
+        read_csv(f"{tmp_path}/table.csv", "toy"),
+        read_table(f"{tmp_path}/table.csv", "toy", str),
+    ):
+        assert read.archs == table(20).archs
+    with pytest.raises(WsnasError, match=r"there is no ground-truth table nothing\.parquet"):
+        Table.load("nothing.parquet")
+    train_supernet(TOY, out=f"{tmp_path}/run", device="cpu")
+    assert Run.read(f"{tmp_path}/run").identity["space"] == "toy"
 
 
 def test_arrow_reads_a_table_and_scores() -> None:

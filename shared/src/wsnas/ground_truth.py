@@ -144,7 +144,7 @@ def train_many(
     return table_of(space, archs, run, recipe, seeds, dedupe)
 
 
-def merge_runs(paths: Sequence[Path], out: Path, dedupe: bool = True) -> tuple[SearchSpace[Any], Table]:
+def merge_runs(paths: Sequence[Path | str], out: Path | str, dedupe: bool = True) -> tuple[SearchSpace[Any], Table]:
     """Puts the trainings of several runs of one space and recipe into the run ``out``, and returns its table.
 
     ``paths``: runs of ground truth (such as shards) and finished stand-alone trainings. Where two have the same

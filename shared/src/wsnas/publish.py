@@ -17,13 +17,13 @@ from wsnas.space import SearchSpace
 from wsnas.table import MACS, Table
 
 
-def publish(space: SearchSpace[Any], table: Table, out: Path) -> list[str]:
+def publish(space: SearchSpace[Any], table: Table, out: Path | str) -> list[str]:
     """Writes table.parquet, table.csv, curves.parquet and README.md (the data card) into the run ``out``.
 
     Returns a summary, one sentence per line. ``Table.load`` and ``wsnas.table.read_csv`` read the tables back; the
     folder can be given as --table.
     """
-    run = Run.read(out)
+    run, out = Run.read(out), Path(out)
     table = replace(table, about={**table.about, "command": command_line()})
     table.save(out / "table.parquet")
     table.save_csv(out / "table.csv")

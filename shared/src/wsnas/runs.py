@@ -63,8 +63,9 @@ class Run:
     _sitting: _Sitting = field(default_factory=_Sitting, repr=False, compare=False)
 
     @staticmethod
-    def open(path: Path, identity: Mapping[str, Any], recipe: Mapping[str, Any]) -> Run:
+    def open(path: Path | str, identity: Mapping[str, Any], recipe: Mapping[str, Any]) -> Run:
         """The run at ``path``, created or resumed. Raises WsnasError if the directory holds another run."""
+        path = Path(path)
         identity = json.loads(json.dumps(identity))  # tuples become lists, as when read back
         if not (path / "run.json").exists():
             with Run(path, identity, recipe).writing():
@@ -85,8 +86,9 @@ class Run:
         return existing
 
     @staticmethod
-    def read(path: Path) -> Run:
+    def read(path: Path | str) -> Run:
         """The run at ``path``. Raises WsnasError if there is none."""
+        path = Path(path)
         try:
             stored = json.loads(read_file(path / "run.json", LARGEST["run.json"]))
             described = unsealed(stored, required=dict(stored).get("format") == FORMAT)

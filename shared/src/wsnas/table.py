@@ -223,7 +223,7 @@ class Table:
         """The table to rank by: accuracies as they are, every perplexity with its sign flipped. Not to be saved."""
         return replace(self, columns={c: higher_is_better(values, metric) for c, values in self.columns.items()})
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Writes one compressed Parquet file, atomically. float32 is precise enough for published accuracies."""
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -236,9 +236,9 @@ class Table:
         buffer = io.BytesIO()
         stored = stored.replace_schema_metadata({"wsnas": json.dumps(described, sort_keys=True)})
         pq.write_table(stored, buffer, compression="zstd", compression_level=3)
-        atomic_write(path, buffer.getvalue())
+        atomic_write(Path(path), buffer.getvalue())
 
-    def save_csv(self, path: Path) -> None:
+    def save_csv(self, path: Path | str) -> None:
         """Writes the CSV that ``read_csv`` reads, atomically; an empty field means "not measured"."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -247,11 +247,14 @@ class Table:
         for i, arch in enumerate(self.archs):
             row = [np.float32(v[i]) if v.dtype.kind == "f" else v[i] for v in columns.values()]
             writer.writerow([arch, *("" if value != value else value for value in row)])
-        atomic_write(path, text.getvalue().encode())
+        atomic_write(Path(path), text.getvalue().encode())
 
     @staticmethod
     def load(
-        path: Path, space: str | None = None, metric: str | None = None, respell: Callable[[str], str] | None = None
+        path: Path | str,
+        space: str | None = None,
+        metric: str | None = None,
+        respell: Callable[[str], str] | None = None,
     ) -> Table:
         """Reads a file written by ``save``, of ``space`` if given, and has it ``checked``. Raises WsnasError otherwise.
 
@@ -262,6 +265,8 @@ class Table:
         import pyarrow.parquet as pq
 
         from wsnas.pages import unpacked
+
+        path = Path(path)
 
         def numbers(name: str) -> Floats:
             kind = stored[name].type
@@ -502,7 +507,7 @@ _CSV_COLUMN = re.compile(
 
 
 def read_csv(
-    path: Path, space: str, metric: str | None = "accuracy", respell: Callable[[str], str | None] | None = None
+    path: Path | str, space: str, metric: str | None = "accuracy", respell: Callable[[str], str | None] | None = None
 ) -> Table:
     """A table from CSV (``.csv`` or ``.csv.gz``): a column ``architecture`` (or ``arch``), and columns
     ``DATASET/valid/EPOCHS`` / ``DATASET/test/EPOCHS`` with an optional ``/SEED`` or ``/mean`` (or with ``_`` in place
@@ -512,6 +517,7 @@ def read_csv(
     ``parameters``, ``flops`` and ``failed``, have two for a multiply-add. An empty field means "not measured".
     Architectures are kept as written unless ``respell`` is given; see ``checked``, which says what is refused.
     """
+    path = Path(path)
     try:
         content = io.BytesIO(read_file(path, LARGEST, packed=True))
         reader = csv.reader(io.TextIOWrapper(content, encoding="utf-8-sig", newline=""))
@@ -572,11 +578,12 @@ def read_csv(
     return checked(path, table, lambda i: f"line {lines[i]}", metric, respell, spelled)
 
 
-def reader(read: Callable[[Path], Table]) -> Callable[[Path], Table]:
+def reader(read: Callable[[Path], Table]) -> Callable[[Path | str], Table]:
     """Around a function that reads a table: only WsnasError leaves it, and only regular files and folders enter."""
 
     @wraps(read)
-    def within(path: Path) -> Table:
+    def within(path: Path | str) -> Table:
+        path = Path(path)
         try:
             if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe or a device might never end
                 raise WsnasError(f"{path} is not a regular file")
@@ -591,12 +598,13 @@ def reader(read: Callable[[Path], Table]) -> Callable[[Path], Table]:
     return within
 
 
-def read_table(path: Path, space: str, respell: Callable[[str], str], metric: str | None = "accuracy") -> Table:
+def read_table(path: Path | str, space: str, respell: Callable[[str], str], metric: str | None = "accuracy") -> Table:
     """A wsnas table, CSV or Parquet.
 
     ``respell``: converts a written architecture to the space's encoding; raises WsnasError if it is invalid.
     Raises WsnasError if the file is missing, in another format, of another space or refused by ``checked``.
     """
+    path = Path(path)
     name = path.name.lower()
     if name.endswith(".parquet"):
         return Table.load(path, space, metric, respell)
