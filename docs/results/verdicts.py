@@ -26,7 +26,7 @@ def verdicts() -> str:
         "# Verdicts so far",
         "",
         "*holds*, **no** (does not hold) or ? (inconclusive), by the rules of [the claims](../claims.md) as they were",
-        "when a study ran: older ones on cifar10. Empty: not asked. Without a scale: micro.",
+        "when a study ran: older ones of `capacity` on cifar10. Empty: not asked. Without a scale: micro.",
         "Written by `python docs/results/verdicts.py`.",
         "",
         "| claim | " + " | ".join(names) + " |",
