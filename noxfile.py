@@ -19,6 +19,7 @@ REPORT = "./shared[explorer]"  # the core with what the report's page of archite
 BENCHMARKS = sorted(path.stem for path in Path("benchmarks").glob("*.py") if path.stem not in ("textbook", "trials"))
 COMMITTED = ("docs/results/desk", "docs/results/real")  # results shown beside what is in runs/
 PINS = ("-c", "constraints.txt")
+SIDE_BY_SIDE = ("-n", "auto", "--maxprocesses", "4", "--dist", "worksteal")  # one process a core, up to four
 
 
 def install(session: nox.Session, packages: list[str], *tools: str, core: str = "./shared") -> None:
@@ -31,17 +32,17 @@ def install(session: nox.Session, packages: list[str], *tools: str, core: str = 
 def tests(session: nox.Session, package: str) -> None:
     """The tests of the core alone, of Ray and Slurm, of each space with the core alone, and of what crosses them."""
     if package == "shared":
-        install(session, [], "pytest", "hypothesis")
-        where = ["shared/tests"]
+        install(session, [], "pytest", "pytest-xdist", "hypothesis")
+        where = [*SIDE_BY_SIDE, "shared/tests"]
     elif package == "ray":
         session.install(*PINS, "./shared[ray,slurm]", "pytest")
         where = ["shared/tests/test_ray.py", "shared/tests/test_slurm.py"]
     elif package == "all":
-        install(session, PACKAGES, "pytest", "hypothesis", core=REPORT)
-        where = ["tests"]
+        install(session, PACKAGES, "pytest", "pytest-xdist", "hypothesis", core=REPORT)
+        where = [*SIDE_BY_SIDE, "tests"]
     else:
-        install(session, [package], "pytest", "hypothesis")
-        where = [f"packages/{package}/tests", "tests/test_contract.py"]
+        install(session, [package], "pytest", "pytest-xdist", "hypothesis")
+        where = [*SIDE_BY_SIDE, f"packages/{package}/tests", "tests/test_contract.py"]
     session.run("pytest", *where, *session.posargs)
 
 
@@ -131,9 +132,9 @@ def browser(session: nox.Session) -> None:
 def oldest(session: nox.Session) -> None:
     """The core's tests and the contract of every space with the oldest versions that shared/pyproject.toml allows."""
     session.install("--resolution", "lowest-direct", "-r", "shared/pyproject.toml")
-    session.install("pytest", "hypothesis", "google-crc32c")  # the last one is nb101's
+    session.install("pytest", "pytest-xdist", "hypothesis", "google-crc32c")  # the last one is nb101's
     session.install("--no-deps", "./shared", *(f"./packages/{package}" for package in PACKAGES))
-    session.run("pytest", "shared/tests", "tests/test_contract.py", *session.posargs)
+    session.run("pytest", *SIDE_BY_SIDE, "shared/tests", "tests/test_contract.py", *session.posargs)
 
 
 @nox.session
@@ -183,7 +184,8 @@ def pins(session: nox.Session) -> None:
     """Writes constraints.txt anew: the newest versions that fit together, on every platform, without addresses."""
     session.install("uv")
     for_tools = Path(session.create_tmp()) / "tools.in"
-    needed = ["pytest", "hypothesis", "ruff", "mypy", "mkdocs-material", "mkdocstrings[python]", "playwright"]
+    needed = ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "playwright"]
+    needed += ["mkdocs-material", "mkdocstrings[python]"]
     for package in PACKAGES:
         described = tomllib.loads(Path(f"packages/{package}/pyproject.toml").read_text())
         needed += [name for name in described["project"]["dependencies"] if not name.startswith("wsnas")]
