@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from darts_cnn.space import OPS
 from wsnas.agreement import load_ground_truth
 from wsnas.data.images import steps_of
 from wsnas.data.sources import shape_of
-from wsnas.environment import environment
 from wsnas.metrics import noise_ceiling
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import recipe_fields
@@ -106,17 +104,16 @@ def test_shipped_table_can_be_trusted(shipped: Table) -> None:
 
 
 def test_a_shipped_row_is_what_training_gives(shipped: Table) -> None:
-    """One row trained again: within 4 points; to the last image where processor and torch are the table's.
+    """One row trained again: within 4 points, wherever it is trained.
 
-    The table's numbers are float32, and another instruction set or torch rounds differently.
+    These two-epoch trainings are of a version whose sums had another order and whose learning rate rose 0.5 % above its
+    peak in one step. Those of today's code repeat exactly: ``test_contract.py``.
     """
     torch.set_num_threads(1)
-    recorded, here = json.loads(shipped.about["environment"]), environment()
-    same = all(here[name] == recorded[name] for name in ("torch", "processor", "cpu"))
     splits = SPACE.load_data(MICRO, torch.device("cpu"))
     epochs = MICRO.standalone.epochs
     row = int(np.argsort(shipped.mean(MICRO.dataset, "test"))[len(shipped) // 2])
     trained = train_architecture(SPACE, shipped.archs[row], MICRO, seed=0, device="cpu", splits=splits)
     for split, value in (("valid", trained.valid), ("test", trained.test)):
         expected = float(shipped.seeds(MICRO.dataset, split, epochs)[row, 0])
-        assert value == pytest.approx(expected, abs=1e-3 if same else 4.0), (shipped.archs[row], split)
+        assert value == pytest.approx(expected, abs=4.0), (shipped.archs[row], split)

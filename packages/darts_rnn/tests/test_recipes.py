@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ import torch
 from darts_rnn import SPACE
 from darts_rnn.space import ACTIVATIONS, NODES
 from wsnas.agreement import load_ground_truth
-from wsnas.environment import environment
 from wsnas.errors import WsnasError
 from wsnas.metrics import noise_ceiling
 from wsnas.recipe import recipe_fields
@@ -74,10 +72,12 @@ def test_shipped_table_can_be_trusted(shipped: Table) -> None:
 
 
 def test_a_shipped_row_is_what_training_gives(shipped: Table) -> None:
-    """One row trained again: within 10 %; to the last digit where processor and torch are the table's."""
+    """One row trained again: within 3 %, wherever it is trained.
+
+    These two-epoch trainings are of a version whose learning rate rose 0.5 % above its peak in one step. Those of
+    today's code repeat exactly: ``test_contract.py``.
+    """
     torch.set_num_threads(1)
-    recorded, here = json.loads(shipped.about["environment"]), environment()
-    same = all(here[name] == recorded[name] for name in ("torch", "processor", "cpu"))
     row, epochs = len(shipped) // 2, MICRO.standalone.epochs
     trained = train_architecture(SPACE, shipped.archs[row], MICRO, seed=0, device="cpu")
     for split, budget, value in (
@@ -86,7 +86,7 @@ def test_a_shipped_row_is_what_training_gives(shipped: Table) -> None:
         ("valid", epochs // 2, trained.half_valid),
     ):
         expected = float(shipped.seeds(MICRO.dataset, split, budget)[row, 0])
-        assert value == pytest.approx(expected, rel=1e-6 if same else 0.1), (split, budget)
+        assert value == pytest.approx(expected, rel=0.03), (split, budget)
 
 
 # tables ------------------------------------------------------------------------------------------------------

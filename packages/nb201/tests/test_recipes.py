@@ -15,7 +15,6 @@ from nb201 import SPACE
 from wsnas.agreement import load_ground_truth
 from wsnas.data.images import steps_of
 from wsnas.data.sources import shape_of
-from wsnas.environment import environment
 from wsnas.errors import WsnasError
 from wsnas.metrics import noise_ceiling
 from wsnas.recipe import change_recipe, recipe_fields
@@ -143,15 +142,15 @@ def test_shipped_table_can_be_trusted(shipped: Table) -> None:
 
 
 def test_shipped_rows_are_what_training_gives(shipped: Table) -> None:
-    """Rows trained again, of each of those who made the table: to the last image where processor and torch are
-    theirs; elsewhere within 3 points, and after one of the two epochs as near as two seeds are (all within 45).
+    """Rows trained again, of each of those who made the table: within 3 points, and after one of the two epochs as near
+    as two seeds are (all within 45).
 
-    The table's numbers are float32, and another instruction set or torch rounds differently: at the highest
-    learning rate that grows to as much as another seed makes, at the end it is gone. Each maker went on in the
-    order of the sample where the one before it had stopped.
+    They are of a version whose sums had another order and whose learning rate rose 0.5 % above its peak in one step: at
+    the highest learning rate that grows to as much as another seed makes, at the end it is gone. Those of today's code
+    repeat exactly: ``test_contract.py``. Each maker went on in the order of the sample where the one before it had
+    stopped.
     """
     torch.set_num_threads(1)
-    here = environment()
     splits = SPACE.load_data(MICRO, torch.device("cpu"))
     epochs = MICRO.standalone.epochs
     first: dict[str, int] = {}  # of those that are the same function, the first was trained, for all
@@ -160,8 +159,6 @@ def test_shipped_rows_are_what_training_gives(shipped: Table) -> None:
     trained_rows = list(first.values())
     assert shipped.parameters is not None
     for maker in [*json.loads(shipped.about.get("taken over", "[]")), shipped.about]:
-        made_in = json.loads(maker["environment"])
-        same = all(here[name] == made_in[name] for name in ("torch", "processor", "cpu"))
         count = int(maker["seconds"].split(" in all of ")[1].split()[0]) // 3  # of three seeds each
         rows, trained_rows = trained_rows[:count], trained_rows[count:]
         rows.sort(key=lambda row: shipped.parameters[row])
@@ -173,5 +170,5 @@ def test_shipped_rows_are_what_training_gives(shipped: Table) -> None:
                 ("valid", epochs // 2, trained.half_valid, 45.0),
             ):
                 expected = float(shipped.seeds(MICRO.dataset, split, budget)[row, 0])
-                assert value == pytest.approx(expected, abs=1e-3 if same else near), (shipped.archs[row], split, budget)
+                assert value == pytest.approx(expected, abs=near), (shipped.archs[row], split, budget)
     assert not trained_rows  # all accounted for

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import signal
 import tarfile
@@ -20,7 +19,6 @@ from wsnas.agreement import load_ground_truth
 from wsnas.data.folders import StreamedImages
 from wsnas.data.images import Images, steps_of
 from wsnas.data.sources import shape_of
-from wsnas.environment import environment
 from wsnas.evaluation import evaluate_submodel
 from wsnas.metrics import noise_ceiling
 from wsnas.recipe import change_recipe, recipe_fields
@@ -233,10 +231,12 @@ def test_shipped_table_can_be_trusted(shipped: Table) -> None:
 
 
 def test_a_shipped_row_is_what_training_gives(shipped: Table) -> None:
-    """One row trained again: within 6 points; to the last image where processor and torch are the table's."""
-    recorded, here = json.loads(shipped.about["environment"]), environment()
-    same = all(here[name] == recorded[name] for name in ("torch", "processor", "cpu"))
+    """One row trained again: within 6 points, wherever it is trained.
+
+    These two-epoch trainings are of a version whose sums had another order and whose learning rate rose 0.5 % above its
+    peak in one step. Those of today's code repeat exactly: ``test_contract.py``.
+    """
     trained = train_architecture(SPACE, shipped.archs[0], MICRO, seed=0, device="cpu")
     for split, value in (("valid", trained.valid), ("test", trained.test)):
         expected = float(shipped.seeds(MICRO.dataset, split)[0, 0])
-        assert value == pytest.approx(expected, abs=1e-3 if same else 6.0), split
+        assert value == pytest.approx(expected, abs=6.0), split
