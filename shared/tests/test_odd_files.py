@@ -70,6 +70,40 @@ def test_of_an_animated_image_the_first_frame_counts(images: Path) -> None:
     assert streamed(images / "train/cat/0.png").min() > 1
 
 
+@pytest.mark.parametrize("mode", ["L", "CMYK", "P", "RGBA", "1", "I;16", "LA"])
+def test_every_kind_of_image_is_read_into_memory_in_three_colours(images: Path, mode: str) -> None:
+    """As it is streamed (test_folders.py); by each pixel's own value, or within what the kind of file can hold."""
+    grey = PIXELS.mean(2).astype(np.uint8)
+    if mode == "I;16":
+        image = Image.fromarray(grey.astype(np.uint16) * 257)
+    elif mode in ("L", "LA", "1"):
+        image = Image.fromarray(np.where(grey > 127, 255, 0).astype(np.uint8) if mode == "1" else grey).convert(mode)
+    else:
+        image = Image.fromarray(PIXELS).convert(mode)
+    assert image.mode == mode
+    image.save(images / "train/cat/0.png", "TIFF" if mode == "CMYK" else "PNG")
+    (found,) = folder(images).train[0]
+    if mode == "P":  # as pillow itself sees its palette
+        expected = np.asarray(image.convert("RGB"))
+    elif mode in ("CMYK", "RGBA"):
+        expected = PIXELS
+    else:
+        expected = np.repeat((np.where(grey > 127, 255, 0) if mode == "1" else grey)[..., None], 3, axis=2)
+    assert found.shape == (16, 16, 3)
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+def test_a_truncated_image_is_refused_in_memory_too(images: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    file = images / "train/cat/0.png"
+    for kind in ("PNG", "JPEG"):
+        Image.fromarray(noise).save(file, kind)
+        file.write_bytes(file.read_bytes()[:3000])
+        for read in (lambda: folder(images), lambda: streamed(file)):
+            with pytest.raises(WsnasError, match=r"(?s)cannot decode the image .*0\.png"):
+                read()
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -129,7 +163,7 @@ def test_arrays_that_are_no_images_are_refused(tmp_path: Path, changes: dict[str
         npz(tmp_path / "d.npz")
 
 
-@pytest.mark.parametrize("kind", ["1 TB", "no array", "a bomb", "objects", "encrypted", "a version"])
+@pytest.mark.parametrize("kind", ["1 TB", "no array", "no name", "a bomb", "objects", "encrypted", "a version"])
 def test_an_npz_that_lies_is_refused(tmp_path: Path, kind: str) -> None:
     np.savez(tmp_path / "good.npz", **arrays())
     with zipfile.ZipFile(tmp_path / "good.npz") as archive:
@@ -140,6 +174,8 @@ def test_an_npz_that_lies_is_refused(tmp_path: Path, kind: str) -> None:
         assert entries["train_images.npy"] != images
     elif kind == "no array":
         entries["train_images.npy"] = b"hello"
+    elif kind == "no name":
+        entries["train_images"] = entries.pop("train_images.npy")
     elif kind == "a bomb":
         entries["more.npy"] = bytes(300 << 20)
     elif kind == "objects":
