@@ -19,6 +19,7 @@ from wsnas.data.folders import StreamedImages
 from wsnas.data.sources import data_root, folder, npz, two_parts
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write
+from wsnas.overview import overview
 from wsnas.studies.explorer import read_panels
 from wsnas.studies.report import read_study
 from wsnas.table import import_home
@@ -232,6 +233,31 @@ def test_results_of_another_form_are_refused_in_the_report(tmp_path: Path, conte
         assert read_panels(tmp_path) == []
     except WsnasError as error:
         assert "holds no architectures" in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "[" * 100_000, '{"study": "x", "verdicts": []}', '{"study": "x", "verdicts": 3, "command": "y"}', None],
+    ids=["empty", "a list", "nested", "no command", "a number", "a pipe"],
+)
+def test_another_programs_results_are_not_listed(tmp_path: Path, content: str | None) -> None:
+    """``wsnas runs`` looks at every results.json below a folder; the study beside it is listed."""
+    for name in ("other", "study"):
+        (tmp_path / name).mkdir()
+    if content is None:
+        os.mkfifo(tmp_path / "other/results.json")
+    else:
+        (tmp_path / "other/results.json").write_text(content)
+    (tmp_path / "study/results.json").write_text('{"study": "epochs", "verdicts": [{}, {}], "command": "nox"}')
+    (found,) = overview(tmp_path)
+    assert (found.path, found.what, found.progress) == (tmp_path / "study", "study epochs", "2 verdicts")
+
+
+def test_a_pipe_is_no_figure(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text('{"spearman": 0.5}')
+    os.mkfifo(tmp_path / "figure.png")
+    with pytest.raises(WsnasError, match=r"figure\.png is not a regular file"):
+        read_study(tmp_path)
 
 
 def test_a_write_reaches_the_folder_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
