@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from wsnas import evaluate, installed_spaces, load_space, load_supernet, train_supernet
 from wsnas.data.images import Images, Splits
 from wsnas.errors import WsnasError
 from wsnas.recipe import change_recipe
+from wsnas.table import Column, Table
 
 if "nb201" not in installed_spaces():
     pytest.skip("needs the space nb201", allow_module_level=True)
@@ -523,6 +525,84 @@ def test_a_table_that_cannot_be_written(forks: Any, tmp_path: Path) -> None:
     good_table(tmp_path / "good.csv")
     done = forks.wsnas("table", "import", "nb201", "good.csv", "--out", "good.csv/table.parquet", cwd=tmp_path)
     refused(done, "cannot write", "good.csv/table.parquet")
+
+
+# permissions -------------------------------------------------------------------------------------------------
+
+WITHOUT_RIGHTS = """
+import ctypes, runpy, sys
+nothing = (ctypes.c_uint32 * 6)()
+ctypes.CDLL(None).capset((ctypes.c_uint32 * 2)(0x20080522, 0), nothing)  # else no permission stops root
+sys.argv = ["wsnas", *{arguments!r}]
+runpy.run_module("wsnas", run_name="__main__", alter_sys=True)
+"""
+LITTLE = ("train-supernet", "nb201", "--epochs", "1", "--channels", "2", "--batch", "4", "--device", "cpu", "--dataset")
+NO = "Permission denied"
+FORBIDDEN: list[tuple[str, int, tuple[str, ...], list[str]]] = [
+    ("net/run.json", 0, ("evaluate", "net", "--arch", ARCH), ["cannot read net/run.json", NO, "readable"]),
+    ("net/checkpoint.pt", 0, TRAIN, ["cannot read net/checkpoint.pt", NO, "readable"]),
+    ("net/metrics.jsonl", 0, TRAIN, ["cannot read net/metrics.jsonl", NO]),
+    ("net/records.sqlite", 0, ("correlate", "net"), ["cannot read net/records.sqlite"]),
+    ("net/lock", 0, ("evaluate", "net", "--arch", ARCH.replace("none~2", "nor_conv_1x1~2")), ["net/lock", NO]),
+    ("net", 0o400, ("correlate", "net"), ["net/run.json", NO]),
+    (".", 0o500, (*TRAIN[:-1], "other"), ["cannot write other", NO]),
+    (".", 0o500, ("table", "import", "nb201", "good.csv", "--out", "x.parquet"), ["cannot write x.parquet", NO]),
+    ("set.npz", 0, (*LITTLE, "set.npz"), ["set.npz", NO]),
+    ("split.json", 0, (*LITTLE, "set.npz", "--split-file", "split.json"), ["split.json", NO]),
+    ("images", 0, (*LITTLE, "images"), ["images", NO]),
+    ("images/train/cat/more", 0, (*LITTLE, "images"), ["cannot read", "images/train/cat/more", NO]),
+    ("images/train/cat/more", 0o400, (*LITTLE, "images"), ["cannot read", "images/train/cat/more/1.png", NO]),
+    ("images/val/dog", 0, (*LITTLE, "images"), ["cannot read", "images/val/dog", NO]),
+    ("images/train/cat/0.png", 0, (*LITTLE, "images"), ["images/train/cat/0.png", NO]),
+    ("table.parquet", 0, ("table", "show", "nb201", "--table", "."), ["cannot read table.parquet", NO]),
+    ("nats", 0o400, ("table", "import", "nb201", "nats"), ["cannot read nats/000001.pickle.pbz2", NO]),
+]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="root gives up its rights as Linux lets it")
+@pytest.mark.parametrize(
+    ("name", "mode", "command", "words"), FORBIDDEN, ids=[f"{n} {m:o} {c[0]}" for n, m, c, _ in FORBIDDEN]
+)
+def test_what_this_user_may_not_read_or_write(
+    forks: Any, trained: Path, tmp_path: Path, name: str, mode: int, command: tuple[str, ...], words: list[str]
+) -> None:
+    """Also for root. A folder that cannot be listed was passed over, and the images in it were missing."""
+    here = copy(trained, tmp_path)
+    Table("nb201", (ARCH,), {Column("digits", "test", 8, 0): np.array([50.5])}).save(here / "table.parquet")
+    good_table(here / "good.csv")
+    np.savez(here / "set.npz", **arrays())
+    (here / "split.json").write_text('{"train": ["int", ["0"]], "valid": ["int", ["1"]]}')
+    for part in ("train", "val"):
+        for label in ("cat", "dog"):
+            (here / "images" / part / label / "more").mkdir(parents=True)
+            for file in ("0.png", "more/1.png"):
+                Image.fromarray(arrays()["train_images"][0]).save(here / "images" / part / label / file)
+    (here / "nats").mkdir()
+    (here / "nats/000001.pickle.pbz2").write_bytes(b"")
+    before, allowed = contents(here), (here / name).stat().st_mode
+    (here / name).chmod(mode)
+    try:
+        done = forks.start("code", WITHOUT_RIGHTS.format(arguments=command), cwd=here).wait()
+    finally:
+        (here / name).chmod(allowed)
+    refused(done, *words)
+    assert contents(here) == before
+
+
+def test_runs_lists_what_it_may_and_names_what_it_may_not(forks: Any, trained: Path, tmp_path: Path) -> None:
+    for name in ("one", "two", "three"):
+        shutil.copytree(trained / "net", tmp_path / name)
+    (tmp_path / "one").chmod(0)
+    (tmp_path / "two/run.json").chmod(0)
+    try:
+        done = forks.start("code", WITHOUT_RIGHTS.format(arguments=("runs", ".")), cwd=tmp_path).wait()
+    finally:
+        (tmp_path / "one").chmod(0o755)
+    assert done.code == 0, done.err
+    found = {line.partition(":")[0]: line for line in done.out.splitlines() if not line.startswith(" ")}
+    assert "one: unreadable folder, Permission denied" in found["one"]
+    assert "two: damaged run, cannot read two/run.json (Permission denied)" in found["two"]
+    assert "three: nb201 supernet, seed 0, epoch 2 of 2, 2 submodels scored" in found["three"]
 
 
 # numbers -----------------------------------------------------------------------------------------------------

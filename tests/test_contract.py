@@ -464,7 +464,12 @@ def test_rows_that_are_no_architecture_null_or_duplicate_are_refused(
 
     about = {"wsnas": json.dumps({"space": space.name, "about": {}})}
     first, second = map(space.encode, archs[:2])
-    for row, says in (("resnet18", "row 3: .*resnet18"), (None, "row 3: .*missing"), (first, "twice.*row 1 and row 3")):
+    for row, says in (
+        ("resnet18", "row 3: .*resnet18"),
+        (None, "row 3: .*missing"),
+        (first, "twice.*row 1 and row 3"),
+        ("=1+1", "row 3: .*=1"),
+    ):
         stored = pa.table({"arch": [first, second, row], "d/test/8/0": [90.5, 91.5, 92.5]})
         pq.write_table(stored.replace_schema_metadata(about), tmp_path / "t.parquet")
         for read in (space.import_table, lambda path: load_ground_truth(space, table=path)):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -105,6 +107,32 @@ def test_a_likely_mistake(line: str, home: Path, monkeypatch: pytest.MonkeyPatch
     assert len(usage) in (0, 3)  # click shows how the command is used where it is not understood at all
     assert len(error) < 600
     assert sorted(path for path in home.rglob("*") if path.name != "lock") == before
+
+
+def commands(command: click.Command) -> Iterator[click.Command]:
+    """Every command below one, also those of studies."""
+    context = click.Context(command)
+    if isinstance(command, click.Group):
+        for inner in command.list_commands(context):
+            found = command.get_command(context, inner)
+            assert found is not None
+            yield from commands(found)
+    else:
+        yield command
+
+
+def test_no_option_of_any_command_takes_nan_or_infinity() -> None:
+    """The recipe's own are in shared/tests/test_ground_truth.py."""
+    asked = set()
+    for command in commands(main):
+        context = click.Context(command)
+        for option in command.get_params(context):
+            if isinstance(option.type, click.types.FloatParamType):
+                asked.add(option.name)
+                for value in ("nan", "inf", "-inf", "1e400"):
+                    with pytest.raises(click.BadParameter):
+                        option.type.convert(value, option, context)
+    assert asked == {"gpus", "timeout"}
 
 
 def test_case_and_hyphens_are_forgiven(home: Path, tmp_path: Path) -> None:

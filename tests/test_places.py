@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import sysconfig
+import tempfile
 import threading
+from collections.abc import Iterator
 from contextlib import ExitStack
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from wsnas import evaluate, installed_spaces, load_space, load_supernet, train_supernet
+from wsnas import evaluate, installed_spaces, load_ground_truth, load_space, load_supernet, train_supernet
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import change_recipe
 from wsnas.runs import Run
 from wsnas.sampling import sample_distinct
-from wsnas.studies import jobs
+from wsnas.studies import jobs, scripts
 
 if "nb201" not in installed_spaces():
     pytest.skip("needs the space nb201", allow_module_level=True)
@@ -75,6 +80,115 @@ def test_another_process_of_another_kind_trains_the_same(
     assert weights(out) == weights(plain)
     assert (out / "metrics.jsonl").read_bytes() == (plain / "metrics.jsonl").read_bytes()
     assert stat.S_IMODE((out / "checkpoint.pt").stat().st_mode) & 0o077 == 0
+
+
+KEEPING_FILES = """
+import ctypes, os, runpy, sys
+for name in ("HOME", "USER", "LOGNAME", "USERNAME"):
+    os.environ.pop(name, None)
+libc = ctypes.CDLL(None)
+libc.prctl(8, 1, 0, 0, 0)  # PR_SET_KEEPCAPS
+os.setgroups([])
+os.setgid(12345)
+os.setuid(12345)
+both = (ctypes.c_uint32 * 6)(6, 6)  # files may still be read and written, wherever Python and this folder lie
+assert libc.capset((ctypes.c_uint32 * 2)(0x20080522, 0), both) == 0
+sys.argv = ["wsnas", *{arguments!r}]
+runpy.run_module("wsnas", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.fixture
+def everyones() -> Iterator[Path]:
+    """A folder that every user gets to, unlike ``tmp_path``, and writes to."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        yield Path(folder)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux") or os.geteuid() != 0, reason="only root can be another user")
+def test_a_user_that_the_system_does_not_know(forks: Any, plain: Path, everyones: Path) -> None:
+    """As ``docker run -u 12345``, without HOME: all works once the two folders are named."""
+    (everyones / "table.csv").write_text(f"architecture,digits_test_8\n{SPACE.encode(ARCHS[0])},50.5\n")
+    folders = {"WSNAS_TABLES": str(everyones / "tables"), "WSNAS_DATA": str(everyones / "data")}
+
+    def run(*arguments: str, env: dict[str, str] | None = None) -> Any:
+        done = forks.start("code", KEEPING_FILES.format(arguments=arguments), cwd=everyones, env=env or {}).wait()
+        assert "Traceback" not in done.err
+        return done
+
+    assert run("train-supernet", "nb201", *OPTIONS, "--device", "cpu", "--out", "net", env=folders).code == 0
+    assert (everyones / "net").stat().st_uid == 12345
+    assert weights(everyones / "net") == weights(plain)
+    done = run("evaluate", "net", *(part for arch in ARCHS for part in ("--arch", SPACE.encode(arch))), env=folders)
+    assert done.code == 0, done.err
+    assert scores(everyones / "net") == scores(plain)
+    assert run("table", "import", "nb201", "table.csv", env=folders).code == 0
+    assert (everyones / "tables/nb201.parquet").exists()
+    done = run("table", "import", "nb201", "table.csv")
+    assert (done.code, done.err) == (2, "Error: this user has no home directory: set WSNAS_TABLES to a folder\n")
+
+
+def test_what_is_installed_needs_no_sources(plain: Path, tmp_path: Path) -> None:
+    """Packages as wheels unpack them, in a folder without a checkout near it."""
+    site = tmp_path / "site"
+    for package in ("wsnas", "nb201"):
+        shutil.copytree(Path(sys.modules[package].__file__ or "").parent, site / package)
+    studies = scripts.folder()
+    shutil.copytree(studies, site / "wsnas/studies/packaged", dirs_exist_ok=True)  # as shared/hatch_build.py does
+    for distribution in ("wsnas", "wsnas-nb201"):
+        described = Path(str(metadata.distribution(distribution)._path))  # type: ignore[attr-defined]
+        shutil.copytree(described, site / described.name)
+    path = os.pathsep.join([str(site), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    commands = [
+        ["train-supernet", "nb201", *OPTIONS, "--device", "cpu", "--out", "net"],
+        ["evaluate", "net", *(part for arch in ARCHS for part in ("--arch", SPACE.encode(arch)))],
+        ["table", "show", "nb201"],
+        ["study", "spaces", "--space", "nb201", "--sample", "20"],
+        ["report"],
+    ]
+    code = f"""
+from pathlib import Path
+import nb201, wsnas
+from wsnas.cli import main
+assert {{Path(module.__file__).parent.parent for module in (nb201, wsnas)}} == {{Path({str(site)!r})}}
+for arguments in {commands!r}:
+    main(arguments, standalone_mode=False)
+"""
+    # -S: the folders of packages are searched, but the .pth files in them, which lead to a checkout, are not read
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert weights(tmp_path / "net") == weights(plain)
+    assert scores(tmp_path / "net") == scores(plain)
+    assert (tmp_path / "runs/report.html").exists()
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_how_python_starts_processes_plays_no_part(tmp_path: Path, method: str) -> None:
+    """Other systems, and Python from 3.14 on, start them in other ways than fork."""
+    size = ["--epochs", "1", "--channels", "2", "--train-size", "640", "--no-latency"]
+    start = ["ground-truth", "nb201", "--sample", "2", "--seeds", "1", *size]
+    code = f"""
+import multiprocessing
+from pathlib import Path
+from wsnas.cli import main
+multiprocessing.set_start_method({method!r})
+for workers in ("0", "1"):
+    main([*{start!r}, "--workers", workers, "--out", "truth-" + workers], standalone_mode=False)
+main(["table", "import", "nb201", "truth-1/table.parquet", "--out", "table.parquet"], standalone_mode=False)
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    here, there, imported = (
+        load_ground_truth("nb201", table=tmp_path / name) for name in ("truth-0", "truth-1", "table.parquet")
+    )
+    assert here.archs == there.archs == imported.archs
+    for column, values in here.columns.items():
+        assert values.tolist() == there.columns[column].tolist() == imported.columns[column].tolist()
 
 
 def test_a_run_can_be_moved_and_linked_to(plain: Path, tmp_path: Path) -> None:

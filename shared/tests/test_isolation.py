@@ -52,6 +52,14 @@ def test_its_death_and_its_slowness_are_sentences() -> None:
     assert time.monotonic() - started < 20
 
 
+def test_where_processes_are_not_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on other systems; the function is one that another process can import."""
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert apart(eval, "__import__('os').getpid()") != os.getpid()
+    with pytest.raises(ZeroDivisionError):
+        apart(eval, "1 / 0")
+
+
 def test_devices_and_pipes_are_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero")):

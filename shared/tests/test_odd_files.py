@@ -19,6 +19,7 @@ from wsnas.data.folders import StreamedImages
 from wsnas.data.sources import data_root, folder, npz, two_parts
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write
+from wsnas.overview import overview
 from wsnas.studies.explorer import read_panels
 from wsnas.studies.report import read_study
 from wsnas.table import import_home
@@ -68,6 +69,40 @@ def test_of_an_animated_image_the_first_frame_counts(images: Path) -> None:
     frames[0].save(images / "train/cat/0.png", "GIF", save_all=True, append_images=frames[1:])
     assert np.array_equal(folder(images).train[0][0], np.full((16, 16, 3), 200))
     assert streamed(images / "train/cat/0.png").min() > 1
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "P", "RGBA", "1", "I;16", "LA"])
+def test_every_kind_of_image_is_read_into_memory_in_three_colours(images: Path, mode: str) -> None:
+    """As it is streamed (test_folders.py); by each pixel's own value, or within what the kind of file can hold."""
+    grey = PIXELS.mean(2).astype(np.uint8)
+    if mode == "I;16":
+        image = Image.fromarray(grey.astype(np.uint16) * 257)
+    elif mode in ("L", "LA", "1"):
+        image = Image.fromarray(np.where(grey > 127, 255, 0).astype(np.uint8) if mode == "1" else grey).convert(mode)
+    else:
+        image = Image.fromarray(PIXELS).convert(mode)
+    assert image.mode == mode
+    image.save(images / "train/cat/0.png", "TIFF" if mode == "CMYK" else "PNG")
+    (found,) = folder(images).train[0]
+    if mode == "P":  # as pillow itself sees its palette
+        expected = np.asarray(image.convert("RGB"))
+    elif mode in ("CMYK", "RGBA"):
+        expected = PIXELS
+    else:
+        expected = np.repeat((np.where(grey > 127, 255, 0) if mode == "1" else grey)[..., None], 3, axis=2)
+    assert found.shape == (16, 16, 3)
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+def test_a_truncated_image_is_refused_in_memory_too(images: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    file = images / "train/cat/0.png"
+    for kind in ("PNG", "JPEG"):
+        Image.fromarray(noise).save(file, kind)
+        file.write_bytes(file.read_bytes()[:3000])
+        for read in (lambda: folder(images), lambda: streamed(file)):
+            with pytest.raises(WsnasError, match=r"(?s)cannot decode the image .*0\.png"):
+                read()
 
 
 @pytest.mark.parametrize(
@@ -129,7 +164,7 @@ def test_arrays_that_are_no_images_are_refused(tmp_path: Path, changes: dict[str
         npz(tmp_path / "d.npz")
 
 
-@pytest.mark.parametrize("kind", ["1 TB", "no array", "a bomb", "objects", "encrypted", "a version"])
+@pytest.mark.parametrize("kind", ["1 TB", "no array", "no name", "a bomb", "objects", "encrypted", "a version"])
 def test_an_npz_that_lies_is_refused(tmp_path: Path, kind: str) -> None:
     np.savez(tmp_path / "good.npz", **arrays())
     with zipfile.ZipFile(tmp_path / "good.npz") as archive:
@@ -140,6 +175,8 @@ def test_an_npz_that_lies_is_refused(tmp_path: Path, kind: str) -> None:
         assert entries["train_images.npy"] != images
     elif kind == "no array":
         entries["train_images.npy"] = b"hello"
+    elif kind == "no name":
+        entries["train_images"] = entries.pop("train_images.npy")
     elif kind == "a bomb":
         entries["more.npy"] = bytes(300 << 20)
     elif kind == "objects":
@@ -196,6 +233,31 @@ def test_results_of_another_form_are_refused_in_the_report(tmp_path: Path, conte
         assert read_panels(tmp_path) == []
     except WsnasError as error:
         assert "holds no architectures" in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "[" * 100_000, '{"study": "x", "verdicts": []}', '{"study": "x", "verdicts": 3, "command": "y"}', None],
+    ids=["empty", "a list", "nested", "no command", "a number", "a pipe"],
+)
+def test_another_programs_results_are_not_listed(tmp_path: Path, content: str | None) -> None:
+    """``wsnas runs`` looks at every results.json below a folder; the study beside it is listed."""
+    for name in ("other", "study"):
+        (tmp_path / name).mkdir()
+    if content is None:
+        os.mkfifo(tmp_path / "other/results.json")
+    else:
+        (tmp_path / "other/results.json").write_text(content)
+    (tmp_path / "study/results.json").write_text('{"study": "epochs", "verdicts": [{}, {}], "command": "nox"}')
+    (found,) = overview(tmp_path)
+    assert (found.path, found.what, found.progress) == (tmp_path / "study", "study epochs", "2 verdicts")
+
+
+def test_a_pipe_is_no_figure(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text('{"spearman": 0.5}')
+    os.mkfifo(tmp_path / "figure.png")
+    with pytest.raises(WsnasError, match=r"figure\.png is not a regular file"):
+        read_study(tmp_path)
 
 
 def test_a_write_reaches_the_folder_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

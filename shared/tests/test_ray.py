@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from toy_space import ALL, MICRO, TOY, register
 
 import wsnas
+from wsnas.cli import main
 from wsnas.errors import WsnasError
 from wsnas.evaluation import evaluate
 from wsnas.executor import Executor, run_jobs
@@ -148,6 +150,36 @@ def test_gpus_that_no_node_has_are_refused_at_once(cluster: Any, gpus: float, wh
     with pytest.raises(WsnasError, match=why):
         list(run_jobs(eval, ["1"], Executor(ray=cluster.address, gpus=gpus)))
     assert time.monotonic() - started < 60
+
+
+LACKING = """
+import sys
+class Lacking:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == {package!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}")
+sys.meta_path.insert(0, Lacking())
+"""
+
+
+@pytest.mark.parametrize("package", ["wsnas", "toy_space", "torch"])
+def test_nodes_without_a_package_stop_the_run_and_leave_no_rows(cluster: Any, tmp_path: Path, package: str) -> None:
+    """Each training was a row that said crash, and the benchmark was published, with exit code 0."""
+    (tmp_path / "node").mkdir()
+    (tmp_path / "node" / "sitecustomize.py").write_text(LACKING.format(package=package))  # run as a worker starts
+    lacking = {"env_vars": {"PYTHONPATH": str(tmp_path / "node")}}
+    ray.init(address=cluster.address, runtime_env=lacking, log_to_driver=False, logging_level="ERROR")
+    try:
+        options = ["--sample", "3", "--seeds", "1", "--no-latency", "--ray", "auto", "--out", str(tmp_path / "truth")]
+        done = CliRunner().invoke(main, ["ground-truth", "toy", *options])
+    finally:
+        ray.shutdown()
+    assert done.exit_code == 2, done.output
+    (said,) = [line for line in done.output.splitlines() if line.startswith("Error: ")]
+    assert f"cannot run a job (ModuleNotFoundError: No module named '{package}" in said
+    assert "every node needs the packages" in said
+    assert Run.read(tmp_path / "truth").records("training") == {}
+    assert not (tmp_path / "truth" / "table.parquet").exists()
 
 
 def test_trainings_on_the_cluster_are_recorded_here(cluster: Any, tmp_path: Path) -> None:

@@ -120,6 +120,23 @@ def test_an_unknown_space_is_refused_with_what_to_install() -> None:
         load_space("nb999")
 
 
+@pytest.mark.parametrize(
+    ("target", "says"), [("half_installed:SPACE", "No module named 'missing'"), ("json:SPACE", "no attribute 'SPACE'")]
+)
+def test_a_space_that_cannot_be_imported_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, says: str
+) -> None:
+    """Such as one whose own requirements were left out."""
+    info = tmp_path / "half-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: half\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text(f"[wsnas.spaces]\nhalf = {target}\n")
+    (tmp_path / "half_installed.py").write_text("import missing\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(WsnasError, match=f"'half' is installed, but cannot be imported .*{says}"):
+        load_space("half")
+
+
 def test_a_misspelt_space_is_suggested_and_its_case_forgiven(toy_installed: Path) -> None:
     assert load_space("TOY") is TOY
     with pytest.raises(WsnasError, match=r"no search space 'toyy'.*did you mean 'toy'\?"):

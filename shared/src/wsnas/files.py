@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all; reading one up to a stated size."""
+"""Writing a file whole or not at all; reading one up to a stated size; listing all files of a folder."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsnas.errors import WsnasError
+
+WINDOWS = ("thumbs.db", "desktop.ini")  # what its file manager leaves beside images
 
 
 def atomic_write(path: Path, content: bytes) -> None:
@@ -50,12 +52,16 @@ def _sync(folder: Path) -> None:
 def read_file(path: Path, most: int, packed: bool = False) -> bytes:
     """The content of a regular file. ``packed``: of what is in it, if it begins as a gzip or bzip2 file does.
 
-    Raises OSError or ValueError if it cannot be read (EOFError, zlib.error: unpacked), and WsnasError if it is a device
-    or a pipe, which might never end, or holds more than ``most`` bytes.
+    Raises OSError or ValueError if it cannot be read (EOFError, zlib.error: unpacked), and WsnasError if this user may
+    not read it, if it is a device or a pipe, which might never end, or if it holds more than ``most`` bytes.
     """
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise WsnasError(f"{path} is not a regular file")
-    with open(path, "rb") as file:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise WsnasError(f"{path} is not a regular file")
+        opened = open(path, "rb")  # noqa: SIM115 (closed below)
+    except PermissionError as error:
+        raise cannot_read(path, error) from error
+    with opened as file:
         begin = file.read(3) if packed else b""
         file.seek(0)
         if begin[:2] == b"\x1f\x8b":
@@ -114,6 +120,39 @@ def read_npz(path: Path, names: Iterable[str] | None = None) -> dict[str, NDArra
             with archive.open(f"{name}.npy") as file:
                 found[name] = np.lib.format.read_array(file, allow_pickle=False)
     return found
+
+
+def files_in(folder: Path) -> list[str]:
+    """All files below ``folder``, in order, also through links; without hidden ones, and without ``WINDOWS``.
+
+    Raises WsnasError if one of its folders cannot be listed, or something is neither a file nor a folder.
+    """
+    found, seen = [], set()
+    for where, inside, files in os.walk(folder, onerror=_unlisted, followlinks=True):
+        seen.add(os.path.realpath(where))
+        inside[:] = [n for n in inside if n[0] != "." and os.path.realpath(os.path.join(where, n)) not in seen]
+        found += [os.path.join(where, file) for file in files if file[0] != "." and file.lower() not in WINDOWS]
+    for file in found:
+        try:
+            regular = stat.S_ISREG(os.stat(file).st_mode)
+        except PermissionError as error:
+            raise cannot_read(Path(file), error) from error
+        except OSError:
+            regular = False
+        if not regular:  # reading a pipe would wait for ever
+            raise WsnasError(f"{file} is no regular file, or a link to none: remove it")
+    return sorted(found)
+
+
+def _unlisted(error: OSError) -> None:
+    """For ``os.walk``, which passes over a folder that it cannot list."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise cannot_read(Path(error.filename), error) from error
+
+
+def cannot_read(path: Path, error: OSError) -> WsnasError:
+    why = "make it, and the folders above it, readable" if isinstance(error, PermissionError) else "it is unchanged"
+    return WsnasError(f"cannot read {path} ({error.strerror or error}): {why}")
 
 
 def cannot_write(path: Path, error: OSError) -> WsnasError:

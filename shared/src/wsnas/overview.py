@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wsnas.errors import WsnasError
+from wsnas.files import read_file
 from wsnas.runs import Run
 
 
@@ -27,13 +30,24 @@ def overview(folder: Path) -> list[Overview]:
     """All run directories and study results below ``folder``, by path. Raises WsnasError if there is no such folder."""
     if not folder.is_dir():
         raise WsnasError(f"there is no folder {folder}; name one that holds run directories")
-    runs = [_of_run(file.parent) for file in folder.rglob("run.json")]
-    studies = [_of_study(file) for file in folder.rglob("results.json")]
-    return sorted([*runs, *(one for one in studies if one is not None)], key=lambda one: one.path)
+    found: list[Overview | None] = []
+
+    def unlisted(error: OSError) -> None:
+        found.append(Overview(Path(error.filename), "unreadable folder", str(error.strerror), False, 0, ""))
+
+    for where, _, files in os.walk(folder, onerror=unlisted):
+        found += [_of_run(Path(where))] if "run.json" in files else []
+        found += [_of_study(Path(where))] if "results.json" in files else []
+    return sorted((one for one in found if one is not None), key=lambda one: one.path)
 
 
 def _megabytes(path: Path) -> float:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 1e6
+    size = 0
+    for where, _, files in os.walk(path):
+        for file in files:
+            with suppress(OSError):  # a link to nothing, or a folder without permission
+                size += os.path.getsize(os.path.join(where, file))
+    return size / 1e6
 
 
 def _of_run(path: Path) -> Overview:
@@ -62,10 +76,11 @@ def _progress(run: Run) -> tuple[str, bool]:
     return f"epoch {done} of {epochs}" + (f", {scored} submodels scored" if scored else ""), done == epochs
 
 
-def _of_study(file: Path) -> Overview | None:
+def _of_study(path: Path) -> Overview | None:
     try:
-        described = json.loads(file.read_text())
+        described = json.loads(read_file(path / "results.json", 1 << 28))
         what, verdicts = f"study {described['study']}", len(described["verdicts"])
-    except (OSError, ValueError, KeyError, TypeError):
+        command = str(described["command"])
+    except (WsnasError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return None  # another program's results
-    return Overview(file.parent, what, f"{verdicts} verdicts", True, _megabytes(file.parent), described["command"])
+    return Overview(path, what, f"{verdicts} verdicts", True, _megabytes(path), command)

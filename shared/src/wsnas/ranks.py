@@ -16,7 +16,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from wsnas.errors import WsnasError
-from wsnas.runs import Run
+from wsnas.files import read_file
+from wsnas.runs import LARGEST, Run
 
 OWN = "_extra_state"  # ends the names of what each rank's model carries from step to step, such as hidden states
 
@@ -78,7 +79,7 @@ class Ranks:
         error: WsnasError | None = None
         data = None
         try:
-            data = path.read_bytes() if path.exists() else None
+            data = read_file(path, LARGEST[path.name]) if path.exists() else None
             if data is not None:
                 own["step"] = (run.load_checkpoint(torch.device("cpu"), data) or {})["step"]
         except OSError as problem:

@@ -185,6 +185,8 @@ class Run:
                 content = io.BytesIO(_checked_digest(stored))
                 state = dict(torch.load(content, map_location=device, weights_only=True))
             recorded, here = dict(json.loads(state["identity"])), json.loads(json.dumps(self.identity))
+        except WsnasError:
+            raise
         except Exception as error:  # a malformed pickle can raise nearly anything
             reason = (str(error).strip().splitlines() or ["it ends too early"])[0][:120]
             raise WsnasError(

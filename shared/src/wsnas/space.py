@@ -247,7 +247,10 @@ def space_named(text: str) -> str | None:
 
 
 def load_space(space: str | SearchSpace[Any]) -> SearchSpace[Any]:
-    """The installed search space of this name; a space is returned as it is. Raises WsnasError if there is none."""
+    """The installed search space of this name; a space is returned as it is.
+
+    Raises WsnasError if there is none, or if its package cannot be imported.
+    """
     if isinstance(space, SearchSpace):
         return space
     if not isinstance(space, str):
@@ -256,7 +259,13 @@ def load_space(space: str | SearchSpace[Any]) -> SearchSpace[Any]:
     name = space_named(space)
     for point in entry_points(group=ENTRY_POINTS):
         if point.name == name:
-            found: SearchSpace[Any] = point.load()
+            try:
+                found: SearchSpace[Any] = point.load()
+            except (ImportError, AttributeError) as error:
+                raise WsnasError(
+                    f"the search space '{name}' is installed, but cannot be imported ({error}): install it again, with "
+                    "what it needs"
+                ) from error
             return found
     raise WsnasError(
         f"no search space '{space}' is installed (installed: {', '.join(installed) or 'none'})"

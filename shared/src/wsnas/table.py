@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsnas.errors import WsnasError
-from wsnas.files import atomic_write, home, read_file
+from wsnas.files import atomic_write, cannot_read, home, read_file
 from wsnas.metrics import NEARLY_ALL, higher_is_better
 
 Floats = NDArray[np.float64]
@@ -318,6 +318,8 @@ class Table:
             table = Table(str(described["space"]), archs, columns, about=described["about"], **single)
         except FileNotFoundError as error:
             raise WsnasError(f"there is no ground-truth table {path}; make one with 'wsnas table import'") from error
+        except PermissionError as error:
+            raise cannot_read(path, error) from error
         except WsnasError:
             raise
         except Exception as error:  # a malformed Parquet file can raise nearly anything

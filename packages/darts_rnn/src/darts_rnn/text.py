@@ -42,7 +42,7 @@ from wsnas.data.images import Splits
 from wsnas.data.sources import data_root
 from wsnas.data.tokens import Tokens
 from wsnas.errors import WsnasError
-from wsnas.files import at_most, read_file, unpacked_at_most
+from wsnas.files import at_most, files_in, read_file, unpacked_at_most
 
 if TYPE_CHECKING:
     from darts_rnn.recipes import RNNRecipe
@@ -225,7 +225,7 @@ def _three(place: Path) -> list[list[str]]:
     contents: dict[str, bytes] = {}
     try:
         if place.is_dir():
-            found = _one_a_part(place, sorted(str(path) for path in place.rglob("*.txt") if path.is_file()))
+            found = _one_a_part(place, files_in(place))
             contents = {path.name: _read(path) for path in map(Path, found)}
         else:
             with zipfile.ZipFile(place) as stored:

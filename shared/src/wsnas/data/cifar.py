@@ -27,7 +27,7 @@ from PIL import Image
 
 from wsnas.data.images import Labels, Pixels, Source
 from wsnas.errors import WsnasError
-from wsnas.files import read_file
+from wsnas.files import files_in, read_file
 from wsnas.pages import unpacked
 
 Part = tuple[Pixels, Labels]
@@ -120,8 +120,8 @@ def local_copy(root: Path, name: str, binary: Binary | None = None) -> list[Part
     archive = BINARY[name] if binary is None else binary
     if (root / archive.name).is_file():
         return read_binary(root / archive.name, archive)
-    folder = root / name
-    files = [sorted(folder.rglob(f"{part}*.parquet")) for part in ("train", "test")]
+    found = sorted(map(Path, files_in(root / name)))
+    files = [[file for file in found if file.match(f"{part}*.parquet")] for part in ("train", "test")]
     if all(files):
         return [read_parquet(part, name) for part in files]
     return None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wsnas.data.sources import files_in
+from wsnas.files import files_in
 
 WHOLE = 64 << 20  # bytes that are read completely
 SOME, PIECE = 64, 64 << 10  # of more: so many files and pieces of each; bytes of a piece

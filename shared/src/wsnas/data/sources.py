@@ -38,13 +38,12 @@ from wsnas.data.cifar import cifar
 from wsnas.data.digits import digits
 from wsnas.data.images import Images, Labels, Pixels, Source, Splits
 from wsnas.errors import WsnasError, did_you_mean
-from wsnas.files import home, read_file, read_npz
+from wsnas.files import files_in, home, read_file, read_npz
 from wsnas.pickles import read_pickle
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import Recipe
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
-WINDOWS = ("thumbs.db", "desktop.ini")  # what its file manager leaves beside images
 PIXELS = 1 << 26  # of one image: a third of a gigabyte while it is decoded
 
 
@@ -259,19 +258,6 @@ def class_folders(path: Path) -> list[str]:
     if not names:
         raise WsnasError(f"{path} must hold one folder of images for each class")
     return names
-
-
-def files_in(folder: Path) -> list[str]:
-    """All files below ``folder``, in order, also through links; without hidden ones, and without ``WINDOWS``."""
-    found, seen = [], set()
-    for where, inside, files in os.walk(folder, followlinks=True):
-        seen.add(os.path.realpath(where))
-        inside[:] = [n for n in inside if n[0] != "." and os.path.realpath(os.path.join(where, n)) not in seen]
-        found += [os.path.join(where, file) for file in files if file[0] != "." and file.lower() not in WINDOWS]
-    odd = next((file for file in found if not os.path.isfile(file)), None)
-    if odd is not None:  # reading a pipe would wait for ever
-        raise WsnasError(f"{odd} is no regular file, or a link to none: remove it")
-    return sorted(found)
 
 
 def image_files(path: Path) -> tuple[list[str], tuple[list[str], Labels], tuple[list[str], Labels]]:

@@ -191,7 +191,7 @@ def read_study(folder: Path) -> StudyResult:
 
 
 def picture(path: Path) -> Picture:
-    data = path.read_bytes()
+    data = read_file(path, 1 << 28)
     return Picture(path.stem, base64.b64encode(data).decode(), int.from_bytes(data[16:20], "big"))
 
 
