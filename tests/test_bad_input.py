@@ -137,6 +137,10 @@ UNUSABLE = [
     (("evaluate", "x" * 300), ["x" * 300]),
     (("report", "x" * 300), ["x" * 300]),
     (("train-supernet", "nb201", *SMALL, "--split-file", "/dev/null"), ["digits has its own split"]),
+    (
+        ("train-supernet", "nb201", "--dataset", "set.npz", "--train-size", "20", "--split-file", "split.json"),
+        ["leave out --train-size or --split-file"],
+    ),
 ]
 
 

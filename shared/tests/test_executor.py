@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,14 @@ def test_a_job_that_takes_too_long_is_ended(workers: int) -> None:
     assert isinstance(found[jobs[0]], TimeoutError)
     assert found["7"] == 7
     assert time.monotonic() - started < 40
+
+
+def test_a_time_limit_that_could_not_be_kept_is_refused() -> None:
+    """This process ends a job by a signal, which only its main thread receives."""
+    with ThreadPoolExecutor(1) as thread:
+        with pytest.raises(WsnasError, match="give at least one worker"):
+            thread.submit(lambda: list(run_jobs(eval, ["7"], Executor(0, timeout=5)))).result()
+        assert thread.submit(lambda: list(run_jobs(eval, ["7"], Executor(0)))).result() == [("7", 7)]
 
 
 def test_missing_ray_or_cluster_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,10 @@ def run_jobs(
     elif executor.pool is not None:
         yield from _in_a_pool(executor.pool, function, pending, executor)
     elif executor.workers == 0:
+        if executor.timeout is not None and threading.current_thread() is not threading.main_thread():
+            raise WsnasError(
+                "outside the main thread a time limit needs a process for each job: give at least one worker"
+            )
         for job in pending:
             yield job, _attempt(function, job, executor.timeout)
     else:

@@ -211,6 +211,8 @@ def chosen_recipe(space: SearchSpace[Any], scale: str, changes: Mapping[str, Any
     from wsnas.data.sources import KNOWN
     from wsnas.recipe import with_changes
 
+    if changes.get("split_file") is not None and changes.get("train_size") is not None:
+        raise WsnasError("the split file says which images train: leave out --train-size or --split-file")
     names = {*KNOWN, *(recipe.dataset for recipe in space.recipes.values())}
     dataset = changes.get("dataset")
     if dataset is not None and dataset not in names:
