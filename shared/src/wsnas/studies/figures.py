@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.transforms import offset_copy
+from matplotlib.transforms import ScaledTranslation
 
 from wsnas.metrics import Floats, correlation_matrix
 from wsnas.studies.rankings import Point
@@ -76,7 +76,7 @@ def head(axes: Axes, title: str, said: str = "", colour: str = GREY) -> None:
 
 def legend_below(axes: Axes, columns: int, title: str | None = None) -> None:
     """A legend under the axes and their label, where it hides no point."""
-    half_an_inch = offset_copy(axes.transAxes, axes.get_figure(), y=-0.5, units="inches")
+    half_an_inch = axes.transAxes + ScaledTranslation(0, -0.5, axes.figure.dpi_scale_trans)
     axes.legend(
         title=title,
         title_fontsize=8,
