@@ -26,6 +26,7 @@ from wsnas.studies.figures import (
     caption,
     counted,
     head,
+    part_ticks,
 )
 from wsnas.studies.jobs import budgets_option, scores_by_budget
 from wsnas.studies.options import StudyOptions, study_options
@@ -141,6 +142,8 @@ def convergence_figure(panels: Sequence[tuple[SpaceSample, Sequence[Budget]]], n
             "to the highest. Dashed: Spearman correlation, with its 95 % band over architectures and "
             "supernets.",
         )
+        for axes, _ in zip(grid, panels, strict=True):
+            part_ticks(axes)
         plt.close(figure)
         return figure
 

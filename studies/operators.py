@@ -28,6 +28,7 @@ from wsnas.studies.figures import (
     caption,
     counted,
     head,
+    legend_below,
 )
 from wsnas.studies.jobs import Variant, scores_of
 from wsnas.studies.options import StudyOptions, study_options
@@ -174,7 +175,7 @@ class Panel:
 def operators_figure(panels: Sequence[Panel], note: str) -> Figure:
     """Figure 4: supernet score against ground truth, a panel per space, the most biased choice highlighted."""
     with plt.rc_context(STYLE):
-        figure, grid = axes_grid(len(panels), 4.5, 4.5)
+        figure, grid = axes_grid(len(panels), 4.5, 5)
         markers = "osD^vPX<>*hp"
         for axes, panel in zip(grid, panels, strict=True):
             sample, drawn = panel.sample, panel.drawn
@@ -197,8 +198,7 @@ def operators_figure(panels: Sequence[Panel], note: str) -> Figure:
             if sign < 0:
                 axes.invert_xaxis()
                 axes.invert_yaxis()
-            legend = axes.legend(title=drawn.decision, title_fontsize=8, fontsize=8, loc="best", framealpha=0.8)
-            legend.get_frame().set_edgecolor("none")
+            legend_below(axes, 3, drawn.decision)
             axes.set_xlabel(f"supernet {sample.space.metric} (mean over supernets)")
             axes.set_ylabel(f"ground truth {sample.space.metric}")
             head(

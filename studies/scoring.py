@@ -26,7 +26,7 @@ from wsnas.metrics import Floats, contrast
 from wsnas.protocols import Protocol
 from wsnas.recipe import Recipe, Sequences
 from wsnas.recipe_options import RecipeCommand
-from wsnas.studies.figures import BLUE, ORANGE, STYLE, axes_grid, caption, counted, head
+from wsnas.studies.figures import BLUE, ORANGE, STYLE, axes_grid, caption, counted, head, legend_below
 from wsnas.studies.jobs import ProtocolJob, SupernetJob, all_scores_by_protocol
 from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.rankings import K, Ranking, measures_csv, measures_json, ranking
@@ -143,7 +143,7 @@ def verdicts_of(sample: SpaceSample, ways: Sequence[Way]) -> list[Verdict]:
 def figure_of(panels: Sequence[tuple[SpaceSample, Sequence[Way]]], note: str) -> Figure:
     """A panel per space: a line per protocol, with the correlations of accuracy and loss."""
     with plt.rc_context(STYLE):
-        figure, grid = axes_grid(len(panels), 6.4, 3.2)
+        figure, grid = axes_grid(len(panels), 6.4, 3.4)
         for axes, (sample, ways) in zip(grid, panels, strict=True):
             protocols = list(dict.fromkeys(way.protocol for way in ways))
             for reading, colour, marker, shift in (("accuracy", BLUE, "o", 0.13), ("loss", ORANGE, "D", -0.13)):
@@ -160,7 +160,7 @@ def figure_of(panels: Sequence[tuple[SpaceSample, Sequence[Way]]], note: str) ->
             )
             axes.grid(axis="y", visible=False)
             axes.set_xlabel("Spearman correlation with ground truth")
-            axes.legend(loc="best")
+            legend_below(axes, 2)
             head(axes, sample.title, f"{len(sample.archs):,} architectures")
         caption(figure, note)
         plt.close(figure)

@@ -38,6 +38,7 @@ from wsnas.studies.figures import (
     caption,
     counted,
     head,
+    legend_below,
 )
 from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.results import write_results
@@ -192,7 +193,7 @@ def standalone_figure(panels: Sequence[Trained], note: str) -> Figure:
     with plt.rc_context(STYLE):
         figure: Figure
         figure, grid = plt.subplots(
-            len(panels), 3, figsize=(11, 0.9 + 3.3 * len(panels)), squeeze=False, layout="constrained"
+            len(panels), 3, figsize=(11, 0.9 + 3.5 * len(panels)), squeeze=False, layout="constrained"
         )
         for row, panel in zip(grid, panels, strict=True):
             space, table, recipe, shipped = panel.space, panel.table, panel.recipe, panel.shipped
@@ -240,7 +241,7 @@ def standalone_figure(panels: Sequence[Trained], note: str) -> Figure:
                 axes.set_visible(False)
             row[0].set_ylabel(f"{unit}, {recipe.standalone.epochs} epochs")
             if shipped is not None:
-                row[0].legend(loc="best", framealpha=0.9, markerscale=1.5)
+                legend_below(row[0], 2)
         caption(
             figure,
             f"{note}: the mean over seeds, bars from the lowest "

@@ -561,9 +561,9 @@ def figure_of(panels: Sequence[tuple[SpaceSample, Sequence[Judge], dict[str, Any
                     [handles[name] for name in names],
                     names,
                     title="zero-cost scores",
-                    loc="best",
-                    framealpha=0.8,
-                    edgecolor="none",
+                    loc="upper left",
+                    bbox_to_anchor=(1.01, 1),  # beside the axes, where it hides no point
+                    frameon=False,
                     title_fontsize=8,
                 )
         below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "frameon": False}

@@ -296,8 +296,14 @@ def test_ground_truth(forks: Any, tmp_path: Path) -> None:
     np.testing.assert_array_equal(longer.seeds("digits", "test")[:4], values)
     assert first.items() <= rows(tmp_path / "truth").items()  # seconds and all: not trained again
 
-    shown = forks.wsnas("table", "show", "nb201", "--table", "truth/table.parquet", cwd=tmp_path)
+    shown = forks.wsnas("table", "show", "nb201", "--table", "truth/table.parquet", "--json", cwd=tmp_path)
     assert shown.code == 0, shown.err
+    about = json.loads(shown.out)["about"]
+    assert about["status"] == "10 ok"
+    assert json.loads(about["recipe"])["standalone"]["epochs"] == table.length("digits", "test")
+    assert f"\nstatus: {about['status']}\n" in shown.err
+    assert "optimizer (kind sgd, " in shown.err
+    assert '"' not in shown.err  # words, not JSON
     asked = forks.wsnas("table", "query", "nb201", table.archs[1], "--table", "truth/table.parquet", cwd=tmp_path)
     assert f"{values[1, 0]:.3f}" in asked.out
 
@@ -465,6 +471,9 @@ def test_a_table_is_drawn(tmp_path: Path, forks: Any) -> None:
         (["train-supernet", "nb201", "--dataset"], "cifar1", ["cifar10", "cifar100"]),
         (["train-supernet", "nb201", "--scale"], "de", ["desk"]),
         (["study"], "capa", ["capacity"]),
+        (["study", "capacity"], "--fac", ["--factor"]),
+        (["study", "capacity", "--space"], "nb2", ["nb201"]),
+        (["study", "capacity", "--dataset"], "cifar1", ["cifar10", "cifar100"]),
         (["table"], "sh", ["show"]),
         (["train-supernet", "nb201"], "--channels", ["--channels"]),
     ],

@@ -11,6 +11,7 @@ import runpy
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from html import escape, unescape
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,10 +28,11 @@ from wsnas.randomness import numpy_rng
 from wsnas.recipe import change_recipe, with_changes
 from wsnas.runs import Run
 from wsnas.sampling import sample_distinct
+from wsnas.studies.figures import axes_grid, caption, legend_below, ranking_figure
 from wsnas.studies.options import StudyOptions
 from wsnas.studies.pruned import Pruning
 from wsnas.studies.report import write_report
-from wsnas.studies.results import desk_rows, to_jsonable
+from wsnas.studies.results import desk_rows, to_jsonable, write_results
 from wsnas.studies.sample import GroundTruth, SpaceSample, ground_truth_of
 from wsnas.studies.verdicts import FEWEST, Answer, Numbers, Verdict, enough
 from wsnas.table import Column, Table
@@ -897,6 +899,91 @@ def test_figures_need_no_colour() -> None:
         assert [drawn[3 - i,] for i in range(4)] == ["o", ".", ">", "<"]
     looks = runpy.run_path(str(STUDIES / "worth.py"))["LOOKS"].values()
     assert len({marker for _, marker, _ in looks}) == len(looks)
+
+
+def test_captions_begin_with_the_question(tmp_path: Path) -> None:
+    """Of every figure; an SVG has it as text, and is the same file each time."""
+    import matplotlib.pyplot as plt
+
+    question, captions = "Do supernets whose training was longer rank better than those of short ones?", []
+    for folder in ("one", "two"):
+        figures = [plt.figure(figsize=(4, 3), layout="constrained") for _ in range(2)]
+        for figure, said in zip(figures, ("Three supernets.", ""), strict=True):
+            figure.subplots().plot([1, 2], gid="line")
+            if said:
+                caption(figure, said)
+            plt.close(figure)
+        write_results(
+            "epochs",
+            tmp_path / folder,
+            settings={},
+            rows=[{"a": 1}],
+            verdicts=[],
+            results={},
+            figure=figures[0],
+            more={"matrix": figures[1]},
+            title=question,
+            answer=Answer("", "", ""),
+            source="",
+            svg=True,
+        )
+        captions = [" ".join(figure.get_supxlabel().split()) for figure in figures]
+    assert captions == [f"{question} Three supernets.", question]
+    for name in ("epochs.svg", "epochs-matrix.svg", "epochs.png"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    text = "".join(ET.parse(tmp_path / "one/epochs-matrix.svg").getroot().itertext())
+    assert "rank better than those of" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "desk"),
+    [([5, 10, 20], [12, 21, 50, 100]), ([2**i for i in range(10)], []), ([1], [])],
+    ids=["desk", "many", "one"],
+)
+def test_tick_labels_do_not_touch(settings: list[int], desk: list[int]) -> None:
+    """At budgets next to those of the desk scale, and at many factors with the sizes of their sub-spaces."""
+    numbers = {"correlation": 0.5, "correlation_low": 0.4, "correlation_high": 0.6}
+    row = {**numbers, "correlation_seeds": [0.5, 0.6], "parameters_correlation": 0.3, "evaluated": 50}
+    row |= {"top_seeds": [70, 71], "random_top": 69, "random_top_low": 66, "random_top_high": 70, "best": 72}
+    ticks = [str(one) if desk else f"{one}x\n{15284 // one:,}" for one in settings]
+    none = {"ceiling": 0.9, "any_judge": None, "top1": None, "reporting_seeds": None}
+    points: Any = [
+        SimpleNamespace(setting=one, tick=tick, ranking=SimpleNamespace(**row), **none)
+        for one, tick in zip(settings, ticks, strict=True)
+    ]
+    sample: Any = SimpleNamespace(name="nb201", title="nb201", space=SimpleNamespace(metric="accuracy"))
+    figure = ranking_figure([(sample, points)] * 3, "x", "note", {"nb201": [{"x": x, **numbers} for x in desk]})
+    figure.draw_without_rendering()
+    for lower in figure.axes[3:]:
+        shown = [label for label in lower.get_xticklabels() if label.get_text()]
+        boxes = sorted((label.get_window_extent().x0, label.get_window_extent().x1) for label in shown)
+        assert all(left[1] < right[0] for left, right in pairwise(boxes))
+        texts = [label.get_text() for label in shown]
+        assert texts[0] == ticks[0]
+        assert set(texts) <= {*ticks, *(str(one) for one in desk)}
+        if desk:
+            assert texts == ["5", "10", "20", "50", "100"]
+        assert len(texts) >= min(3, len(ticks))
+
+
+def test_legends_are_off_the_points() -> None:
+    """Of operators, scoring and standalone, at the sizes of their figures, and of worth: outside of all axes."""
+    for width, height, columns in ((4.5, 5, 3), (6.4, 3.4, 2), (3.5, 3.5, 2)):
+        figure, grid = axes_grid(4, width, height)
+        for axes in grid:
+            for i in range(7):
+                axes.plot([0, 1], [i, i + 1], "o", label=f"a choice, {i}")
+            axes.set_xlabel("accuracy")
+            legend_below(axes, columns, "edge")
+        figure.draw_without_rendering()
+        inside = [axes.get_window_extent() for axes in grid] + [axes.xaxis.label.get_window_extent() for axes in grid]
+        legends = [axes.get_legend() for axes in grid]
+        assert all(legend is not None for legend in legends)
+        shown = [legend.get_window_extent() for legend in legends if legend is not None]
+        assert not any(legend.overlaps(other) for legend in shown for other in inside)
+        assert all(legend.x0 >= 0 and legend.y0 >= 0 for legend in shown)
+    scripts = {path.stem: path.read_text() for path in STUDIES.glob("*.py")}
+    assert not [name for name, script in scripts.items() if 'loc="best"' in script]
 
 
 def test_one_seed_decides_nothing(forks: Any, truth: Path, tmp_path: Path) -> None:

@@ -707,8 +707,6 @@ def table_show(space: str, file: str | None, dataset: str | None, figure: Path |
     loaded = load_ground_truth(load_space(space), dataset, file)
     failed = 0 if loaded.failed is None else int(loaded.failed.sum())
     click.echo(f"{loaded.space}: {len(loaded)} architectures, {failed} with a failed training")
-    for name, value in loaded.about.items():
-        click.echo(f"{name}: {value}")
     about_seeds = ("two seeds agree", "reliability")
     grid = Grid("data set", "split", "epochs", "seeds", "measured", "lowest", "mean", "highest", *about_seeds)
     copies: list[str] = []
@@ -725,9 +723,12 @@ def table_show(space: str, file: str | None, dataset: str | None, figure: Path |
     Console(width=None if Console().is_terminal else 140).print(grid)
     for copy in copies:
         click.echo(f"{copy}: a copy, not a repetition")
-    for name in loaded.datasets:
-        for rule in sufficiency(loaded, name, load_space(space).metric):
-            click.echo(f"{name}, {rule}")
+    metric = load_space(space).metric
+    sufficient = [f"{name}, {rule}" for name in loaded.datasets for rule in sufficiency(loaded, name, metric)]
+    for line in sufficient:
+        click.echo(line)
+    for name, value in loaded.about.items():
+        click.echo(f"{name}: {_in_words(value)}")
     if figure is not None:
         from wsnas.studies.results import save_figure
         from wsnas.studies.truth import truth_figure
@@ -738,7 +739,28 @@ def table_show(space: str, file: str | None, dataset: str | None, figure: Path |
     cells = zip(*(column.cells for column in grid.columns), strict=True)
     numbers = [[float(cell) if re.fullmatch(r"-?\d+(\.\d+)?", str(cell)) else cell for cell in row] for row in cells]
     measurements = [dict(zip(heads, row, strict=True)) for row in numbers]
-    return {"space": loaded.space, "architectures": len(loaded), "failed": failed, "measurements": measurements}
+    return {
+        "space": loaded.space,
+        "architectures": len(loaded),
+        "failed": failed,
+        "measurements": measurements,
+        "copies": copies,
+        "sufficiency": sufficient,
+        "about": loaded.about,
+    }
+
+
+def _in_words(value: Any, inner: bool = False) -> str:
+    """What a table notes of itself, some of it as JSON within JSON, without quotes."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return str(value)
+    if isinstance(value, dict):
+        said = ", ".join(f"{name} {_in_words(item, inner=True)}" for name, item in value.items())
+        return f"({said})" if inner else said
+    return "; ".join(map(_in_words, value)) if isinstance(value, list) else str(value)
 
 
 @table.command("query")

@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 
 from wsnas.metrics import Floats, correlation_matrix
 from wsnas.studies.rankings import Point
@@ -52,6 +53,11 @@ def caption(figure: Figure, text: str) -> None:
     figure.supxlabel("\n".join(lines), fontsize=8, color=GREY, x=0.01, ha="left")
 
 
+def ask_below(figure: Figure, question: str) -> None:
+    """Puts the question that a figure answers before its caption, as a line of its own."""
+    caption(figure, f"{question}\n{figure.get_supxlabel()}")
+
+
 def say_at_the_top(figure: Figure, answer: str) -> None:
     """Writes a study's answer above its figure, in lines that fit its width."""
     lines = textwrap.wrap(answer, int(10 * figure.get_figwidth()))
@@ -66,6 +72,22 @@ def head(axes: Axes, title: str, said: str = "", colour: str = GREY) -> None:
         axes.annotate(
             said, (0, 1), xytext=(0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=8, color=colour
         )
+
+
+def legend_below(axes: Axes, columns: int, title: str | None = None) -> None:
+    """A legend under the axes and their label, where it hides no point."""
+    half_an_inch = axes.transAxes + ScaledTranslation(0, -0.5, axes.figure.dpi_scale_trans)
+    axes.legend(
+        title=title,
+        title_fontsize=8,
+        ncols=columns,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=half_an_inch,
+        borderaxespad=0,
+        frameon=False,
+        markerscale=1.5,
+    )
 
 
 def axes_grid(panels: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
@@ -109,6 +131,21 @@ def spread_labels(labels: list[tuple[float, str, str]], axes: Axes, x: float, ga
                 placed[high] += overlap / 2
     for (y, text, colour), where, point in zip(labels, placed, points, strict=True):
         _end_label(axes, x, y, text, colour, where - point)
+
+
+def part_ticks(axes: Axes, gap: float = 2.0) -> None:
+    """Blanks each label of the x axis that comes within ``gap`` points of one given before it.
+
+    It needs the final width: call it when all else is drawn.
+    """
+    axes.figure.canvas.draw()
+    space, kept, shown = gap / 72 * axes.figure.dpi, list[tuple[float, float]](), list[str]()
+    for label in axes.get_xticklabels():
+        box = label.get_window_extent()
+        apart = all(box.x0 > end + space or box.x1 < start - space for start, end in kept)
+        kept += [(box.x0, box.x1)] if apart else []
+        shown.append(label.get_text() if apart else "")
+    axes.set_xticks(axes.get_xticks(), shown)
 
 
 def ranking_figure(
@@ -217,7 +254,7 @@ def ranking_figure(
                 lower.set_xlim(x[0] / 1.5, x[0] * 1.5)
             spread_labels(labels, upper, along[-1])
             spread_labels(ends, lower, along[-1])
-            beyond = [row["x"] for row in trained_out if row["x"] > 1.6 * x.max()]  # ticks apart
+            beyond = [row["x"] for row in trained_out if row["x"] > x.max()]
             lower.set_xticks([*x, *beyond], [*(point.tick for point in points), *(f"{one:g}" for one in beyond)])
             lower.minorticks_off()
             lower.set_xlabel(x_label)
@@ -228,6 +265,8 @@ def ranking_figure(
             "supernets. Orange band: 95 % of all random top-10."
             + (" Faint blue: the same study at the desk scale, supernets trained out." if desk else ""),
         )
+        for _, lower in pairs[: len(panels)]:
+            part_ticks(lower)
         plt.close(figure)
         return figure
 

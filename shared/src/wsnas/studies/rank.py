@@ -32,7 +32,7 @@ from wsnas.metrics import (
 )
 from wsnas.runs import Run
 from wsnas.space import load_space
-from wsnas.studies.figures import BLUE, GREY, STYLE, head
+from wsnas.studies.figures import BLUE, GREY, STYLE, caption, counted, head
 from wsnas.studies.rankings import K
 from wsnas.studies.results import write_files
 from wsnas.table import mean_measured
@@ -154,30 +154,35 @@ def rank(
     return compared
 
 
-def _mean_of(compared: Agreement) -> str:
-    return f", mean of {len(compared.supernets)} supernets" if len(compared.supernets) > 1 else ""
-
-
 def _figure(compared: Agreement, score: Floats, counts: Floats, test: Floats, metric: str, dataset: str) -> Figure:
+    several = len(compared.supernets) > 1
+    supernets = counted(len(compared.supernets), "supernet")
     with plt.rc_context(STYLE):
         figure: Figure
-        figure, grid = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained", sharey=True)
-        for axes, x, name, interval, colour in (
+        figure, grid = plt.subplots(1, 2, figsize=(8, 4), layout="constrained", sharey=True)
+        for axes, title, x, name, interval, colour in (
             (
                 grid[0],
+                f"By {supernets}",
                 higher_is_better(score, metric),
-                f"submodels' validation {metric}{_mean_of(compared)}",
+                f"submodels' validation {metric}{', mean of supernets' if several else ''}",
                 compared.spearman,
                 BLUE,
             ),
-            (grid[1], counts / 1e6, "parameters, millions", compared.parameter_count_spearman, GREY),
+            (grid[1], "By size", counts / 1e6, "parameters, millions", compared.parameter_count_spearman, GREY),
         ):
             axes.plot(x, higher_is_better(test, metric), "o", ms=3.5, alpha=0.7, color=colour)
             axes.set_xlabel(name)
-            head(axes, "", f"Spearman {interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]")
+            head(axes, title, f"Spearman {interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]")
         grid[0].set_ylabel(f"{Path(dataset).stem} test {metric}, stand-alone")
         if metric == "perplexity":  # up, and right, is better
             grid[0].invert_yaxis()
             grid[0].invert_xaxis()
+        caption(
+            figure,
+            "Do supernets rank architectures as stand-alone training does, and better than their size does?\n"
+            f"{counted(compared.architectures, 'architecture')}; up is better. In brackets: the 95 % interval over "
+            f"architectures{' and, on the left, supernets' if several else ''}.",
+        )
         plt.close(figure)
         return figure

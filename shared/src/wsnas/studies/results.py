@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import matplotlib.pyplot as plt
 import numpy as np
 
 from wsnas.environment import command_line, commit, environment
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write
-from wsnas.studies.figures import say_at_the_top
+from wsnas.studies.figures import STYLE, ask_below, say_at_the_top
 from wsnas.studies.options import StudyOptions
 from wsnas.studies.sample import SpaceSample
 from wsnas.studies.verdicts import Answer, Verdict
@@ -75,8 +76,8 @@ def write_results(
 ) -> None:
     """Writes results.json, STUDY.csv and STUDY.png to ``out`` and prints their names.
 
-    ``title``: the study's question, whose ``answer`` by the verdicts stands above the figure. ``svg``: also writes
-    STUDY.svg. ``more``: further figures, saved as STUDY-NAME.png and shown in the report.
+    ``title``: the study's question, with which captions begin and whose ``answer`` by the verdicts stands above the
+    figure. ``svg``: also writes STUDY.svg. ``more``: further figures, saved as STUDY-NAME.png and shown in the report.
     """
     said = answer.sentence(title, verdicts)
     say_at_the_top(figure, said)
@@ -92,6 +93,8 @@ def write_results(
         "verdicts": verdicts,
     }
     figures = {study: figure, **{f"{study}-{name}": other for name, other in (more or {}).items()}}
+    for each in figures.values():
+        ask_below(each, title)
     written = write_files(out, study, described, rows, figures, svg)
     for verdict in verdicts:
         click.echo(f"{verdict.space}: {verdict.claim}: {verdict.verdict} ({verdict.measured})")
@@ -134,5 +137,6 @@ def save_figure(figure: Figure, file: Path) -> None:
     if kind not in metadata:
         raise WsnasError(f"cannot draw {file}: its name must end in .png, .svg or .pdf")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=150, metadata=metadata[kind])
+    with plt.rc_context(STYLE):  # of an SVG's letters and names
+        figure.savefig(buffer, format=kind, dpi=150, metadata=metadata[kind])
     atomic_write(file, buffer.getvalue())

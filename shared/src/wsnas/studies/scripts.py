@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from wsnas.errors import WsnasError
 from wsnas.options import Group
@@ -36,8 +37,6 @@ class Studies(Group):
         script = folder() / f"{name}.py"
         if name not in self.list_commands(ctx):
             return None
-        if ctx.resilient_parsing:  # completion lists names, and needs no options
-            return click.Command(name, help=question(script))
         spec = spec_from_file_location(f"wsnas_study_{name}", script)
         if spec is None or spec.loader is None:
             raise WsnasError(f"cannot read the study {script}")
@@ -46,6 +45,12 @@ class Studies(Group):
         spec.loader.exec_module(module)
         command: Any = module.main
         return command if isinstance(command, click.Command) else None
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names and their questions, without importing any; the options of one need its script."""
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        listed = [CompletionItem(name, help=question(folder() / f"{name}.py")) for name in names]
+        return [*listed, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Studies"):

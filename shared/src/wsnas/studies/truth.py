@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from wsnas.metrics import spearman
 from wsnas.space import SearchSpace
-from wsnas.studies.figures import BLUE, GREY, STYLE, head
+from wsnas.studies.figures import BLUE, GREY, STYLE, caption, head
 from wsnas.table import Table
 
 
@@ -46,5 +46,6 @@ def truth_figure(table: Table, space: SearchSpace[Any]) -> Figure:
             head(size, "Size", f"Spearman {spearman(counts[drawn], test[drawn]):.3f}")
         else:
             size.set_visible(False)
+        caption(figure, "What do architectures reach when they are trained, and how well do two trainings agree?")
         plt.close(figure)
         return figure
