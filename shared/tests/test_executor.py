@@ -87,7 +87,7 @@ def test_a_job_that_takes_too_long_is_ended(workers: int) -> None:
 
 
 def test_a_time_limit_that_could_not_be_kept_is_refused() -> None:
-    """This process ends a job by a signal, which only its main thread receives."""
+    """A process ends its own job by a signal, which only its main thread receives."""
     with ThreadPoolExecutor(1) as thread:
         with pytest.raises(WsnasError, match="give at least one worker"):
             thread.submit(lambda: list(run_jobs(eval, ["7"], Executor(0, timeout=5)))).result()
