@@ -138,7 +138,7 @@ def convergence_figure(panels: Sequence[tuple[SpaceSample, Sequence[Budget]]], n
             head(axes, sample.title, f"dotted: mean ground truth, {truth:.1f}{unit}", GREEN)
         caption(
             figure,
-            f"{note} Blue: mean over submodels and supernets, bars from the lowest supernet "
+            f"{note} Solid: mean over submodels and supernets, bars from the lowest supernet "
             "to the highest. Dashed: Spearman correlation, with its 95 % band over architectures and "
             "supernets.",
         )

@@ -188,7 +188,7 @@ def spaces_figure(rows: Sequence[Summary]) -> Figure:
         caption(
             figure,
             "Left: number of architectures. Middle and right: a network's "
-            "parameters and multiply-adds at the paper's size: lowest, quartiles (blue; white: median), highest. "
+            "parameters and multiply-adds at the paper's size: lowest, quartiles (thick; white: median), highest. "
             "Solid: over all architectures; dashed: over a uniform sample, so the space's true extremes lie further "
             "out.",
         )

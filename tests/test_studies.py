@@ -1100,19 +1100,24 @@ def test_the_report_sets_data_sets_side_by_side(tmp_path: Path) -> None:
 
 def test_the_report_begins_with_the_answer(tmp_path: Path) -> None:
     """A row a space from the longest budget, the desk scale first, with what ``worth`` found; then decided answers."""
-    for scale, correlation in (("micro", 0.25), ("desk", 0.75)):
-        settings = {"scale": scale, "nb101": {"dataset": "digits"}}
+    for scale, correlation, truth_epochs in (("micro", 0.25, 2), ("desk", 0.75, 20)):
+        settings = {"scale": scale, "nb101": {"dataset": "digits", "truth": "digits", "truth_epochs": truth_epochs}}
         point = {"epochs": 9, "correlation": correlation, "correlation_low": correlation - 0.125, "evaluated": 60}
         point |= {"correlation_high": correlation + 0.125, "parameters_correlation": 0.5, "ceiling": None}
         answer = "Longer is better on nb101." if scale == "desk" else "Is longer better? Undecided on nb101."
         epochs = {"study": "epochs", "title": "Is longer better?", "answer": answer, "results": {"nb101": [{}, point]}}
-        rows = [{"kind": "zero-cost score", "label": label, "correlation": c} for label, c in (("A", 0.1), ("B", 0.6))]
+        rows = [
+            {"kind": "zero-cost score", "label": label, "correlation": c}
+            for label, c in (("A", 0.1), (scale, correlation))
+        ]
         exchange = {"sentence": f"a {scale} supernet ranks as well as nine trainings"}
         worth = {"study": "worth", "results": {"nb101": {"rows": rows, "exchange": exchange}}}
         for stored in (epochs, worth):
             folder = tmp_path / scale / str(stored["study"])
             folder.mkdir(parents=True)
             (folder / f"{stored['study']}.png").write_bytes(b"")
+            if stored is worth and scale == "micro":
+                settings = {**settings, "scale": "paper"}  # its scores are of the micro ground truth all the same
             written = {**stored, "settings": settings, "environment": {}, "verdicts": []}
             (folder / "results.json").write_text(json.dumps(written))
     write_report([tmp_path / "micro", tmp_path / "desk"], tmp_path / "report.html")
@@ -1120,8 +1125,8 @@ def test_the_report_begins_with_the_answer(tmp_path: Path) -> None:
     table = html[html.index('<table class="headline">') : html.index("</table>")]
     rows = [re.findall(r"<td>(.*?)</td>", row, re.DOTALL) for row in table.split("<tr>")[2:]]
     assert rows == [
-        ["0.75 [0.62, 0.88]", "9", "0.50", "0.60 (B)", "–", "0.62", "–", "60"],
-        ["0.25 [0.12, 0.38]", "9", "0.50", "0.60 (B)", "–", "0.62", "–", "60"],
+        ["0.75 [0.62, 0.88]", "9", "0.50", "0.75 (desk)", "–", "0.62", "–", "60"],
+        ["0.25 [0.12, 0.38]", "9", "0.50", "0.25 (micro)", "–", "0.62", "–", "60"],
     ]
     assert html.count("a desk supernet ranks as well as nine trainings") == 1
     answers = html[html.index('<ul class="answers">') : html.index("</ul>")]
@@ -1214,13 +1219,18 @@ def test_the_answer_names_the_spaces() -> None:
 
 
 def test_micro_figures_show_the_desk_results_that_are_there(tmp_path: Path) -> None:
-
     script = tmp_path / "studies" / "epochs.py"
     stored = tmp_path / "docs/results/desk/epochs/results.json"
     options = {"scale": "micro", "recipe": {}}
     assert desk_rows(script, SimpleNamespace(**options)) == {}
     stored.parent.mkdir(parents=True)
     stored.write_text(json.dumps({"results": {"nb201": [{"x": 100, "correlation": 0.6}]}}))
-    assert desk_rows(script, SimpleNamespace(**options)) == {"nb201": [{"x": 100, "correlation": 0.6}]}
+    other = tmp_path / "docs/results/desk/nb101-epochs/results.json"
+    other.parent.mkdir()
+    other.write_text(json.dumps({"results": {"nb101": [{"x": 400, "correlation": 0.8}]}}))
+    assert desk_rows(script, SimpleNamespace(**options)) == {
+        "nb101": [{"x": 400, "correlation": 0.8}],
+        "nb201": [{"x": 100, "correlation": 0.6}],
+    }
     assert desk_rows(script, SimpleNamespace(**options | {"scale": "desk"})) == {}
     assert desk_rows(script, SimpleNamespace(**options | {"recipe": {"epochs": 3}})) == {}

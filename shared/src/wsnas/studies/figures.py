@@ -261,9 +261,9 @@ def ranking_figure(
             lower.set_ylabel("test accuracy, %" if metric == "accuracy" else "test perplexity")
         caption(
             figure,
-            f"{note}.\nBars: min-max over supernets. Grey band: 95 % interval over architectures and "
-            "supernets. Orange band: 95 % of all random top-10."
-            + (" Faint blue: the same study at the desk scale, supernets trained out." if desk else ""),
+            f"{note}.\nBars: min-max over supernets. Band above: 95 % interval over architectures and "
+            "supernets. Band below: 95 % of all random top-10."
+            + (" Faint line: the same study at the desk scale, with longer supernets." if desk else ""),
         )
         for _, lower in pairs[: len(panels)]:
             part_ticks(lower)

@@ -73,6 +73,7 @@ class RankingTable:
     rows: list[tuple[str, list[str]]]  # setting, and numbers with their intervals
 
 
+Truth = tuple[str, str | None, int | None]  # a ground truth: the networks' data, the table's, and its trainings' epochs
 PAPER_SPEARMAN = {"nb101": 0.618, "nb201": 0.701}  # Table 3: supernets of 1,000 and 2,000 epochs, at full size
 
 
@@ -89,6 +90,7 @@ class Headline:
     ceiling: str
     paper: str
     regret: str
+    truth: Truth
     score: str = ""  # the best zero-cost score's, of study worth
     exchange: str = ""  # a sentence of study worth
 
@@ -121,7 +123,8 @@ class StudyResult:
     environment: str
     scale: str
     headlines: list[Headline]
-    worths: dict[tuple[str, str], tuple[str, str]]
+    scores: dict[tuple[str, Truth], str]  # the best zero-cost score of study worth, by space and ground truth
+    exchanges: dict[tuple[str, str], str]  # its exchange rate in words, by what a Headline is about
     answer: str = ""  # the title of its figure; "" in results from before there were any
     heading: str = ""
 
@@ -181,7 +184,8 @@ def read_study(folder: Path) -> StudyResult:
             environment=json.dumps(stored["environment"], indent=1) if name else "",
             scale=str(settings.get("scale", "")),
             headlines=headlines(stored, data) if name == "epochs" and "results" in stored else [],
-            worths=worths(stored, data) if name == "worth" else {},
+            scores=zero_cost_scores(stored) if name == "worth" else {},
+            exchanges=exchanges(stored, data) if name == "worth" else {},
             answer=stored.get("answer", ""),
         )
     except Exception as error:  # whatever stands in the file may be of another form
@@ -314,23 +318,35 @@ def headlines(stored: dict[str, Any], data: dict[str, str]) -> list[Headline]:
                 "" if ceiling is None else f"{ceiling:.2f}",
                 f"{PAPER_SPEARMAN[space]:.2f}" if space in PAPER_SPEARMAN else "",
                 estimate(last["measures"]["regret"], 2) if last.get("measures") else "",
+                truth(stored["settings"][space]),
             )
         )
     return rows
 
 
-def worths(stored: dict[str, Any], data: dict[str, str]) -> dict[tuple[str, str], tuple[str, str]]:
-    """From study ``worth``: the best zero-cost score, and the exchange rate in words, by what a Headline is about."""
+def truth(settings: dict[str, Any]) -> Truth:
+    """What a study compared one space with, from its settings."""
+    return Path(settings["dataset"]).stem, settings.get("truth"), settings.get("truth_epochs")
+
+
+def zero_cost_scores(stored: dict[str, Any]) -> dict[tuple[str, Truth], str]:
+    """The best of study ``worth``, by space and ground truth: they need no training, so no scale of one either."""
     found = {}
     for space, of in stored["results"].items():
-        scores = {row["label"]: row["correlation"] for row in of["rows"] if row["kind"] == "zero-cost score"}
-        best = max(scores, key=lambda label: float(scores[label]), default=None)
-        said = f"{scores[best]:.2f} ({best})" if best is not None else ""
-        found[space, at_scale(data[space], stored["settings"].get("scale"))] = (
-            said,
-            (of.get("exchange") or {}).get("sentence", ""),
-        )
+        scores = {row["label"]: float(row["correlation"]) for row in of["rows"] if row["kind"] == "zero-cost score"}
+        if scores:
+            best = max(scores, key=scores.__getitem__)
+            found[space, truth(stored["settings"][space])] = f"{scores[best]:.2f} ({best})"
     return found
+
+
+def exchanges(stored: dict[str, Any], data: dict[str, str]) -> dict[tuple[str, str], str]:
+    """The exchange rates of study ``worth`` in words."""
+    scale = stored["settings"].get("scale")
+    return {
+        (space, at_scale(data[space], scale)): (of.get("exchange") or {}).get("sentence", "")
+        for space, of in stored["results"].items()
+    }
 
 
 def claims_table(studies: Sequence[StudyResult]) -> tuple[list[tuple[str, str]], list[Claim]]:
@@ -377,13 +393,17 @@ def write_report(folders: Sequence[Path], out: Path, explorer: Path | None = Non
         several = often[study.name, study.about] > 1
         heading = study.about + (f" ({study.folder.name})" if several else "")
         sections.setdefault(study.name, []).append(replace(study, heading=heading))
-    bought = {about: said for study in studies for about, said in study.worths.items()}
+    scores = {key: said for study in studies for key, said in study.scores.items()}
+    rates = {key: said for study in studies for key, said in study.exchanges.items()}
     strongest = sorted(studies, key=lambda study: FIRST.get(study.scale, len(FIRST)))
     first = [
-        replace(row, score=score, exchange=exchange)
+        replace(
+            row,
+            score=scores.get((row.space, row.truth), ""),
+            exchange=rates.get((row.space, row.about), ""),
+        )
         for study in strongest
         for row in study.headlines
-        for score, exchange in [bought.get((row.space, row.about), ("", ""))]
     ]
     columns, claims = claims_table(studies)
     template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(

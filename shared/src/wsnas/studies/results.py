@@ -47,10 +47,10 @@ def desk_rows(script: Path, options: StudyOptions) -> dict[str, list[dict[str, f
 
     Empty at other scales, with options that change the recipe, and without a checkout.
     """
-    stored = script.parents[1] / "docs/results/desk" / script.stem / "results.json"
-    if options.scale != "micro" or options.recipe or not stored.exists():
-        return {}
-    found: dict[str, list[dict[str, float]]] = json.loads(stored.read_text())["results"]
+    found: dict[str, list[dict[str, float]]] = {}
+    if options.scale == "micro" and not options.recipe:
+        for stored in sorted(script.parents[1].glob(f"docs/results/desk/*{script.stem}/results.json")):
+            found |= json.loads(stored.read_text())["results"]
     return found
 
 
