@@ -143,7 +143,8 @@ def verdicts_of(sample: SpaceSample, ways: Sequence[Way]) -> list[Verdict]:
 def figure_of(panels: Sequence[tuple[SpaceSample, Sequence[Way]]], note: str) -> Figure:
     """A panel per space: a line per protocol, with the correlations of accuracy and loss."""
     with plt.rc_context(STYLE):
-        figure, grid = axes_grid(len(panels), 6.4, 3.4)
+        lines = max(len({way.protocol for way in ways}) for _, ways in panels)
+        figure, grid = axes_grid(len(panels), 6.4, 1.0 + 0.55 * lines)
         for axes, (sample, ways) in zip(grid, panels, strict=True):
             protocols = list(dict.fromkeys(way.protocol for way in ways))
             for reading, colour, marker, shift in (("accuracy", BLUE, "o", 0.13), ("loss", ORANGE, "D", -0.13)):
