@@ -190,3 +190,16 @@ def test_scores_in_bfloat16_are_rows_of_their_own(tmp_path: Path) -> None:
     losses = [[row["loss"] for row in some.values()] for some in rows]
     assert losses[0] != losses[1]
     np.testing.assert_allclose(*losses, rtol=0.02)
+
+
+@pytest.mark.usefixtures("toy_installed")
+def test_scores_do_not_outlive_their_weights(tmp_path: Path) -> None:
+    """Another processor would train others; while nobody trains again, the scores are used without the weights."""
+    run = train_supernet(TOY, out=tmp_path / "run", splits=splits()).run
+    scores = evaluate(train_supernet(TOY, out=run.path, splits=splits()), ALL[:6])
+    (kind,) = run.kinds()
+    run.record(kind, TOY.encode(ALL[0]), {"accuracy": 12.5, "loss": 1.0})  # what another processor found
+    (run.path / "checkpoint.pt").unlink()
+    supernet = train_supernet(TOY, out=run.path, splits=splits())
+    assert run.kinds() == []
+    assert evaluate(supernet, ALL[:6]) == scores

@@ -348,6 +348,12 @@ class Run:
             values = ((*row, _crc(row)) for row in rows)
             database.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?)", values)
 
+    def forget_records(self) -> None:
+        """Deletes all rows."""
+        if self.kinds():
+            with self._database() as database:
+                database.execute("DELETE FROM records")
+
     def records(self, kind: str) -> dict[str, dict[str, Any]]:
         """Key -> row of one kind, with its ``status``; empty if there are none."""
         found: dict[str, dict[str, Any]] = {}

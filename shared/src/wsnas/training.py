@@ -129,6 +129,8 @@ def train(
             state.load_state_dict(saved)
     custom_loss, start_epoch = hasattr(model, "training_loss"), getattr(model, "start_epoch", None)
     own_run = run if rank == 0 else None  # only rank 0 writes
+    if own_run is not None and saved is None:
+        own_run.forget_records()  # of weights that are gone: trained again elsewhere, they would not be the same
     if own_run is not None and (state.step < total or (own_run.path / "metrics.jsonl").exists()):
         own_run.cut_back("metrics.jsonl", state.metrics_size)
     gradients = gradients_of(model, training, paths, device, world, amp, cuda_graph, pieces)
