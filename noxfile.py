@@ -43,7 +43,7 @@ def tests(session: nox.Session, package: str) -> None:
     else:
         install(session, [package], "pytest", "pytest-xdist", "hypothesis")
         where = [*SIDE_BY_SIDE, f"packages/{package}/tests", "tests/test_contract.py"]
-    session.run("pytest", *where, *session.posargs)
+    session.run("pytest", "--durations=15", *where, *session.posargs)
 
 
 @nox.session
