@@ -1218,6 +1218,30 @@ def test_the_answer_names_the_spaces() -> None:
     assert said() == "Does it help?"
 
 
+def test_the_answer_says_what_is_certain_where_the_claim_is_undecided() -> None:
+    """Budgets that rank at random, well, and better by nothing: the longest surpasses only the first."""
+    points_of, partly = (runpy.run_path(str(STUDIES / "epochs.py"))[name] for name in ("point_of", "partly"))
+    truth, noise = np.arange(80.0), numpy_rng(5)
+    sample = SimpleNamespace(valid=truth, test=truth, parameters=truth)
+
+    def points(*strengths: float, supernets: int = 3, archs: int = 80) -> list[Any]:
+        sample.valid = sample.test = sample.parameters = truth[:archs]
+        scores = [truth[:archs] * one + 10 * noise.standard_normal((supernets, archs)) for one in strengths]
+        return [points_of(sample, 2**i, one, None) for i, one in enumerate(scores)]
+
+    assert partly(points(0.0, 1.0, 1.0)) == "The longest training ranks better than those of less than 2 epochs"
+    assert partly(points(0.0, 0.0, 1.0)) == "The longest training ranks better than those of less than 4 epochs"
+    assert partly(points(1.0, 0.0, 1.0)) is None
+    assert partly(points(0.0, 1.0, 1.0, supernets=1)) is None
+    assert partly(points(0.0, 1.0, 1.0, archs=FEWEST - 1)) is None
+    answer = Answer("it helps", "It helps", "It hurts", {"a": "It helps a little", "b": "It helps a bit"})
+    verdicts = [
+        Verdict("it helps", "", space, "", "", said)
+        for space, said in (("a", "inconclusive"), ("b", "holds"), ("c", "inconclusive"))
+    ]
+    assert answer.sentence("?", verdicts) == "It helps on b; it helps a little on a; undecided on c."
+
+
 def test_micro_figures_show_the_desk_results_that_are_there(tmp_path: Path) -> None:
     script = tmp_path / "studies" / "epochs.py"
     stored = tmp_path / "docs/results/desk/epochs/results.json"

@@ -51,6 +51,7 @@ class Answer:
     claim: str
     holds: str  # what is said where the claim holds; a sentence without its full stop
     fails: str
+    partly: Mapping[str, str] = field(default_factory=dict)  # by space: what is said where the claim is undecided
 
     def sentence(self, question: str, verdicts: Sequence[Verdict]) -> str:
         """E.g. "Longer training ranks better on nb201; undecided on nb101." Nothing decided: the question first."""
@@ -60,7 +61,8 @@ class Answer:
                 spaces[one.verdict].append(one.space)
         said = [(self.holds, spaces["holds"]), (self.fails, spaces["does not hold"])]
         decided = [f"{what} on {_listed(where)}" for what, where in said if where]
-        undecided = spaces["inconclusive"]
+        decided += [f"{self.partly[space]} on {space}" for space in spaces["inconclusive"] if space in self.partly]
+        undecided = [space for space in spaces["inconclusive"] if space not in self.partly]
         if decided:
             first, *others = [*decided, *([f"undecided on {_listed(undecided)}"] if undecided else [])]
             return "; ".join([first, *(one[0].lower() + one[1:] for one in others)]) + "."
