@@ -49,6 +49,8 @@ def one_sentence() -> Iterator[None]:
         raise Refused(str(error)) from error
     except KeyboardInterrupt as error:
         raise Stopped("stopped; finished work is saved: run the same command again to resume") from error
+    except BrokenPipeError:  # whoever read the output, such as head, has seen enough: click ends quietly
+        raise
     except OSError as error:  # a file that is not there, too long a name, a folder without permission
         where = f"{error.filename}: " if error.filename is not None else ""
         raise Refused(f"{where}{error.strerror or error}") from error
