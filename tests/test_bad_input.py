@@ -477,6 +477,7 @@ def test_fewer_images_than_processes(tmp_path: Path, size: str, batch: str, why:
     assert done.returncode != 0
     assert why in done.stderr
     assert "learning rate" not in done.stderr
+    assert not (tmp_path / "net").exists()
 
 
 # the disk ----------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -393,6 +394,21 @@ def test_help_fits_60_columns(words: tuple[str, ...], space: tuple[str, ...]) ->
     assert "..." not in re.sub("|".join(map(re.escape, several)), "", done.output)
 
 
+def test_every_spaces_and_studys_help_fits_60_columns() -> None:
+    studies = main.commands["study"]
+    assert isinstance(studies, click.Group)
+    commands = [["study", name] for name in studies.list_commands(click.Context(studies))]
+    commands += [
+        [command, space]
+        for command in ("train-supernet", "train", "ground-truth", "score")
+        for space in installed_spaces()
+    ]
+    for command in commands:
+        done = CliRunner().invoke(main, [*command, "--help"], terminal_width=60)
+        assert done.exit_code == 0, done.output
+        assert max(map(len, done.output.splitlines())) <= 60, command
+
+
 def test_json(tmp_path: Path, forks: Any) -> None:
     """Stdout is one JSON object with the numbers of the sentences, which go to stderr."""
     truth = write_truth(tmp_path / "truth.csv", sample(12))
@@ -471,6 +487,9 @@ def test_a_table_is_drawn(tmp_path: Path, forks: Any) -> None:
         (["train-supernet", "nb201", "--dataset"], "cifar1", ["cifar10", "cifar100"]),
         (["train-supernet", "nb201", "--scale"], "de", ["desk"]),
         (["study"], "capa", ["capacity"]),
+        (["correlate", "net", "--dataset"], "cifar1", ["cifar10", "cifar100"]),
+        (["table", "show", "nb201", "--dataset"], "di", ["digits"]),
+        (["study", "capacity", "--truth"], "cifar1", ["cifar10", "cifar100"]),
         (["study", "capacity"], "--fac", ["--factor"]),
         (["study", "capacity", "--space"], "nb2", ["nb201"]),
         (["study", "capacity", "--dataset"], "cifar1", ["cifar10", "cifar100"]),

@@ -33,6 +33,7 @@ from wsnas.paths import fair, multi_path, uniform
 from wsnas.proxies import ZERO_COST, name_of, proxy_scores
 from wsnas.recipe import Sequences, recipe_fields, recipe_from_json
 from wsnas.sampling import sample_distinct
+from wsnas.space import SubSpace
 from wsnas.standalone import train_architecture
 from wsnas.supernet import submodel
 from wsnas.table import SINGLE, Column, Table
@@ -132,6 +133,21 @@ def test_keys(space: Any, archs: list[Any]) -> None:
         assert all(isinstance(text, str) and text for text in found)
         assert found == [key(space.decode(space.encode(one))) for one in archs]
         assert len(set(found)) > len(archs) // 2
+
+
+def test_encodings_and_scales_are_taken_everywhere(space: Any, archs: list[Any]) -> None:
+    """As the architectures and recipes they name."""
+    one, text, recipe = archs[0], space.encode(archs[0]), space.recipes["micro"]
+    for name in ("canonical", "cell_graph", "decisions", "encode", "training_key"):
+        assert getattr(space, name)(text) == getattr(space, name)(one)
+    for name in ("macs", "parameters"):
+        assert getattr(space, name)(text, "micro") == getattr(space, name)(one, recipe)
+    assert str(space.network(text, "micro")) == str(space.network(one, recipe))
+    assert SubSpace(space, [text]).archs == [one]
+    assert space.archs(text) == space.archs(one) == space.archs([text]) == [one]
+    for wrong in ({"epochs": 1}, 3):
+        with pytest.raises(WsnasError, match="expected a recipe of"):
+            space.recipe(wrong)
 
 
 def test_decisions(space: Any, archs: list[Any]) -> None:

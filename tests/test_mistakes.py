@@ -36,6 +36,14 @@ MISTAKES = {
     "train-supernet nb201 --scale mirco": "'mirco' is not one of",
     "train-supernet nb201 --chanels 4": "did you mean '--channels'?",
     "train-supernet nb201 --epoch 4": "did you mean '--epochs'?",
+    "train-supernet nb201 --learning-rate 0.1": "did you mean '--lr'?",
+    "train-supernet --epochs 4": "no installed space is named",
+    "score nb201 --proxy synfow": "did you mean 'synflow'?",
+    "table show nb201 --dataset cifra10": "did you mean 'cifar10'?",
+    "correlate NET --dataset digtis": "did you mean 'digits'?",
+    "rank NET --dataset cifar11": "did you mean 'cifar10'?",
+    "score nb201 --truth CIFAR-10": "has no ground truth on cifar10: get NAS-Bench-201",
+    "train-supernet nb201 --dataset imagenet16-120": "linked at github.com/D-X-Y/NAS-Bench-201",
     "evaluate NET --sampel 3": "--sample",
     f"train nb201 {CELL.replace('nor_conv', 'conv')}": "did you mean 'nor_conv_3x3'?",
     f"train nb201 {CELL.replace('skip_connect', 'skip')}": "did you mean 'skip_connect'?",
@@ -65,6 +73,12 @@ MISTAKES = {
     # two things that exclude each other, or one that is missing
     f"evaluate NET --arch {CELL} --sample 3": "give only one of the two",
     "evaluate NET --sample 99999": "the ground truth has",
+    "score nb201 --sample 99999": "the ground truth has",
+    "evaluate NET --max-macs 1": "with at most 1 multiply-adds",
+    "evaluate NET --valid-size 99999": "digits has 4000 to validate",
+    "evaluate NET --timeout 60": "give --workers",
+    "table show nb201 --table other.csv --dataset digits": "give only one of the two",
+    "ground-truth nb201 --sample 2 --out truth --average-last 0.5 --calibration-steps 0": "--calibration-steps above 0",
     "ground-truth nb201 --sample 2": "Missing option '--out'",
     "ground-truth nb201 --sample 2 --out truth --ray auto --workers 2": "give only one of them",
     "ground-truth nb201 --sample 2 --out truth --gpus-a-job 0.5": "--gpus-a-job needs --ray",
@@ -94,6 +108,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_likely_mistake(line: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
     monkeypatch.setenv("WSNAS_TABLES", str(home / "tables"))
+    monkeypatch.setenv("WSNAS_DATA", str(home / "data"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     before = sorted(path for path in home.rglob("*") if path.name != "lock")
     words: list[str] = []
@@ -138,15 +153,36 @@ def test_no_option_of_any_command_takes_nan_or_infinity() -> None:
 def test_case_and_hyphens_are_forgiven(home: Path, tmp_path: Path) -> None:
     """The run is the one that the plain spelling leads to."""
     options = ["--epochs", "1", "--channels", "2", "--train-size", "640", "--device", "cpu", "--out", str(tmp_path)]
-    for space, scale, data in (
-        ("NB201", "Micro", "Digits"),
-        ("nb201", "micro", "digits"),
-        ("nb201", "micro", "DIGITS"),
+    for space, scale, data, paths, optimizer in (
+        ("NB201", "Micro", "Digits", "Uniform", "SGD"),
+        ("nb201", "micro", "digits", "uniform", "sgd"),
+        ("nb201", "micro", "DIGITS", "UNIFORM", "Sgd"),
     ):
         command = ["train-supernet", space, "--scale", scale, "--dataset", data, *options]
+        command += ["--paths", paths, "--optimizer", optimizer]
         done = CliRunner().invoke(main, command)
         assert done.exit_code == 0, done.output
     assert wsnas.load_supernet(tmp_path, "cpu").recipe.dataset == "digits"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("epochs", -3, "epochs must be at least 1, not -3"),
+        ("epochs", "3", "epochs must be a whole number, not '3'"),
+        ("epochs", 1.5, "epochs must be a whole number, not 1.5"),
+        ("lr", 0, "lr must be above 0, not 0"),
+        ("lr", float("nan"), "lr must be a finite number, not nan"),
+        ("momentum", 1.0, "momentum must be at least 0 and below 1, not 1.0"),
+        ("standalone.batch", 0, "standalone.batch must be at least 1, not 0"),
+    ],
+)
+def test_a_number_out_of_range_is_refused_in_python_too(name: str, value: Any, said: str) -> None:
+    recipe: Any = wsnas.load_space("nb201").recipes["micro"]
+    with pytest.raises(wsnas.WsnasError) as error:
+        change_recipe(recipe, **{name: value})
+    assert str(error.value) == said
+    assert change_recipe(recipe, epochs=np.int64(3), lr=1).supernet.epochs == 3
 
 
 def test_an_unknown_field_is_answered_in_the_words_of_the_options() -> None:

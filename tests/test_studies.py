@@ -33,7 +33,7 @@ from wsnas.studies.options import StudyOptions
 from wsnas.studies.pruned import Pruning
 from wsnas.studies.report import write_report
 from wsnas.studies.results import desk_rows, to_jsonable, write_results
-from wsnas.studies.sample import GroundTruth, SpaceSample, ground_truth_of
+from wsnas.studies.sample import GroundTruth, SpaceSample, ground_truth_of, space_samples
 from wsnas.studies.verdicts import FEWEST, Answer, Numbers, Verdict, enough
 from wsnas.table import Column, Table
 
@@ -734,6 +734,21 @@ def ground_truth(table: Table, tmp_path: Path) -> GroundTruth:
     )
     space = load_space("nb201")
     return ground_truth_of(space, options, space.recipes["micro"])
+
+
+def test_a_sample_larger_than_the_ground_truth_is_said(
+    truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for wanted, said in (
+        (45, "nb201: all 44 architectures with a ground truth are scored, which are fewer than --architectures 45\n"),
+        (44, ""),
+    ):
+        options = StudyOptions(
+            "epochs", "micro", ("nb201",), (0,), wanted, str(truth), None, True, Executor(), tmp_path, {}
+        )
+        (sample,) = space_samples(options, 100)
+        assert len(sample.archs) == 44
+        assert capsys.readouterr().out == said
 
 
 def test_other_seeds_report_where_they_were_trained(truth: Path, tmp_path: Path) -> None:

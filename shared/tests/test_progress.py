@@ -66,6 +66,13 @@ def test_a_resumed_run_says_where_it_continues(
     assert lines == ["toy: continues at 490 of 920", "toy: 500 of 920 steps, epoch 22 of 40, 14 min left"]
 
 
+def test_what_is_all_there_does_not_continue(capsys: pytest.CaptureFixture[str]) -> None:
+    """As the scores of an earlier evaluation, which are reported at once."""
+    with progress("toy") as report:
+        report(12, 12, "submodels")
+    assert capsys.readouterr() == ("", "")
+
+
 def test_what_comes_before_the_first_step_is_not_its_pace(
     clock: Callable[[float], None], capsys: pytest.CaptureFixture[str]
 ) -> None:

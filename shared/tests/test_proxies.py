@@ -242,3 +242,10 @@ def test_refusals() -> None:
     text = dataclasses.replace(MICRO, standalone=dataclasses.replace(MICRO.standalone, inputs=Sequences(5)))
     with pytest.raises(WsnasError, match="naswot needs images and toy reads words: use grad_norm or snip"):
         proxy_scores(TOY, ALL[:2], text)
+
+
+def test_names_are_taken(toy_installed: Path) -> None:
+    """Of a space, a scale, a score in any case, and one architecture."""
+    first = TOY.encode(ALL[0])
+    assert proxy_scores("toy", first, "micro", "Depth") == proxy_scores(TOY, [ALL[0]], MICRO, depth)
+    assert list(proxy_scores("toy", first, "Micro", "depth")) == [first]

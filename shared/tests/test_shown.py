@@ -39,8 +39,9 @@ def test_nothing_floods_a_notebook(tmp_path: Path) -> None:
     assert (
         repr(supernet) == f"Supernet of toy: {supernet.step} steps on {supernet.recipe.dataset}, seed 0: {tmp_path}/run"
     )
-    for one in (table(), scores):
+    for one in (table(), scores, Interval(0.5, 0.25, 0.75, 10), supernet):
         assert len(one._repr_html_()) < 2000
+    assert Interval(0.5, 0.25, 0.75, 1000)._repr_html_() == "<p><b>0.500</b> [0.250, 0.750] of 1,000 architectures</p>"
     best = max(scores, key=lambda arch: scores[arch])
     assert best in scores._repr_html_()
     assert "<td>1,999" not in table()._repr_html_()  # of 4,000 test results one is missing

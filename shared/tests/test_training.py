@@ -264,6 +264,29 @@ def test_a_divergence_is_found_without_a_run_directory() -> None:
         train(net(), data(48), Training(3, 16, SGD(1e25)), always(ALL[0]), seed=0)
 
 
+def test_hopeless_is_meant_of_each_path() -> None:
+    """A hundred paths that guess among four classes lose 139 together; a single one that loses as much is hopeless."""
+
+    def crowd(step: int) -> list[tuple[Arch, float]]:
+        return [(ALL[0], 1.0)] * 100
+
+    losses: list[float] = []
+    train(net(), data(16), Training(1, 16, SGD(1e-4)), crowd, seed=0, on_epoch=lambda line: losses.append(line["loss"]))
+    assert 100 < losses[-1] < 200
+    with pytest.raises(Diverged, match="far worse than guessing"):
+        train(net(), data(48), Training(1, 16, SGD(3e4)), always(ALL[0]), seed=0)
+
+
+def test_what_an_optimizer_needs_is_missed_before_a_directory_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wsnas.training.find_spec", lambda name: None)
+    recipe = change_recipe(MICRO, optimizer="rmsprop-tf")
+    with pytest.raises(WsnasError, match="pip install timm"):
+        train_supernet(TOY, recipe, out=tmp_path / "run", device="cpu")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("last", ["keep", "carry"])
 def test_a_training_with_another_last_batch_goes_on_bit_for_bit(tmp_path: Path, last: Any) -> None:
     """Stopped before and after the step that ends the second of three epochs of 50 images."""

@@ -167,6 +167,7 @@ def test_missing_penn_treebank_says_where_to_put_it(monkeypatch: pytest.MonkeyPa
 def test_bad_text_is_refused_in_one_sentence(tmp_path: Path) -> None:
     cases: list[tuple[str, str]] = [
         (str(tmp_path / "nowhere.txt"), "no text"),
+        ("tragedy", "did you mean 'tragedies'"),
         (str(tmp_path / "no.zip"), "cannot read"),
     ]
     folder = three(tmp_path / "two")

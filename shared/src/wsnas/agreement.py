@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from wsnas.data.sources import KNOWN, nearest
 from wsnas.errors import WsnasError
 from wsnas.metrics import Floats, Interval, correlation
 from wsnas.space import SearchSpace, load_space
@@ -36,6 +37,9 @@ def load_ground_truth(
     imported = import_home() / f"{space.name}.parquet"
     if imported.exists():
         return space.load_table(imported)
+    known = {*KNOWN, *(recipe.dataset for recipe in space.recipes.values())}
+    if dataset is not None and dataset not in known and (hint := nearest(dataset, known)):
+        raise WsnasError(f"{space.name} has no ground truth on {dataset}{hint}")
     missing = "ships no ground truth" if micro else f"has no ground truth on {dataset}"
     helps = f"train one with 'wsnas ground-truth {space.name} ...'"
     if not micro and space.published:

@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from wsnas.errors import WsnasError
 from wsnas.options import Group, HomePath, complete_spaces, executor_options, measured
 from wsnas.progress import is_leader, progress
-from wsnas.recipe_options import RecipeCommand, chosen_recipe
+from wsnas.recipe_options import RecipeCommand, chosen_recipe, data_set_option
 from wsnas.studies.scripts import Studies
 
 if TYPE_CHECKING:
     from wsnas.executor import Executor
+    from wsnas.table import Table
 
 
 PATH, COUNT = HomePath(path_type=Path), click.IntRange(1)
@@ -193,7 +195,6 @@ def evaluate(
     import dataclasses
 
     import numpy as np
-    from click.core import ParameterSource
 
     from wsnas.agreement import load_ground_truth
     from wsnas.evaluation import evaluate as score
@@ -202,14 +203,20 @@ def evaluate(
     from wsnas.sampling import sample_candidates
     from wsnas.supernet import load_supernet
 
-    source = click.get_current_context().get_parameter_source
     for name in ("sample", "table", "sample_seed", "max_macs"):
-        if arch and source(name) == ParameterSource.COMMANDLINE:
+        if arch and _was_given(name):
             option = name.replace("_", "-")
             raise WsnasError(
                 f"--arch names the architectures, --{option} is for drawing them: give only one of the two"
             )
+    alone = executor.workers is None and executor.ray is None and executor.slurm is None
+    if alone and executor.timeout is not None:
+        raise WsnasError("--timeout limits the jobs of several processes: give --workers, --ray or --slurm, too")
     supernet = load_supernet(run, device)
+    if valid_size is not None and valid_size > len(supernet.splits.valid):
+        raise WsnasError(
+            f"--valid-size {valid_size}: {supernet.recipe.dataset} has {len(supernet.splits.valid)} to validate"
+        )
     changed = change_recipe(supernet.recipe, valid_size=valid_size, max_macs=max_macs)
     supernet = dataclasses.replace(supernet, recipe=changed)
     rng = numpy_rng(sample_seed, "evaluate")
@@ -225,14 +232,8 @@ def evaluate(
             if changed.max_macs is not None:
                 macs = {name: supernet.space.macs(supernet.space.decode(name), changed) for name in truth.archs}
                 truth = truth.select([name for name in truth.archs if macs[name] <= changed.max_macs])
-            if sample > len(truth) and source("sample") == ParameterSource.COMMANDLINE:
-                raise WsnasError(
-                    f"cannot draw {sample} different architectures: the ground truth has {len(truth)}"
-                    + (" within the limit on multiply-adds" if changed.max_macs is not None else "")
-                )
-            archs = truth.sample(sample, sample_seed)
+            archs = _drawn(truth, sample, sample_seed, changed.max_macs)
     with progress("evaluate") as report:
-        alone = executor.workers is None and executor.ray is None and executor.slurm is None
         scores = score(supernet, archs, amp=amp, executor=None if alone else executor, report=report)
     values = np.array([value for value in scores.values() if math.isfinite(value)])
     if len(values) < len(scores):
@@ -247,10 +248,25 @@ def evaluate(
     return {"run": run, "metric": supernet.space.metric, "scores": scores}
 
 
+def _was_given(name: str) -> bool:
+    """Whether an option is on the command line."""
+    return click.get_current_context().get_parameter_source(name) == ParameterSource.COMMANDLINE
+
+
+def _drawn(truth: Table, sample: int, rng: Any, max_macs: int | None) -> list[str]:
+    """Architectures of a ground truth: ``--sample``, which must not be more than there are, or by default all."""
+    if not len(truth) or (sample > len(truth) and _was_given("sample")):
+        raise WsnasError(
+            f"cannot draw {sample} different architectures: the ground truth has {len(truth)}"
+            + (f" with at most {max_macs:,} multiply-adds" if max_macs is not None else "")
+        )
+    return truth.sample(sample, rng)
+
+
 @main.command()
 @run_argument
 @table_option
-@click.option("--dataset", help="Data set of the ground truth; by default the run's, if the table has it.")
+@data_set_option("--dataset", help="Data set of the ground truth; by default the run's, if the table has it.")
 @click.option("--split", type=click.Choice(["valid", "test"]), default="test", show_default=True)
 @json_option
 def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> Any:
@@ -287,7 +303,7 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
 @main.command()
 @click.argument("runs", type=PATH, nargs=-1, required=True)
 @table_option
-@click.option("--dataset", help="Data set of the ground truth; by default the first run's.")
+@data_set_option("--dataset", help="Data set of the ground truth; by default the first run's.")
 @click.option(
     "--scale",
     type=click.Choice(["micro", "desk", "paper"]),
@@ -341,7 +357,7 @@ def rank(runs: tuple[Path, ...], table: str | None, dataset: str | None, scale: 
 @click.option("--images", type=click.IntRange(2), default=64, show_default=True, help="Images (text: sequences) seen.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of initial weights and images.")
 @click.option("--table", type=HomePath(), help="Ground truth; by default the shipped or imported table, if any.")
-@click.option("--truth", help="Data set of the ground truth; by default the recipe's, if the table has it.")
+@data_set_option("--truth", help="Data set of the ground truth; by default the recipe's, if the table has it.")
 @click.option("--out", type=PATH, help="CSV file of the scores; by default runs/SPACE-PROXY.csv.")
 @device_option
 @threads_option
@@ -394,7 +410,7 @@ def score(
         if chosen.max_macs is not None:
             small = [name for name in known.archs if found.macs(found.decode(name), chosen) <= chosen.max_macs]
             known = known.select(small)
-        archs = known.sample(sample, rng)
+        archs = _drawn(known, sample, rng, chosen.max_macs)
     with progress(f"{space} {proxy}") as report:
         scores = proxy_scores(
             found, archs, chosen, proxy, images=images, seed=seed, device=device, threads=threads, report=report
@@ -678,7 +694,12 @@ def table_merge(runs: tuple[Path, ...], out: Path, dedupe: bool) -> Any:
 
 
 _TABLE = click.option("--table", "file", type=HomePath(), help="A table file; by default the shipped micro table.")
-_DATASET = click.option("--dataset", help="Use the imported table that has this data set.")
+_DATASET = data_set_option("--dataset", help="Use the imported table that has this data set.")
+
+
+def _require_one(file: str | None, dataset: str | None) -> None:
+    if file is not None and dataset is not None:
+        raise WsnasError("--table is the table itself, --dataset chooses an imported one: give only one of the two")
 
 
 @table.command("show")
@@ -704,6 +725,7 @@ def table_show(space: str, file: str | None, dataset: str | None, figure: Path |
     from wsnas.space import load_space
     from wsnas.sufficiency import sufficiency
 
+    _require_one(file, dataset)
     loaded = load_ground_truth(load_space(space), dataset, file)
     failed = 0 if loaded.failed is None else int(loaded.failed.sum())
     click.echo(f"{loaded.space}: {len(loaded)} architectures, {failed} with a failed training")
@@ -774,6 +796,7 @@ def table_query(space: str, arch: str, file: str | None, dataset: str | None) ->
     from wsnas.agreement import load_ground_truth
     from wsnas.space import load_space
 
+    _require_one(file, dataset)
     search_space = load_space(space)
     name = search_space.encode(search_space.decode(arch))
     row = load_ground_truth(search_space, dataset, file).select([name])

@@ -16,9 +16,10 @@ class WsnasError(Exception):
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """A hint to append to a message, ``; did you mean 'cifar10'?``, or nothing if no name is close."""
-    spelled = {name.lower(): name for name in known}
-    begin = [name for name in spelled if len(given) > 2 and name.startswith(given.lower())]
-    close = begin or get_close_matches(given.lower(), spelled, n=1)
+    spelled = {name.lower().lstrip("-"): name for name in known}
+    plain = given.lower().lstrip("-")
+    begin = [name for name in spelled if len(plain) > 2 and name.startswith(plain)]
+    close = begin or get_close_matches(plain, spelled, n=1)
     return f"; did you mean '{spelled[close[0]]}'?" if close else ""
 
 

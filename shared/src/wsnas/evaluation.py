@@ -127,7 +127,7 @@ def score_job(job: ScoringJob) -> list[tuple[float, float]]:
 
 def evaluate(
     supernet: Supernet,
-    archs: Iterable[Any] | str,
+    archs: Any,
     *,
     resume: bool = True,
     amp: bool = False,
@@ -136,14 +136,13 @@ def evaluate(
 ) -> Scores:
     """Validation accuracy in percent (or perplexity) of each architecture, by its encoding, in the order given.
 
-    ``archs``: architectures or their encodings, or one encoding. Existing rows for the same weights and settings,
+    ``archs``: architectures or their encodings, or a single one. Existing rows for the same weights and settings,
     ``amp`` (bfloat16) included, are reused. ``executor``: workers that load the supernet from its run directory and
     share the work; by default this process does it all. On the CPU torch uses as many threads as in training. Raises
     WsnasError for an invalid encoding, before anything is evaluated.
     """
     space, recipe = supernet.space, supernet.recipe
-    archs = [archs] if isinstance(archs, str) else archs
-    wanted = {space.encode(arch): arch for arch in map(space.arch, archs)}
+    wanted = {space.encode(arch): arch for arch in space.archs(archs)}
     if not wanted:
         raise WsnasError("there are no architectures to evaluate")
     kind, device = _kind(recipe, supernet.step, amp), supernet.splits.valid.device

@@ -29,7 +29,7 @@ from wsnas.randomness import torch_seeded
 from wsnas.recipe import Recipe, digest, recipe_from_json
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
-from wsnas.standalone import Trained, train_architecture
+from wsnas.standalone import Trained, require_trainable, train_architecture
 from wsnas.table import MACS, TRAINED, Column, Table
 from wsnas.training import first_steps
 
@@ -100,7 +100,7 @@ def train_many(
     together by ``merge_runs``.
     """
     space, out = load_space(space), Path(out)
-    archs, recipe = [space.arch(arch) for arch in archs], space.recipe(recipe)
+    archs, recipe = space.archs(archs), space.recipe(recipe)
     seeds = tuple(seeds)
     data = space.data_identity(recipe)
     identity = {"kind": "ground truth", "space": space.name, "recipe": recipe.standalone_identity(), **data}
@@ -108,7 +108,10 @@ def train_many(
     if known is not None:
         _about(known, recipe, data.get("data"))
     if executor.ray is None and not (out / "run.json").exists():  # what cannot be trained leaves no directory
-        first_steps(splits_once(space.name, recipe, torch.device("cpu")).train, recipe.standalone, seed=0)
+        splits = splits_once(space.name, recipe, torch.device("cpu"))
+        for arch in archs[:1]:
+            with torch_seeded(0, "init"):
+                require_trainable(space.network(arch, recipe), splits, recipe)
     run = Run.open(out, identity, recipe.to_json())
     first: dict[str, Any] = {}  # training key -> the architecture that is trained for it
     for arch in archs:

@@ -37,6 +37,9 @@ class Interval:
     def __repr__(self) -> str:
         return f"{self} of {self.n} architectures"
 
+    def _repr_html_(self) -> str:
+        return f"<p><b>{self.value:.3f}</b> [{self.low:.3f}, {self.high:.3f}] of {self.n:,} architectures</p>"
+
 
 def higher_is_better(values: ArrayLike, metric: str) -> Floats:
     """Accuracies unchanged, perplexities negated, so that higher is better. The sign is flipped only here.

@@ -46,9 +46,9 @@ def multi_path(paths: int) -> Sampler:
 
 def parse(text: str) -> Sampler:
     """``uniform``, ``fair`` or ``multi:N`` as a sampler."""
-    if text in ("uniform", "fair"):
-        return uniform if text == "uniform" else fair
-    kind, _, count = text.partition(":")
+    kind, colon, count = text.lower().partition(":")
+    if kind in ("uniform", "fair") and not colon:
+        return uniform if kind == "uniform" else fair
     if kind == "multi" and count.isdecimal():
         return multi_path(int(count))
     raise WsnasError(f"unknown path sampler '{text}'; use uniform, fair or multi:N (e.g. multi:4)")

@@ -73,7 +73,7 @@ def _terminal(what: str) -> Iterator[Report]:
 
         def report(done: int, total: int, note: str) -> None:
             nonlocal first
-            if first and done > 1:
+            if first and 1 < done < total:
                 bar.console.print(f"{what}: continues at {done - 1} of {total}", markup=False, highlight=False)
             first = False
             bar.update(task, completed=done, total=total, description=note)
@@ -84,13 +84,9 @@ def _terminal(what: str) -> Iterator[Report]:
 class _Pace:
     """How long a step takes since the first of this session, which also loads data and compiles."""
 
-    def __init__(self, done: int) -> None:
+    def __init__(self, done: int, total: int) -> None:
         self.first, self.since = done, time.monotonic()
-
-    @property
-    def before(self) -> int:
-        """Steps done in earlier sessions."""
-        return self.first - 1
+        self.before = done - 1 if done < total else 0  # steps done in earlier sessions; nothing continues at the end
 
     def left(self, done: int, total: int) -> str:
         """E.g. ``, 12 min left``; nothing after one step, or at the end."""
@@ -109,7 +105,7 @@ class _Log:
 
     def report(self, done: int, total: int, note: str) -> None:
         if self.pace is None:
-            self.pace = _Pace(done)
+            self.pace = _Pace(done, total)
             if self.pace.before:
                 self._say(f"continues at {self.pace.before} of {total}")
         elapsed = time.monotonic() - self.started
@@ -138,7 +134,7 @@ class _Notebook:
         return self.text
 
     def report(self, done: int, total: int, note: str) -> None:
-        self.pace = self.pace or _Pace(done)
+        self.pace = self.pace or _Pace(done, total)
         now = time.monotonic()
         if done < total and now - self.drawn < 0.2:
             return

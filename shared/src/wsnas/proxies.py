@@ -22,13 +22,13 @@ from torch.overrides import TorchFunctionMode
 
 from wsnas.data.images import Splits
 from wsnas.devices import choose_device, cpu_threads, to_device
-from wsnas.errors import WsnasError
+from wsnas.errors import WsnasError, did_you_mean
 from wsnas.evaluation import fill
 from wsnas.progress import Report
 from wsnas.randomness import torch_seeded
 from wsnas.recipe import Recipe, Sequences, change_recipe
 from wsnas.runs import Run
-from wsnas.space import SearchSpace
+from wsnas.space import SearchSpace, load_space
 from wsnas.training import first_steps
 
 Score = Callable[[nn.Module, Tensor, Tensor], float]
@@ -187,12 +187,12 @@ FOR_TEXT = (grad_norm, snip)  # need no images, no rectifiers, no convolutions
 
 
 def parse(name: str) -> Score:
-    """The score of this name, e.g. ``naswot``."""
-    for one in (*ZERO_COST, *SHAPE):
-        if name_of(one) == name:
-            return one
-    have = ", ".join(map(name_of, (*ZERO_COST, *SHAPE)))
-    raise WsnasError(f"unknown zero-cost score '{name}'; use one of {have}")
+    """The score of this name, e.g. ``naswot``, in any case."""
+    known = {name_of(one): one for one in (*ZERO_COST, *SHAPE)}
+    if name.lower() not in known:
+        hint = did_you_mean(name, known) or f"; use one of {', '.join(known)}"
+        raise WsnasError(f"unknown zero-cost score '{name}'{hint}")
+    return known[name.lower()]
 
 
 def name_of(proxy: Score) -> str:
@@ -208,9 +208,9 @@ def require_fit(space: SearchSpace[Any], recipe: Recipe, proxy: Score) -> None:
 
 
 def proxy_scores(
-    space: SearchSpace[Any],
-    archs: Iterable[Any],
-    recipe: Recipe | None = None,
+    space: SearchSpace[Any] | str,
+    archs: Iterable[Any] | str,
+    recipe: Recipe | str | None = None,
     proxy: str | Score = "naswot",
     *,
     images: int = 64,
@@ -223,16 +223,18 @@ def proxy_scores(
 ) -> dict[str, float]:
     """The score of each architecture, by its encoding, in the order given; higher is better, -inf is possible.
 
-    ``archs``: architectures or their encodings. ``proxy``: naswot, synflow, grad_norm, snip, grasp, fisher, jacob_cov,
-    convolutions, depth, or a function. A network has the initial weights of a stand-alone training with this ``seed``,
-    and sees the first batch of one that has ``images`` images (text: sequences) per batch. ``out``: a run directory,
-    where scores and their seconds are kept; what it has is not computed again. ``splits``: the recipe's data, if
-    already on the device. Raises WsnasError for an invalid encoding or a score that does not suit the space.
+    ``space``, ``recipe``: as in ``train_supernet``. ``archs``: architectures or their encodings, or a single one.
+    ``proxy``: naswot, synflow, grad_norm, snip, grasp, fisher, jacob_cov, convolutions, depth, or a function. A network
+    has the initial weights of a stand-alone training with this ``seed``, and sees the first batch of one that has
+    ``images`` images (text: sequences) per batch. ``out``: a run directory, where scores and their seconds are kept;
+    what it has is not computed again. ``splits``: the recipe's data, if already on the device. Raises WsnasError for an
+    invalid encoding or a score that does not suit the space.
     """
-    recipe = space.recipes["micro"] if recipe is None else recipe
+    space = load_space(space)
+    recipe = space.recipe(recipe)
     proxy = parse(proxy) if isinstance(proxy, str) else proxy
     require_fit(space, recipe, proxy)
-    wanted = {space.encode(arch): arch for arch in (space.decode(a) if isinstance(a, str) else a for a in archs)}
+    wanted = {space.encode(arch): arch for arch in space.archs(archs)}
     if not wanted:
         raise WsnasError("there are no architectures to score")
     chosen, training = choose_device(device), change_recipe(recipe.standalone, batch=images)

@@ -17,8 +17,8 @@ from wsnas.errors import WsnasError
 
 
 def _entropy(seed: int, key: tuple[str | int, ...]) -> int:
-    if seed < 0:
-        raise WsnasError(f"a seed is a number from 0, not {seed}")
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise WsnasError(f"a seed is a whole number from 0, not {seed!r}")
     text = repr((seed, *key)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
+from numbers import Integral, Real
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from wsnas.errors import WsnasError, did_you_mean
@@ -336,10 +337,27 @@ def with_changes(recipe: R, changes: Mapping[str, Any]) -> R:
                 f"the recipe has no field '{given}'"
                 + (did_you_mean(given, [*have, *known]) or f"; it has {', '.join(have)}")
             )
-        if isinstance(values[name], float) and not math.isfinite(values[name]):
-            raise WsnasError(f"{name.removeprefix(short)} must be a finite number, not {values[name]}")
+        _require_fit(name.removeprefix(short), known[name], values[name])
     changed: R = _replaced(recipe, {known[n].path if n in known else (n,): value for n, value in values.items()})
     return changed
+
+
+def _require_fit(name: str, field: RecipeField, value: Any) -> None:
+    """Raises WsnasError if a number is none, not finite or out of its range, as the command line does."""
+    if field.type not in (int, float) or (value is None and field.optional):
+        return
+    kind: Any = Integral if field.type is int else Real
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise WsnasError(f"{name} must be a {'whole ' if field.type is int else ''}number, not {value!r}")
+    if not math.isfinite(value):
+        raise WsnasError(f"{name} must be a finite number, not {value}")
+    limits = field.between or Between(-math.inf)
+    low = value > limits.least if limits.above else value >= limits.least
+    high = value < limits.most if limits.below else value <= limits.most
+    if not (low and high):
+        least = f"{'above' if limits.above else 'at least'} {limits.least:g}"
+        most = "" if limits.most == math.inf else f" and {'below' if limits.below else 'at most'} {limits.most:g}"
+        raise WsnasError(f"{name} must be {least}{most}, not {value}")
 
 
 def _of_kind(recipe: Recipe | Training, where: RecipeField, kind: str) -> Any:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
@@ -16,6 +16,8 @@ from wsnas.options import Command, Number, one_sentence
 if TYPE_CHECKING:
     from wsnas.recipe import RecipeField
     from wsnas.space import SearchSpace
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 OPTIONS = "wsnas.recipe options"
 NONE = object()  # a value that was given as "none"
@@ -65,8 +67,10 @@ class RecipeCommand(Command):
                 known = [opt for one in self.get_params(ctx) if not getattr(one, "lacking", "") for opt in one.opts]
                 raise WsnasError(
                     f"no such option {error.option_name} for this command or the recipe of {names}"
-                    + (did_you_mean(error.option_name, known) or "; --help lists them")
+                    + (did_you_mean(error.option_name, known) or self._by_help(ctx, error.option_name))
                 ) from error
+            if not spaces and str(ctx.params.get("space")).startswith("-"):  # options of a space that is not named
+                raise WsnasError(f"no installed space is named: give one first, as in '{ctx.command_path} nb201 ...'")
             given = {}
             for one in options:
                 value = ctx.params.pop(one.name, None)
@@ -79,6 +83,14 @@ class RecipeCommand(Command):
         ctx.params["scale"] = given.pop("scale", SCALE)
         ctx.params["recipe"] = given
         return left
+
+    def _by_help(self, ctx: click.Context, given: str) -> str:
+        """A hint at the option that is described in the words of another program's option, as --learning-rate is."""
+        words = given.lstrip("-").replace("-", " ").replace("_", " ").lower()
+        for one in self.get_params(ctx):
+            if isinstance(one, click.Option) and len(words) > 4 and words in (one.help or "").lower():
+                return f"; did you mean '{one.opts[-1]}'?"
+        return "; --help lists them"
 
     def _spaces(self, args: list[str]) -> list[SearchSpace[Any]]:
         from wsnas.space import installed_spaces, load_space, space_named
@@ -106,7 +118,12 @@ class RecipeCommand(Command):
                 raise WsnasError(f"{space.name} has no scale '{scale}'; it has {', '.join(space.recipes)}")
             recipe = space.recipes[scale]
             for name, one in recipe_fields(recipe).items():  # another optimizer has other fields
-                kinds = [k for spelling in self._spellings(name, own) for k in _given(args, spelling) if k in one.kinds]
+                kinds = [
+                    k
+                    for spelling in self._spellings(name, own)
+                    for k in map(str.lower, _given(args, spelling))
+                    if k in one.kinds
+                ]
                 if kinds:
                     recipe = with_changes(recipe, {name: kinds[-1]})
             fields.append((space.name, recipe_fields(recipe)))
@@ -152,7 +169,7 @@ def _option(have: list[RecipeField], spellings: list[str], lacking: str) -> Reci
     kind: click.ParamType[Any] = click.STRING
     choices = list(one.kinds) or list(get_args(one.type) if get_origin(one.type) is Literal else ())
     if choices:
-        kind = click.Choice(choices)
+        kind = click.Choice(choices, case_sensitive=False)
     elif one.type is bool:
         spellings = [f"{name}/{_negated(name)}" for name in spellings]
         kind = click.BOOL
@@ -177,11 +194,15 @@ def _option(have: list[RecipeField], spellings: list[str], lacking: str) -> Reci
 
 
 def _complete_data_sets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """For the shell: the data sets of the installed spaces' recipes."""
+    """For the shell."""
+    return sorted(name for name in _own_data_sets() if name.startswith(incomplete))
+
+
+def _own_data_sets() -> set[str]:
+    """The data sets of the installed spaces' recipes."""
     from wsnas.space import installed_spaces, load_space
 
-    recipes = [recipe for name in installed_spaces() for recipe in load_space(name).recipes.values()]
-    return sorted({recipe.dataset for recipe in recipes if recipe.dataset.startswith(incomplete)})
+    return {recipe.dataset for name in installed_spaces() for recipe in load_space(name).recipes.values()}
 
 
 def _or_none(of: click.ParamType[Any]) -> Callable[[str], Any]:
@@ -206,6 +227,24 @@ def _plain(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "")
 
 
+def _spelled(dataset: str, names: Iterable[str]) -> str:
+    """Which of the names ``dataset`` spells; itself if none."""
+    return {_plain(name): name for name in names}.get(_plain(dataset), dataset)
+
+
+def data_set_option(name: str, help: str) -> Callable[[F], F]:
+    """An option that names the data set of a ground truth, in any case and with or without hyphens."""
+
+    def named(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+        if value is None or ctx.resilient_parsing or Path(value).exists():
+            return value
+        from wsnas.data.sources import KNOWN
+
+        return _spelled(value, {*KNOWN, *_own_data_sets()})
+
+    return click.option(name, help=help, callback=named, shell_complete=_complete_data_sets)
+
+
 def chosen_recipe(space: SearchSpace[Any], scale: str, changes: Mapping[str, Any]) -> Any:
     """The space's recipe at this scale with these changes (``wsnas.recipe.with_changes``); paths become absolute."""
     from wsnas.data.sources import KNOWN
@@ -216,7 +255,6 @@ def chosen_recipe(space: SearchSpace[Any], scale: str, changes: Mapping[str, Any
     names = {*KNOWN, *(recipe.dataset for recipe in space.recipes.values())}
     dataset = changes.get("dataset")
     if dataset is not None and dataset not in names:
-        spelled = {_plain(name): name for name in names}
-        named = str(Path(dataset).resolve()) if Path(dataset).exists() else spelled.get(_plain(dataset), dataset)
+        named = str(Path(dataset).resolve()) if Path(dataset).exists() else _spelled(dataset, names)
         changes = {**changes, "dataset": named}
     return with_changes(space.recipes[scale], changes)

@@ -7,9 +7,10 @@ space with an entry point in the group ``wsnas.spaces``.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -30,6 +31,18 @@ A = TypeVar("A", bound=Hashable)
 A_co = TypeVar("A_co", bound=Hashable, covariant=True)
 
 ENTRY_POINTS = "wsnas.spaces"
+OF_AN_ARCHITECTURE = {"canonical", "cell_graph", "decisions", "encode", "macs", "parameters", "training_key"}
+
+
+def _also_of_encodings(method: Any) -> Callable[..., Any]:
+    """A method (or a static one) of a space that also takes an architecture's encoding, and a recipe's scale."""
+
+    @functools.wraps(method)
+    def of(space: SearchSpace[Any], arch: Any, *others: Any, **named: Any) -> Any:
+        recipes = [space.recipe(one) if isinstance(one, str) else one for one in others]
+        return method.__get__(space)(space.arch(arch), *recipes, **named)
+
+    return of
 
 
 class SearchSpace(ABC, Generic[A]):
@@ -144,6 +157,7 @@ class SearchSpace(ABC, Generic[A]):
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
+        recipe = self.recipe(recipe)
         _, *shape = self.image_shape(recipe)
         with torch.device("meta"), FlopCounterMode(display=False) as counter:
             self.network(arch, recipe).eval()(torch.empty(1, *shape))
@@ -169,6 +183,11 @@ class SearchSpace(ABC, Generic[A]):
     def recipe(self, recipe: Recipe | str | None = None) -> Recipe:
         """The recipe of a scale, e.g. ``"desk"``; by default micro's. A recipe is returned as it is."""
         if recipe is not None and not isinstance(recipe, str):
+            if type(recipe) not in {type(own) for own in self.recipes.values()}:
+                raise WsnasError(
+                    f"expected a recipe of {self.name} or the name of a scale ({', '.join(self.recipes)}), not "
+                    f"{type(recipe).__name__}"
+                )
             return recipe
         scale = "micro" if recipe is None else recipe.lower()
         if scale not in self.recipes:
@@ -181,6 +200,17 @@ class SearchSpace(ABC, Generic[A]):
         """An architecture, given as it is or by its encoding. Raises WsnasError if the encoding is not valid."""
         return self.decode(arch) if isinstance(arch, str) else arch
 
+    def archs(self, archs: Any) -> list[A]:
+        """Architectures, each given as it is or by its encoding; a single one is a list of one."""
+        several = isinstance(archs, Iterable) and not isinstance(archs, str)
+        return [self.arch(one) for one in (archs if several else [archs])]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """What a space defines of an architecture also takes its encoding, and the name of a scale."""
+        super().__init_subclass__(**options)
+        for name in OF_AN_ARCHITECTURE & vars(cls).keys():
+            setattr(cls, name, _also_of_encodings(vars(cls)[name]))
+
     def data_identity(self, recipe: Any) -> dict[str, str]:
         """The part of a run's identity that tells whether its data have changed: a fingerprint of the files, if any."""
         from wsnas.data.fingerprint import fingerprint
@@ -191,19 +221,19 @@ class SearchSpace(ABC, Generic[A]):
 
     def supernet(self, recipe: Any) -> nn.Module:
         """``forward(x, arch) -> logits``."""
-        return self.build(recipe)
+        return self.build(self.recipe(recipe))
 
     def network(self, arch: A | str, recipe: Any) -> nn.Module:
         """``forward(x) -> logits``."""
-        return self.build(recipe, self.arch(arch))
+        return self.build(self.recipe(recipe), self.arch(arch))
 
 
 class SubSpace(Generic[A]):
     """Some architectures of a space, as a space to sample supernet paths from."""
 
-    def __init__(self, space: SearchSpace[A], archs: Iterable[A]) -> None:
+    def __init__(self, space: SearchSpace[A], archs: Iterable[A | str]) -> None:
         self.space = space
-        self.archs = sorted(set(archs))  # type: ignore[type-var]  # architectures are ordered
+        self.archs = sorted(set(space.archs(archs)))  # type: ignore[type-var]  # architectures are ordered
         if not self.archs:
             raise WsnasError(f"a sub-space of {space.name} needs at least one architecture")
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from wsnas.calibration import calibrate
@@ -41,6 +42,17 @@ class Trained:
     seconds: float
     curve: tuple[float, ...] = ()  # mean training loss of each epoch, nats
     status: str = "ok"  # or "diverged", "timeout", "crash"
+
+
+def require_trainable(network: nn.Module, splits: Splits, recipe: Recipe, seed: int = 0) -> None:
+    """Raises WsnasError if the recipe cannot train and score this network stand-alone on these data."""
+    training = recipe.standalone
+    if training.patience and not len(splits.valid):
+        raise WsnasError("patience needs validation images: set it to 0, or train_size below all training images")
+    normed = any(isinstance(module, _BatchNorm) for module in network.modules())
+    if training.average_last and normed and not recipe.calibration_batch * recipe.calibration_steps:
+        raise WsnasError("averaged weights need recalibrated batch norm: give --calibration-steps above 0")
+    first_steps(splits.train, training, seed)
 
 
 def train_architecture(
@@ -71,11 +83,7 @@ def train_architecture(
         network = to_device(space.network(arch, recipe), chosen)
     training = recipe.standalone
     images = recipe.calibration_batch * recipe.calibration_steps
-    if training.patience and not len(splits.valid):
-        raise WsnasError("patience needs validation images: set it to 0, or train_size below all training images")
-    if training.average_last and not images and any(isinstance(module, _BatchNorm) for module in network.modules()):
-        raise WsnasError("averaged weights need recalibrated batch norm: give --calibration-steps above 0")
-    first_steps(splits.train, training, seed)  # what cannot be trained leaves no directory
+    require_trainable(network, splits, recipe, seed)  # what cannot be trained leaves no directory
     started = time.perf_counter()
     half, earlier = math.nan, 0.0
     curve: list[float] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,16 @@ class Supernet:
         said = f"{self.step:,} steps on {self.recipe.dataset}, seed {self.run.identity['seed']}"
         return f"Supernet of {self.space.name}: {said}: {self.run.path}"
 
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>"
+
 
 def train_supernet(
     space: SearchSpace[Any] | str,
     recipe: Recipe | str | None = None,
     *,
     seed: int = 0,
-    paths: path_samplers.Sampler = path_samplers.uniform,
+    paths: path_samplers.Sampler | str = path_samplers.uniform,
     candidates: Sequence[Any] | None = None,
     out: Path | str | None = None,
     folder: Path | str = "runs",
@@ -60,7 +64,8 @@ def train_supernet(
 ) -> Supernet:
     """Trains a supernet of ``space`` and returns it; resumes an unfinished run, just loads a finished one.
 
-    ``space``: a search space or its name. ``recipe``: a recipe or the name of a scale, by default micro.
+    ``space``: a search space or its name. ``recipe``: a recipe or the name of a scale, by default micro. ``paths``: a
+    sampler or its name.
     ``candidates``: the architectures (or encodings) of a sub-space to draw paths from. ``out``: the run directory, by
     default ``<folder>/<space>-<digest of the identity>``, the name under which studies look for it. On the CPU the same
     seed gives the same weights, even after a kill and a resume; on CUDA they are the same but for the order in which
@@ -71,7 +76,8 @@ def train_supernet(
     """
     space = load_space(space)
     recipe = space.recipe(recipe)
-    candidates = None if candidates is None else [space.arch(one) for one in candidates]
+    paths = path_samplers.parse(paths) if isinstance(paths, str) else paths
+    candidates = None if candidates is None else space.archs(candidates)
     source = space if candidates is None else SubSpace(space, candidates)
     identity = supernet_identity(space, recipe, seed, paths, candidates, sync_bn, amp, threads)
     where = Path(folder) / f"{space.name}-{digest(identity)}" if out is None else Path(out)

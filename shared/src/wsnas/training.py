@@ -15,10 +15,12 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import accumulate
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -38,7 +40,7 @@ from wsnas.stopping import heard
 
 Gradients = Callable[[Tensor, Tensor, int, float], list[Tensor]]  # (x, y, step, progress) -> the losses of its paths
 
-HOPELESS = 100.0  # nats per step: seven paths that guess among 1000 classes lose 48 together
+HOPELESS = 20.0  # nats a path: who guesses among 1,000 classes loses 7, among 30,000 words 10
 
 
 @dataclass
@@ -103,18 +105,14 @@ def train(
     in eval mode. Under ``torchrun`` the ranks share each batch and train the same paths; gradients and losses are
     averaged.
 
-    Raises Diverged if the loss or a weight is not finite, or the last epoch's loss is above ``HOPELESS`` (the last
-    checkpoint predates it), and KeyboardInterrupt after saving a checkpoint. If the weights were averaged, batch norm
-    must be calibrated afterwards.
+    Raises Diverged if the loss or a weight is not finite, or the last epoch's loss (an earlier one may recover) is
+    above ``HOPELESS`` for each of a step's paths; the last checkpoint predates it. Raises KeyboardInterrupt after
+    saving a checkpoint. If the weights were averaged, batch norm must be calibrated afterwards.
     """
     device = data.device
     ranks = torchruns_ranks()
     rank, world = ranks.rank, ranks.world
     amp = device.type == "cuda" if amp is None else amp
-    if training.batch % world:
-        raise WsnasError(f"a batch of {training.batch} cannot be split evenly across {world} processes; change --batch")
-    if world > 1 and isinstance(training.inputs, Augmentation) and training.inputs.last_batch == "keep":
-        raise WsnasError("several processes cannot share an incomplete last batch evenly: drop or carry it")
     if training.patience and validate is None:
         raise WsnasError("patience needs validation, which supernet training does not have: set it to 0")
     first = first_steps(data, training, seed)
@@ -155,6 +153,9 @@ def train(
             f"gradient (now {training.clip:g}; 0 is off); earlier checkpoints are intact"
         )
 
+    def hopeless(loss: float) -> bool:
+        return loss > HOPELESS and loss > HOPELESS * sum(weight for _, weight in paths(total - 1))
+
     def require_finite(*tensors: Tensor) -> None:
         if not torch.stack([tensor.detach().isfinite().all() for tensor in tensors]).all():
             raise diverged("loss or weights are not finite")
@@ -176,7 +177,7 @@ def train(
                 if state.step == first[epoch + 1]:  # an epoch is done: one line of metrics
                     require_finite(state.loss_sum)
                     loss = state.loss_sum.item() / (state.step - first[epoch])
-                    if state.step == total and loss > HOPELESS:  # earlier epochs may recover
+                    if state.step == total and hopeless(loss):
                         raise diverged(f"the loss has risen to {loss:,.0f}, far worse than guessing,")
                     line = {"step": state.step, "epoch": epoch + 1, "loss": loss, "lr": lr}
                     state.loss_sum.zero_()
@@ -234,13 +235,21 @@ def learning_rate(training: Training, step: int, steps_per_epoch: float) -> floa
 def first_steps(data: Data, training: Training, seed: int) -> list[int]:
     """The first step of each epoch, then the total number of steps; epochs of text differ in length.
 
-    Raises WsnasError if the data are fewer than a batch, or do not suit the training.
+    Raises WsnasError if the data are fewer than a batch, or do not suit the training, or if torchrun's processes cannot
+    share its batches, or if its optimizer is not installed.
     """
+    world = dist.get_world_size() if dist.is_initialized() else 1
     if isinstance(training.inputs, Augmentation) and len(data) < training.batch:
         raise WsnasError(
             f"a batch of {training.batch} images is larger than the training set, which has {len(data)}: make the "
             "batch smaller"
         )
+    if training.batch % world:
+        raise WsnasError(f"a batch of {training.batch} cannot be split evenly across {world} processes; change --batch")
+    if world > 1 and isinstance(training.inputs, Augmentation) and training.inputs.last_batch == "keep":
+        raise WsnasError("several processes cannot share an incomplete last batch evenly: drop or carry it")
+    if isinstance(training.optimizer, RMSpropTFRecipe) and find_spec("timm") is None:
+        raise WsnasError("this recipe trains with timm's RMSpropTF: pip install timm")
     return list(accumulate((data.steps(training, seed, epoch) for epoch in range(training.epochs)), initial=0))
 
 
@@ -258,10 +267,8 @@ def optimizer_of(model: nn.Module, training: Training) -> torch.optim.Optimizer:
     rule = training.optimizer
     common: dict[str, Any] = {"lr": rule.lr, "momentum": rule.momentum, "weight_decay": rule.weight_decay}
     if isinstance(rule, RMSpropTFRecipe):
-        try:
-            from timm.optim import RMSpropTF
-        except ImportError as error:
-            raise WsnasError("this recipe trains with timm's RMSpropTF: pip install timm") from error
+        from timm.optim import RMSpropTF
+
         rmsprop: torch.optim.Optimizer = RMSpropTF(groups, alpha=rule.alpha, eps=rule.eps, **common)
         return rmsprop
     fused = torch.__version__ >= "2.4"  # compared as versions; older torch fuses on CUDA only

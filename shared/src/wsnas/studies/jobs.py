@@ -145,9 +145,9 @@ def _all_of(
                 results[position[id(job)]] = result
             report(len(results) + len(failed), len(jobs), "supernets")
     if failed:
-        known = isinstance(failed[0], WsnasError)
+        known, kept = isinstance(failed[0], WsnasError), ", the others are kept" if results else ""
         raise WsnasError(
-            f"{len(failed)} of {len(jobs)} supernets failed, the others are kept; the first error was: "
+            f"{len(failed)} of {len(jobs)} supernets failed{kept}; the first error was: "
             f"{failed[0] if known else repr(failed[0])}"
         ) from failed[0]
     return [results[i] for i in range(len(jobs))]

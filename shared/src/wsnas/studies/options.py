@@ -13,6 +13,7 @@ import click
 from wsnas.errors import WsnasError
 from wsnas.executor import Executor
 from wsnas.options import HomePath, complete_spaces, executor_options
+from wsnas.recipe_options import data_set_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 SCALES = ("micro", "desk", "paper")
@@ -56,7 +57,7 @@ space_option = click.option(
 svg_option = click.option("--svg", is_flag=True, help="Write figures as SVG, too.")
 TRUTH_OPTIONS = (
     click.option("--table", type=HomePath(), help="Ground truth to use instead of the shipped or imported table."),
-    click.option("--truth", help="Data set of the ground truth. Default: the supernet's."),
+    data_set_option("--truth", help="Data set of the ground truth. Default: the supernet's."),
 )
 
 

@@ -145,7 +145,7 @@ def study_folders(folders: Sequence[Path]) -> list[Path]:
     ]
     if not with_results:
         where = ", ".join(map(str, folders))
-        raise WsnasError(f"there are no study results in {where}: run one first, e.g. nox -s study_capacity")
+        raise WsnasError(f"there are no study results in {where}: run one first, e.g. wsnas study capacity")
     return list(dict.fromkeys(with_results))
 
 

@@ -169,6 +169,11 @@ def space_samples(options: StudyOptions, count: int, least: int = 12, fewest: in
         if len(ground.table) < least:
             click.echo(f"{space.name}: left out: {len(ground.table)} architectures with a ground truth are too few")
             continue
+        if (options.architectures or 0) > len(ground.table):
+            click.echo(
+                f"{space.name}: all {len(ground.table)} architectures with a ground truth are scored, which are fewer "
+                f"than --architectures {options.architectures}"
+            )
         order = numpy_rng(0, "sample").permutation(len(ground.table))[: options.architectures or count]
         archs = tuple(ground.archs[int(i)] for i in order)
         sizes = np.array([space.parameters(arch, chosen) for arch in archs], dtype=np.float64)
