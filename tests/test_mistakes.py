@@ -74,6 +74,8 @@ MISTAKES = {
     f"evaluate NET --arch {CELL} --sample 3": "give only one of the two",
     "evaluate NET --sample 99999": "the ground truth has",
     "score nb201 --sample 99999": "the ground truth has",
+    "score nb201 --sample 2 --images 6001": "give fewer --images",
+    "train-supernet nb201 --valid-size 99999": "more than digits has to validate, 4,000",
     "evaluate NET --max-macs 1": "with at most 1 multiply-adds",
     "evaluate NET --valid-size 99999": "digits has 4000 to validate",
     "evaluate NET --timeout 60": "give --workers",
@@ -192,3 +194,14 @@ def test_an_unknown_field_is_answered_in_the_words_of_the_options() -> None:
     with pytest.raises(wsnas.WsnasError, match=r"no field 'zzz'; it has .*epochs") as said:
         change_recipe(recipe, zzz=3)
     assert "standalone.lr" not in str(said.value)
+
+
+def test_an_interrupted_score_does_not_say_that_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("wsnas.proxies.proxy_scores", stopped)
+    done = CliRunner().invoke(main, ["score", "nb201", "--sample", "2"])
+    assert done.exit_code == 130
+    assert "nothing is written" in done.output
+    assert "saved" not in done.output

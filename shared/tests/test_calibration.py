@@ -203,3 +203,4 @@ def test_scores_do_not_outlive_their_weights(tmp_path: Path) -> None:
     supernet = train_supernet(TOY, out=run.path, splits=splits())
     assert run.kinds() == []
     assert evaluate(supernet, ALL[:6]) == scores
+    assert evaluate(run.path, ALL[:6]) == scores

@@ -113,6 +113,15 @@ def test_seeds_are_in_order_and_the_longest_training_counts() -> None:
     np.testing.assert_array_equal(both.seeds("digits", "test"), table().seeds("digits", "test"))
 
 
+def test_a_data_set_is_found_whatever_its_case_and_hyphens() -> None:
+    np.testing.assert_array_equal(table().seeds("CIFAR-100", "test"), table().seeds("cifar100", "test"))
+    assert table().epochs("Digits", "test") == table().epochs("digits", "test")
+    own = Table("toy", ("a", "b"), {Column("Digits", "test", 8, 0): np.array([1.0, 2.0])})
+    assert own.mean("digits", "test").tolist() == [1, 2]
+    both = Table("toy", ("a", "b"), {**own.columns, Column("digits", "test", 8, 0): np.array([3.0, 4.0])})
+    assert [both.mean(name, "test").tolist() for name in ("Digits", "digits")] == [[1, 2], [3, 4]]
+
+
 def test_the_mean_is_over_the_seeds_that_were_measured() -> None:
     np.testing.assert_array_equal(table().mean("digits", "test"), [2.5, 2, 5, NAN])
 

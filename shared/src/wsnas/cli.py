@@ -16,7 +16,7 @@ import click
 from click.core import ParameterSource
 
 from wsnas.errors import WsnasError
-from wsnas.options import Group, HomePath, complete_spaces, executor_options, measured
+from wsnas.options import Group, HomePath, Stopped, complete_spaces, executor_options, measured
 from wsnas.progress import is_leader, progress
 from wsnas.recipe_options import RecipeCommand, chosen_recipe, data_set_option
 from wsnas.studies.scripts import Studies
@@ -411,10 +411,13 @@ def score(
             small = [name for name in known.archs if found.macs(found.decode(name), chosen) <= chosen.max_macs]
             known = known.select(small)
         archs = _drawn(known, sample, rng, chosen.max_macs)
-    with progress(f"{space} {proxy}") as report:
-        scores = proxy_scores(
-            found, archs, chosen, proxy, images=images, seed=seed, device=device, threads=threads, report=report
-        )
+    try:
+        with progress(f"{space} {proxy}") as report:
+            scores = proxy_scores(
+                found, archs, chosen, proxy, images=images, seed=seed, device=device, threads=threads, report=report
+            )
+    except KeyboardInterrupt:
+        raise Stopped("stopped; nothing is written before all are scored") from None
     rows: list[dict[str, Any]] = [
         {"arch": name, "score": value, "parameters": found.parameters(found.decode(name), chosen)}
         for name, value in scores.items()

@@ -69,7 +69,7 @@ def choose_device(name: str | None = None) -> torch.device:
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
+        device = torch.device(name.lower())
     except RuntimeError as error:
         raise WsnasError(f"unknown device '{name}'; use cpu, cuda or cuda:N") from error
     if device.type not in ("cpu", "cuda"):

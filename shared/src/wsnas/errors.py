@@ -23,6 +23,17 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     return f"; did you mean '{spelled[close[0]]}'?" if close else ""
 
 
+def spelled(given: str, known: Iterable[str]) -> str:
+    """Which of the names is meant, whatever its case and hyphens: CIFAR-10 is cifar10. ``given`` if none."""
+    names = tuple(known)
+    plain = {_plain(name): name for name in names}
+    return given if given in names else plain.get(_plain(given), given)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
+
+
 class Diverged(WsnasError):
     """Training produced a loss that is not finite."""
 

@@ -126,7 +126,7 @@ def score_job(job: ScoringJob) -> list[tuple[float, float]]:
 
 
 def evaluate(
-    supernet: Supernet,
+    supernet: Supernet | Path | str,
     archs: Any,
     *,
     resume: bool = True,
@@ -136,11 +136,12 @@ def evaluate(
 ) -> Scores:
     """Validation accuracy in percent (or perplexity) of each architecture, by its encoding, in the order given.
 
-    ``archs``: architectures or their encodings, or a single one. Existing rows for the same weights and settings,
-    ``amp`` (bfloat16) included, are reused. ``executor``: workers that load the supernet from its run directory and
-    share the work; by default this process does it all. On the CPU torch uses as many threads as in training. Raises
-    WsnasError for an invalid encoding, before anything is evaluated.
+    ``supernet``: one that is trained, or its run directory. ``archs``: architectures or their encodings, or a single
+    one. Existing rows for the same weights and settings, ``amp`` (bfloat16) included, are reused. ``executor``: workers
+    that load the supernet from its run directory and share the work; by default this process does it all. On the CPU
+    torch uses as many threads as in training. Raises WsnasError for an invalid encoding, before anything is evaluated.
     """
+    supernet = supernet if isinstance(supernet, Supernet) else load_supernet(supernet)
     space, recipe = supernet.space, supernet.recipe
     wanted = {space.encode(arch): arch for arch in space.archs(archs)}
     if not wanted:

@@ -26,7 +26,7 @@ from wsnas.errors import WsnasError, did_you_mean
 from wsnas.evaluation import fill
 from wsnas.progress import Report
 from wsnas.randomness import torch_seeded
-from wsnas.recipe import Recipe, Sequences, change_recipe
+from wsnas.recipe import Augmentation, Recipe, Sequences, change_recipe
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
 from wsnas.training import first_steps
@@ -239,7 +239,9 @@ def proxy_scores(
         raise WsnasError("there are no architectures to score")
     chosen, training = choose_device(device), change_recipe(recipe.standalone, batch=images)
     splits = space.load_data(recipe, chosen) if splits is None else splits
-    first_steps(splits.train, change_recipe(training, epochs=1), seed)  # raises if the images are too few
+    if isinstance(training.inputs, Augmentation) and images > len(splits.train):
+        raise WsnasError(f"{images:,} images are more than the {len(splits.train):,} to train on: give fewer --images")
+    first_steps(splits.train, change_recipe(training, epochs=1), seed)  # raises if a text is too short
     x, y = next(iter(splits.train.epoch(training, seed, 0)))
     run = None
     if out is not None:

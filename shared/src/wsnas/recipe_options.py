@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
-from wsnas.errors import WsnasError, did_you_mean
+from wsnas.errors import WsnasError, did_you_mean, spelled
 from wsnas.options import Command, Number, one_sentence
 
 if TYPE_CHECKING:
@@ -222,16 +222,6 @@ def _shown(value: Any) -> str:
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _plain(name: str) -> str:
-    """A data set's name without case and hyphens: CIFAR-10 is cifar10."""
-    return name.lower().replace("-", "").replace("_", "")
-
-
-def _spelled(dataset: str, names: Iterable[str]) -> str:
-    """Which of the names ``dataset`` spells; itself if none."""
-    return {_plain(name): name for name in names}.get(_plain(dataset), dataset)
-
-
 def data_set_option(name: str, help: str) -> Callable[[F], F]:
     """An option that names the data set of a ground truth, in any case and with or without hyphens."""
 
@@ -240,7 +230,7 @@ def data_set_option(name: str, help: str) -> Callable[[F], F]:
             return value
         from wsnas.data.sources import KNOWN
 
-        return _spelled(value, {*KNOWN, *_own_data_sets()})
+        return spelled(value, {*KNOWN, *_own_data_sets()})
 
     return click.option(name, help=help, callback=named, shell_complete=_complete_data_sets)
 
@@ -255,6 +245,6 @@ def chosen_recipe(space: SearchSpace[Any], scale: str, changes: Mapping[str, Any
     names = {*KNOWN, *(recipe.dataset for recipe in space.recipes.values())}
     dataset = changes.get("dataset")
     if dataset is not None and dataset not in names:
-        named = str(Path(dataset).resolve()) if Path(dataset).exists() else _spelled(dataset, names)
+        named = str(Path(dataset).resolve()) if Path(dataset).exists() else spelled(dataset, names)
         changes = {**changes, "dataset": named}
     return with_changes(space.recipes[scale], changes)

@@ -96,6 +96,12 @@ def train_supernet(
             raise WsnasError(
                 "a supernet needs validation images to score submodels on: train on fewer images (train_size)"
             )
+        usual = {one.valid_size for one in space.recipes.values()}  # what a scale asks for, small data need not have
+        if recipe.valid_size not in usual and (recipe.valid_size or 0) > len(splits.valid):
+            raise WsnasError(
+                f"valid_size {recipe.valid_size:,} is more than {Path(recipe.dataset).name} has to validate, "
+                f"{len(splits.valid):,}: make it smaller"
+            )
         with torch_seeded(seed, "init"):
             model = to_device(space.supernet(recipe), chosen)
         steps = first_steps(splits.train, recipe.supernet, seed)[-1]  # what cannot be trained leaves no directory

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wsnas.errors import WsnasError
+from wsnas.errors import WsnasError, spelled
 from wsnas.files import atomic_write, cannot_read, home, read_file
 from wsnas.metrics import NEARLY_ALL, higher_is_better
 
@@ -128,6 +128,7 @@ class Table:
 
         A publisher's mean counts as a single seed, but is left out if the seeds are there.
         """
+        dataset = spelled(dataset, self.datasets)
         matching = [c for c in self.columns if (c.dataset, c.split) == (dataset, split)]
         if epochs is None and matching:
             epochs = self.length(dataset, split)
@@ -158,6 +159,7 @@ class Table:
 
     def equal_seeds(self, dataset: str, split: str, epochs: int | None = None) -> list[tuple[int, int]]:
         """Pairs of seeds whose results are equal to the last digit for all of at least four architectures."""
+        dataset = spelled(dataset, self.datasets)
         length = self.length(dataset, split) if epochs is None else epochs
         own = {c.seed: values for c, values in self.columns.items() if c[:3] == (dataset, split, length)}
         pairs = combinations(sorted(seed for seed in own if seed is not None), 2)
@@ -170,6 +172,7 @@ class Table:
 
     def epochs(self, dataset: str, split: str) -> set[int]:
         """The training lengths of one data set and split."""
+        dataset = spelled(dataset, self.datasets)
         return {c.epochs for c in self.columns if (c.dataset, c.split) == (dataset, split)}
 
     def length(self, dataset: str, split: str) -> int:

@@ -12,7 +12,7 @@ import click
 import numpy as np
 
 from wsnas.agreement import load_ground_truth
-from wsnas.errors import WsnasError
+from wsnas.errors import WsnasError, spelled
 from wsnas.metrics import Floats, noise_ceiling
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import Recipe
@@ -77,6 +77,7 @@ def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Reci
     """
     dataset = options.truth or recipe.dataset
     loaded = load_ground_truth(space, dataset, options.table)
+    dataset = spelled(dataset, loaded.datasets)
     if options.truth is not None and dataset not in loaded.datasets:
         raise WsnasError(
             f"--truth {dataset}: the table of {space.name} has no such data set, only {', '.join(loaded.datasets)}"
