@@ -25,8 +25,8 @@ def verdicts() -> str:
     lines = [
         "# Verdicts so far",
         "",
-        "*holds*, **no** (does not hold) or ? (inconclusive), by the rules of [the claims](../claims.md) as they were",
-        "when a study ran: older ones of `capacity` on cifar10. Empty: not asked. Without a scale: micro.",
+        "*holds*, **no** (does not hold) or ? (inconclusive), by the rules of [the claims](../claims.md).",
+        "Empty: not asked. Without a scale: micro.",
         "Written by `python docs/results/verdicts.py`.",
         "",
         "| claim | " + " | ".join(names) + " |",
