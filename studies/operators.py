@@ -198,7 +198,7 @@ def operators_figure(panels: Sequence[Panel], note: str) -> Figure:
             if sign < 0:
                 axes.invert_xaxis()
                 axes.invert_yaxis()
-            legend_below(axes, 3, drawn.decision)
+            legend_below(axes, 2, drawn.decision)
             axes.set_xlabel(f"supernet {sample.space.metric} (mean over supernets)")
             axes.set_ylabel(f"ground truth {sample.space.metric}")
             head(

@@ -30,6 +30,7 @@ NOT_RUN = {
     "installs, which is done by hand from a fresh clone before a release": r"(git clone|cd|python3|\.|pip|uv) .*",
     "a session makes its own environment; of these tests.yml runs tests, oldest, lint, types and release": r"nox .*",
     "names a folder of data sets": r"export .*",
+    "test_studies.py unpacks them": r"(mkdir -p|tar -xJf docs/results/desk/).*",
     "test_cli.py asks for the completions": r"eval .*",
     "part of nox -s tests": r"pytest .*",
     "needs a Ray cluster, which shared/tests/test_ray.py starts": r".* --ray .*",

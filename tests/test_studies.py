@@ -8,6 +8,7 @@ import json
 import math
 import re
 import runpy
+import tarfile
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from html import escape, unescape
@@ -1273,3 +1274,19 @@ def test_micro_figures_show_the_desk_results_that_are_there(tmp_path: Path) -> N
     }
     assert desk_rows(script, SimpleNamespace(**options | {"scale": "desk"})) == {}
     assert desk_rows(script, SimpleNamespace(**options | {"recipe": {"epochs": 3}})) == {}
+
+
+def test_the_committed_scores_serve_a_study_without_training(forks: Any, tmp_path: Path) -> None:
+    """Those of docs/results/desk, unpacked as its page says, give the committed results."""
+    committed = STUDIES.parent / "docs/results/desk"
+    wanted = json.loads((committed / "operators/results.json").read_text())
+    known = np.isfinite(load_ground_truth("nb201").mean("digits", "test", 10)).sum()
+    assert known == wanted["settings"]["nb201"]["evaluated"], "the table has grown: score these supernets again"
+    (tmp_path / "runs/supernets").mkdir(parents=True)
+    with tarfile.open(committed / "nb201-supernets.tar.xz") as archive:
+        archive.extractall(tmp_path / "runs/supernets", filter="data")
+    done = study(forks, "operators", "--scale", "desk", "--space", "nb201", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "5 supernets, 0 of them to train or score" in done.err
+    found = json.loads((tmp_path / "runs/study-operators-desk/results.json").read_text())
+    assert [one["measured"] for one in found["verdicts"]] == [one["measured"] for one in wanted["verdicts"]]
