@@ -77,7 +77,7 @@ MISTAKES = {
     "score nb201 --sample 2 --images 6001": "give fewer --images",
     "train-supernet nb201 --valid-size 99999": "more than digits has to validate, 4,000",
     "evaluate NET --max-macs 1": "with at most 1 multiply-adds",
-    "evaluate NET --valid-size 99999": "digits has 4000 to validate",
+    "evaluate NET --valid-size 99999": "more than digits has to validate, 4,000",
     "evaluate NET --timeout 60": "give --workers",
     "table show nb201 --table other.csv --dataset digits": "give only one of the two",
     "ground-truth nb201 --sample 2 --out truth --average-last 0.5 --calibration-steps 0": "--calibration-steps above 0",

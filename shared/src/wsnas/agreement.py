@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from wsnas.data.sources import KNOWN, nearest
-from wsnas.errors import WsnasError
+from wsnas.errors import WsnasError, spelled
 from wsnas.metrics import Floats, Interval, correlation
 from wsnas.space import SearchSpace, load_space
 from wsnas.table import Table, import_home
@@ -22,8 +21,8 @@ def load_ground_truth(
     """The ground truth of a space (or of the space of this name): the file ``table``, or the shipped micro table, or an
     imported official one.
 
-    ``dataset`` chooses between the last two; by default the micro recipe's. If there is none, raises WsnasError
-    with the command that helps.
+    ``dataset``, in any case and with or without hyphens, chooses between the last two; by default the micro recipe's.
+    If there is none, raises WsnasError with the command that helps.
     """
     space = load_space(space)
     if table is not None:
@@ -31,13 +30,16 @@ def load_ground_truth(
         if path.is_dir() and (path / "table.parquet").exists():
             path = path / "table.parquet"  # a published benchmark
         return space.import_table(path)
+    from wsnas.data.sources import KNOWN, nearest  # imports torch
+
+    known = {*KNOWN, *(recipe.dataset for recipe in space.recipes.values())}
+    dataset = None if dataset is None else spelled(dataset, known)
     micro = dataset is None or dataset == space.recipes["micro"].dataset
     if micro and space.micro_table is not None:
         return space.load_table(space.micro_table)
     imported = import_home() / f"{space.name}.parquet"
     if imported.exists():
         return space.load_table(imported)
-    known = {*KNOWN, *(recipe.dataset for recipe in space.recipes.values())}
     if dataset is not None and dataset not in known and (hint := nearest(dataset, known)):
         raise WsnasError(f"{space.name} has no ground truth on {dataset}{hint}")
     missing = "ships no ground truth" if micro else f"has no ground truth on {dataset}"

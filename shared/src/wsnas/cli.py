@@ -201,7 +201,7 @@ def evaluate(
     from wsnas.randomness import numpy_rng
     from wsnas.recipe import change_recipe
     from wsnas.sampling import sample_candidates
-    from wsnas.supernet import load_supernet
+    from wsnas.supernet import load_supernet, too_many_to_validate
 
     for name in ("sample", "table", "sample_seed", "max_macs"):
         if arch and _was_given(name):
@@ -213,11 +213,9 @@ def evaluate(
     if alone and executor.timeout is not None:
         raise WsnasError("--timeout limits the jobs of several processes: give --workers, --ray or --slurm, too")
     supernet = load_supernet(run, device)
-    if valid_size is not None and valid_size > len(supernet.splits.valid):
-        raise WsnasError(
-            f"--valid-size {valid_size}: {supernet.recipe.dataset} has {len(supernet.splits.valid)} to validate"
-        )
     changed = change_recipe(supernet.recipe, valid_size=valid_size, max_macs=max_macs)
+    if valid_size is not None and valid_size > len(supernet.splits.valid):
+        raise too_many_to_validate(changed, supernet.splits)
     supernet = dataclasses.replace(supernet, recipe=changed)
     rng = numpy_rng(sample_seed, "evaluate")
     archs: list[Any] = list(arch)

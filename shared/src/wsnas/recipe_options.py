@@ -194,15 +194,11 @@ def _option(have: list[RecipeField], spellings: list[str], lacking: str) -> Reci
 
 
 def _complete_data_sets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """For the shell."""
-    return sorted(name for name in _own_data_sets() if name.startswith(incomplete))
-
-
-def _own_data_sets() -> set[str]:
-    """The data sets of the installed spaces' recipes."""
+    """For the shell: the data sets of the installed spaces' recipes."""
     from wsnas.space import installed_spaces, load_space
 
-    return {recipe.dataset for name in installed_spaces() for recipe in load_space(name).recipes.values()}
+    recipes = [recipe for name in installed_spaces() for recipe in load_space(name).recipes.values()]
+    return sorted({recipe.dataset for recipe in recipes if recipe.dataset.startswith(incomplete)})
 
 
 def _or_none(of: click.ParamType[Any]) -> Callable[[str], Any]:
@@ -223,16 +219,8 @@ def _shown(value: Any) -> str:
 
 
 def data_set_option(name: str, help: str) -> Callable[[F], F]:
-    """An option that names the data set of a ground truth, in any case and with or without hyphens."""
-
-    def named(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-        if value is None or ctx.resilient_parsing or Path(value).exists():
-            return value
-        from wsnas.data.sources import KNOWN
-
-        return spelled(value, {*KNOWN, *_own_data_sets()})
-
-    return click.option(name, help=help, callback=named, shell_complete=_complete_data_sets)
+    """An option that names the data set of a ground truth; the shell completes it."""
+    return click.option(name, help=help, shell_complete=_complete_data_sets)
 
 
 def chosen_recipe(space: SearchSpace[Any], scale: str, changes: Mapping[str, Any]) -> Any:

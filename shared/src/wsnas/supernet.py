@@ -98,10 +98,7 @@ def train_supernet(
             )
         usual = {one.valid_size for one in space.recipes.values()}  # what a scale asks for, small data need not have
         if recipe.valid_size not in usual and (recipe.valid_size or 0) > len(splits.valid):
-            raise WsnasError(
-                f"valid_size {recipe.valid_size:,} is more than {Path(recipe.dataset).name} has to validate, "
-                f"{len(splits.valid):,}: make it smaller"
-            )
+            raise too_many_to_validate(recipe, splits)
         with torch_seeded(seed, "init"):
             model = to_device(space.supernet(recipe), chosen)
         steps = first_steps(splits.train, recipe.supernet, seed)[-1]  # what cannot be trained leaves no directory
@@ -124,6 +121,13 @@ def train_supernet(
                 report=report,
             )
     return Supernet(space, recipe, model, splits, run, steps)
+
+
+def too_many_to_validate(recipe: Recipe, splits: Splits) -> WsnasError:
+    return WsnasError(
+        f"valid_size {recipe.valid_size:,} is more than {Path(recipe.dataset).name} has to validate, "
+        f"{len(splits.valid):,}: make it smaller"
+    )
 
 
 def supernet_identity(
