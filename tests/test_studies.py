@@ -1087,31 +1087,48 @@ def test_the_report_shows_every_study(forks: Any, truth: Path, tmp_path: Path) -
 
 
 def test_the_report_sets_data_sets_side_by_side(tmp_path: Path) -> None:
-    """A claim is one row of verdicts by space and data set, empty where not tested; one section per study."""
-    wanted = {"a claim": {"digits": "holds", "cifar10": "does not hold"}, "another": {"cifar10": "inconclusive"}}
-    for data in ("digits", "cifar10"):
+    """A claim is one row of verdicts by space and data set, empty where not tested; one section per study.
+
+    Where two scales ask, the desk's verdict is in the row, whichever is read first.
+    """
+    wanted = {
+        "a claim": {
+            ("digits", "micro"): "inconclusive",
+            ("digits", "desk"): "holds",
+            ("cifar10", "micro"): "does not hold",
+        },
+        "another": {("cifar10", "micro"): "inconclusive", ("cifar10", "desk"): "holds"},
+        "a third": {("cifar10", "micro"): "inconclusive"},
+    }
+    for data, scale in (("digits", "micro"), ("digits", "desk"), ("cifar10", "desk"), ("cifar10", "micro")):
         verdicts = [
-            {"claim": claim, "source": "", "space": "nb201", "rule": "r", "measured": "m", "verdict": of[data]}
+            {"claim": claim, "source": "", "space": "nb201", "rule": "r", "measured": "m", "verdict": of[data, scale]}
             for claim, of in wanted.items()
-            if data in of
+            if (data, scale) in of
         ]
-        settings = {"scale": "micro", "nb201": {"dataset": f"folder/{data}.npz"}}
-        folder = tmp_path / data / "study"
+        settings = {"scale": scale, "nb201": {"dataset": f"folder/{data}.npz"}}
+        folder = tmp_path / data / scale / "study"
         folder.mkdir(parents=True)
         (folder / "epochs.png").write_bytes(b"")
         written = {"study": "epochs", "settings": settings, "environment": {}, "verdicts": verdicts}
         (folder / "results.json").write_text(json.dumps(written))
-    write_report([tmp_path / "digits", tmp_path / "cifar10" / "study"], tmp_path / "report.html")
+    read = ("digits/micro", "digits/desk", "cifar10/desk", "cifar10/micro/study")  # a study, or a folder of some
+    write_report([tmp_path / folder for folder in read], tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text()
     matrix = html[html.index('<table class="claims">') : html.index("</table>")]
-    assert re.findall(r"<small>(\w+)</small>", matrix) == ["digits", "cifar10"]
+    assert re.findall(r"<span>nb201<br><small>(\w+)</small>", matrix) == ["digits", "cifar10"]
+    assert matrix.count("<small>desk</small>") == 2
     rows = re.findall(r'<th scope="row">.*?>([^<]+)</a></th>(.*?)</tr>', matrix, re.DOTALL)
     found = {
         name: [re.findall(r'aria-label="([^"]+)"', cell) for cell in row.split("</td>")[:-1]] for name, row in rows
     }
-    assert found == {"a claim": [["holds"], ["does not hold"]], "another": [[], ["inconclusive"]]}
+    assert found == {
+        "a claim": [["holds"], ["does not hold"]],
+        "another": [[], ["holds"]],
+        "a third": [[], ["inconclusive"]],
+    }
     assert html.count("<section") == 1
-    assert html.count("<figure") == 2
+    assert html.count("<figure") == 4
 
 
 def test_the_report_begins_with_the_answer(tmp_path: Path) -> None:

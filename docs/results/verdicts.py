@@ -22,18 +22,23 @@ def verdicts() -> str:
     studies = [study for study in studies if study.name in ORDER]
     columns, rows = claims_table(sorted(studies, key=lambda study: ORDER.index(study.name)))
     names = [f"{space}<br>{data}" for space, data in columns]
+    judged = [cell.verdict.verdict for row in rows for cell in row.cells if cell is not None]
+    open_ = [verdict for verdict in judged if verdict == "inconclusive"]
     lines = [
         "# Verdicts so far",
         "",
         "*holds*, **no** (does not hold) or ? (inconclusive), by the rules of [the claims](../claims.md).",
-        "Empty: not asked. Without a scale: micro.",
-        "Written by `python docs/results/verdicts.py`.",
+        "Empty: not asked. Where both scales ask, *desk* answers; the pages of the studies have the verdicts at both.",
+        f"{len(open_)} of {len(judged)} are inconclusive. Written by `python docs/results/verdicts.py`.",
         "",
         "| claim | " + " | ".join(names) + " |",
         "|" + "---|" * (len(columns) + 1),
     ]
     for row in rows:
-        cells = ["" if cell is None else SIGNS[cell.verdict] for cell in row.cells]
+        cells = [
+            "" if cell is None else SIGNS[cell.verdict.verdict] + (" *desk*" if cell.scale == "desk" else "")
+            for cell in row.cells
+        ]
         lines.append(f"| {row.claim} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

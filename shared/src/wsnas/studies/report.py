@@ -96,12 +96,20 @@ class Headline:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What the strongest results say of a claim on one space and data set."""
+
+    verdict: Verdict
+    scale: str  # "" where something is counted, not trained
+
+
+@dataclass(frozen=True)
 class Claim:
     """A row of the table of claims. ``cells``: its verdict by column, None if the study does not test it."""
 
     claim: str
     study: str
-    cells: list[Verdict | None]
+    cells: list[Judged | None]
 
 
 @dataclass(frozen=True)
@@ -295,6 +303,11 @@ def decided(study: StudyResult) -> bool:
     return bool(study.answer) and not study.answer.startswith(study.title)
 
 
+def strength(scale: str) -> int:
+    """The lower, the stronger the evidence of a scale."""
+    return FIRST.get(scale, len(FIRST))
+
+
 def at_scale(data: str, scale: str | None) -> str:
     """E.g. ``digits, desk``; results of counting have no scale."""
     return f"{data}, {scale}" if scale else data
@@ -350,31 +363,31 @@ def exchanges(stored: dict[str, Any], data: dict[str, str]) -> dict[tuple[str, s
 
 
 def claims_table(studies: Sequence[StudyResult]) -> tuple[list[tuple[str, str]], list[Claim]]:
-    """Columns (space, data) and one row per claim."""
+    """Columns (space, data) and one row per claim. Of several scales the strongest answers."""
     often = Counter((study.name, study.scale, *pair) for study in studies for pair in study.data.items())
     columns: dict[tuple[str, str], None] = {}
     data_of = []
     for study in studies:  # two results of one study, scale and data set are told apart by their folders
-        scale = "" if study.scale in ("", "micro") else f", {study.scale}"
         data_of.append(
             {
-                space: f"{data}{scale}"
-                + (f", {study.folder.name}" if often[study.name, study.scale, space, data] > 1 else "")
+                space: data + (f", {study.folder.name}" if often[study.name, study.scale, space, data] > 1 else "")
                 for space, data in study.data.items()
             }
         )
         columns |= dict.fromkeys(data_of[-1].items())
-    rows: dict[str, tuple[str, dict[tuple[str, str], Verdict]]] = {}
+    rows: dict[str, tuple[str, dict[tuple[str, str], Judged]]] = {}
     for study, data in zip(studies, data_of, strict=True):
         for verdict in study.verdicts:
             space = verdict.space
             of_space = next((column for column in columns if column[0] == space), (space, ""))
             column = (space, data[space]) if space in data else of_space  # counts need no data
             columns.setdefault(column)
-            rows.setdefault(verdict.claim, (study.name, {}))[1][column] = verdict
-    order = [column for column in columns if any(column in verdicts for _, verdicts in rows.values())]
+            answers = rows.setdefault(verdict.claim, (study.name, {}))[1]
+            if column not in answers or strength(study.scale) < strength(answers[column].scale):
+                answers[column] = Judged(verdict, study.scale)
+    order = [column for column in columns if any(column in answers for _, answers in rows.values())]
     return order, [
-        Claim(claim, study, [verdicts.get(column) for column in order]) for claim, (study, verdicts) in rows.items()
+        Claim(claim, study, [answers.get(column) for column in order]) for claim, (study, answers) in rows.items()
     ]
 
 
@@ -395,7 +408,7 @@ def write_report(folders: Sequence[Path], out: Path, explorer: Path | None = Non
         sections.setdefault(study.name, []).append(replace(study, heading=heading))
     scores = {key: said for study in studies for key, said in study.scores.items()}
     rates = {key: said for study in studies for key, said in study.exchanges.items()}
-    strongest = sorted(studies, key=lambda study: FIRST.get(study.scale, len(FIRST)))
+    strongest = sorted(studies, key=lambda study: strength(study.scale))
     first = [
         replace(
             row,
@@ -418,6 +431,7 @@ def write_report(folders: Sequence[Path], out: Path, explorer: Path | None = Non
         columns=columns,
         claims=claims,
         marks=MARKS,
+        named=FIRST,
         explorer=explorer and explorer.name,
     )
     atomic_write(out, page.encode())
