@@ -27,7 +27,7 @@ from wsnas.studies.figures import counted, ranking_figure
 from wsnas.studies.jobs import all_scores, sub_space_job
 from wsnas.studies.options import StudyOptions, study_options
 from wsnas.studies.pruned import Pruning
-from wsnas.studies.rankings import K, Point, csv_rows, ranking_within
+from wsnas.studies.rankings import K, Point, csv_rows, judged, ranking_within
 from wsnas.studies.results import desk_rows, settings_of, write_results
 from wsnas.studies.sample import SpaceSample, space_samples
 from wsnas.studies.verdicts import Answer, Numbers, Verdict, enough, sign_verdict
@@ -68,7 +68,7 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
         unlike = "" if alike else "; not all reported by trainings that did not choose: not compared"
         rule += "; else, with one supernet, and where only some points are reported by other trainings, inconclusive"
         found_so = Verdict(claim, source, space, rule, said + unlike, judged, numbers)
-        verdicts.extend(enough([found_so], min(point.ranking.evaluated for point in of)))
+        verdicts.extend(enough([found_so], min(point.ranking.evaluated for point in of), "factors"))
 
     for claim, name, of in (
         ("pruning to the best lowers the correlation", "correlation", "agreement"),
@@ -173,7 +173,7 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
         options.out,
         settings=settings_of(options, samples, factors=factors, architectures=architectures),
         rows=[row for space, (_, points) in panels.items() for row in csv_rows(space, "factor", points)],
-        verdicts=[verdict for space, (_, points) in panels.items() for verdict in verdicts_of(space, points)],
+        verdicts=[verdict for space, (_, points) in panels.items() for verdict in verdicts_of(space, judged(points))],
         results={space: [point.to_json("factor") for point in points] for space, (_, points) in panels.items()},
         title="Is weight sharing still effective on a space pruned to its best architectures?",
         answer=Answer(

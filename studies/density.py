@@ -20,7 +20,7 @@ from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import counted, ranking_figure
 from wsnas.studies.jobs import all_scores, sub_space_job
 from wsnas.studies.options import StudyOptions, study_options
-from wsnas.studies.rankings import K, Point, Ranking, csv_rows, mean_ranking, ranking_within
+from wsnas.studies.rankings import K, Point, Ranking, csv_rows, judged, mean_ranking, ranking_within
 from wsnas.studies.results import desk_rows, settings_of, write_results
 from wsnas.studies.sample import SpaceSample, random_archs, space_samples
 from wsnas.studies.verdicts import Answer, Holds, Numbers, Verdict, enough, sign_verdict
@@ -29,7 +29,7 @@ ENOUGH = 500  # architectures with a ground truth
 HARDLY = 0.05  # a correlation that is higher by less than this hardly is
 BUDGETS = {  # factors, architectures scored
     "micro": ((1, 8, 64), 100),
-    "desk": ((1, 8, 64), 1000),
+    "desk": ((1, 4, 16, 64), 1000),
     "paper": ((1, 2, 4, 8, 16, 32, 64), 1000),
 }
 
@@ -42,7 +42,7 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
     supernets = len(first.ranking.correlation_seeds)
     change = contrast((1, last.ranking.agreement), (-1, first.ranking.agreement))
     at_largest, at_all = Numbers(), Numbers()
-    return [
+    found = [
         Verdict(
             "a random sub-space at the largest factor ranks better than the whole",
             "section 2, Figure 2 (NAS-Bench-201, 64x)",
@@ -68,6 +68,7 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
             at_all,
         ),
     ]
+    return enough(found, min(point.ranking.evaluated for point in points), "factors")
 
 
 def hardly(rankings: Sequence[Ranking]) -> Holds:
@@ -118,11 +119,7 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
         options.out,
         settings=settings_of(options, [sample for sample, _ in panels.values()], factors=factors),
         rows=[row for space, (_, points) in panels.items() for row in csv_rows(space, "factor", points)],
-        verdicts=[
-            verdict
-            for space, (_, points) in panels.items()
-            for verdict in enough(verdicts_of(space, points), min(point.ranking.evaluated for point in points))
-        ],
+        verdicts=[verdict for space, (_, points) in panels.items() for verdict in verdicts_of(space, judged(points))],
         results={space: [point.to_json("factor") for point in points] for space, (_, points) in panels.items()},
         title="Does it help when fewer architectures share the weights?",
         answer=Answer(

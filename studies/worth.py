@@ -532,11 +532,13 @@ def figure_of(panels: Sequence[tuple[SpaceSample, Sequence[Judge], dict[str, Any
             upper.tick_params(labelbottom=False)
             costs = [one.cost for one in judges if one.cost] or [1.0]
             decades = np.arange(np.floor(np.log10(min(costs))), np.ceil(np.log10(max(costs))) + 1)
-            free_at = float(10.0 ** (decades[0] - 1))
+            gap = 0.5 + 0.22 * (decades[-1] - decades[0])  # wide enough for the names of what is free
+            free_at = float(10.0 ** (decades[0] - gap))
             lower.set_xscale("log")
             draw(upper, judges, free_at, Judge.interval)
             draw(lower, judges, free_at, lambda one: one.ranking.measures.intervals()["regret"])
-            lower.set_xticks([free_at, *10.0**decades], ["free", *(f"{10.0**decade:g}" for decade in decades)])
+            ticks = (f"{10.0**power:g}" if power > -3 else f"$10^{{{power:.0f}}}$" for power in decades)
+            lower.set_xticks([free_at, *10.0**decades], ["free", *ticks])
             lower.minorticks_off()
             upper.axhline(0, color=GREY, lw=0.8)
             random = judges[0].ranking.best - judges[0].ranking.random_top
@@ -649,8 +651,8 @@ def main(
         title="What is a supernet worth?",
         answer=Answer(
             "weight sharing knows more than the parameter count",
-            "Sharing weights tells more than the parameter count",
-            "Sharing weights tells no more than the parameter count",
+            "Supernets carry information beyond the parameter count",
+            "Supernets carry no information beyond the parameter count",
         ),
         source="not in the paper",
         svg=options.svg,

@@ -32,6 +32,7 @@ from wsnas.sampling import sample_distinct
 from wsnas.studies.figures import axes_grid, caption, legend_below, ranking_figure
 from wsnas.studies.options import StudyOptions
 from wsnas.studies.pruned import Pruning
+from wsnas.studies.rankings import K, Point, judged, ranking
 from wsnas.studies.report import write_report
 from wsnas.studies.results import desk_rows, to_jsonable, write_results
 from wsnas.studies.sample import GroundTruth, SpaceSample, ground_truth_of, space_samples
@@ -204,9 +205,9 @@ def every_number_is_in_the_results(folder: Path, out: Path) -> None:
     assert {row[0] for row in bodies["claims"]} == {claim for claim, _ in verdicts}
     assert not any(NUMBER.search(cell) for row in bodies["claims"] for cell in row[1:])
     assert len(bodies.get("verdicts", [])) == len(verdicts)
-    for claim, space, judged, measured in bodies.get("verdicts", []):
+    for claim, space, verdict, measured in bodies.get("verdicts", []):
         one = verdicts[claim, space]
-        assert (measured, judged) == (one["measured"], one["verdict"])
+        assert (measured, verdict) == (one["measured"], one["verdict"])
         said = re.sub(r"(?<=at )[18]x|(?<=from )[18]x|top-10", "", measured)  # the factors that claims are about
         for label in labels(stored["results"][space]):
             said = said.replace(label, "")
@@ -273,8 +274,15 @@ def _of_the_last(points: list[dict[str, Any]], *names: str) -> dict[str, float]:
     return {name: points[-1][name] for name in names}
 
 
+def _judged(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Factors that leave enough architectures; all, if there are no two."""
+    large = [point for point in points if point["evaluated"] >= FEWEST]
+    return large if len(large) > 1 else points
+
+
 def _change(points: list[dict[str, Any]], name: str) -> dict[str, float]:
     """From 1x to the largest factor."""
+    points = _judged(points)
     change = {"change": points[-1][name] - points[0][name], "factor": points[-1]["factor"]}
     any_judge = points[-1].get("any_judge")
     return change | ({} if any_judge is None else {"change of any judge": any_judge - points[0]["correlation"]})
@@ -344,7 +352,7 @@ SAID: dict[str, Callable[[Any], dict[str, float]]] = {  # claim -> the numbers o
     "a random sub-space at the largest factor ranks better than the whole": lambda of: _change(of, "correlation"),
     "reducing the sharing density hardly helps": lambda of: {
         name: value
-        for point in of
+        for point in _judged(of)
         for name, value in (
             (f"correlation at {point['factor']}x", point["correlation"]),
             (f"factor {point['factor']}", point["factor"]),
@@ -441,6 +449,34 @@ def test_verdicts_need_a_minimum_of_architectures() -> None:
     assert (many.verdict, many.measured) == ("holds", "m")
     assert (few.verdict, few.measured) == ("inconclusive", "m; too few architectures")
     assert many.rule == few.rule == "r; inconclusive from fewer than 30 architectures"
+
+
+@pytest.mark.parametrize(
+    ("name", "claim"),
+    [
+        ("capacity", "pruning to the best lowers the correlation"),
+        ("density", "a random sub-space at the largest factor ranks better than the whole"),
+    ],
+)
+def test_factors_that_leave_too_few_architectures_do_not_spoil_a_verdict(name: str, claim: str) -> None:
+    """It is about the largest factor that leaves enough; if only 1x does, it is inconclusive."""
+    verdicts_of, noise = runpy.run_path(str(STUDIES / f"{name}.py"))["verdicts_of"], numpy_rng(7)
+
+    def found(**left: int) -> Verdict:
+        points = []
+        for factor, (size, strength) in enumerate(zip(left.values(), (1.0, -1.0, 1.0), strict=False)):
+            truth = np.arange(float(size))
+            scores = strength * truth + 0.2 * size * noise.standard_normal((5, size))
+            points.append(Point(2**factor, "", ranking(scores, truth, truth, min(K, size)), None))
+        (verdict,) = [one for one in verdicts_of("nb201", judged(points)) if one.claim == claim]
+        return verdict
+
+    expected = "holds" if name == "capacity" else "does not hold"
+    assert (found(a=80, b=FEWEST, c=12).verdict, found(a=80, b=FEWEST, c=12).numbers["factor"]) == (expected, 2)
+    assert found(a=80, b=FEWEST, c=FEWEST).numbers["factor"] == 4
+    few = found(a=80, b=FEWEST - 1, c=12)
+    assert (few.verdict, few.numbers["factor"]) == ("inconclusive", 4)
+    assert few.measured.endswith("too few architectures")
 
 
 def test_standalone_judges_by_the_whole_ground_truth_where_it_ships() -> None:

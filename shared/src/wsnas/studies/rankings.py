@@ -25,6 +25,7 @@ from wsnas.metrics import (
     top_k_advantage,
 )
 from wsnas.studies.sample import SpaceSample
+from wsnas.studies.verdicts import FEWEST
 
 K = 10  # of the top-k
 
@@ -76,6 +77,12 @@ class Point:
         names = ("truth_agreement", "architectures", "top1", "reporting_seeds", "any_judge")
         more = {name: getattr(self, name) for name in names}
         return {**row, "ceiling": self.ceiling, **{name: value for name, value in more.items() if value is not None}}
+
+
+def judged(points: Sequence[Point]) -> Sequence[Point]:
+    """Those of enough architectures for a verdict; all, which decide nothing, if fewer than two are."""
+    large = [point for point in points if point.ranking.evaluated >= FEWEST]
+    return large if len(large) > 1 else points
 
 
 def measures_json(found: Measures) -> dict[str, Any]:

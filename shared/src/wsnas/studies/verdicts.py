@@ -36,9 +36,14 @@ def sign_verdict(low: float, high: float, supernets: int = 2) -> Holds:
     return "inconclusive"
 
 
-def enough(verdicts: Sequence[Verdict], architectures: int) -> list[Verdict]:
-    """The verdicts, with this condition in their rule: inconclusive from fewer than ``FEWEST`` architectures."""
-    ruled = [replace(one, rule=f"{one.rule}; inconclusive from fewer than {FEWEST} architectures") for one in verdicts]
+def enough(verdicts: Sequence[Verdict], architectures: int, left_out: str = "") -> list[Verdict]:
+    """The verdicts, with this condition in their rule: inconclusive from fewer than ``FEWEST`` architectures.
+
+    ``left_out``: what else the rule leaves out that has fewer, e.g. factors (``rankings.judged``).
+    """
+    condition = f"; {left_out} that leave fewer than {FEWEST} architectures do not count" if left_out else ""
+    condition += f"; inconclusive from fewer than {FEWEST} architectures"
+    ruled = [replace(one, rule=one.rule + condition) for one in verdicts]
     if architectures >= FEWEST:
         return ruled
     return [replace(o, measured=f"{o.measured}; too few architectures", verdict="inconclusive") for o in ruled]
