@@ -1311,6 +1311,29 @@ def test_the_answer_says_what_is_certain_where_the_claim_is_undecided() -> None:
     assert answer.sentence("?", verdicts) == "It helps on b; it helps a little on a; undecided on c."
 
 
+def test_capacity_says_to_what_factor_the_fall_is_certain() -> None:
+    """The largest factor at which supernets rank worse for certain, of those that leave enough architectures."""
+    partly, noise = runpy.run_path(str(STUDIES / "capacity.py"))["partly"], numpy_rng(6)
+
+    def said(*strengths: float, size: int = 80, supernets: int = 3, last: int = 80, reporting: int = 1) -> str | None:
+        points = []
+        for factor, strength in enumerate(strengths):
+            truth = np.arange(float(last if factor == len(strengths) - 1 else size))
+            scores = strength * truth + 10 * noise.standard_normal((supernets, len(truth)))
+            seeds = reporting if factor else 1
+            points.append(Point(2**factor, "", ranking(scores, truth, truth, K), None, reporting_seeds=seeds))
+        return partly(points)
+
+    assert said(1.0, 0.0, 1.0) == "Pruning to the best half lowers the correlation"
+    assert said(1.0, 0.0, 0.0) == "Pruning to the best 1/4 lowers the correlation"
+    assert said(1.0, 0.0, 0.0, last=FEWEST - 1) == "Pruning to the best half lowers the correlation"
+    assert said(1.0, 1.0, 1.0) is None
+    assert said(0.0, 1.0, 1.0) is None
+    assert said(1.0, 0.0, 0.0, supernets=1) is None
+    assert said(1.0, 0.0, 0.0, reporting=0) is None  # those that choose also report
+    assert said(1.0, 0.0, 0.0, size=FEWEST - 1, last=FEWEST - 1) is None
+
+
 def test_micro_figures_show_the_desk_results_that_are_there(tmp_path: Path) -> None:
     script = tmp_path / "studies" / "epochs.py"
     stored = tmp_path / "docs/results/desk/epochs/results.json"
