@@ -74,6 +74,14 @@ def train_job(job: TrainingJob) -> Trained:
         return Trained(math.nan, math.nan, math.nan, math.nan, status="diverged")
 
 
+def require_trainings(space: SearchSpace[Any], archs: Sequence[Any], recipe: Recipe) -> None:
+    """Raises WsnasError if workers could not train these: their data are missing, damaged or unsuitable."""
+    splits = splits_once(space.name, recipe, torch.device("cpu"))
+    for arch in archs[:1]:
+        with torch_seeded(0, "init"):
+            require_trainable(space.network(arch, recipe), splits, recipe)
+
+
 @cpu_threads(1, torch.device("cpu"))  # as in the workers, and so recorded
 def train_many(
     space: SearchSpace[Any] | str,
@@ -108,10 +116,7 @@ def train_many(
     if known is not None:
         _about(known, recipe, data.get("data"))
     if executor.ray is None and not (out / "run.json").exists():  # what cannot be trained leaves no directory
-        splits = splits_once(space.name, recipe, torch.device("cpu"))
-        for arch in archs[:1]:
-            with torch_seeded(0, "init"):
-                require_trainable(space.network(arch, recipe), splits, recipe)
+        require_trainings(space, archs, recipe)
     run = Run.open(out, identity, recipe.to_json())
     first: dict[str, Any] = {}  # training key -> the architecture that is trained for it
     for arch in archs:

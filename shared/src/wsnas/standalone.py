@@ -26,7 +26,7 @@ from wsnas.randomness import torch_seeded
 from wsnas.recipe import Recipe
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
-from wsnas.training import first_steps, train
+from wsnas.training import require_suitable, train
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def require_trainable(network: nn.Module, splits: Splits, recipe: Recipe, seed: 
     normed = any(isinstance(module, _BatchNorm) for module in network.modules())
     if training.average_last and normed and not recipe.calibration_batch * recipe.calibration_steps:
         raise WsnasError("averaged weights need recalibrated batch norm: give --calibration-steps above 0")
-    first_steps(splits.train, training, seed)
+    require_suitable(splits.train, training, seed)
 
 
 def train_architecture(

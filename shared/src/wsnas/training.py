@@ -115,6 +115,7 @@ def train(
     amp = device.type == "cuda" if amp is None else amp
     if training.patience and validate is None:
         raise WsnasError("patience needs validation, which supernet training does not have: set it to 0")
+    require_suitable(data, training, seed)
     first = first_steps(data, training, seed)
     total = first[-1]
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -233,10 +234,13 @@ def learning_rate(training: Training, step: int, steps_per_epoch: float) -> floa
 
 
 def first_steps(data: Data, training: Training, seed: int) -> list[int]:
-    """The first step of each epoch, then the total number of steps; epochs of text differ in length.
+    """The first step of each epoch, then the total number of steps; epochs of text differ in length."""
+    return list(accumulate((data.steps(training, seed, epoch) for epoch in range(training.epochs)), initial=0))
 
-    Raises WsnasError if the data are fewer than a batch, or do not suit the training, or if torchrun's processes cannot
-    share its batches, or if its optimizer is not installed.
+
+def require_suitable(data: Data, training: Training, seed: int) -> None:
+    """Raises WsnasError if the data are fewer than a batch, or do not suit the training, or if torchrun's processes
+    cannot share its batches, or if its optimizer is not installed.
     """
     world = dist.get_world_size() if dist.is_initialized() else 1
     if isinstance(training.inputs, Augmentation) and len(data) < training.batch:
@@ -250,7 +254,7 @@ def first_steps(data: Data, training: Training, seed: int) -> list[int]:
         raise WsnasError("several processes cannot share an incomplete last batch evenly: drop or carry it")
     if isinstance(training.optimizer, RMSpropTFRecipe) and find_spec("timm") is None:
         raise WsnasError("this recipe trains with timm's RMSpropTF: pip install timm")
-    return list(accumulate((data.steps(training, seed, epoch) for epoch in range(training.epochs)), initial=0))
+    first_steps(data, training, seed)  # raises if a text is too short, or the data cannot be augmented so
 
 
 def optimizer_of(model: nn.Module, training: Training) -> torch.optim.Optimizer:
