@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,13 +17,13 @@ from torch import nn
 from wsnas import paths as path_samplers
 from wsnas.data.images import Splits
 from wsnas.devices import choose_device, cpu_threads, fixed_order, process_group, to_device
-from wsnas.errors import WsnasError
+from wsnas.errors import Guesses, WsnasError
 from wsnas.progress import Report, bar_in_notebook
 from wsnas.randomness import numpy_rng, torch_seeded
 from wsnas.recipe import Recipe, digest, recipe_from_json
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, SubSpace, load_space
-from wsnas.training import first_steps, require_suitable, train
+from wsnas.training import first_steps, guesses, require_suitable, train
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,10 @@ def train_supernet(
                 checkpoint_seconds=checkpoint_seconds,
                 report=report,
             )
+    weight = sum(weight for _, weight in paths(source, numpy_rng(seed, "paths", steps - 1)))
+    losses = [line["loss"] for line in run.metrics()] if rank == 0 else []
+    if said := guesses(losses, recipe.supernet, splits.classes, weight):
+        warnings.warn(said, Guesses, stacklevel=2)
     return Supernet(space, recipe, model, splits, run, steps)
 
 

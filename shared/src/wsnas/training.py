@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -205,6 +205,21 @@ def train(
                     saved_at = time.monotonic()
                 if stop:
                     raise KeyboardInterrupt
+
+
+def guesses(losses: Sequence[float], training: Training, classes: int, weight: float = 1.0) -> str:
+    """A sentence if a training ended no better than guessing, else nothing.
+
+    ``losses``: of each epoch, of steps whose paths' weights add up to ``weight``. A single epoch's tells nothing: its
+    mean includes the untrained network.
+    """
+    if len(losses) < 2 or losses[-1] < weight * training.guess(classes):
+        return ""
+    return (
+        f"the training learned nothing: the last epoch's loss, {losses[-1]:.3f}, is no better than guessing among "
+        f"{classes:,} classes, {weight * training.guess(classes):.3f}; lower the learning rate "
+        f"({training.optimizer.lr:g}), or train for more epochs"
+    )
 
 
 def waits_in_words(share: float) -> str:
