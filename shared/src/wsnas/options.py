@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from wsnas.errors import WsnasError, did_you_mean, warnings_as_sentences
+from wsnas.progress import is_leader
 from wsnas.stopping import stopped_by_signals
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ class Stopped(click.ClickException):
     exit_code = 130
 
     def show(self, file: Any = None) -> None:
-        click.echo(self.message, err=True)
+        if is_leader():
+            click.echo(self.message, err=True)
 
 
 @contextmanager
