@@ -1303,8 +1303,8 @@ def test_a_bad_file_is_refused_before_any_worker_starts(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("wsnas.executor._in_processes", lambda *_: pytest.fail("it started workers"))
     (tmp_path / "damaged.npz").write_bytes(b"PK damaged")
-    good = numpy_rng(0, "test").integers(0, 255, (40, 4, 4, 3), dtype=np.uint8)
-    labels = np.arange(40) % 10
+    good = numpy_rng(0, "test").integers(0, 255, (200, 4, 4, 3), dtype=np.uint8)
+    labels = np.arange(200) % 10
     parts = {"train_images": good, "train_labels": labels, "test_images": good, "test_labels": labels}
     np.savez(tmp_path / "good.npz", **parts)
     before = {path.name for path in tmp_path.iterdir()}
@@ -1317,6 +1317,8 @@ def test_a_bad_file_is_refused_before_any_worker_starts(
     ]
     if table:
         bad += [("missing.parquet", ("--table", "missing.parquet")), ("damaged.npz", ("--table", "damaged.npz"))]
+    if name == "worth":
+        bad += [("100,000 images", (*table, "--images", "100000"))]
     if name == "tricks":
         bad += [("missing.npz", (*table, "--other-dataset", "missing.npz"))]
     command = Studies().get_command(click.Context(click.Command("study")), name)
