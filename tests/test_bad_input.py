@@ -674,15 +674,15 @@ def test_a_training_that_learns_nothing_says_so(forks: Any, tmp_path: Path) -> N
     for command in commands:
         done = forks.wsnas(*command, cwd=tmp_path)
         assert done.code == 0, done.err
-        (line,) = done.err.splitlines()
+        (line,) = [one for one in done.err.splitlines() if "Warning" in one]  # a slow machine reports progress
         assert re.match(r"Warning: the training learned nothing: the last epoch's loss, \d\.\d{3}, is no better", line)
         assert line.endswith("among 10 classes, 2.303; lower the learning rate (10), or train for more epochs")
     truth = ("ground-truth", "nb201", "--sample", "2", "--seeds", "1", "--workers", "0", "--no-latency")
     done = forks.wsnas(*truth, *noise, "--out", "truth", cwd=tmp_path)
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, "Warning" in done.err) == (0, False), done.err
     assert "2 of 2 trainings ended no better than guessing; if that is many, lower the learning rate" in done.out
     done = forks.wsnas("train", "nb201", ARCH, *small, "--train-size", "3000", "--out", "digits", cwd=tmp_path)
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, "Warning" in done.err) == (0, False), done.err
 
 
 def test_the_loss_of_a_guess() -> None:
