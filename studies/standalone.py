@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from wsnas.agreement import load_ground_truth
 from wsnas.errors import WsnasError
-from wsnas.ground_truth import measure_latencies, train_many
+from wsnas.ground_truth import measure_latencies, require_trainings, train_many
 from wsnas.metrics import Floats, Interval, correlation, noise_ceiling
 from wsnas.progress import progress
 from wsnas.publish import publish
@@ -258,10 +258,14 @@ def standalone_figure(panels: Sequence[Trained], note: str) -> Figure:
 def main(options: StudyOptions) -> None:
     """Train a sample of each space from scratch and publish their table (Figure 6)."""
     count, scale = options.architectures or ARCHITECTURES[options.scale], options.scale
-    panels: list[Trained] = []
+    wanted, panels = [], list[Trained]()
     for space in chosen_spaces(options.spaces):
         recipe = chosen_recipe(space, scale, options.recipe)
         archs = sample_candidates(space, recipe, min(count, space.size), numpy_rng(0, "ground truth"))
+        if options.executor.ray is None:  # where only the nodes need to have the data
+            require_trainings(space, archs, recipe)
+        wanted.append((space, recipe, archs))
+    for space, recipe, archs in wanted:
         run = options.out.parent / "ground-truth" / f"{space.name}-{digest(recipe.identity())}"
         if not options.resume:
             Run.remove(run)

@@ -40,7 +40,7 @@ from wsnas.metrics import (
     partial_agreement,
 )
 from wsnas.progress import progress
-from wsnas.proxies import SHAPE, ZERO_COST, name_of, proxy_scores, require_fit
+from wsnas.proxies import SHAPE, ZERO_COST, name_of, proxy_scores, require_fit, require_images
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import Recipe, Sequences, Training, change_recipe, digest
 from wsnas.recipe_options import RecipeCommand
@@ -607,6 +607,8 @@ def main(
                 f"--short {max(short)} is no shorter than the ground truth of {sample.name}, which has "
                 f"{sample.truth.epochs} epochs"
             )
+        if "zero-cost" not in without:
+            require_images(splits_once(sample.name, sample.recipe, choose_device()), sample.recipe, images)
     wanted = {
         sample.name: [] if "supernets" in without else variants(options, sample, count, paths) for sample in samples
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import pickle
@@ -21,9 +22,10 @@ from PIL import Image
 
 from wsnas import evaluate, installed_spaces, load_space, load_supernet, train_supernet
 from wsnas.data.images import Images, Splits
-from wsnas.errors import WsnasError
+from wsnas.errors import Guesses, WsnasError
 from wsnas.recipe import change_recipe
 from wsnas.table import Column, Table
+from wsnas.training import guesses
 
 if "nb201" not in installed_spaces():
     pytest.skip("needs the space nb201", allow_module_level=True)
@@ -649,3 +651,61 @@ def test_a_loss_that_stops_being_finite_keeps_the_checkpoint(tmp_path: Path) -> 
     with pytest.raises(Diverged, match="not finite by step 4 of 10"):
         train_supernet(space, recipe(), out=tmp_path / "net", device="cpu", splits=splits, checkpoint_seconds=0)
     assert load_supernet(tmp_path / "net", "cpu").step == 3
+
+
+# a training that learns nothing --------------------------------------------------------------------------------
+
+
+def test_a_training_that_learns_nothing_says_so(forks: Any, tmp_path: Path) -> None:
+    """Labels that are drawn at random cannot be learned; those of the digits, in as many epochs, can."""
+    rng = np.random.default_rng(0)
+    parts: dict[str, Any] = {}
+    for part in ("train", "test"):
+        parts[f"{part}_images"] = rng.integers(0, 256, (320, 8, 8, 3), dtype=np.uint8)
+        parts[f"{part}_labels"] = np.arange(320) % 10
+    np.savez(tmp_path / "noise.npz", **parts)
+    small = ("--epochs", "2", "--channels", "2")
+    noise = (*small, "--batch", "64", "--dataset", "noise.npz", "--train-size", "256", "--lr", "10")
+    commands = (
+        ("train-supernet", "nb201", *noise, "--valid-size", "64", "--out", "net"),
+        ("train", "nb201", ARCH, *noise, "--out", "alone"),
+        ("train", "nb201", ARCH, *noise, "--out", "alone"),  # a run that is finished
+    )
+    for command in commands:
+        done = forks.wsnas(*command, cwd=tmp_path)
+        assert done.code == 0, done.err
+        (line,) = [one for one in done.err.splitlines() if "Warning" in one]  # a slow machine reports progress
+        assert re.match(r"Warning: the training learned nothing: the last epoch's loss, \d\.\d{3}, is no better", line)
+        assert line.endswith("among 10 classes, 2.303; lower the learning rate (10), or train for more epochs")
+    truth = ("ground-truth", "nb201", "--sample", "2", "--seeds", "1", "--workers", "0", "--no-latency")
+    done = forks.wsnas(*truth, *noise, "--out", "truth", cwd=tmp_path)
+    assert (done.code, "Warning" in done.err) == (0, False), done.err
+    assert "2 of 2 trainings ended no better than guessing; if that is many, lower the learning rate" in done.out
+    done = forks.wsnas("train", "nb201", ARCH, *small, "--train-size", "3000", "--out", "digits", cwd=tmp_path)
+    assert (done.code, "Warning" in done.err) == (0, False), done.err
+
+
+def test_the_loss_of_a_guess() -> None:
+    """Each path's and each head's is the logarithm of the classes; one epoch, begun untrained, tells nothing."""
+    training = load_space("nb201").recipes["micro"].standalone
+    guess = float(np.log(10))
+    assert guesses([3.0, guess + 1e-6], training, 10)
+    assert not guesses([3.0, guess - 1e-6], training, 10)
+    assert not guesses([3.0], training, 10)
+    assert not guesses([], training, 10)
+    assert guesses([3.0, 5 * guess + 1e-6], training, 10, weight=5)
+    assert not guesses([3.0, 5 * guess - 1e-6], training, 10, weight=5)
+    if "darts_cnn" in installed_spaces():
+        with_head = dataclasses.replace(load_space("darts_cnn").recipes["micro"].standalone, auxiliary=0.4)
+        assert guesses([9.0, 1.4 * guess + 1e-6], with_head, 10)
+        assert not guesses([9.0, 1.4 * guess - 1e-6], with_head, 10)
+
+
+def test_a_warning_to_a_script_names_its_line(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels, labels = rng.integers(0, 256, (256, 8, 8, 1), dtype=np.uint8), np.arange(256) % 10
+    part = Images(pixels, labels, torch.tensor([128.0]), torch.tensor([70.0]), torch.device("cpu"))
+    changed = change_recipe(recipe(), **{"batch": 64, "supernet.lr": 10.0, "valid_size": 64})
+    with pytest.warns(Guesses, match="learned nothing") as caught:
+        train_supernet("nb201", changed, out=tmp_path / "net", device="cpu", splits=Splits(part, part, part, 10))
+    assert caught[0].filename == __file__

@@ -28,14 +28,14 @@ from wsnas import WsnasError, installed_spaces, load_ground_truth, load_space
 from wsnas.calibration import calibrate
 from wsnas.data.images import Splits
 from wsnas.environment import environment
-from wsnas.evaluation import evaluate_submodel
+from wsnas.evaluation import evaluate, evaluate_submodel
 from wsnas.paths import fair, multi_path, uniform
 from wsnas.proxies import ZERO_COST, name_of, proxy_scores
-from wsnas.recipe import Sequences, recipe_fields, recipe_from_json
+from wsnas.recipe import Sequences, change_recipe, recipe_fields, recipe_from_json
 from wsnas.sampling import sample_distinct
 from wsnas.space import SubSpace
 from wsnas.standalone import train_architecture
-from wsnas.supernet import submodel
+from wsnas.supernet import submodel, train_supernet
 from wsnas.table import SINGLE, Column, Table
 
 EXAMPLES = Path(__file__).parents[1] / "docs/examples"
@@ -547,3 +547,24 @@ def test_zero_cost_scores_tell_architectures_apart(space: Any, splits: Splits, a
     scores = proxy_scores(space, archs[:4], recipe, proxy, images=16, splits=splits)
     assert np.isfinite(list(scores.values())).all()
     assert len(set(scores.values())) > 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(2, 3), (1, 1)])
+def test_tiny_images_are_trained_and_scored(
+    space: Any, archs: list[Any], tmp_path: Path, height: int, width: int
+) -> None:
+    """A supernet, one of its submodels, and a stand-alone network, though every reduction leaves less than a pixel."""
+    if space.metric != "accuracy":
+        pytest.skip("reads words, not images")
+    labels = np.arange(32) % 4
+    pixels = np.random.default_rng(0).integers(0, 256, (32, height, width, 3), dtype=np.uint8)
+    np.savez(tmp_path / "t.npz", train_images=pixels, train_labels=labels, test_images=pixels, test_labels=labels)
+    changes = {"dataset": str(tmp_path / "t.npz"), "train_size": 16, "valid_size": 16, "calibration_batch": 8}
+    small = {"epochs": 1, "batch": 8, "standalone.epochs": 1, "standalone.batch": 8}
+    recipe = change_recipe(space.recipes["micro"], **changes, **small)
+    supernet = train_supernet(space, recipe, out=tmp_path / "net", device="cpu")
+    (score,) = evaluate(supernet, archs[:1]).values()
+    trained = train_architecture(space, archs[0], recipe, device="cpu")
+    assert 0 <= score <= 100
+    assert 0 <= trained.test <= 100
+    assert np.isfinite(trained.curve).all()

@@ -17,8 +17,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import click
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from scipy import stats
 
 from wsnas import installed_spaces, load_ground_truth, load_space, proxy_scores
@@ -36,6 +38,7 @@ from wsnas.studies.rankings import K, Point, judged, ranking
 from wsnas.studies.report import write_report
 from wsnas.studies.results import desk_rows, to_jsonable, write_results
 from wsnas.studies.sample import GroundTruth, SpaceSample, ground_truth_of, space_samples
+from wsnas.studies.scripts import Studies
 from wsnas.studies.verdicts import FEWEST, Answer, Numbers, Verdict, enough
 from wsnas.table import Column, Table
 
@@ -1366,3 +1369,41 @@ def test_the_committed_scores_serve_a_study_without_training(forks: Any, tmp_pat
     assert "5 supernets, 0 of them to train or score" in done.err
     found = json.loads((tmp_path / "runs/study-operators-desk/results.json").read_text())
     assert [one["measured"] for one in found["verdicts"]] == [one["measured"] for one in wanted["verdicts"]]
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "spaces"])
+def test_a_bad_file_is_refused_before_any_worker_starts(
+    truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Data, split or table that are missing or damaged, in every study: nothing is started, made or removed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("wsnas.executor._in_processes", lambda *_: pytest.fail("it started workers"))
+    (tmp_path / "damaged.npz").write_bytes(b"PK damaged")
+    good = numpy_rng(0, "test").integers(0, 255, (200, 4, 4, 3), dtype=np.uint8)
+    labels = np.arange(200) % 10
+    parts = {"train_images": good, "train_labels": labels, "test_images": good, "test_labels": labels}
+    np.savez(tmp_path / "good.npz", **parts)
+    before = {path.name for path in tmp_path.iterdir()}
+    table = () if name == "standalone" else ("--table", str(truth))
+    bad: list[tuple[str, tuple[str, ...]]] = [
+        ("missing.npz", (*table, "--dataset", "missing.npz")),
+        ("damaged.npz", (*table, "--dataset", "damaged.npz", "--fresh")),
+        ("missing.txt", (*table, "--dataset", "good.npz", "--split-file", "missing.txt", "--batch", "4")),
+        ("batch of 4000", (*table, "--dataset", "good.npz", "--batch", "4000")),
+    ]
+    if table:
+        bad += [("missing.parquet", ("--table", "missing.parquet")), ("damaged.npz", ("--table", "damaged.npz"))]
+    if name == "worth":
+        bad += [("100,000 images", (*table, "--images", "100000"))]
+    if name == "tricks":
+        bad += [("missing.npz", (*table, "--other-dataset", "missing.npz"))]
+    command = Studies().get_command(click.Context(click.Command("study")), name)
+    assert command is not None
+    for word, options in bad:
+        done = CliRunner().invoke(command, ["--space", "nb201", *options])
+        assert done.exit_code == 2, (options, done.output, done.exception)
+        said = done.stderr.splitlines()
+        assert len(said) == 1, said
+        assert said[0].startswith("Error: ")
+        assert word in said[0]
+        assert {path.name for path in tmp_path.iterdir()} == before

@@ -1,4 +1,4 @@
-"""Two processes of torchrun (gloo, on the CPU) are killed and go on, each with a folder of its own.
+"""Two processes of torchrun (gloo, on the CPU) are killed or stopped and go on, each with a folder of its own.
 
 Their hidden states differ, so a resumed run has the same numbers only if every rank gets its own back.
 """
@@ -35,25 +35,40 @@ folder, seed, killed = (text.format(rank=os.environ["RANK"]) for text in sys.arg
 def report(done, total, note):
     if done == 20 and killed and not Path(killed).exists():
         Path(killed).touch()
-        os.kill(os.getpid(), signal.SIGKILL)
+        if killed.endswith("stopped"):
+            os.kill(os.getppid(), signal.SIGTERM)  # torchrun's, which tells its processes
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 try:
     recipe = change_recipe(MICRO, epochs=2, train_size=16_000)
     train_supernet(SPACE, recipe, seed=int(seed), out=folder, device="cpu", checkpoint_seconds=0, report=report)
 except WsnasError as error:
     sys.exit(f"refused: {error}")
+except KeyboardInterrupt:
+    sys.exit("this rank stopped")
 """
 
 
 def torchrun(
-    folder: Path, out: str, *, processes: int = 2, seed: str = "0", kill: bool = False, restarts: int = 0
+    folder: Path,
+    out: str,
+    *,
+    processes: int = 2,
+    seed: str = "0",
+    kill: bool = False,
+    stop: bool = False,
+    restarts: int = 0,
 ) -> subprocess.CompletedProcess[str]:
-    """Trains into ``out``, with {rank} for each process's number; ``kill``: rank 0 kills itself at step 20, once."""
+    """Trains into ``out``, with {rank} for each process's number; once, at step 20, ``kill``: rank 0 kills itself,
+    ``stop``: torchrun gets SIGTERM.
+    """
     (folder / "script.py").write_text(SCRIPT)
     many = ["--standalone", "--nproc-per-node", str(processes), "--max-restarts", str(restarts)]
+    how = "stopped" if stop else "killed"
     command = [sys.executable, "-m", "torch.distributed.run", *many, str(folder / "script.py")]
     return subprocess.run(
-        [*command, str(folder / out), seed, str(folder / f"{out}.killed".format(rank="")) if kill else ""],
+        [*command, str(folder / out), seed, str(folder / f"{out}.{how}".format(rank="")) if kill or stop else ""],
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
@@ -126,3 +141,15 @@ def test_a_checkpoint_that_only_another_rank_has_is_not_ignored(killed: Path, tm
     assert done.returncode != 0
     assert "refused: process 1 has a checkpoint of step" in done.stderr
     assert "process 0 has no checkpoint" in done.stderr
+
+
+def test_sigterm_to_torchrun_stops_every_rank_after_the_same_step(undisturbed: dict[str, Any], tmp_path: Path) -> None:
+    """And they save it, and go on as if undisturbed."""
+    done = torchrun(tmp_path, "run", stop=True)
+    assert done.returncode != 0
+    assert done.stderr.count("this rank stopped") == 2, done.stderr
+    stopped_at = weights(tmp_path / "run")["step"]
+    assert 20 <= stopped_at < undisturbed["step"]
+    done = torchrun(tmp_path, "run")
+    assert done.returncode == 0, done.stderr
+    assert same(weights(tmp_path / "run"), undisturbed)

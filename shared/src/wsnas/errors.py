@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import Any
 
 
 class WsnasError(Exception):
@@ -32,6 +35,32 @@ def spelled(given: str, known: Iterable[str]) -> str:
 
 def _plain(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "")
+
+
+class WsnasWarning(UserWarning):
+    """What a user should know about a result that is there; the command line prints it as one sentence."""
+
+
+class Guesses(WsnasWarning):
+    """A training ended no better than guessing."""
+
+
+@contextmanager
+def warnings_as_sentences() -> Iterator[None]:
+    """In the block a WsnasWarning is one line on stderr, without the line of code that it comes from."""
+    before = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *where: Any, **others: Any) -> None:
+        if issubclass(category, WsnasWarning):
+            print(f"Warning: {message}", file=sys.stderr)
+        else:
+            before(message, category, *where, **others)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 class Diverged(WsnasError):

@@ -33,7 +33,7 @@ import torch
 from pebble import ProcessExpired, ProcessPool
 
 from wsnas.devices import cores
-from wsnas.errors import WorkerLost, WsnasError
+from wsnas.errors import WorkerLost, WsnasError, warnings_as_sentences
 from wsnas.space import ENTRY_POINTS
 from wsnas.stopping import SIGNALS, stopped_in_a_job
 
@@ -138,7 +138,7 @@ def _alarm(seconds: float | None) -> Iterator[None]:
 
 def _in_worker(function: Callable[[J], R], job: J, timeout: float | None) -> R | Exception:
     """``_attempt`` in a pool's worker; Ctrl-C and the like interrupt the current job, no other."""
-    with stopped_in_a_job():
+    with stopped_in_a_job(), warnings_as_sentences():
         return _attempt(function, job, timeout)
 
 

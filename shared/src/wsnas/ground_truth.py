@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import warnings
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -20,7 +21,7 @@ import torch
 from wsnas.data.images import Splits
 from wsnas.devices import choose_device, cpu_threads, to_device
 from wsnas.environment import environment
-from wsnas.errors import Diverged, WorkerLost, WsnasError
+from wsnas.errors import Diverged, Guesses, WorkerLost, WsnasError
 from wsnas.evaluation import fill
 from wsnas.executor import Executor, run_jobs
 from wsnas.metrics import higher_is_better
@@ -69,9 +70,18 @@ def train_job(job: TrainingJob) -> Trained:
     long = first_steps(splits.train, job.recipe.standalone, job.seed)[-1] >= LONG
     try:
         out = job.out if long else None
-        return train_architecture(space, job.arch, job.recipe, seed=job.seed, splits=splits, out=out)
+        with warnings.catch_warnings(action="ignore", category=Guesses):  # the table counts them
+            return train_architecture(space, job.arch, job.recipe, seed=job.seed, splits=splits, out=out)
     except Diverged:
         return Trained(math.nan, math.nan, math.nan, math.nan, status="diverged")
+
+
+def require_trainings(space: SearchSpace[Any], archs: Sequence[Any], recipe: Recipe) -> None:
+    """Raises WsnasError if workers could not train these: their data are missing, damaged or unsuitable."""
+    splits = splits_once(space.name, recipe, torch.device("cpu"))
+    for arch in archs[:1]:
+        with torch_seeded(0, "init"):
+            require_trainable(space.network(arch, recipe), splits, recipe)
 
 
 @cpu_threads(1, torch.device("cpu"))  # as in the workers, and so recorded
@@ -108,10 +118,7 @@ def train_many(
     if known is not None:
         _about(known, recipe, data.get("data"))
     if executor.ray is None and not (out / "run.json").exists():  # what cannot be trained leaves no directory
-        splits = splits_once(space.name, recipe, torch.device("cpu"))
-        for arch in archs[:1]:
-            with torch_seeded(0, "init"):
-                require_trainable(space.network(arch, recipe), splits, recipe)
+        require_trainings(space, archs, recipe)
     run = Run.open(out, identity, recipe.to_json())
     first: dict[str, Any] = {}  # training key -> the architecture that is trained for it
     for arch in archs:
@@ -315,6 +322,7 @@ def table_of(
     failed = np.array([any(used[f"{name}@{seed}"]["status"] not in fine for seed in seeds) for name in names])
     statuses = Counter(row["status"] for row in used.values())
     trained = len(used) - statuses["missing"]
+    guess = sum(bool(row.get("guesses")) for row in used.values())
     seconds = [row["seconds"] for row in used.values() if row.get("seconds")]
     makers = [maker for row in run.records("known").values() for maker in row["makers"]]
     return Table(
@@ -334,6 +342,7 @@ def table_of(
             "seeds": ", ".join(map(str, seeds)),
             "trainings": f"{trained}, one per {'training key' if dedupe else 'architecture'} and seed",
             "status": ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())),
+            **({"guesses": f"{guess} of {trained} trainings ended no better than guessing"} if guess else {}),
             "seconds": f"{sum(seconds):.0f} in all of {len(seconds)} trainings, median {np.median(seconds or [0]):.2f}",
             "environment": json.dumps(environment(), sort_keys=True),
             **({"taken over": json.dumps(makers)} if makers else {}),  # oldest first: environment, seconds

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from wsnas.errors import WsnasError, did_you_mean
+from wsnas.errors import WsnasError, did_you_mean, warnings_as_sentences
+from wsnas.progress import is_leader
 from wsnas.stopping import stopped_by_signals
 
 if TYPE_CHECKING:
@@ -36,14 +37,15 @@ class Stopped(click.ClickException):
     exit_code = 130
 
     def show(self, file: Any = None) -> None:
-        click.echo(self.message, err=True)
+        if is_leader():
+            click.echo(self.message, err=True)
 
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
     """Turns a WsnasError into one sentence and exit code 2, and Ctrl-C (or Slurm's signals) into exit code 130."""
     try:
-        with stopped_by_signals():
+        with stopped_by_signals(), warnings_as_sentences():
             yield
     except WsnasError as error:
         raise Refused(str(error)) from error

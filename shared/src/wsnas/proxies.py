@@ -29,7 +29,7 @@ from wsnas.randomness import torch_seeded
 from wsnas.recipe import Augmentation, Recipe, Sequences, change_recipe
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
-from wsnas.training import first_steps
+from wsnas.training import require_suitable
 
 Score = Callable[[nn.Module, Tensor, Tensor], float]
 
@@ -207,6 +207,14 @@ def require_fit(space: SearchSpace[Any], recipe: Recipe, proxy: Score) -> None:
         )
 
 
+def require_images(splits: Splits, recipe: Recipe, images: int, seed: int = 0) -> None:
+    """Raises WsnasError if the data have no training batch of so many images (text: sequences)."""
+    training = change_recipe(recipe.standalone, batch=images)
+    if isinstance(training.inputs, Augmentation) and images > len(splits.train):
+        raise WsnasError(f"{images:,} images are more than the {len(splits.train):,} to train on: give fewer --images")
+    require_suitable(splits.train, change_recipe(training, epochs=1), seed)
+
+
 def proxy_scores(
     space: SearchSpace[Any] | str,
     archs: Iterable[Any] | str,
@@ -239,9 +247,7 @@ def proxy_scores(
         raise WsnasError("there are no architectures to score")
     chosen, training = choose_device(device), change_recipe(recipe.standalone, batch=images)
     splits = space.load_data(recipe, chosen) if splits is None else splits
-    if isinstance(training.inputs, Augmentation) and images > len(splits.train):
-        raise WsnasError(f"{images:,} images are more than the {len(splits.train):,} to train on: give fewer --images")
-    first_steps(splits.train, change_recipe(training, epochs=1), seed)  # raises if a text is too short
+    require_images(splits, recipe, images, seed)
     x, y = next(iter(splits.train.epoch(training, seed, 0)))
     run = None
     if out is not None:

@@ -41,6 +41,8 @@ def _said(table: Table) -> list[str]:
         f"{len(table)} architectures, {seeds.shape[1]} seeds, {failed} with a failed training "
         f"(trainings: {table.about['status']})"
     ]
+    if "guesses" in table.about:
+        said.append(f"{table.about['guesses']}; if that is many, lower the learning rate, or train for more epochs")
     common = table.common_seeds(dataset, "test")
     whole = common[np.isfinite(common).all(1)]
     ceiling = noise_ceiling(whole) if len(whole) > 1 else None

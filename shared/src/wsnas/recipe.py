@@ -177,6 +177,10 @@ class Training:
         if self.patience and self.average_last:
             raise WsnasError("patience and average_last both start weight averaging: set one of them to 0")
 
+    def guess(self, classes: int) -> float:
+        """The loss, in nats, of a network that guesses among so many classes (or words), all of them equally likely."""
+        return math.log(classes)
+
 
 @dataclass(frozen=True)
 class Recipe:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -20,13 +21,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from wsnas.calibration import calibrate
 from wsnas.data.images import Data, Splits
 from wsnas.devices import choose_device, cpu_threads, to_device
-from wsnas.errors import WsnasError
+from wsnas.errors import Guesses, WsnasError
 from wsnas.progress import Report
 from wsnas.randomness import torch_seeded
 from wsnas.recipe import Recipe
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
-from wsnas.training import first_steps, train
+from wsnas.training import guesses, require_suitable, train
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Trained:
     seconds: float
     curve: tuple[float, ...] = ()  # mean training loss of each epoch, nats
     status: str = "ok"  # or "diverged", "timeout", "crash"
+    guesses: bool = False  # whether it ended no better than guessing
 
 
 def require_trainable(network: nn.Module, splits: Splits, recipe: Recipe, seed: int = 0) -> None:
@@ -52,7 +54,7 @@ def require_trainable(network: nn.Module, splits: Splits, recipe: Recipe, seed: 
     normed = any(isinstance(module, _BatchNorm) for module in network.modules())
     if training.average_last and normed and not recipe.calibration_batch * recipe.calibration_steps:
         raise WsnasError("averaged weights need recalibrated batch norm: give --calibration-steps above 0")
-    first_steps(splits.train, training, seed)
+    require_suitable(splits.train, training, seed)
 
 
 def train_architecture(
@@ -134,7 +136,10 @@ def train_architecture(
         valid, test = score(splits.valid), score(splits.test)
         if run is not None:
             curve = [line["loss"] for line in run.metrics()]  # earlier sessions included
-        trained = Trained(valid, test, half, earlier + time.perf_counter() - started, tuple(curve))
+        seconds, said = earlier + time.perf_counter() - started, guesses(curve, training, splits.classes)
+        trained = Trained(valid, test, half, seconds, tuple(curve), guesses=bool(said))
         if run is not None:
             run.record("training", space.encode(arch), asdict(trained))
+    if said:
+        warnings.warn(said, Guesses, stacklevel=2)
     return trained

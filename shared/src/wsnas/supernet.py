@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,13 +17,13 @@ from torch import nn
 from wsnas import paths as path_samplers
 from wsnas.data.images import Splits
 from wsnas.devices import choose_device, cpu_threads, fixed_order, process_group, to_device
-from wsnas.errors import WsnasError
+from wsnas.errors import Guesses, WsnasError
 from wsnas.progress import Report, bar_in_notebook
 from wsnas.randomness import numpy_rng, torch_seeded
 from wsnas.recipe import Recipe, digest, recipe_from_json
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, SubSpace, load_space
-from wsnas.training import first_steps, train
+from wsnas.training import first_steps, guesses, require_suitable, train
 
 
 @dataclass(frozen=True)
@@ -92,16 +93,10 @@ def train_supernet(
         )
     with cpu_threads(threads, chosen), process_group(chosen) as rank:
         splits = space.load_data(recipe, chosen) if splits is None else splits
-        if not len(splits.valid):
-            raise WsnasError(
-                "a supernet needs validation images to score submodels on: train on fewer images (train_size)"
-            )
-        usual = {one.valid_size for one in space.recipes.values()}  # what a scale asks for, small data need not have
-        if recipe.valid_size not in usual and (recipe.valid_size or 0) > len(splits.valid):
-            raise too_many_to_validate(recipe, splits)
+        require_trainable(space, recipe, splits, seed)  # what cannot be trained leaves no directory
         with torch_seeded(seed, "init"):
             model = to_device(space.supernet(recipe), chosen)
-        steps = first_steps(splits.train, recipe.supernet, seed)[-1]  # what cannot be trained leaves no directory
+        steps = first_steps(splits.train, recipe.supernet, seed)[-1]
         run = Run.open(where, identity, recipe.to_json()) if rank == 0 else Run(where, identity, recipe.to_json())
         if dist.is_initialized():
             dist.barrier()  # no rank looks for a checkpoint before the directory is known to be this run's
@@ -120,7 +115,21 @@ def train_supernet(
                 checkpoint_seconds=checkpoint_seconds,
                 report=report,
             )
+    weight = sum(weight for _, weight in paths(source, numpy_rng(seed, "paths", steps - 1)))
+    losses = [line["loss"] for line in run.metrics()] if rank == 0 else []
+    if said := guesses(losses, recipe.supernet, splits.classes, weight):
+        warnings.warn(said, Guesses, stacklevel=2)
     return Supernet(space, recipe, model, splits, run, steps)
+
+
+def require_trainable(space: SearchSpace[Any], recipe: Recipe, splits: Splits, seed: int = 0) -> None:
+    """Raises WsnasError if the recipe cannot train a supernet on these data and score its submodels."""
+    if not len(splits.valid):
+        raise WsnasError("a supernet needs validation images to score submodels on: train on fewer images (train_size)")
+    usual = {one.valid_size for one in space.recipes.values()}  # what a scale asks for, small data need not have
+    if recipe.valid_size not in usual and (recipe.valid_size or 0) > len(splits.valid):
+        raise too_many_to_validate(recipe, splits)
+    require_suitable(splits.train, recipe.supernet, seed)
 
 
 def too_many_to_validate(recipe: Recipe, splits: Splits) -> WsnasError:

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -115,6 +115,7 @@ def train(
     amp = device.type == "cuda" if amp is None else amp
     if training.patience and validate is None:
         raise WsnasError("patience needs validation, which supernet training does not have: set it to 0")
+    require_suitable(data, training, seed)
     first = first_steps(data, training, seed)
     total = first[-1]
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -206,6 +207,21 @@ def train(
                     raise KeyboardInterrupt
 
 
+def guesses(losses: Sequence[float], training: Training, classes: int, weight: float = 1.0) -> str:
+    """A sentence if a training ended no better than guessing, else nothing.
+
+    ``losses``: of each epoch, of steps whose paths' weights add up to ``weight``. A single epoch's tells nothing: its
+    mean includes the untrained network.
+    """
+    if len(losses) < 2 or losses[-1] < weight * training.guess(classes):
+        return ""
+    return (
+        f"the training learned nothing: the last epoch's loss, {losses[-1]:.3f}, is no better than guessing among "
+        f"{classes:,} classes, {weight * training.guess(classes):.3f}; lower the learning rate "
+        f"({training.optimizer.lr:g}), or train for more epochs"
+    )
+
+
 def waits_in_words(share: float) -> str:
     """What to append to the progress where a training waits for more than 30 % of its time."""
     if share < 0.3:
@@ -233,10 +249,13 @@ def learning_rate(training: Training, step: int, steps_per_epoch: float) -> floa
 
 
 def first_steps(data: Data, training: Training, seed: int) -> list[int]:
-    """The first step of each epoch, then the total number of steps; epochs of text differ in length.
+    """The first step of each epoch, then the total number of steps; epochs of text differ in length."""
+    return list(accumulate((data.steps(training, seed, epoch) for epoch in range(training.epochs)), initial=0))
 
-    Raises WsnasError if the data are fewer than a batch, or do not suit the training, or if torchrun's processes cannot
-    share its batches, or if its optimizer is not installed.
+
+def require_suitable(data: Data, training: Training, seed: int) -> None:
+    """Raises WsnasError if the data are fewer than a batch, or do not suit the training, or if torchrun's processes
+    cannot share its batches, or if its optimizer is not installed.
     """
     world = dist.get_world_size() if dist.is_initialized() else 1
     if isinstance(training.inputs, Augmentation) and len(data) < training.batch:
@@ -250,7 +269,7 @@ def first_steps(data: Data, training: Training, seed: int) -> list[int]:
         raise WsnasError("several processes cannot share an incomplete last batch evenly: drop or carry it")
     if isinstance(training.optimizer, RMSpropTFRecipe) and find_spec("timm") is None:
         raise WsnasError("this recipe trains with timm's RMSpropTF: pip install timm")
-    return list(accumulate((data.steps(training, seed, epoch) for epoch in range(training.epochs)), initial=0))
+    first_steps(data, training, seed)  # raises if a text is too short, or the data cannot be augmented so
 
 
 def optimizer_of(model: nn.Module, training: Training) -> torch.optim.Optimizer:

@@ -15,6 +15,10 @@ class DartsTraining(Training):
     auxiliary: Annotated[NotNegative, "weight of the auxiliary head's loss; 0: none"] = 0.0
     drop_path: Annotated[Fraction, "probability of dropping a path at the end of training; rises linearly from 0"] = 0.0
 
+    def guess(self, classes: int) -> float:
+        """Both heads guess."""
+        return (1 + self.auxiliary) * super().guess(classes)
+
 
 @dataclass(frozen=True)
 class DartsRecipe(Recipe):

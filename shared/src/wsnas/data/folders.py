@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from wsnas.data.images import Labels, Splits, augmentation_of, carried, score, steps_of
 from wsnas.data.sources import image_files, opened, rgb, training_images, two_parts
 from wsnas.devices import cores, from_torchrun
-from wsnas.errors import WsnasError
+from wsnas.errors import WsnasError, WsnasWarning
 from wsnas.randomness import numpy_rng, torch_rng
 from wsnas.recipe import ColourAugmentation, Recipe, Training
 
@@ -192,7 +192,7 @@ class StreamedImages:
                 message = f"cannot decode the image {file} ({type(error).__name__}: {error})"
                 if not self.skip_corrupt:
                     raise WsnasError(f"{message}; replace it, or skip such images with --skip-corrupt") from error
-                warnings.warn(f"{message}: skipped", stacklevel=2)
+                warnings.warn(f"{message}: skipped", WsnasWarning, stacklevel=2)
                 crops.append(None)
         whole = [i for i, crop in enumerate(crops) if crop is not None]
         if not whole and chunk.draws is not None:

@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 
 import click
 import numpy as np
+import torch
 
 from wsnas import paths as path_samplers
+from wsnas.data.images import Splits
 from wsnas.devices import choose_device
 from wsnas.errors import Busy, WsnasError
 from wsnas.evaluation import evaluate, recorded_scores
@@ -30,7 +32,7 @@ from wsnas.runs import Run
 from wsnas.space import load_space
 from wsnas.studies.options import StudyOptions
 from wsnas.studies.sample import SpaceSample, space_samples
-from wsnas.supernet import Supernet, supernet_identity, train_supernet
+from wsnas.supernet import Supernet, require_trainable, supernet_identity, train_supernet
 
 J = TypeVar("J")
 T = TypeVar("T")
@@ -105,17 +107,35 @@ def scores_by_protocol(job: ProtocolJob) -> Floats:
     return with_supernet(job.supernet, job.scores)
 
 
+def require_supernets(jobs: Sequence[SupernetJob], options: StudyOptions) -> None:
+    """Raises WsnasError if workers could not train these: their data are missing, damaged or unsuitable.
+
+    A study's jobs of one space differ in data set and training; what else chooses the data is the same. On Ray only
+    the nodes need to have them.
+    """
+    if options.executor.ray is not None:
+        return
+    loaded: dict[tuple[str, str], Splits] = {}
+    for space, recipe in dict.fromkeys((job.space, job.recipe) for job in jobs):
+        data = (space, recipe.dataset)
+        if data not in loaded:
+            loaded = {data: splits_once(space, recipe, torch.device("cpu"))}  # one at a time
+        require_trainable(load_space(space), recipe, loaded[data])
+
+
 def all_scores(jobs: Sequence[SupernetJob], options: StudyOptions) -> list[Floats]:
     """The scores of every job, in the jobs' order. A failed job raises WsnasError after the others are done."""
+    recorded = [job.recorded() if options.resume else None for job in jobs]
+    require_supernets([job for job, scores in zip(jobs, recorded, strict=True) if scores is None], options)
     for job in jobs:
         if not options.resume:
             Run.remove(job.out)
-    recorded = [job.recorded() for job in jobs]
     return _all_of(supernet_scores, jobs, recorded, [job.recipe.supernet.epochs for job in jobs], options)
 
 
 def all_scores_by_protocol(jobs: Sequence[ProtocolJob], options: StudyOptions) -> list[Floats]:
     """``scores_by_protocol`` of every job, as ``all_scores``."""
+    require_supernets([job.supernet for job in jobs], options)
     for job in jobs:
         if not options.resume:
             Run.remove(job.supernet.out)
