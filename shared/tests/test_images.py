@@ -19,9 +19,10 @@ import pytest
 import torch
 import torchvision
 from scipy import stats
+from sklearn.datasets import load_digits
 from toy_space import MICRO
 
-from wsnas.data.digits import digits
+from wsnas.data.digits import digits, handwritten
 from wsnas.data.images import Images, Splits
 from wsnas.data.sources import cifar, folder, imagenet16, load_splits, npz, shape_of
 from wsnas.errors import WsnasError
@@ -410,6 +411,12 @@ def test_the_first_images_are_of_all_classes(
             assert stats.chisquare(np.bincount(labels, minlength=one.classes)).pvalue > 1e-3
         assert torch.equal(part.labels, again.labels)  # shuffled once, not anew each time
         assert torch.equal(part.pixels, again.pixels)
+
+
+def test_the_handwritten_digits_are_scikit_learns() -> None:
+    expected, (images, names) = load_digits(), handwritten()
+    np.testing.assert_array_equal(images, expected.images)
+    np.testing.assert_array_equal(names, expected.target)
 
 
 def test_the_digits_keep_their_order() -> None:

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
 
 from wsnas.data.images import Source
 from wsnas.randomness import numpy_rng
+
+
+def handwritten() -> tuple[np.ndarray, np.ndarray]:
+    """``sklearn.datasets.load_digits``: [1797, 8, 8] ink from 0 to 16, and which digit each is, int64.
+
+    Read from its file, because to import scikit-learn takes every worker seconds.
+    """
+    found = find_spec("sklearn")
+    assert found is not None  # wsnas depends on it
+    assert found.origin is not None
+    rows = np.loadtxt(Path(found.origin).parent / "datasets/data/digits.csv.gz", delimiter=",")
+    return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(np.int64)
 
 
 def digits(faint: bool = False) -> Source:
@@ -18,11 +33,8 @@ def digits(faint: bool = False) -> Source:
     and test images are made from different digits (1,000 / 400 / 397). The images are always the same, because
     this function has its own generator.
     """
-    from sklearn.datasets import load_digits
-
-    stored = load_digits()
-    strokes = np.pad(stored.images / 16.0, ((0, 0), (1, 1), (1, 1)))  # [n, 10, 10], ink from 0 to 1
-    names = stored.target.astype(np.int64)
+    images, names = handwritten()
+    strokes = np.pad(images / 16.0, ((0, 0), (1, 1), (1, 1)))  # [n, 10, 10], ink from 0 to 1
     rng = numpy_rng(0, "digits")
     parts = []
     second, noise = 0.5, 0.1  # contrast of the weaker digit; standard deviation of the noise
