@@ -19,6 +19,7 @@ REPORT = "./shared[explorer]"  # the core with what the report's page of archite
 BENCHMARKS = sorted(path.stem for path in Path("benchmarks").glob("*.py") if path.stem not in ("textbook", "trials"))
 COMMITTED = ("docs/results/desk", "docs/results/real")  # results shown beside what is in runs/
 PINS = ("-c", "constraints.txt")
+CONTRACT = "tests/test_contract.py"  # of every installed space, and of the documentation's own, depth
 SIDE_BY_SIDE = ("-n", "auto", "--maxprocesses", "4", "--dist", "worksteal")  # one process a core, up to four
 
 
@@ -33,16 +34,16 @@ def tests(session: nox.Session, package: str) -> None:
     """The tests of the core alone, of Ray and Slurm, of each space with the core alone, and of what crosses them."""
     if package == "shared":
         install(session, [], "pytest", "pytest-xdist", "hypothesis")
-        where = [*SIDE_BY_SIDE, "shared/tests"]
+        where = [*SIDE_BY_SIDE, "shared/tests", CONTRACT, f"--deselect={CONTRACT}::test_a_space_is_installed"]
     elif package == "ray":
         session.install(*PINS, "./shared[ray,slurm]", "pytest")
         where = ["shared/tests/test_ray.py", "shared/tests/test_slurm.py"]
     elif package == "all":
         install(session, PACKAGES, "pytest", "pytest-xdist", "hypothesis", core=REPORT)
-        where = [*SIDE_BY_SIDE, "tests"]
+        where = [*SIDE_BY_SIDE, "tests", f"--ignore={CONTRACT}"]  # which each package's session and shared's run
     else:
         install(session, [package], "pytest", "pytest-xdist", "hypothesis")
-        where = [*SIDE_BY_SIDE, f"packages/{package}/tests", "tests/test_contract.py"]
+        where = [*SIDE_BY_SIDE, f"packages/{package}/tests", CONTRACT, "-k", "not (test_contract.py and depth)"]
     session.run("pytest", "--durations=15", *where, *session.posargs)
 
 
@@ -134,7 +135,7 @@ def oldest(session: nox.Session) -> None:
     session.install("--resolution", "lowest-direct", "-r", "shared/pyproject.toml")
     session.install("pytest", "pytest-xdist", "hypothesis", "google-crc32c")  # the last one is nb101's
     session.install("--no-deps", "./shared", *(f"./packages/{package}" for package in PACKAGES))
-    session.run("pytest", *SIDE_BY_SIDE, "shared/tests", "tests/test_contract.py", *session.posargs)
+    session.run("pytest", *SIDE_BY_SIDE, "shared/tests", CONTRACT, *session.posargs)
 
 
 @nox.session

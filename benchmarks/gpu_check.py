@@ -97,7 +97,7 @@ def run_tests(notes: Notes, dry_run: bool) -> None:
     report = notes.path.with_suffix(".xml")
     every = ["tests/test_*.py", "shared/tests/test_*.py", "packages/*/tests/test_*.py"]
     files = sorted(file for pattern in every for file in ROOT.glob(pattern) if "mark.cuda" in file.read_text())
-    side_by_side = ["-n", "6"] if importlib.util.find_spec("xdist") is not None else []
+    side_by_side = ["-n", "6"] if importlib.util.find_spec("xdist") is not None and not dry_run else []
     options = ["-q", "-m", "cuda", "-p", "no:cacheprovider", *side_by_side, f"--junitxml={report}"]
     chosen = files[-1:] if dry_run else files
     ended = subprocess.run([sys.executable, "-m", "pytest", *options, *map(str, chosen)], cwd=ROOT)

@@ -1,16 +1,20 @@
-"""Shared by the tests of the packages."""
+"""Shared by the tests of the packages. Without torch: the process that only starts pytest's workers reads it, too."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
-from torch import nn
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @pytest.fixture
 def scrambled() -> Callable[[nn.Module], nn.Module]:
     """Gives batch norms scales, shifts and statistics other than their initial ones, so mistakes would show."""
+    from torch import nn
 
     def scramble(model: nn.Module) -> nn.Module:
         for module in model.modules():

@@ -150,15 +150,18 @@ def test_trainings_side_by_side_count_while_all_of_them_train(monkeypatch: pytes
 
 
 @pytest.mark.skipif(not (BENCHMARKS / "gpu_check.py").exists(), reason="not a checkout")
-def test_gpu_check_runs_dry_on_a_cpu(tmp_path: Path) -> None:
+def test_gpu_check_runs_dry_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every part runs in its own process; the published accuracies come from a table written here."""
     from nb201 import SPACE
 
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    main = runpy.run_path(str(BENCHMARKS / "gpu_check.py"))["main"]
     rows = [f"{SPACE.encode(arch)},{50 + i / 1000}" for i, arch in enumerate(SPACE)]
     (tmp_path / "truth.csv").write_text("\n".join(["architecture,cifar10_test_200", *rows]) + "\n")
     options = ["--device", "cpu", "--dry-run", "--submodels", "5", "--truth", str(tmp_path / "truth.csv")]
-    command = [sys.executable, str(BENCHMARKS / "gpu_check.py"), "--out", str(tmp_path / "out"), *options]
-    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    result = CliRunner().invoke(main, ["--out", str(tmp_path / "out"), *options], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["gpu_check.json"]
     report = json.loads((tmp_path / "out" / "gpu_check.json").read_text())
     assert "not a measurement" in report["benchmark"]
@@ -173,9 +176,9 @@ def test_gpu_check_runs_dry_on_a_cpu(tmp_path: Path) -> None:
     assert supernet["trained"][-1]["epoch"] == 2
     assert len(supernet["scores"]) == supernet["spearman"]["supernet"]["n"] == 5
     if not torch.cuda.is_available():
-        refused = subprocess.run(command[:4], capture_output=True, text=True)
-        assert refused.returncode == 2
-        assert "finds no CUDA GPU" in refused.stderr
+        refused = CliRunner().invoke(main, ["--out", str(tmp_path / "out")])
+        assert refused.exit_code == 2
+        assert "finds no CUDA GPU" in refused.output
 
 
 @pytest.mark.skipif(not (BENCHMARKS / "intervals.py").exists(), reason="not a checkout")

@@ -162,12 +162,17 @@ def command(out: Path) -> list[str]:
     return ["train-supernet", "nb201", *options, "--out", str(out)]
 
 
-@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])
-def test_ctrl_c(forks: Any, tmp_path: Path, number: str) -> None:
-    """The real command exits with code 130 and a message; repeated, it resumes to the undisturbed result.
+def stopped_well(code: int, out: str, err: str, run: Path) -> None:
+    """The exit code is 130, the last line says how to go on, and the run was stopped in the middle."""
+    assert code == 130, err
+    assert err.splitlines()[-1] == "stopped; finished work is saved: run the same command again to resume"
+    assert out == ""
+    step = torch.load(run / "checkpoint.pt", weights_only=True)["step"]
+    assert 10 <= step < 200
 
-    So it does when Slurm, a spot machine or a closed terminal stops it.
-    """
+
+def test_ctrl_c(forks: Any, tmp_path: Path) -> None:
+    """The real command exits with code 130 and a message; repeated, it resumes to the undisturbed result."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     start = [sys.executable, "-m", "wsnas", *command(tmp_path / "net")]
     with subprocess.Popen(
@@ -176,20 +181,34 @@ def test_ctrl_c(forks: Any, tmp_path: Path, number: str) -> None:
         while not (tmp_path / "net/metrics.jsonl").exists():
             assert process.poll() is None
             time.sleep(0.01)
-        process.send_signal(getattr(signal, number))
+        process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert err.splitlines()[-1] == "stopped; finished work is saved: run the same command again to resume"
-    assert out == ""
-    step = torch.load(tmp_path / "net/checkpoint.pt", weights_only=True)["step"]
-    assert 10 <= step < 200
-    if number == "SIGINT":
-        for name in ("net", "undisturbed"):
-            done = forks.wsnas(*command(tmp_path / name), cwd=tmp_path)
-            assert done.code == 0, done.err
-        same_checkpoint(tmp_path / "net", tmp_path / "undisturbed")
-        metrics = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("net", "undisturbed")]
-        assert metrics[0] == metrics[1]
+    stopped_well(process.returncode, out, err, tmp_path / "net")
+    for name in ("net", "undisturbed"):
+        done = forks.wsnas(*command(tmp_path / name), cwd=tmp_path)
+        assert done.code == 0, done.err
+    same_checkpoint(tmp_path / "net", tmp_path / "undisturbed")
+    metrics = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("net", "undisturbed")]
+    assert metrics[0] == metrics[1]
+
+
+FROM_A_SHELL = """
+import runpy, signal, sys
+for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+    signal.signal(number, signal.SIG_DFL)
+sys.argv = ["wsnas", *sys.argv[1:]]
+runpy.run_module("wsnas", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP", "SIGUSR1"])
+def test_other_signals_stop_like_ctrl_c(forks: Any, tmp_path: Path, number: str) -> None:
+    """As when Slurm, a spot machine or a closed terminal stops it."""
+    process = forks.start("code", FROM_A_SHELL, *command(tmp_path / "net"), cwd=tmp_path)
+    process.wait_until((tmp_path / "net/metrics.jsonl").exists)
+    os.kill(process.pid, getattr(signal, number))
+    done = process.wait()
+    stopped_well(done.code, done.out, done.err, tmp_path / "net")
 
 
 def default_signals() -> None:

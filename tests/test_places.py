@@ -25,6 +25,7 @@ from wsnas.recipe import change_recipe
 from wsnas.runs import Run
 from wsnas.sampling import sample_distinct
 from wsnas.studies import jobs, scripts
+from wsnas.table import Table
 
 if "nb201" not in installed_spaces():
     pytest.skip("needs the space nb201", allow_module_level=True)
@@ -166,26 +167,35 @@ for arguments in {commands!r}:
     assert (tmp_path / "runs/report.html").exists()
 
 
+TRUTH = ["ground-truth", "nb201", "--sample", "2", "--seeds", "1", "--epochs", "1", "--channels", "2"]
+TRUTH += ["--train-size", "640", "--no-latency"]
+
+
+@pytest.fixture(scope="module")
+def trained_here(forks: Any, tmp_path_factory: pytest.TempPathFactory) -> Table:
+    """A ground truth that one process trained alone."""
+    folder = tmp_path_factory.mktemp("truth")
+    done = forks.wsnas(*TRUTH, "--workers", "0", "--out", "here", cwd=folder)
+    assert done.code == 0, done.err
+    return load_ground_truth("nb201", table=folder / "here")
+
+
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_how_python_starts_processes_plays_no_part(tmp_path: Path, method: str) -> None:
+def test_how_python_starts_processes_plays_no_part(trained_here: Table, tmp_path: Path, method: str) -> None:
     """Other systems, and Python from 3.14 on, start them in other ways than fork."""
-    size = ["--epochs", "1", "--channels", "2", "--train-size", "640", "--no-latency"]
-    start = ["ground-truth", "nb201", "--sample", "2", "--seeds", "1", *size]
     code = f"""
 import multiprocessing
 from pathlib import Path
 from wsnas.cli import main
 multiprocessing.set_start_method({method!r})
-for workers in ("0", "1"):
-    main([*{start!r}, "--workers", workers, "--out", "truth-" + workers], standalone_mode=False)
+main([*{TRUTH!r}, "--workers", "1", "--out", "truth-1"], standalone_mode=False)
 main(["table", "import", "nb201", "truth-1/table.parquet", "--out", "table.parquet"], standalone_mode=False)
 """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    here, there, imported = (
-        load_ground_truth("nb201", table=tmp_path / name) for name in ("truth-0", "truth-1", "table.parquet")
-    )
+    there, imported = (load_ground_truth("nb201", table=tmp_path / name) for name in ("truth-1", "table.parquet"))
+    here = trained_here
     assert here.archs == there.archs == imported.archs
     for column, values in here.columns.items():
         assert values.tolist() == there.columns[column].tolist() == imported.columns[column].tolist()

@@ -26,26 +26,26 @@ def test_slurms_jobs_have_the_results_and_failures_of_this_process(
     assert "ended without a result" in str(found[jobs[3]])
 
 
-ENDS = {
-    "Slurm's signal": "(__import__('os').kill(__import__('os').getpid(), 12), __import__('time').sleep(60))",  # USR2
-    "a training that stops and saves": "(_ for _ in ()).throw(KeyboardInterrupt)",
+ENDS = {  # and how often the job is tried: submitit itself would give up after three signals
+    "Slurm's signal": ("(__import__('signal').raise_signal(12), __import__('time').sleep(60))", 5),  # SIGUSR2
+    "a training that stops and saves": ("(_ for _ in ()).throw(KeyboardInterrupt)", 3),
 }
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Slurm's")
-@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize(("end", "tries"), ENDS.values(), ids=ENDS)
 def test_a_slurm_job_whose_time_runs_out_is_submitted_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, tries: int
 ) -> None:
     """However often: a training that is stopped and saved uses up none of the retries for lost workers."""
     monkeypatch.chdir(tmp_path)
     job = (
         f"[p := __import__('pathlib').Path({str(tmp_path / 'tries')!r}), p.open('a').write('x'),"
-        f" len(p.read_text()) == 5 or {end}, 7][-1]"
+        f" len(p.read_text()) == {tries} or {end}, 7][-1]"
     )
     executor = Executor(slurm={"cluster": "local", "timeout_min": 5}, retries=0)
     assert list(run_jobs(eval, [job], executor)) == [(job, 7)]
-    assert (tmp_path / "tries").read_text() == "xxxxx"
+    assert (tmp_path / "tries").read_text() == tries * "x"
 
 
 def test_parameters_that_submitit_does_not_know_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -469,7 +469,6 @@ import torch
 from toy_space import TOY, splits
 from wsnas.paths import parse
 from wsnas.supernet import train_supernet
-torch.set_num_threads(1)
 supernet = train_supernet(TOY, out=Path(sys.argv[1]), splits=splits(), paths=parse("multi:2"), device="cpu")
 torch.save(dict(supernet.model.named_parameters()), Path(sys.argv[1]) / f"rank{os.environ['RANK']}.pt")
 """
@@ -516,7 +515,6 @@ from toy_space import ALL
 from wsnas.recipe import SGD, Training
 from wsnas.runs import Run
 from wsnas.training import train
-torch.set_num_threads(1)
 dist.init_process_group("gloo")
 rank, run, model = dist.get_rank(), Run(Path(sys.argv[1]), {}, {}), linear()
 train(model, Uneven(data(48)), Training(2, 16, SGD(0.1), clip=0.5), always(ALL[0]), seed=0, run=run)
@@ -568,15 +566,36 @@ def test_uneven_shares_count_by_their_size(tmp_path: Path, python: Start) -> Non
     assert two == pytest.approx(one, rel=1e-5)
 
 
+FORKS = """
+import os, signal, sys
+import test_training, torch  # once for both ranks
+torch.set_num_threads(1)
+torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.1)  # imports what the first of a process does
+code, ranks = compile(sys.argv.pop(2), "rank", "exec"), []
+for rank in "01":
+    os.environ |= {"RANK": rank, "LOCAL_RANK": rank}
+    ranks.append(os.fork())
+    if ranks[-1] == 0:
+        exec(code)
+        os._exit(0)
+while ranks:
+    pid, status = os.wait()
+    ranks.remove(pid)
+    if status:
+        for other in ranks:
+            os.kill(other, signal.SIGKILL)
+        sys.exit("a rank failed")
+"""
+
+
 def in_two_ranks(python: Start, code: str, where: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    ranks = [python(code, where, RANK=str(r), LOCAL_RANK=str(r), **shared) for r in range(2)]
-    for process in ranks:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+    process = python(FORKS, where, code, **shared)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
 
 
 @pytest.mark.cuda

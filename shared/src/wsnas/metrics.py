@@ -12,8 +12,8 @@ from math import sqrt
 from typing import Any
 
 import numpy as np
+import scipy  # its parts load when they are first used: a worker that trains needs none of them
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special, stats
 
 from wsnas.errors import WsnasError
 
@@ -63,7 +63,7 @@ def _pair(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
 
 def _rank_correlation(x: Floats, y: Floats, axis: int = -1) -> Floats:
     """Spearman along ``axis``, ties at their mean rank; 0 where one side is constant (no order to agree with)."""
-    a, b = stats.rankdata(x, axis=axis), stats.rankdata(y, axis=axis)
+    a, b = scipy.stats.rankdata(x, axis=axis), scipy.stats.rankdata(y, axis=axis)
     a, b = a - a.mean(axis, keepdims=True), b - b.mean(axis, keepdims=True)
     scale = np.sqrt((a * a).sum(axis) * (b * b).sum(axis))
     return np.asarray(np.where(scale > 0, (a * b).sum(axis) / np.where(scale > 0, scale, 1), 0.0))
@@ -83,7 +83,7 @@ def correlation(x: ArrayLike, y: ArrayLike, seed: int = 0, resamples: int = 2000
     value = spearman(a, b)
     if len(a) < 4:
         return Interval(value, -1.0, 1.0, len(a))
-    drawn = stats.bootstrap(
+    drawn = scipy.stats.bootstrap(
         (a, b),
         _rank_correlation,
         paired=True,
@@ -149,9 +149,9 @@ def random_top_k_range(valid: ArrayLike, test: ArrayLike, k: int, level: float =
 
 def _chance_of_best(n: int, k: int) -> Floats:
     """[n - k + 1]: the probability that the i-th best of n is the best of k drawn without replacement."""
-    i = np.arange(1, n - k + 2)
-    ways = special.gammaln(n - i + 1) - special.gammaln(k) - special.gammaln(n - i - k + 2)  # log C(n - i, k - 1)
-    every = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+    i, gammaln = np.arange(1, n - k + 2), scipy.special.gammaln
+    ways = gammaln(n - i + 1) - gammaln(k) - gammaln(n - i - k + 2)  # log C(n - i, k - 1)
+    every = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
     return np.asarray(np.exp(ways - every))
 
 
@@ -221,14 +221,14 @@ def any_judge(
     """
     by, of, known = (np.asarray(values, dtype=np.float64) for values in (chooses, reports, judges))
     noise = np.random.default_rng(seed).normal(size=(max(4, 300_000 // len(of)), len(of)))
-    normal = stats.norm.ppf((stats.rankdata(known) - 0.5) / len(known))
+    normal = scipy.stats.norm.ppf((scipy.stats.rankdata(known) - 0.5) / len(known))
 
     def agreement(share: float, rows: Any = slice(None)) -> float:
         scores = np.sqrt(1 - share) * normal[rows] + np.sqrt(share) * noise[:, rows]
         return float(_rank_correlation(scores, of[rows]).mean())
 
     wanted = min(max(abs(correlation), agreement(1)), agreement(0))
-    share = float(optimize.brentq(lambda share: agreement(share) - wanted, 0, 1, xtol=1e-3))
+    share = float(scipy.optimize.brentq(lambda share: agreement(share) - wanted, 0, 1, xtol=1e-3))
     return (-1.0 if correlation < 0 else 1.0) * agreement(share, best_rows(by, factor))
 
 
@@ -303,7 +303,7 @@ def contrast(*terms: tuple[float, PerSupernet], level: float = 0.95) -> Interval
     fewest = min(group.freedom for _, group in terms)
     uncertainty = shared**2 / fewest + sum(part**2 / degrees for part, degrees in zip(parts, freedom, strict=True))
     freedoms = (shared + sum(parts)) ** 2 / uncertainty if uncertainty > 0 else np.inf
-    half = float(stats.t.ppf((1 + level) / 2, freedoms)) * sqrt(whole + sum(parts))
+    half = float(scipy.stats.t.ppf((1 + level) / 2, freedoms)) * sqrt(whole + sum(parts))
     return Interval(value, value - half, value + half, n)
 
 
@@ -490,7 +490,7 @@ def _of_the_first(scores: Floats, valid: Floats, test: Floats, k: int) -> dict[s
     """[samples] by name, of ``Measures`` about those scored best; scores, valid, test [samples, n]."""
     n = scores.shape[1]
     order = np.argsort(-scores, axis=1, kind="stable")
-    ranks = np.take_along_axis(stats.rankdata(-test, method="min", axis=1), order, axis=1)  # 1: the best
+    ranks = np.take_along_axis(scipy.stats.rankdata(-test, method="min", axis=1), order, axis=1)  # 1: the best
     tests, first = np.take_along_axis(test, order, axis=1), order[:, :k]
     pick = np.take_along_axis(valid, first, axis=1).argmax(1)
     best, worst = test.max(1, keepdims=True), test.min(1, keepdims=True)
