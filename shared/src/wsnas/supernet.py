@@ -115,10 +115,11 @@ def train_supernet(
                 checkpoint_seconds=checkpoint_seconds,
                 report=report,
             )
-    weight = sum(weight for _, weight in paths(source, numpy_rng(seed, "paths", steps - 1)))
     losses = [line["loss"] for line in run.metrics()] if rank == 0 else []
-    if said := guesses(losses, recipe.supernet, splits.classes, weight):
-        warnings.warn(said, Guesses, stacklevel=2)
+    if guesses(losses, recipe.supernet, splits.classes):  # unless it is the sum of several paths' losses
+        weight = sum(weight for _, weight in paths(source, numpy_rng(seed, "paths", steps - 1)))
+        if said := guesses(losses, recipe.supernet, splits.classes, weight):
+            warnings.warn(said, Guesses, stacklevel=2)
     return Supernet(space, recipe, model, splits, run, steps)
 
 
