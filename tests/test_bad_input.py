@@ -315,7 +315,12 @@ def test_a_run_of_other_options_is_not_continued(forks: Any, begun: Path, tmp_pa
         (("--threads", "2"), ["threads", "2"]),
     ):
         refused(forks.wsnas(*TRAIN, *options, cwd=here), "net holds another run", "--out", *words)
-    refused(forks.wsnas("train", "nb201", ARCH, "--channels", "2", "--out", "net", cwd=here), "another run")
+    alone = forks.wsnas("train", "nb201", ARCH, "--channels", "2", "--out", "net", cwd=here)
+    refused(alone, "another run", "its kind is 'supernet', yours is 'stand-alone'")
+    truth = ("ground-truth", "nb201", "--sample", "2", "--workers", "0")
+    refused(forks.wsnas(*truth, "--out", "net", cwd=here), "its kind is 'supernet', yours is 'ground truth'")
+    for reader in ((*truth, "--out", "truth", "--known", "net"), ("table", "show", "nb201", "--table", "net")):
+        refused(forks.wsnas(*reader, cwd=here), "net is a run without a table", "wsnas ground-truth")
     assert contents(here) == before
 
 

@@ -29,6 +29,10 @@ def load_ground_truth(
         path = Path(table)
         if path.is_dir() and (path / "table.parquet").exists():
             path = path / "table.parquet"  # a published benchmark
+        elif (path / "run.json").exists():
+            raise WsnasError(
+                f"{path} is a run without a table: give a folder that 'wsnas ground-truth' finished, or a table file"
+            )
         return space.import_table(path)
     from wsnas.data.sources import KNOWN, nearest  # imports torch
 

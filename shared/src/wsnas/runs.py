@@ -390,8 +390,11 @@ class Run:
 
 
 def _first_difference(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> tuple[str, str, str] | None:
-    """The name of the first field that differs, and its values as text; identities leave out defaults."""
-    for name in sorted({*a, *b}):
+    """The name of the first field that differs, and its values as text; identities leave out defaults.
+
+    What a run is comes first, then its space: other differences follow from these.
+    """
+    for name in sorted({*a, *b}, key=lambda name: (name != "kind", name != "space", name)):
         if (prefix, name) == ("", "data") and not (name in a and name in b):
             continue  # a run from before there were fingerprints, or data that are not here
         x, y = a.get(name), b.get(name)
