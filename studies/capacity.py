@@ -54,14 +54,13 @@ def partly(points: Sequence[Point]) -> str | None:
     """What is certain where the claim on the largest factor is not: a sentence without its full stop."""
     first, *pruned = points
     alike = [point for point in pruned if bool(point.reporting_seeds) == bool(first.reporting_seeds)]
-    if first.setting != 1 or first.ranking.evaluated < FEWEST or len(first.ranking.correlation_seeds) < 2:
-        return None
-    for point in reversed(alike):  # the intervals corrected for how many factors are asked
+    few = min(point.ranking.evaluated for point in points) < FEWEST or len(first.ranking.correlation_seeds) < 2
+    for point in reversed(alike if first.setting == 1 and not few else []):
+        # the intervals corrected for how many factors are asked
         change = contrast((1, point.ranking.agreement), (-1, first.ranking.agreement), level=1 - 0.05 / len(alike))
-        if point.ranking.evaluated >= FEWEST and change.high < 0:
-            return (
-                f"Pruning to the best {'half' if point.setting == 2 else f'1/{point.setting}'} lowers the correlation"
-            )
+        if change.high < 0:
+            best = "half" if point.setting == 2 else f"1/{point.setting}"
+            return f"Pruning to the best {best} lowers the correlation"
     return None
 
 
@@ -195,7 +194,7 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
             "pruning to the best lowers the correlation",
             "Pruning to the best lowers the correlation",
             "Pruning to the best raises the correlation",
-            {space: said for space, (_, points) in panels.items() if (said := partly(points))},
+            {space: said for space, (_, points) in panels.items() if (said := partly(judged(points)))},
         ),
         source="Figure 5, section 3",
         svg=options.svg,

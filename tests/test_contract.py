@@ -273,6 +273,13 @@ def test_multiply_adds_are_those_of_the_network(space: Any, archs: list[Any], ba
         assert (2 * space.macs(one, recipe) > counted) if idle else (2 * space.macs(one, recipe) == counted)
 
 
+def image_file(folder: Path, pixels: Any) -> str:
+    """A data set of four classes in a file, the same images to train and to test."""
+    labels, path = np.arange(len(pixels)) % 4, folder / "t.npz"
+    np.savez(path, train_images=pixels, train_labels=labels, test_images=pixels, test_labels=labels)
+    return str(path)
+
+
 @pytest.mark.parametrize(("height", "width"), [(16, 32), (32, 16), (9, 16)])
 def test_images_that_are_not_square_are_counted_so(
     space: Any, archs: list[Any], tmp_path: Path, height: int, width: int
@@ -280,10 +287,8 @@ def test_images_that_are_not_square_are_counted_so(
     """Against torch's counter, as above."""
     if space.metric != "accuracy":
         pytest.skip("counted a token, not an image")
-    labels = np.arange(8) % 4
-    pixels = np.zeros((8, height, width, 3), np.uint8)
-    np.savez(tmp_path / "t.npz", train_images=pixels, train_labels=labels, test_images=pixels, test_labels=labels)
-    recipe = dataclasses.replace(space.recipes["micro"], dataset=str(tmp_path / "t.npz"))
+    dataset = image_file(tmp_path, np.zeros((8, height, width, 3), np.uint8))
+    recipe = dataclasses.replace(space.recipes["micro"], dataset=dataset)
     exact = 0
     for one in archs[:8]:
         network = space.network(one, recipe).eval().to("meta")
@@ -556,10 +561,8 @@ def test_tiny_images_are_trained_and_scored(
     """A supernet, one of its submodels, and a stand-alone network, though every reduction leaves less than a pixel."""
     if space.metric != "accuracy":
         pytest.skip("reads words, not images")
-    labels = np.arange(32) % 4
     pixels = np.random.default_rng(0).integers(0, 256, (32, height, width, 3), dtype=np.uint8)
-    np.savez(tmp_path / "t.npz", train_images=pixels, train_labels=labels, test_images=pixels, test_labels=labels)
-    changes = {"dataset": str(tmp_path / "t.npz"), "train_size": 16, "valid_size": 16, "calibration_batch": 8}
+    changes = {"dataset": image_file(tmp_path, pixels), "train_size": 16, "valid_size": 16, "calibration_batch": 8}
     small = {"epochs": 1, "batch": 8, "standalone.epochs": 1, "standalone.batch": 8}
     recipe = change_recipe(space.recipes["micro"], **changes, **small)
     supernet = train_supernet(space, recipe, out=tmp_path / "net", device="cpu")

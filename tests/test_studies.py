@@ -1325,7 +1325,7 @@ def test_capacity_says_to_what_factor_the_fall_is_certain() -> None:
             scores = strength * truth + 10 * noise.standard_normal((supernets, len(truth)))
             seeds = reporting if factor else 1
             points.append(Point(2**factor, "", ranking(scores, truth, truth, K), None, reporting_seeds=seeds))
-        return partly(points)
+        return partly(judged(points))
 
     assert said(1.0, 0.0, 1.0) == "Pruning to the best half lowers the correlation"
     assert said(1.0, 0.0, 0.0) == "Pruning to the best 1/4 lowers the correlation"

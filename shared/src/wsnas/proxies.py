@@ -207,12 +207,12 @@ def require_fit(space: SearchSpace[Any], recipe: Recipe, proxy: Score) -> None:
         )
 
 
-def require_images(splits: Splits, recipe: Recipe, images: int, seed: int = 0) -> None:
+def require_images(splits: Splits, recipe: Recipe, images: int) -> None:
     """Raises WsnasError if the data have no training batch of so many images (text: sequences)."""
     training = change_recipe(recipe.standalone, batch=images)
     if isinstance(training.inputs, Augmentation) and images > len(splits.train):
         raise WsnasError(f"{images:,} images are more than the {len(splits.train):,} to train on: give fewer --images")
-    require_suitable(splits.train, change_recipe(training, epochs=1), seed)
+    require_suitable(splits.train, training)
 
 
 def proxy_scores(
@@ -247,7 +247,7 @@ def proxy_scores(
         raise WsnasError("there are no architectures to score")
     chosen, training = choose_device(device), change_recipe(recipe.standalone, batch=images)
     splits = space.load_data(recipe, chosen) if splits is None else splits
-    require_images(splits, recipe, images, seed)
+    require_images(splits, recipe, images)
     x, y = next(iter(splits.train.epoch(training, seed, 0)))
     run = None
     if out is not None:

@@ -46,7 +46,7 @@ class Trained:
     guesses: bool = False  # whether it ended no better than guessing
 
 
-def require_trainable(network: nn.Module, splits: Splits, recipe: Recipe, seed: int = 0) -> None:
+def require_trainable(network: nn.Module, splits: Splits, recipe: Recipe) -> None:
     """Raises WsnasError if the recipe cannot train and score this network stand-alone on these data."""
     training = recipe.standalone
     if training.patience and not len(splits.valid):
@@ -54,7 +54,7 @@ def require_trainable(network: nn.Module, splits: Splits, recipe: Recipe, seed: 
     normed = any(isinstance(module, _BatchNorm) for module in network.modules())
     if training.average_last and normed and not recipe.calibration_batch * recipe.calibration_steps:
         raise WsnasError("averaged weights need recalibrated batch norm: give --calibration-steps above 0")
-    require_suitable(splits.train, training, seed)
+    require_suitable(splits.train, training)
 
 
 def train_architecture(
@@ -85,7 +85,7 @@ def train_architecture(
         network = to_device(space.network(arch, recipe), chosen)
     training = recipe.standalone
     images = recipe.calibration_batch * recipe.calibration_steps
-    require_trainable(network, splits, recipe, seed)  # what cannot be trained leaves no directory
+    require_trainable(network, splits, recipe)  # what cannot be trained leaves no directory
     started = time.perf_counter()
     half, earlier = math.nan, 0.0
     curve: list[float] = []

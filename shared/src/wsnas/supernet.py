@@ -93,7 +93,7 @@ def train_supernet(
         )
     with cpu_threads(threads, chosen), process_group(chosen) as rank:
         splits = space.load_data(recipe, chosen) if splits is None else splits
-        require_trainable(space, recipe, splits, seed)  # what cannot be trained leaves no directory
+        require_trainable(space, recipe, splits)  # what cannot be trained leaves no directory
         with torch_seeded(seed, "init"):
             model = to_device(space.supernet(recipe), chosen)
         steps = first_steps(splits.train, recipe.supernet, seed)[-1]
@@ -123,14 +123,14 @@ def train_supernet(
     return Supernet(space, recipe, model, splits, run, steps)
 
 
-def require_trainable(space: SearchSpace[Any], recipe: Recipe, splits: Splits, seed: int = 0) -> None:
+def require_trainable(space: SearchSpace[Any], recipe: Recipe, splits: Splits) -> None:
     """Raises WsnasError if the recipe cannot train a supernet on these data and score its submodels."""
     if not len(splits.valid):
         raise WsnasError("a supernet needs validation images to score submodels on: train on fewer images (train_size)")
     usual = {one.valid_size for one in space.recipes.values()}  # what a scale asks for, small data need not have
     if recipe.valid_size not in usual and (recipe.valid_size or 0) > len(splits.valid):
         raise too_many_to_validate(recipe, splits)
-    require_suitable(splits.train, recipe.supernet, seed)
+    require_suitable(splits.train, recipe.supernet)
 
 
 def too_many_to_validate(recipe: Recipe, splits: Splits) -> WsnasError:

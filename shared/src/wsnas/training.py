@@ -115,7 +115,7 @@ def train(
     amp = device.type == "cuda" if amp is None else amp
     if training.patience and validate is None:
         raise WsnasError("patience needs validation, which supernet training does not have: set it to 0")
-    require_suitable(data, training, seed)
+    require_suitable(data, training)
     first = first_steps(data, training, seed)
     total = first[-1]
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -253,7 +253,7 @@ def first_steps(data: Data, training: Training, seed: int) -> list[int]:
     return list(accumulate((data.steps(training, seed, epoch) for epoch in range(training.epochs)), initial=0))
 
 
-def require_suitable(data: Data, training: Training, seed: int) -> None:
+def require_suitable(data: Data, training: Training) -> None:
     """Raises WsnasError if the data are fewer than a batch, or do not suit the training, or if torchrun's processes
     cannot share its batches, or if its optimizer is not installed.
     """
@@ -269,7 +269,7 @@ def require_suitable(data: Data, training: Training, seed: int) -> None:
         raise WsnasError("several processes cannot share an incomplete last batch evenly: drop or carry it")
     if isinstance(training.optimizer, RMSpropTFRecipe) and find_spec("timm") is None:
         raise WsnasError("this recipe trains with timm's RMSpropTF: pip install timm")
-    first_steps(data, training, seed)  # raises if a text is too short, or the data cannot be augmented so
+    data.steps(training, seed=0, epoch=0)  # raises if a text is too short, or the data cannot be augmented so
 
 
 def optimizer_of(model: nn.Module, training: Training) -> torch.optim.Optimizer:
