@@ -129,7 +129,7 @@ def scored_architectures(sample: SpaceSample, made: Sequence[Mapping[str, str]],
     ]
 
 
-def verdicts_of(sample: SpaceSample, effects: Sequence[Effect]) -> list[Verdict]:
+def verdicts_of(sample: SpaceSample, effects: Sequence[Effect], supernets: int) -> list[Verdict]:
     worst, biased = effects[0], [one for one in effects if one.p_corrected < 0.05]
     misled = [one for one in biased if one.effect > 0 and one.better_when_trained < 0 < one.preferred_by_supernet]
     numbers = Numbers()
@@ -140,11 +140,11 @@ def verdicts_of(sample: SpaceSample, effects: Sequence[Effect]) -> list[Verdict]
             sample.name,
             "holds where at least one choice's effect has a permutation p below 0.05 after Holm's correction over "
             "all choices; "
-            "inconclusive otherwise (no bias found is not none)",
+            "inconclusive otherwise (no bias found is not none), and with one supernet",
             f"{numbers.say('biased', len(biased), 'd')} of {numbers.say('choices', len(effects), 'd')} choices; "
             f"largest: {worst.choice} at {worst.decision} {numbers.say('effect', worst.effect, '+.2f')} "
             f"[{numbers.say('effect, low', worst.low, '+.2f')}, {numbers.say('effect, high', worst.high, '+.2f')}]",
-            "holds" if biased else "inconclusive",
+            "holds" if biased and supernets > 1 else "inconclusive",
             numbers,
         ),
         Verdict(
@@ -153,9 +153,9 @@ def verdicts_of(sample: SpaceSample, effects: Sequence[Effect]) -> list[Verdict]
             sample.name,
             "holds where a biased choice is ranked above the others by the supernets and below them by the ground "
             "truth; "
-            "inconclusive otherwise",
+            "inconclusive otherwise, and with one supernet",
             "; ".join(f"{one.choice} at {one.decision}" for one in misled[:3]) or "none found",
-            "holds" if misled else "inconclusive",
+            "holds" if misled and supernets > 1 else "inconclusive",
         ),
     ]
 
@@ -256,7 +256,7 @@ def main(options: StudyOptions, decision: str | None) -> None:
         verdicts=[
             verdict
             for panel in panels
-            for verdict in enough(verdicts_of(panel.sample, panel.effects), len(panel.sample.archs))
+            for verdict in enough(verdicts_of(panel.sample, panel.effects, len(options.seeds)), len(panel.sample.archs))
         ],
         results={
             panel.sample.name: {

@@ -99,7 +99,10 @@ def verdicts_of(sample: SpaceSample, ways: Sequence[Way]) -> list[Verdict]:
     own = by_name[Protocol("recalibrated", tuned.images).name, "accuracy"]
 
     def better(claim: str, what: str, one: Way, other: Way) -> Verdict:
-        change, numbers = contrast((1, one.ranking.agreement), (-1, other.ranking.agreement)), Numbers()
+        change, numbers = (
+            contrast((1, one.ranking.agreement - other.ranking.agreement)),
+            Numbers(),
+        )  # the same supernets
         return Verdict(
             claim,
             "not in the paper",

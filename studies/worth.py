@@ -12,6 +12,7 @@ sufficient stand-alone training, as in the ground truth, of an average architect
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ from wsnas.metrics import (
 from wsnas.progress import progress
 from wsnas.proxies import SHAPE, ZERO_COST, name_of, proxy_scores, require_fit, require_images
 from wsnas.randomness import numpy_rng
-from wsnas.recipe import Recipe, Sequences, Training, change_recipe, digest
+from wsnas.recipe import Recipe, Sequences, Training, change_recipe, digest, recipe_from_json
 from wsnas.recipe_options import RecipeCommand
 from wsnas.runs import Run
 from wsnas.studies.figures import (
@@ -66,7 +67,7 @@ from wsnas.studies.rankings import K, Ranking, finite, measures_csv, measures_js
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample, space_samples
 from wsnas.studies.verdicts import Answer, Numbers, Verdict, enough, sign_verdict
-from wsnas.table import TRAINED
+from wsnas.table import TRAINED, Column
 
 FREE, UNTRAINED = "free", "zero-cost score"
 UNIFORM, FAIR, MULTI = "supernet", "supernet, FairNAS", "supernet, multi-path"
@@ -137,6 +138,30 @@ def training_items(data: Any, training: Training) -> int:
     return int(sum(data.steps(training, 0, epoch) for epoch in range(training.epochs)) * training.batch)
 
 
+def macs_of(sample: SpaceSample, recipe: Recipe) -> Floats:
+    """[n] multiply-adds for one image."""
+    return np.array([sample.space.macs(arch, recipe) for arch in sample.archs], dtype=np.float64)
+
+
+def trained_with(sample: SpaceSample, splits: Splits, epochs: int) -> tuple[float, int]:
+    """Mean multiply-adds for one image, and images seen, of the table's trainings of so many epochs.
+
+    By the recipe that the table names; a publisher's table has the paper's, one that names none the study's.
+    """
+    space, truth = sample.space, sample.truth
+    if truth.table.about.get("source") != TRAINED and truth.dataset in PUBLISHED_IMAGES:
+        recipe: Recipe = space.recipes["paper"].on(truth.dataset)
+        return float(macs_of(sample, recipe).mean()), epochs * (recipe.train_size or PUBLISHED_IMAGES[truth.dataset])
+    stored = json.loads(truth.table.about_length(epochs).get("recipe", "{}"))
+    if stored:
+        same = {name: getattr(sample.recipe, name) for name in ("supernet", "dataset", "evaluation_batch")}
+        recipe = recipe_from_json(sample.recipe, {**stored, **same})
+        splits = splits_once(sample.name, recipe, choose_device())
+    else:
+        recipe = change_recipe(sample.recipe, **{"standalone.epochs": epochs})
+    return float(macs_of(sample, recipe).mean()), training_items(splits.train, recipe.standalone)
+
+
 @dataclass(frozen=True)
 class Costs:
     """Counts multiply-adds times images of the networks of one sample."""
@@ -149,20 +174,17 @@ class Costs:
 
     @staticmethod
     def of(sample: SpaceSample, splits: Splits) -> Costs:
-        space, truth = sample.space, sample.truth
-        macs = np.array([space.macs(arch, sample.recipe) for arch in sample.archs], dtype=np.float64)
-        published = truth.table.about.get("source") != TRAINED and truth.dataset in PUBLISHED_IMAGES
-        recipe: Recipe = space.recipes["paper"].on(truth.dataset) if published else sample.recipe
-        if published:
-            images = recipe.train_size or PUBLISHED_IMAGES[truth.dataset]
-            of_truth = np.array([space.macs(arch, recipe) for arch in sample.archs], dtype=np.float64)
-        else:
-            images = training_items(splits.train, change_recipe(recipe.standalone, epochs=1))
-            of_truth = macs
-        about: dict[str, Any] = {"macs": float(of_truth.mean()), "images": images, "epochs": truth.epochs}
+        truth = sample.truth
+        macs, images = trained_with(sample, splits, truth.epochs)
+        about: dict[str, Any] = {"macs": macs, "images": images // truth.epochs, "epochs": truth.epochs}
         seconds = truth.table.about_length(truth.epochs).get("seconds")
         about |= {} if seconds is None else {"seconds": seconds}
-        return Costs(sample, splits, macs, 3 * float(of_truth.mean()) * images * truth.epochs, about)
+        return Costs(sample, splits, macs_of(sample, sample.recipe), 3 * macs * images, about)
+
+    def short(self, epochs: int) -> float:
+        """In trainings: each architecture's training of so many epochs in the table."""
+        macs, images = trained_with(self.sample, self.splits, epochs)
+        return len(self.sample.archs) * 3 * macs * images / self.training
 
     def supernet(self, variant: Variant) -> float:
         """In trainings: the exact multiply-adds of the paths that were drawn, mean over seeds, and of the scoring."""
@@ -314,41 +336,42 @@ def predictors(options: StudyOptions, sample: SpaceSample) -> Iterator[Judge]:
             yield judge(sample, PREDICTOR, f"{count} trained", np.array(scores), float(count), setting=count)
 
 
-def short_trainings(sample: SpaceSample) -> Iterator[Judge]:
+def short_trainings(sample: SpaceSample, costs: Costs) -> Iterator[Judge]:
     """Validation results of the table's shorter trainings, each seed a judge.
 
-    Not of half as many epochs, if they were measured half-way through the trainings of the ground truth itself: they
-    would share their luck.
+    Not results half-way through a longer training, whose learning rate was still high; only they have no test result.
+    Seed 0 of a short training begins as seed 0 of the ground truth does, which flatters it a little.
     """
     truth = sample.truth
-    lengths = sorted(truth.table.epochs(truth.dataset, "valid"))
-    for epochs in (one for one in lengths if one < truth.epochs):
-        apart = epochs in truth.table.epochs(truth.dataset, "test") and truth.table.about.get("source") == TRAINED
-        if 2 * epochs == truth.epochs and not apart:
-            continue
+    lengths = {split: truth.table.epochs(truth.dataset, split) for split in ("valid", "test")}
+    for epochs in sorted(one for one in lengths["valid"] & lengths["test"] if one < truth.epochs):
         scores = truth.table.seeds(truth.dataset, "valid", epochs)[truth.rows(sample.archs)]
         scores = scores[:, np.isfinite(scores).mean(0) >= NEARLY_ALL]
         if scores.shape[1]:
-            cost = len(sample.archs) * epochs / truth.epochs
-            yield judge(sample, SHORT, f"{epochs} of {truth.epochs} epochs", scores.T, cost, setting=epochs)
+            label = f"{epochs} of {truth.epochs} epochs"
+            yield judge(sample, SHORT, label, scores.T, costs.short(epochs), setting=epochs)
 
 
 def fresh_trainings(options: StudyOptions, sample: SpaceSample, costs: Costs, epochs: int) -> Judge:
     """Validation results of trainings made here, which are kept next to the supernets; each seed a judge."""
     recipe = change_recipe(sample.recipe, **{"standalone.epochs": epochs})
+    known = {column.seed or 0 for column in sample.truth.table.columns}
+    seeds = [max(known) + 1 + seed for seed in options.seeds]  # none begins as a training of the ground truth does
     out = Path(options.supernets) / f"{sample.name}-alone-{digest(recipe.standalone_identity())}"
     if not options.resume:
         Run.remove(out)
     with progress(f"{sample.name}, {epochs} epochs") as report:
         table = train_many(
-            sample.space, sample.archs, out, recipe, seeds=options.seeds, executor=options.executor, report=report
+            sample.space, sample.archs, out, recipe, seeds=seeds, executor=options.executor, report=report
         )
     names = [sample.space.encode(arch) for arch in sample.archs]
-    scores = higher_is_better(table.select(names).seeds(recipe.dataset, "valid", epochs), sample.space.metric)
+    columns = table.select(names).columns
+    found = [columns[Column(recipe.dataset, "valid", epochs, seed)] for seed in seeds]
+    scores = higher_is_better(np.array(found), sample.space.metric)
     items = training_items(costs.splits.train, recipe.standalone)
     cost = 3 * float(costs.macs.sum()) * items / costs.training
-    label = f"{epochs} epochs, trained here"
-    return judge(sample, SHORT, label, scores[:, : len(options.seeds)].T, cost, setting=epochs)
+    label = f"{counted(epochs, 'epoch')}, trained here"
+    return judge(sample, SHORT, label, scores, cost, setting=epochs)
 
 
 # what follows -------------------------------------------------------------------------------------------------
@@ -362,7 +385,7 @@ def of_kind(judges: Sequence[Judge], kind: str) -> list[Judge]:
 class Rate:
     """The setting of other judges that rank as well as a supernet; ``low``, ``high``: as the ends of its interval."""
 
-    value: str  # may be "fewer than 10" or "more than 50"
+    value: str  # may be "at most 10" or "more than 50"
     low: str
     high: str
 
@@ -415,6 +438,14 @@ def partials(sample: SpaceSample, judges: Sequence[Judge]) -> dict[str, dict[str
     }
 
 
+def advantage(net: Judge, other: Judge, level: float = 0.95) -> Interval:
+    """The supernets' correlation minus the other's; a single other judge is no supernet, so it adds no spread."""
+    ours, theirs = net.ranking.agreement, other.ranking.agreement
+    if len(theirs.each) == 1:
+        return contrast((1, ours - theirs), level=level)
+    return contrast((1, ours), (-1, theirs), level=level)
+
+
 def verdicts_of(sample: SpaceSample, judges: Sequence[Judge]) -> list[Verdict]:
     """Claims about the longest-trained uniform supernets. docs/claims.md has the rules."""
     uniform = of_kind(judges, UNIFORM)
@@ -437,7 +468,7 @@ def verdicts_of(sample: SpaceSample, judges: Sequence[Judge]) -> list[Verdict]:
         rule = "(partial Spearman of the longest-trained supernets with the ground truth, given the parameter count)"
         add("weight sharing knows more than the parameter count", rule, found, said, numbers)
         both, numbers = of_kind(judges, WITH_SIZE)[-1], Numbers()
-        found = contrast((1, both.ranking.agreement), (-1, size.ranking.agreement))
+        found = contrast((1, both.ranking.agreement - size.ranking.agreement))
         said = (
             f"{numbers.say('together', both.ranking.correlation)} against "
             f"{numbers.say('parameter count', size.ranking.correlation)}: {numbers.estimate('difference', found)}"
@@ -447,9 +478,8 @@ def verdicts_of(sample: SpaceSample, judges: Sequence[Judge]) -> list[Verdict]:
     scored = of_kind(judges, UNTRAINED)
     if scored:
         best, numbers = max(scored, key=lambda one: one.ranking.correlation), Numbers()
-        gains = [((1, net.ranking.agreement), (-1, one.ranking.agreement)) for one in scored]
-        above = all(contrast(*gain).low > 0 for gain in gains)
-        below = any(contrast(*gain, level=1 - 0.05 / len(gains)).high < 0 for gain in gains)
+        above = all(advantage(net, one).low > 0 for one in scored)
+        below = any(advantage(net, one, level=1 - 0.05 / len(scored)).high < 0 for one in scored)
         verdicts.append(
             Verdict(
                 "a supernet ranks better than every zero-cost score",
@@ -468,7 +498,7 @@ def verdicts_of(sample: SpaceSample, judges: Sequence[Judge]) -> list[Verdict]:
         affordable = [one for one in of_kind(judges, kind) if one.cost <= net.cost]
         if affordable:
             other, numbers = affordable[-1], Numbers()
-            found = contrast((1, net.ranking.agreement), (-1, other.ranking.agreement))
+            found = advantage(net, other)
             said = (
                 f"{numbers.say('supernet', net.ranking.correlation)} for "
                 f"{numbers.say('cost of the supernet', net.cost, '.1f')} trainings against "
@@ -597,6 +627,7 @@ def main(
     without: tuple[str, ...],
 ) -> None:
     """What a supernet is worth, against what else the same compute could buy."""
+    paths = tuple(path_samplers.name_of(path_samplers.parse(one)) for one in paths)
     if "uniform" in paths:
         raise WsnasError("uniform supernets are always trained, of more budgets: leave out --paths uniform")
     paths = () if "paths" in without else paths
@@ -623,7 +654,10 @@ def main(
             *(() if "zero-cost" in without else untrained(options, sample, costs, images)),
             *supernets(options, sample, costs, wanted[sample.name], of_nets),
             *sorted(
-                [*short_trainings(sample), *(fresh_trainings(options, sample, costs, epochs) for epochs in short)],
+                [
+                    *short_trainings(sample, costs),
+                    *(fresh_trainings(options, sample, costs, epochs) for epochs in short),
+                ],
                 key=lambda one: one.setting or 0,
             ),
             *predictors(options, sample),

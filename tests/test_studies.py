@@ -454,6 +454,57 @@ def test_verdicts_need_a_minimum_of_architectures() -> None:
     assert many.rule == few.rule == "r; inconclusive from fewer than 30 architectures"
 
 
+def test_two_readings_of_the_same_supernets_are_compared_pair_by_pair() -> None:
+    """Five supernets differ widely, but each ranks a little worse by one reading, as a paired t-test sees."""
+    noise, truth = numpy_rng(8), np.arange(2000.0)
+    strengths = np.array([0.5, 0.7, 1.0, 1.3, 1.6])[:, None]
+    better = strengths * stats.zscore(truth) + noise.standard_normal((5, 2000))
+    worse = better + 0.4 * noise.standard_normal((5, 2000))
+    good, poor = (ranking(scores, truth, truth, K) for scores in (better, worse))
+    assert stats.ttest_rel(good.correlation_seeds, poor.correlation_seeds).pvalue < 0.05
+    assert stats.ttest_ind(good.correlation_seeds, poor.correlation_seeds).pvalue > 0.5
+
+    code = runpy.run_path(str(STUDIES / "scoring.py"))
+    protocols = [
+        code["Protocol"](*what) for what in (["inherited"], ["batch"], ["recalibrated", 8], ["recalibrated", 8, 1])
+    ]
+    rankings = {"batch": poor, "recalibrated, 8 images": good, "tuned for 1 steps, 8 images": good}
+    ways = [
+        code["Way"](protocol, reading, 0, 0.0, rankings.get(protocol.name, poor))
+        for protocol in protocols
+        for reading in ("accuracy", "loss")
+    ]
+    _, own_statistics, tuned, _ = code["verdicts_of"](SimpleNamespace(name="nb201"), ways)
+    assert own_statistics.verdict == "holds"
+    assert (tuned.verdict, tuned.numbers["difference"]) == ("inconclusive", 0)  # the very same scores
+
+
+def test_the_parameter_count_borrows_no_spread_from_supernets() -> None:
+    """It is no supernet: how far they are above it is as certain as a t-test against a constant says."""
+    noise, truth = numpy_rng(9), np.arange(3000.0)
+    nets = np.array([0.9, 1.0, 1.1, 1.3, 1.5])[:, None] * stats.zscore(truth) + noise.standard_normal((5, 3000))
+    size = 0.85 * stats.zscore(truth) + noise.standard_normal(3000)
+    code = runpy.run_path(str(STUDIES / "worth.py"))
+    kinds = {code["UNIFORM"]: nets, code["WITH_SIZE"]: nets, code["FREE"]: size[None]}
+    judges = [
+        code["Judge"](kind, "parameters", None, 1.0, None, scores, ranking(scores, truth, truth, K))
+        for kind, scores in kinds.items()
+    ]
+    above = judges[0].ranking.correlation_seeds
+    assert stats.ttest_1samp(above, judges[2].ranking.correlation).pvalue < 0.05
+    single = np.std(above, ddof=1) * np.sqrt(1 / 5 + 1)  # of a difference in which the count had a spread, too
+    assert np.mean(above) - stats.t.ppf(0.975, 4) * single < judges[2].ranking.correlation
+    _, together = code["verdicts_of"](SimpleNamespace(name="nb201", test=truth), judges)
+    assert (together.claim[:35], together.verdict) == ("a supernet and the parameter count ", "holds")
+
+
+def test_a_single_supernet_shows_no_bias_of_supernets() -> None:
+    code = runpy.run_path(str(STUDIES / "operators.py"))
+    effect = code["Effect"]("edge 0-1", "skip", 40, 0.4, 0.3, 0.5, 0.0, 0.4, -0.1, 0.0)
+    verdicts = [code["verdicts_of"](SimpleNamespace(name="nb201"), [effect], supernets) for supernets in (1, 2)]
+    assert [[one.verdict for one in found] for found in verdicts] == [["inconclusive"] * 2, ["holds"] * 2]
+
+
 @pytest.mark.parametrize(
     ("name", "claim"),
     [
@@ -597,9 +648,13 @@ def test_worth_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
     table, space = Table.load(truth), load_space("nb201")
     dataset, rng = table.datasets[0], np.random.default_rng(1)
     score = table.mean(dataset, "test")
-    short = {Column(dataset, "valid", 2, seed): score + rng.normal(0, 5, len(table)) for seed in range(2)}
-    short[Column(dataset, "valid", 4, 0)] = score  # half-way through the trainings of 8 epochs: no judge of them
-    dataclasses.replace(table, columns={**table.columns, **short}).save(tmp_path / "truth.parquet")
+    short = {Column(dataset, "valid", 3, seed): score + rng.normal(0, 5, len(table)) for seed in range(2)}
+    short |= {Column(dataset, "test", 3, seed): score for seed in range(2)}
+    for half in (4, 5):  # half-way through trainings of 8 and 11 epochs: no judge
+        short[Column(dataset, "valid", half, 0)] = score
+    fewer = change_recipe(space.recipes["micro"], channels=2, train_size=256, **{"standalone.epochs": 3})
+    about = {**table.about, "3 epochs": json.dumps({"recipe": json.dumps(fewer.standalone_identity())})}
+    dataclasses.replace(table, columns={**table.columns, **short}, about=about).save(tmp_path / "truth.parquet")
     command = ("--space", "nb201", *TINY, "--epochs", "8", "--seeds", "2", "--architectures", "30", "--budgets", "2")
     command += ("--images", "16", "--paths", "fair", "--short", "1", "--table", "truth.parquet")
     done = study(forks, "worth", *command, cwd=tmp_path)
@@ -657,18 +712,22 @@ def test_worth_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
     assert by_label["SynFlow"]["cost"] == pytest.approx(macs.sum() * 3 / training)
 
     labels = [row["label"] for row in found["rows"] if row["kind"] == "short trainings"]
-    assert labels == ["1 epochs, trained here", "2 of 8 epochs"]
+    assert labels == ["1 epoch, trained here", "3 of 8 epochs"]
     row = by_label[labels[0]]
     (trained,) = (tmp_path / "runs/supernets").glob("nb201-alone-*")
-    valid = {(one["arch"], int(key[-1])): one["valid"] for key, one in Run.read(trained).records("training").items()}
+    trainings = Run.read(trained).records("training").items()
+    valid = {(one["arch"], int(key.rpartition("@")[2])): one["valid"] for key, one in trainings}
+    fresh = sorted({seed for _, seed in valid})
+    assert len(fresh) == 2
+    assert not {column.seed for column in table.columns} & set(fresh)  # other luck than the ground truth's
     keys = {space.training_key(space.decode(arch)): arch for arch, _ in valid}  # equal functions are trained once
-    judged = [[valid[keys[space.training_key(space.decode(arch))], seed] for arch in archs] for seed in (0, 1)]
+    judged = [[valid[keys[space.training_key(space.decode(arch))], seed] for arch in archs] for seed in fresh]
     assert row["correlation_seeds"] == pytest.approx([stats.spearmanr(one, test).statistic for one in judged])
     assert row["cost"] == pytest.approx(30 / 8)
-    row = by_label["2 of 8 epochs"]
-    judged = [short[Column(dataset, "valid", 2, seed)][[table.row[arch] for arch in archs]] for seed in (0, 1)]
+    row = by_label["3 of 8 epochs"]
+    judged = [short[Column(dataset, "valid", 3, seed)][[table.row[arch] for arch in archs]] for seed in (0, 1)]
     assert row["correlation_seeds"] == pytest.approx([stats.spearmanr(one, test).statistic for one in judged], abs=1e-6)
-    assert row["cost"] == pytest.approx(30 * 2 / 8)
+    assert row["cost"] == pytest.approx(30 * 3 / 8 * 256 / 640)  # they saw fewer images
     counts = [row["setting"] for row in found["rows"] if row["kind"] == "predictor"]
     assert counts == [10, 20]  # of 44, without a part of the 30
     assert found["exchange"]["sentence"] in done.out
