@@ -123,7 +123,7 @@ def correlations_of(table: Table, dataset: str, names: Sequence[str]) -> dict[st
 
 
 def findings_of(table: Table, shipped: Table | None, space: SearchSpace[Any], dataset: str) -> Findings:
-    values = table.seeds(dataset, "test")
+    values = table.common_seeds(dataset, "test")
     higher = table.higher_is_better(space.metric)
     valid, test = (higher.mean(dataset, split) for split in ("valid", "test"))
     known = np.isfinite(valid) & np.isfinite(test)
@@ -197,7 +197,7 @@ def standalone_figure(panels: Sequence[Trained], note: str) -> Figure:
         )
         for row, panel in zip(grid, panels, strict=True):
             space, table, recipe, shipped = panel.space, panel.table, panel.recipe, panel.shipped
-            values = table.seeds(recipe.dataset, "test")
+            values = table.common_seeds(recipe.dataset, "test")
             test = table.mean(recipe.dataset, "test")
             unit = "test accuracy, %" if space.metric == "accuracy" else "test perplexity"
             assert table.parameters is not None  # counted by ``train_many``

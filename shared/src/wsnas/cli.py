@@ -403,11 +403,11 @@ def score(
         archs = [found.encode(arch) for arch in sample_candidates(found, chosen, sample, rng)]
     else:
         dataset = truth or (chosen.dataset if chosen.dataset in known.datasets else known.datasets[0])
-        tested = known.mean(dataset, "test")
-        known = known.take(np.flatnonzero(np.isfinite(tested))).higher_is_better(found.metric)
         if chosen.max_macs is not None:
             small = [name for name in known.archs if found.macs(found.decode(name), chosen) <= chosen.max_macs]
             known = known.select(small)
+        tested = np.isfinite(known.mean(dataset, "test"))
+        known = known.take(np.flatnonzero(tested)).higher_is_better(found.metric)
         archs = _drawn(known, sample, rng, chosen.max_macs)
     try:
         with progress(f"{space} {proxy}") as report:
@@ -422,7 +422,7 @@ def score(
     ]
     said, ranked = f"{len(rows)} architectures", None
     if known is not None and len(rows) > 1:
-        results = known.select(scores).mean(dataset, "test")
+        results = known.mean(dataset, "test")[[known.row[name] for name in scores]]
         for row, result in zip(rows, results, strict=True):
             row["test"] = abs(float(result))  # as measured
         ranked = correlation(finite(np.array(list(scores.values()))), results)

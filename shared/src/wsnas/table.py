@@ -57,7 +57,7 @@ class Column(NamedTuple):
         return Column(dataset, split, int(epochs), None if seed == "mean" else int(seed))
 
 
-def mean_measured(values: Floats) -> Floats:
+def _mean_measured(values: Floats) -> Floats:
     """[n, seeds] -> [n]: the mean of what was measured; NaN where nothing was."""
     count = (~np.isnan(values)).sum(1)
     return np.where(count > 0, np.nansum(values, 1) / np.maximum(count, 1), np.nan)
@@ -144,8 +144,8 @@ class Table:
         return np.stack([self.columns[c] for c in matching], axis=1)
 
     def mean(self, dataset: str, split: str, epochs: int | None = None) -> Floats:
-        """[architectures]: the mean over the measured seeds."""
-        return mean_measured(self.seeds(dataset, split, epochs))
+        """[architectures]: the mean over the ``common_seeds`` it was measured with; NaN where there is none."""
+        return _mean_measured(self.common_seeds(dataset, split, epochs))
 
     def common_seeds(self, dataset: str, split: str, epochs: int | None = None) -> Floats:
         """``seeds`` without those that only some architectures have: fewer than 95 % as many as the seed most have.

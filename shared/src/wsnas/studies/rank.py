@@ -35,7 +35,6 @@ from wsnas.space import load_space
 from wsnas.studies.figures import BLUE, GREY, STYLE, caption, counted, head
 from wsnas.studies.rankings import K
 from wsnas.studies.results import write_files
-from wsnas.table import mean_measured
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ def rank(
         raise WsnasError(f"{len(known)} of {len(each[0])} scores in {where} are finite: too few to rank")
     truth = loaded.select(known).higher_is_better(space.metric)
     split = "valid" if truth.epochs(dataset, "valid") else "test"
-    valid, test = (mean_measured(truth.common_seeds(dataset, one)) for one in (split, "test"))
+    valid, test = (truth.mean(dataset, one) for one in (split, "test"))
     scored = higher_is_better([[scores[arch] for arch in truth.archs] for scores in each], space.metric)
     recipe, archs = space.recipes[scale], [space.decode(arch) for arch in truth.archs]
     counts = np.array([space.parameters(arch, recipe) for arch in archs], dtype=np.float64)
