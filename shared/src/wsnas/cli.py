@@ -329,7 +329,8 @@ def rank(runs: tuple[Path, ...], table: str | None, dataset: str | None, scale: 
     who = "supernet" if len(runs) == 1 else f"{len(runs)} supernets"
     click.echo(
         f"Spearman: {who} {agreement.spearman}, parameter count {agreement.parameter_count_spearman}, multiply-adds "
-        f"{agreement.multiply_adds_spearman}, over {agreement.architectures} architectures: {where}"
+        f"{agreement.multiply_adds_spearman}, over {agreement.architectures} of {agreement.evaluated} evaluated "
+        f"architectures: {where}"
     )
     for remark in agreement.remarks:
         click.echo(remark)

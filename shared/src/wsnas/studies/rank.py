@@ -65,6 +65,7 @@ class Agreement:
     measures: dict[str, Interval]  # other than Spearman's (``metrics.Measures``)
     truth: Spread
     scores: Spread
+    evaluated: int = 0  # architectures, by all supernets; those without a finite score or a result are left out
     remarks: tuple[str, ...] = ()  # ``wsnas.agreement.remarks``
 
 
@@ -108,9 +109,9 @@ def rank(
 ) -> Agreement:
     """Writes results.json, rank.csv and rank.png for the latest scores of supernet runs of one space to ``out``.
 
-    What all runs have scored is compared. ``dataset``: of the ground truth, by default the first run's. Parameters and
-    multiply-adds are counted at the recipe ``scale``, which should be the ground truth's. Raises WsnasError if the
-    runs' spaces differ, if fewer than two architectures have scores, or if one is not in the table.
+    What all runs have scored, and the ground truth has results of, is compared. ``dataset``: of the ground truth, by
+    default the first run's. Parameters and multiply-adds are counted at the recipe ``scale``, which should be the
+    ground truth's. Raises WsnasError if the runs' spaces differ, or if fewer than two architectures can be compared.
     """
     supernets = [Run.read(run) for run in runs]
     names = {supernet.identity["space"] for supernet in supernets}
@@ -121,20 +122,27 @@ def rank(
     each = [latest_scores(supernet) for supernet in supernets]
     loaded = load_ground_truth(space, dataset, table)
     finite = [{arch for arch, score in scores.items() if math.isfinite(score)} for scores in each]
-    known = [arch for arch in each[0] if all(arch in of for of in finite)]
-    if len(known) < 2:
-        where = runs[0] if len(runs) == 1 else "all runs"
-        raise WsnasError(f"{len(known)} of {len(each[0])} scores in {where} are finite: too few to rank")
-    truth = loaded.select(known).higher_is_better(space.metric)
+    shared = [arch for arch in each[0] if arch in loaded.row and all(arch in of for of in finite)]
+    truth = loaded.select(shared).higher_is_better(space.metric)
     split = "valid" if truth.epochs(dataset, "valid") else "test"
-    valid, test = (truth.mean(dataset, one) for one in (split, "test"))
+    results = np.array([truth.mean(dataset, one) for one in (split, "test")])
+    known = np.isfinite(results).all(0)
+    if known.sum() < 2:
+        where = runs[0] if len(runs) == 1 else "all runs"
+        raise WsnasError(
+            f"{known.sum()} of {len(each[0])} scores in {where} are finite and have a {dataset} ground truth: too few "
+            "to rank; score others with 'wsnas evaluate RUN --table TABLE'"
+        )
+    (valid, test), seeds = results[:, known], truth.common_seeds(dataset, "test")[known]
+    truth = truth.take(np.flatnonzero(known))
     scored = higher_is_better([[scores[arch] for arch in truth.archs] for scores in each], space.metric)
     recipe, archs = space.recipes[scale], [space.decode(arch) for arch in truth.archs]
     counts = np.array([space.parameters(arch, recipe) for arch in archs], dtype=np.float64)
     macs = np.array([space.macs(arch, recipe) for arch in archs], dtype=np.float64)
-    compared = agreement(scored, counts, macs, valid, test, truth.common_seeds(dataset, "test"))
+    compared = agreement(scored, counts, macs, valid, test, seeds)
     said = dict.fromkeys(remark for scores in each for remark in remarks(scores, loaded, dataset, "test"))
-    compared, score = replace(compared, remarks=tuple(said)), scored.mean(0)
+    evaluated = len(set(each[0]).intersection(*each))
+    compared, score = replace(compared, evaluated=evaluated, remarks=tuple(said)), scored.mean(0)
     described = {
         "command": command_line(),
         "settings": {
