@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
-from toy_space import ALL, TOY
+from scipy import stats
+from toy_space import ALL, TOY, Toy
 
 from wsnas.cli import main
+from wsnas.studies.rank import agreement
 
 NAMES = [TOY.encode(arch) for arch in ALL[::4]]
 
@@ -41,3 +45,26 @@ def test_an_architecture_without_a_result_is_left_out(scored: None) -> None:
     refused = CliRunner().invoke(main, ["rank", "net", "--table", "one.csv"])
     assert refused.exit_code == 2
     assert "1 of 7 scores in net are finite and have a toy ground truth" in refused.output
+
+
+def test_equal_sizes_have_no_correlation(scored: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ", parameter count " in run("rank", "net", "--table", "truth.csv")
+    monkeypatch.setattr(Toy, "parameters", lambda self, arch, recipe: 7)
+    said = run("rank", "net", "--table", "truth.csv")
+    assert "parameter count" not in said
+    assert ", multiply-adds " in said
+    results = json.loads(Path("net/rank/results.json").read_text())["results"]
+    of_size = ("parameter_count_spearman", "supernet_minus_parameter_count", "score_with_parameter_count")
+    assert [results[name] for name in of_size] == [None] * 3
+    monkeypatch.setattr(Toy, "macs", lambda self, arch, recipe: 7)
+    assert "multiply-adds" not in run("rank", "net", "--table", "truth.csv")
+
+
+def test_supernets_follow_size_in_the_mean_over_them() -> None:
+    """One supernet follows size, another goes against it: 0 in the mean, and not as certain as over architectures."""
+    counts, test = np.arange(30.0), np.random.default_rng(0).permutation(30)
+    scores = np.stack([counts, -2 * counts])
+    found = agreement(scores, counts, counts, test, test, test[:, None]).score_with_parameter_count
+    assert found is not None
+    assert found.value == pytest.approx(np.mean([stats.spearmanr(one, counts).statistic for one in scores]))
+    assert (found.low, found.high) == (-1, 1)

@@ -327,10 +327,14 @@ def rank(runs: tuple[Path, ...], table: str | None, dataset: str | None, scale: 
     where = runs[0] / "rank" if out is None else out
     agreement = compare(runs, where, table=table, dataset=dataset, scale=scale)
     who = "supernet" if len(runs) == 1 else f"{len(runs)} supernets"
+    sizes = {
+        "parameter count": agreement.parameter_count_spearman,
+        "multiply-adds": agreement.multiply_adds_spearman,
+    }
+    free = "".join(f", {name} {found}" for name, found in sizes.items() if found is not None)
     click.echo(
-        f"Spearman: {who} {agreement.spearman}, parameter count {agreement.parameter_count_spearman}, multiply-adds "
-        f"{agreement.multiply_adds_spearman}, over {agreement.architectures} of {agreement.evaluated} evaluated "
-        f"architectures: {where}"
+        f"Spearman: {who} {agreement.spearman}{free}, over {agreement.architectures} of {agreement.evaluated} "
+        f"evaluated architectures: {where}"
     )
     for remark in agreement.remarks:
         click.echo(remark)

@@ -50,15 +50,16 @@ class Agreement:
     """Agreement of supernets' scores and of what is free with ground truth; perplexities are negated.
 
     The supernets' numbers are means over them, with intervals that, if there are several, cover other supernets, too.
+    None where all sizes are equal, so that there is no order to agree with.
     """
 
     architectures: int
     spearman: Interval
     supernets: tuple[float, ...]  # the Spearman of each
-    parameter_count_spearman: Interval
-    multiply_adds_spearman: Interval
-    supernet_minus_parameter_count: tuple[float, float]  # 95 % interval of the difference
-    score_with_parameter_count: Interval
+    parameter_count_spearman: Interval | None
+    multiply_adds_spearman: Interval | None
+    supernet_minus_parameter_count: tuple[float, float] | None  # 95 % interval of the difference
+    score_with_parameter_count: Interval | None
     noise_ceiling: Ceiling | None
     top_10: float  # selected by test result if the table has no validation
     random_top_10: float
@@ -79,17 +80,20 @@ def agreement(scores: Floats, counts: Floats, macs: Floats, valid: Floats, test:
     if len(scores) > 1:
         difference = contrast((1, ours - size))
         found, gain = correlation_over(ours), (difference.low, difference.high)
+        with_size = correlation_over(rank_agreement(scores, counts))
     else:
         found, gain = correlation(mean, test), percentiles((ours - size).drawn[0])
+        with_size = correlation(mean, counts)
+    sized = len(np.unique(counts)) > 1
     truth, spread = (Spread(float(x.min()), float(x.mean()), float(x.max()), float(x.std())) for x in (test, mean))
     return Agreement(
         len(test),
         found,
         tuple(float(one) for one in ours.each),
-        correlation(counts, test),
-        correlation(macs, test),
-        gain,
-        correlation(mean, counts),
+        correlation(counts, test) if sized else None,
+        correlation(macs, test) if len(np.unique(macs)) > 1 else None,
+        gain if sized else None,
+        with_size if sized else None,
         noise_ceiling(seeds),
         float(np.mean([top_k(one, valid, test, k) for one in scores])),
         random_top_k(valid, test, k),
@@ -178,6 +182,9 @@ def _figure(compared: Agreement, score: Floats, counts: Floats, test: Floats, me
             ),
             (grid[1], "By size", counts / 1e6, "parameters, millions", compared.parameter_count_spearman, GREY),
         ):
+            if interval is None:  # all have the same size
+                axes.set_visible(False)
+                continue
             axes.plot(x, higher_is_better(test, metric), "o", ms=3.5, alpha=0.7, color=colour)
             axes.set_xlabel(name)
             head(axes, title, f"Spearman {interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]")
