@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -146,6 +147,16 @@ def test_workers_score_as_one_process_does(toy_installed: Path, tmp_path: Path) 
     assert shared == alone
     assert reports[-1] == (27, 27)
     assert evaluate(supernet, ALL, executor=Executor(workers=0)) == alone  # recorded: nothing to do
+
+
+@pytest.mark.usefixtures("toy_installed")
+def test_a_worker_scores_the_weights_that_are_there_now(tmp_path: Path) -> None:
+    """Another supernet trained in the place of one that this process has scored."""
+    for seed in (0, 1):
+        supernet = train_supernet(TOY, seed=seed, out=tmp_path / "net")
+        shared = evaluate(tmp_path / "net", ALL[:4], executor=HERE)
+        assert shared == evaluate(supernet, ALL[:4], resume=False)
+        shutil.rmtree(tmp_path / "net")
 
 
 @pytest.mark.parametrize("processes", [1, 2])
