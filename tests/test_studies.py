@@ -501,6 +501,23 @@ def test_standalone_judges_by_the_whole_ground_truth_where_it_ships() -> None:
     assert alone.verdict == "inconclusive"
 
 
+def test_standalone_reports_what_it_was_asked_for(forks: Any, tmp_path: Path) -> None:
+    """Not what an earlier command trained into the same ground truth, which is published with it."""
+    more, fewer = (("--seeds", n, "--architectures", m) for n, m in (("2", "5"), ("1", "4")))
+    common, found = ("--space", "nb201", *SMALL, "--epochs", "1"), []
+    for options in (more, fewer):
+        done = study(forks, "standalone", *common, *options, cwd=tmp_path)
+        assert done.code == 0, done.err
+        results, rows = opened(tmp_path / "runs/study-standalone-micro", "standalone")
+        found.append({(row["arch"], row["seed"]): row["test"] for row in rows})
+        asked = results["settings"]["architectures"] * results["settings"]["seeds"]
+        assert len(rows) == asked
+        assert results["results"]["nb201"]["status"] == f"{asked} ok"
+    assert found[1].items() < found[0].items()
+    (table,) = (tmp_path / "runs/ground-truth").glob("*/table.parquet")
+    assert Table.load(table).seeds("digits", "test").shape == (5, 2)
+
+
 def test_spaces_counts_what_the_paper_prints(forks: Any, tmp_path: Path) -> None:
     """Table 1 and the published number of classes, at the paper's size."""
     done = study(forks, "spaces", "--space", "nb201", cwd=tmp_path)

@@ -298,12 +298,22 @@ def _recipe_text(recipe: Recipe) -> str:
 
 
 def table_of(
-    space: SearchSpace[Any], archs: Sequence[Any], run: Run, recipe: Recipe, seeds: Sequence[int], dedupe: bool = True
+    space: SearchSpace[Any],
+    archs: Sequence[Any],
+    run: Run,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    dedupe: bool = True,
+    whole: bool = True,
 ) -> Table:
-    """The ground-truth table of a run's trainings, these architectures first; missing values are NaN."""
+    """The ground-truth table of a run's trainings; missing values are NaN.
+
+    ``whole``: of all its architectures, these first, and all its seeds; else of no others than these.
+    """
     rows = run.records("training")
-    archs = list(dict.fromkeys([*archs, *map(space.decode, run.records("architecture"))]))
-    seeds = sorted({*seeds, *(int(key.rpartition("@")[2]) for key in rows)})
+    if whole:
+        archs = list(dict.fromkeys([*archs, *map(space.decode, run.records("architecture"))]))
+        seeds = sorted({*seeds, *(int(key.rpartition("@")[2]) for key in rows)})
     names = [space.training_key(arch) if dedupe else space.encode(arch) for arch in archs]
     used = {f"{name}@{seed}": rows.get(f"{name}@{seed}", {"status": "missing"}) for name in names for seed in seeds}
     columns: dict[Column, Any] = {}
