@@ -488,7 +488,8 @@ def join(tables: Sequence[Table]) -> Table:
             joined = single.setdefault(name, np.full(len(archs), unknown, values.dtype))
             here = joined[rows]
             known = here >= 0
-            if name != "latency" and not np.allclose(here[known], values[known], rtol=1e-5, equal_nan=True):
+            both = known & (values >= 0)
+            if name != "latency" and not np.allclose(here[both], values[both], rtol=1e-5):
                 raise WsnasError(f"tables of {first.space} with different {name} cannot be joined: networks differ")
             joined[rows] = np.where(known, here, values)
         if table.failed is not None:
