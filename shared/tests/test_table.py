@@ -290,6 +290,7 @@ def read(path: Path, metric: str = "accuracy") -> Table:
         ("d/valid/8/mean", [90.5, -float("inf")], "-inf is not an accuracy"),
         ("macs", [1.5, -1.0], "-1 is not a number of multiply-adds"),
         ("latency", [1.5, float("inf")], "inf is not a latency"),
+        ("latency", [1.5, 1e39], "1e+39 is not a latency"),  # which the float32 of a saved table cannot hold
         ("failed", [0.0, 2.0], "not true or false"),
         ("arch", ["a", None], "the architecture is missing"),
     ],

@@ -31,7 +31,7 @@ from wsnas.recipe import Recipe, digest, recipe_from_json
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
 from wsnas.standalone import Trained, require_trainable, train_architecture
-from wsnas.table import MACS, TRAINED, Column, Table
+from wsnas.table import LARGEST_NUMBER, MACS, TRAINED, Column, Table
 from wsnas.training import first_steps
 
 J = TypeVar("J")
@@ -326,8 +326,9 @@ def table_of(
         for field in fields:
             measured = [used[f"{name}@{seed}"].get(field) for name in names]
             values = np.array([np.nan if v is None else v for v in measured], np.float64)
-            overflowed |= np.isinf(values)  # a perplexity
-            columns[_column(recipe, field, seed)] = np.where(np.isinf(values), np.nan, values)
+            above = values > LARGEST_NUMBER  # a perplexity
+            overflowed |= above
+            columns[_column(recipe, field, seed)] = np.where(above, np.nan, values)
     fine = ("ok", "missing")
     failed = np.array([any(used[f"{name}@{seed}"]["status"] not in fine for seed in seeds) for name in names])
     statuses = Counter(row["status"] for row in used.values())

@@ -35,6 +35,7 @@ SINGLE = {"parameters": np.int64, "macs": np.float64, "latency": np.float64, "fa
 MACS = "multiply-adds of all convolutions and linear layers for one item, in millions; not of biases, norms and pools"
 LARGEST, CELLS, LONGEST = 64 << 20, 20_000_000, 10_000  # a CSV file's bytes, a table's numbers, a name's characters
 NUMBER = 10**9  # above a column's epochs and seed
+LARGEST_NUMBER = float(np.finfo(np.float32).max)  # that a saved table can hold
 TRAINED = "trained by wsnas"  # the source of a table that is not a publisher's
 
 
@@ -394,7 +395,7 @@ def checked(
     raises WsnasError if that is malformed, and None drops the row. ``spelled``: the columns' names in the file.
     """
     names = {name: (spelled or {}).get(name, str(name)) for name in [*table.columns, *SINGLE]}
-    most = float(np.finfo(np.float64).max)  # not infinity
+    most = LARGEST_NUMBER  # not infinity
     measured = {"accuracy": (0.0, 100.0, "an accuracy in percent"), "perplexity": (1.0, most, "a perplexity")}
     limits: dict[Any, tuple[float, float, str]] = {
         "parameters": (-1.0, 2.0**53, "a number of parameters"),
