@@ -158,7 +158,8 @@ def merge_runs(paths: Sequence[Path | str], out: Path | str, dedupe: bool = True
     """Puts the trainings of several runs of one space and recipe into the run ``out``, and returns its table.
 
     ``paths``: runs of ground truth (such as shards) and finished stand-alone trainings. Where two have the same
-    training, a successful one wins, then the first. Raises WsnasError for runs of several spaces or recipes.
+    training, a successful one wins, then the first. Raises WsnasError for runs of several spaces or recipes, and if no
+    training is finished.
     """
     runs = [Run.read(path) for path in paths]
     first = runs[0]
@@ -184,12 +185,16 @@ def merge_runs(paths: Sequence[Path | str], out: Path | str, dedupe: bool = True
         for key, row in own.items():
             if key not in rows or (row["status"] == "ok" != rows[key]["status"]):
                 rows[key] = row
+    if not rows:
+        raise WsnasError(f"no training in {', '.join(map(str, paths))} is finished: repeat the command that began them")
     identity = {name: value for name, value in first.identity.items() if name in ("space", "recipe", "data")}
     merged = Run.open(out, {"kind": "ground truth", **identity}, first.recipe)
     with merged.writing():
         merged.record_all("architecture", archs)
         merged.record_all("training", rows)
         for run in runs:
+            for name, row in run.records("known").items():  # of trainings that it took over
+                merged.record("known", name, {"makers": row["makers"]})
             seconds = [row["seconds"] for row in run.records("training").values() if row.get("seconds")]
             maker = {"environment": json.dumps(run.started()["environment"], sort_keys=True)}
             maker["seconds"] = f"{sum(seconds):.0f} in all of {len(seconds)} trainings"
