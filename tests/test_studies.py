@@ -894,6 +894,8 @@ def test_capacity_with_nothing_left(forks: Any, truth: Path, tmp_path: Path) -> 
         ("epochs", ("--truth", "cifra10"), "--truth cifra10: the table of nb201 has no such data set, only digits"),
         ("density", ("--architectures", "9"), "--architectures 9 is too few for this study: give at least 12"),
         ("operators", ("--architectures", "23"), "--architectures 23 is too few for this study: give at least 24"),
+        ("scoring", ("--calibration-batch", "0"), "this study recalibrates: give --calibration-batch and "),
+        ("scoring", ("--calibration-steps", "0"), "this study recalibrates: give --calibration-batch and "),
         ("operators", ("--decision", "edge 0-9"), "--decision 'edge 0-9': nb201 has edge 0-1, edge 0-2, edge 1-2, "),
     ],
 )
