@@ -756,6 +756,17 @@ def test_perplexities_are_written_as_measured() -> None:
     assert (second["supernet"], second["supernet_seeds"]) == (None, [80.0, None])  # overflowed
 
 
+def test_convergence_writes_the_mean_that_its_verdicts_compare() -> None:
+    """Every supernet counts as one, however many of its scores overflowed."""
+    code, test = runpy.run_path(str(STUDIES / "convergence.py")), np.arange(6.0)
+    scores = np.array([[-60.0, -50, -40, -70, -30, -50], [-90.0, -80, *[-np.inf] * 4]])
+    budget = code["budget_of"](SimpleNamespace(test=test), 4, scores)
+    assert (budget.mean_seeds, budget.mean, budget.not_finite) == ([-50, -85], -67.5, 4)
+    means = {epochs: code["mean_score"](scores - epochs) for epochs in (0, 1)}
+    verdict, _ = code["verdicts_of"]("nb201", means, code["mean_score"](test))
+    assert verdict.numbers["mean of the shortest"] == pytest.approx(-budget.mean)
+
+
 def test_all_of_a_perplexity_ground_truth_is_higher_is_better(tmp_path: Path) -> None:
     """Seeds as means; and the ceiling of a pruned space is that of its best, which agree here, not of its worst."""
     if "darts_rnn" not in installed_spaces():
