@@ -469,9 +469,9 @@ def train(
     found = load_space(space)
     chosen = chosen_recipe(found, scale, recipe)
     decoded = found.decode(arch)
-    identity = {"arch": arch, "recipe": chosen.standalone_identity(), "seed": seed}
+    identity = {"arch": found.encode(decoded), "recipe": chosen.standalone_identity(), "seed": seed}
     identity |= {} if threads in (None, 1) else {"threads": threads}
-    where = out or Path("runs") / f"{space}-alone-{digest(identity)}"
+    where = out or Path("runs") / f"{found.name}-alone-{digest(identity)}"
     with progress(f"{space} stand-alone") as report:
         result = train_architecture(
             found, decoded, chosen, seed=seed, out=where, device=device, threads=threads, report=report
