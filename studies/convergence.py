@@ -41,7 +41,7 @@ class Budget:
     """The supernets of one budget. Higher scores are better; perplexities are negated."""
 
     epochs: int
-    mean: float  # over submodels and supernets
+    mean: float  # over supernets of their means
     mean_seeds: list[float]  # of each supernet
     not_finite: int  # scores, left out of the means
     correlation: float  # Spearman with the ground truth, mean over supernets, and its 95 % interval
@@ -54,7 +54,7 @@ def budget_of(sample: SpaceSample, epochs: int, scores: Floats) -> Budget:
     means, correlation = mean_score(scores), correlation_over(rank_agreement(finite(scores), sample.test))
     return Budget(
         epochs=epochs,
-        mean=float(scores[np.isfinite(scores)].mean()),
+        mean=means.mean,
         mean_seeds=[float(one) for one in means.each],
         not_finite=int((~np.isfinite(scores)).sum()),
         correlation=correlation.value,

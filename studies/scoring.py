@@ -185,6 +185,8 @@ def main(options: StudyOptions, steps: int) -> None:
                 raise WsnasError(f"{sample.name} has no batch norms: its submodels can be scored in one way only")
             click.echo(f"{sample.name}: left out: it has no batch norms")
             continue
+        if not sample.recipe.calibration_batch * sample.recipe.calibration_steps:
+            raise WsnasError("this study recalibrates: give --calibration-batch and --calibration-steps above 0")
         splits = splits_once(sample.name, sample.recipe, choose_device())
         protocols = protocols_of(sample.recipe, splits, steps)
         images = min(sample.recipe.valid_size or len(splits.valid), len(splits.valid))

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from wsnas import WsnasError, evaluate, installed_spaces, load_space, load_supernet, train_supernet
+from wsnas import WsnasError, evaluate, installed_spaces, load_space, load_supernet, proxy_scores, train_supernet
 from wsnas.data import fingerprint as fingerprints
 from wsnas.data.fingerprint import fingerprint
 from wsnas.evaluation import recorded_scores
@@ -73,13 +73,14 @@ def test_data_that_changed_under_a_run_are_refused(kind: Any, tmp_path: Path) ->
     """Trained on, scored, looked up and resumed: with the same file always, with another never."""
     space, recipe, write = kind
     one, two = sample_distinct(space, 2, np.random.default_rng(0))
-    net, alone, truth = (tmp_path / name for name in ("net", "alone", "truth"))
+    net, alone, truth, untrained = (tmp_path / name for name in ("net", "alone", "truth", "untrained"))
 
     def everything() -> None:
         train_supernet(space, recipe, out=net, device="cpu")
         evaluate(load_supernet(net, "cpu"), [one])
         train_architecture(space, one, recipe, out=alone, device="cpu")
         train_many(space, [one], truth, recipe, seeds=[0], executor=HERE)
+        proxy_scores(space, [one], recipe, "snip", images=4, out=untrained, device="cpu")
 
     everything()
     everything()
@@ -93,6 +94,7 @@ def test_data_that_changed_under_a_run_are_refused(kind: Any, tmp_path: Path) ->
         lambda: recorded_scores(net, space, recipe, [one]),
         lambda: train_architecture(space, one, recipe, out=alone, device="cpu"),
         lambda: train_many(space, [one, two], truth, recipe, seeds=[0], executor=HERE),
+        lambda: proxy_scores(space, [two], recipe, "snip", images=4, out=untrained, device="cpu"),
         lambda: train_many(space, [one], tmp_path / "new", recipe, seeds=[0], executor=HERE, known=table),
     ]
     for attempt in attempts:

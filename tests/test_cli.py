@@ -270,6 +270,8 @@ def test_train_one_architecture(forks: Any, tmp_path: Path) -> None:
     assert stored["half_valid"] == expected.half_valid
     stamp = (where / "checkpoint.pt").stat().st_mtime_ns
     assert forks.wsnas(*command, "--seed", "3", cwd=tmp_path).out == done.out
+    spelled = ("train", "NB201", f" {ARCH}\n", *command[3:], "--seed", "3")  # the same, so it is not trained again
+    assert forks.wsnas(*spelled, cwd=tmp_path).out == done.out
     assert (where / "checkpoint.pt").stat().st_mtime_ns == stamp
 
 

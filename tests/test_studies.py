@@ -552,6 +552,23 @@ def test_standalone_judges_by_the_whole_ground_truth_where_it_ships() -> None:
     assert alone.verdict == "inconclusive"
 
 
+def test_standalone_reports_what_it_was_asked_for(forks: Any, tmp_path: Path) -> None:
+    """Not what an earlier command trained into the same ground truth, which is published with it."""
+    more, fewer = (("--seeds", n, "--architectures", m) for n, m in (("2", "5"), ("1", "4")))
+    common, found = ("--space", "nb201", *SMALL, "--epochs", "1"), []
+    for options in (more, fewer):
+        done = study(forks, "standalone", *common, *options, cwd=tmp_path)
+        assert done.code == 0, done.err
+        results, rows = opened(tmp_path / "runs/study-standalone-micro", "standalone")
+        found.append({(row["arch"], row["seed"]): row["test"] for row in rows})
+        asked = results["settings"]["architectures"] * results["settings"]["seeds"]
+        assert len(rows) == asked
+        assert results["results"]["nb201"]["status"] == f"{asked} ok"
+    assert found[1].items() < found[0].items()
+    (table,) = (tmp_path / "runs/ground-truth").glob("*/table.parquet")
+    assert Table.load(table).seeds("digits", "test").shape == (5, 2)
+
+
 def test_spaces_counts_what_the_paper_prints(forks: Any, tmp_path: Path) -> None:
     """Table 1 and the published number of classes, at the paper's size."""
     done = study(forks, "spaces", "--space", "nb201", cwd=tmp_path)
@@ -798,6 +815,17 @@ def test_perplexities_are_written_as_measured() -> None:
     assert (second["supernet"], second["supernet_seeds"]) == (None, [80.0, None])  # overflowed
 
 
+def test_convergence_writes_the_mean_that_its_verdicts_compare() -> None:
+    """Every supernet counts as one, however many of its scores overflowed."""
+    code, test = runpy.run_path(str(STUDIES / "convergence.py")), np.arange(6.0)
+    scores = np.array([[-60.0, -50, -40, -70, -30, -50], [-90.0, -80, *[-np.inf] * 4]])
+    budget = code["budget_of"](SimpleNamespace(test=test), 4, scores)
+    assert (budget.mean_seeds, budget.mean, budget.not_finite) == ([-50, -85], -67.5, 4)
+    means = {epochs: code["mean_score"](scores - epochs) for epochs in (0, 1)}
+    verdict, _ = code["verdicts_of"]("nb201", means, code["mean_score"](test))
+    assert verdict.numbers["mean of the shortest"] == pytest.approx(-budget.mean)
+
+
 def test_all_of_a_perplexity_ground_truth_is_higher_is_better(tmp_path: Path) -> None:
     """Seeds as means; and the ceiling of a pruned space is that of its best, which agree here, not of its worst."""
     if "darts_rnn" not in installed_spaces():
@@ -936,6 +964,8 @@ def test_capacity_with_nothing_left(forks: Any, truth: Path, tmp_path: Path) -> 
         ("epochs", ("--truth", "cifra10"), "--truth cifra10: the table of nb201 has no such data set, only digits"),
         ("density", ("--architectures", "9"), "--architectures 9 is too few for this study: give at least 12"),
         ("operators", ("--architectures", "23"), "--architectures 23 is too few for this study: give at least 24"),
+        ("scoring", ("--calibration-batch", "0"), "this study recalibrates: give --calibration-batch and "),
+        ("scoring", ("--calibration-steps", "0"), "this study recalibrates: give --calibration-batch and "),
         ("operators", ("--decision", "edge 0-9"), "--decision 'edge 0-9': nb201 has edge 0-1, edge 0-2, edge 1-2, "),
     ],
 )

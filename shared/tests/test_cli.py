@@ -11,10 +11,15 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from toy_space import MICRO
+from toy_space import ALL, MICRO, TOY
 
 from wsnas.cli import main
 from wsnas.evaluation import latest_scores
+from wsnas.executor import Executor
+from wsnas.ground_truth import train_many
+from wsnas.overview import overview
+from wsnas.proxies import proxy_scores
+from wsnas.publish import publish
 from wsnas.runs import Run
 
 
@@ -154,3 +159,28 @@ def test_a_limit_on_multiply_adds_is_kept(toy_installed: Path, tmp_path: Path, m
     refused = CliRunner().invoke(main, [*evaluate[:3], "1", "--max-macs", "10", "--device", "cpu"])
     assert refused.exit_code == 2
     assert "at most 10 multiply-adds" in refused.output
+
+
+def test_runs_says_what_is_unfinished(toy_installed: Path, tmp_path: Path) -> None:
+    """A ground truth that was given more architectures or seeds since it was published; zero-cost scores never are."""
+    truth, here = tmp_path / "runs" / "truth", Executor(workers=0)
+
+    def stop(done: int, total: int, note: str) -> None:
+        raise KeyboardInterrupt
+
+    def listed() -> list[tuple[str, bool]]:
+        return [(one.progress, one.finished) for one in overview(tmp_path / "runs")]
+
+    publish(TOY, train_many(TOY, ALL[:2], truth, seeds=(0,), executor=here), truth)
+    assert listed() == [("2 trainings of 2 architectures", True)]
+    with pytest.raises(KeyboardInterrupt):
+        train_many(TOY, ALL[:4], truth, seeds=(0,), executor=here, report=stop)
+    assert listed() == [("3 trainings of 4 architectures, not all published", False)]
+    publish(TOY, train_many(TOY, ALL[:4], truth, seeds=(0,), executor=here), truth)
+    assert listed() == [("4 trainings of 4 architectures", True)]
+    with pytest.raises(KeyboardInterrupt):
+        train_many(TOY, ALL[:4], truth, seeds=(0, 1), executor=here, report=stop)
+    assert listed() == [("5 trainings of 4 architectures, not all published", False)]
+    publish(TOY, train_many(TOY, ALL[:2], truth, seeds=(0, 1), executor=here), truth)  # a seed of some, as by --best
+    proxy_scores(TOY, ALL[:3], MICRO, images=8, out=tmp_path / "runs" / "untrained")
+    assert listed() == [("6 trainings of 4 architectures", True), ("3 architectures scored", True)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -66,6 +68,26 @@ def test_single_trainings_are_merged_into_a_table(toy_installed: Path, tmp_path:
     expected = [train_architecture(TOY, ALL[3], MICRO, seed=seed).test for seed in (0, 1)]
     np.testing.assert_allclose(merged.seeds("toy", "test")[2], expected, rtol=1e-6)
     assert np.isnan(merged.seeds("toy", "test")[:2, 1]).all()
+
+
+def test_shards_put_together_say_where_known_rows_were_made(toy_installed: Path, tmp_path: Path) -> None:
+    known = train_many(TOY, ALL[:2], tmp_path / "known", seeds=(0,), executor=HERE)
+    shards = [tmp_path / f"shard-{i}" for i in (1, 2)]
+    for i, out in enumerate(shards, start=1):
+        train_many(TOY, ALL[:4], out, seeds=(0,), executor=HERE, known=known, shard=(i, 2))
+    makers = json.loads(merge_runs(shards, tmp_path / "merged")[1].about["taken over"])
+    assert makers.count({name: known.about[name] for name in ("environment", "seconds")}) == 1
+
+
+def test_runs_without_a_result_are_not_merged(toy_installed: Path, tmp_path: Path) -> None:
+    """Stopped before the first training ended."""
+    train_many(TOY, ALL[:2], tmp_path / "run", seeds=(0,), executor=HERE)
+    with closing(sqlite3.connect(tmp_path / "run" / "records.sqlite")) as database, database:
+        database.execute("DELETE FROM records WHERE kind = 'training'")
+    done = CliRunner().invoke(main, ["table", "merge", str(tmp_path / "run"), "--out", str(tmp_path / "all")])
+    assert done.exit_code == 2, done.output
+    assert "is finished: repeat the command" in done.output
+    assert not (tmp_path / "all").exists()
 
 
 def test_runs_of_several_recipes_are_not_merged(toy_installed: Path, tmp_path: Path) -> None:
@@ -146,6 +168,16 @@ def test_workers_score_as_one_process_does(toy_installed: Path, tmp_path: Path) 
     assert shared == alone
     assert reports[-1] == (27, 27)
     assert evaluate(supernet, ALL, executor=Executor(workers=0)) == alone  # recorded: nothing to do
+
+
+@pytest.mark.usefixtures("toy_installed")
+def test_a_worker_scores_the_weights_that_are_there_now(tmp_path: Path) -> None:
+    """Another supernet trained in the place of one that this process has scored."""
+    for seed in (0, 1):
+        supernet = train_supernet(TOY, seed=seed, out=tmp_path / "net")
+        shared = evaluate(tmp_path / "net", ALL[:4], executor=HERE)
+        assert shared == evaluate(supernet, ALL[:4], resume=False)
+        shutil.rmtree(tmp_path / "net")
 
 
 @pytest.mark.parametrize("processes", [1, 2])

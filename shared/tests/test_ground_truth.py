@@ -27,7 +27,7 @@ from wsnas.randomness import numpy_rng
 from wsnas.recipe import change_recipe, recipe_fields
 from wsnas.runs import Run
 from wsnas.sampling import sample_candidates
-from wsnas.standalone import train_architecture
+from wsnas.standalone import Trained, train_architecture
 from wsnas.supernet import train_supernet
 from wsnas.table import Column, Table, join, read_csv
 
@@ -243,6 +243,25 @@ def test_failures_are_rows_and_are_counted(
     assert train_many(TOY, SOME, out, seeds=(0,), executor=HERE).failed.tolist() == [True, True, True, False]
     mended = train_many(TOY, SOME, out, seeds=(0,), executor=HERE, retry_failed=True)
     assert not mended.failed.any()
+
+
+def test_a_perplexity_too_large_for_the_table_is_a_failure(
+    toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file's float32 ends at 3.4e38; beyond it the whole table was refused when it was read."""
+    values = dict(zip(SOME, (3.4e38, 3.5e38, math.inf, 90.0), strict=True))
+
+    def trained(space: Any, arch: Any, recipe: Any, **options: Any) -> Trained:
+        return Trained(values[arch], values[arch], 100.0, 1.0)
+
+    monkeypatch.setattr("wsnas.ground_truth.train_architecture", trained)
+    monkeypatch.setattr(type(TOY), "metric", "perplexity")
+    table = train_many(TOY, SOME, tmp_path / "run", seeds=(0,), executor=HERE)
+    publish(TOY, table, tmp_path / "run")
+    found = load_ground_truth(TOY, table=tmp_path / "run")
+    np.testing.assert_allclose(found.mean("toy", "test"), [3.4e38, np.nan, np.nan, 90.0])
+    assert found.failed is not None
+    assert found.failed.tolist() == [False, True, True, False]
 
 
 @pytest.mark.parametrize(

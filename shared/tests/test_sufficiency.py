@@ -121,3 +121,18 @@ def test_tables_of_other_networks_or_spaces_are_not_joined() -> None:
         join([one, Table("toy", ("a",), {}, parameters=np.array([6]))])
     with pytest.raises(WsnasError, match="toy and other"):
         join([one, Table("other", ("a",), {})])
+
+
+def test_a_size_that_one_table_does_not_know_is_the_others() -> None:
+    def sized(parameters: list[int], macs: list[float]) -> Table:
+        scores = {Column("digits", "test", 10, 0): np.array([1.0, 2.0])}
+        return Table("toy", ("a", "b"), scores, parameters=np.array(parameters), macs=np.array(macs))
+
+    some, others = sized([5, -1], [np.nan, 1.5]), sized([-1, 6], [0.5, np.nan])
+    for joined in (join([some, others]), join([others, some])):
+        assert joined.parameters is not None
+        assert joined.parameters.tolist() == [5, 6]
+        assert joined.macs is not None
+        assert joined.macs.tolist() == [0.5, 1.5]
+    with pytest.raises(WsnasError, match="different macs"):
+        join([some, sized([5, 6], [0.5, 2.5])])

@@ -327,9 +327,14 @@ def rank(runs: tuple[Path, ...], table: str | None, dataset: str | None, scale: 
     where = runs[0] / "rank" if out is None else out
     agreement = compare(runs, where, table=table, dataset=dataset, scale=scale)
     who = "supernet" if len(runs) == 1 else f"{len(runs)} supernets"
+    sizes = {
+        "parameter count": agreement.parameter_count_spearman,
+        "multiply-adds": agreement.multiply_adds_spearman,
+    }
+    free = "".join(f", {name} {found}" for name, found in sizes.items() if found is not None)
     click.echo(
-        f"Spearman: {who} {agreement.spearman}, parameter count {agreement.parameter_count_spearman}, multiply-adds "
-        f"{agreement.multiply_adds_spearman}, over {agreement.architectures} architectures: {where}"
+        f"Spearman: {who} {agreement.spearman}{free}, over {agreement.architectures} of {agreement.evaluated} "
+        f"evaluated architectures: {where}"
     )
     for remark in agreement.remarks:
         click.echo(remark)
@@ -403,11 +408,11 @@ def score(
         archs = [found.encode(arch) for arch in sample_candidates(found, chosen, sample, rng)]
     else:
         dataset = truth or (chosen.dataset if chosen.dataset in known.datasets else known.datasets[0])
-        tested = known.mean(dataset, "test")
-        known = known.take(np.flatnonzero(np.isfinite(tested))).higher_is_better(found.metric)
         if chosen.max_macs is not None:
             small = [name for name in known.archs if found.macs(found.decode(name), chosen) <= chosen.max_macs]
             known = known.select(small)
+        tested = np.isfinite(known.mean(dataset, "test"))
+        known = known.take(np.flatnonzero(tested)).higher_is_better(found.metric)
         archs = _drawn(known, sample, rng, chosen.max_macs)
     try:
         with progress(f"{space} {proxy}") as report:
@@ -422,7 +427,7 @@ def score(
     ]
     said, ranked = f"{len(rows)} architectures", None
     if known is not None and len(rows) > 1:
-        results = known.select(scores).mean(dataset, "test")
+        results = known.mean(dataset, "test")[[known.row[name] for name in scores]]
         for row, result in zip(rows, results, strict=True):
             row["test"] = abs(float(result))  # as measured
         ranked = correlation(finite(np.array(list(scores.values()))), results)
@@ -464,9 +469,9 @@ def train(
     found = load_space(space)
     chosen = chosen_recipe(found, scale, recipe)
     decoded = found.decode(arch)
-    identity = {"arch": arch, "recipe": chosen.standalone_identity(), "seed": seed}
+    identity = {"arch": found.encode(decoded), "recipe": chosen.standalone_identity(), "seed": seed}
     identity |= {} if threads in (None, 1) else {"threads": threads}
-    where = out or Path("runs") / f"{space}-alone-{digest(identity)}"
+    where = out or Path("runs") / f"{found.name}-alone-{digest(identity)}"
     with progress(f"{space} stand-alone") as report:
         result = train_architecture(
             found, decoded, chosen, seed=seed, out=where, device=device, threads=threads, report=report

@@ -108,14 +108,18 @@ class ScoringJob(NamedTuple):
 
 
 @lru_cache(maxsize=1)
-def _loaded(run: str, device: str | None) -> Supernet:
-    """A run's supernet, loaded once per worker, which scores many of its submodels."""
+def _loaded(run: str, device: str | None, written: tuple[int, int]) -> Supernet:
+    """A run's supernet, loaded once per worker, which scores many of its submodels. ``written``: tells its weights from
+    those of another training in the same directory.
+    """
     return load_supernet(run, device)
 
 
 def score_job(job: ScoringJob) -> list[tuple[float, float]]:
     """(score, cross-entropy) of each submodel of the job."""
-    supernet = _loaded(job.run, job.device)
+    checkpoint = Path(job.run) / "checkpoint.pt"
+    file = checkpoint.stat() if checkpoint.exists() else None
+    supernet = _loaded(job.run, job.device, (0, 0) if file is None else (file.st_mtime_ns, file.st_ino))
     if supernet.step != job.step:
         raise WsnasError(f"{job.run} was trained on while its submodels were scored: run the same command again")
     device = supernet.splits.valid.device

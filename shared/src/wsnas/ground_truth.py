@@ -31,7 +31,7 @@ from wsnas.recipe import Recipe, digest, recipe_from_json
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
 from wsnas.standalone import Trained, require_trainable, train_architecture
-from wsnas.table import MACS, TRAINED, Column, Table
+from wsnas.table import LARGEST_NUMBER, MACS, TRAINED, Column, Table
 from wsnas.training import first_steps
 
 J = TypeVar("J")
@@ -158,7 +158,8 @@ def merge_runs(paths: Sequence[Path | str], out: Path | str, dedupe: bool = True
     """Puts the trainings of several runs of one space and recipe into the run ``out``, and returns its table.
 
     ``paths``: runs of ground truth (such as shards) and finished stand-alone trainings. Where two have the same
-    training, a successful one wins, then the first. Raises WsnasError for runs of several spaces or recipes.
+    training, a successful one wins, then the first. Raises WsnasError for runs of several spaces or recipes, and if no
+    training is finished.
     """
     runs = [Run.read(path) for path in paths]
     first = runs[0]
@@ -184,12 +185,16 @@ def merge_runs(paths: Sequence[Path | str], out: Path | str, dedupe: bool = True
         for key, row in own.items():
             if key not in rows or (row["status"] == "ok" != rows[key]["status"]):
                 rows[key] = row
+    if not rows:
+        raise WsnasError(f"no training in {', '.join(map(str, paths))} is finished: repeat the command that began them")
     identity = {name: value for name, value in first.identity.items() if name in ("space", "recipe", "data")}
     merged = Run.open(out, {"kind": "ground truth", **identity}, first.recipe)
     with merged.writing():
         merged.record_all("architecture", archs)
         merged.record_all("training", rows)
         for run in runs:
+            for name, row in run.records("known").items():  # of trainings that it took over
+                merged.record("known", name, {"makers": row["makers"]})
             seconds = [row["seconds"] for row in run.records("training").values() if row.get("seconds")]
             maker = {"environment": json.dumps(run.started()["environment"], sort_keys=True)}
             maker["seconds"] = f"{sum(seconds):.0f} in all of {len(seconds)} trainings"
@@ -298,12 +303,22 @@ def _recipe_text(recipe: Recipe) -> str:
 
 
 def table_of(
-    space: SearchSpace[Any], archs: Sequence[Any], run: Run, recipe: Recipe, seeds: Sequence[int], dedupe: bool = True
+    space: SearchSpace[Any],
+    archs: Sequence[Any],
+    run: Run,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    dedupe: bool = True,
+    whole: bool = True,
 ) -> Table:
-    """The ground-truth table of a run's trainings, these architectures first; missing values are NaN."""
+    """The ground-truth table of a run's trainings; missing values are NaN.
+
+    ``whole``: of all its architectures, these first, and all its seeds; else of no others than these.
+    """
     rows = run.records("training")
-    archs = list(dict.fromkeys([*archs, *map(space.decode, run.records("architecture"))]))
-    seeds = sorted({*seeds, *(int(key.rpartition("@")[2]) for key in rows)})
+    if whole:
+        archs = list(dict.fromkeys([*archs, *map(space.decode, run.records("architecture"))]))
+        seeds = sorted({*seeds, *(int(key.rpartition("@")[2]) for key in rows)})
     names = [space.training_key(arch) if dedupe else space.encode(arch) for arch in archs]
     used = {f"{name}@{seed}": rows.get(f"{name}@{seed}", {"status": "missing"}) for name in names for seed in seeds}
     columns: dict[Column, Any] = {}
@@ -316,8 +331,9 @@ def table_of(
         for field in fields:
             measured = [used[f"{name}@{seed}"].get(field) for name in names]
             values = np.array([np.nan if v is None else v for v in measured], np.float64)
-            overflowed |= np.isinf(values)  # a perplexity
-            columns[_column(recipe, field, seed)] = np.where(np.isinf(values), np.nan, values)
+            above = values > LARGEST_NUMBER  # a perplexity
+            overflowed |= above
+            columns[_column(recipe, field, seed)] = np.where(above, np.nan, values)
     fine = ("ok", "missing")
     failed = np.array([any(used[f"{name}@{seed}"]["status"] not in fine for seed in seeds) for name in names])
     statuses = Counter(row["status"] for row in used.values())

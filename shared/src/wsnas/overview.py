@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from wsnas.errors import WsnasError
 from wsnas.files import read_file
 from wsnas.runs import Run
+from wsnas.table import Table
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def _of_run(path: Path) -> Overview:
         what = f"{run.identity['space']} {run.identity['kind']}"
         what += f", seed {run.identity['seed']}" if "seed" in run.identity else ""
         progress, finished = _progress(run)
-    except (WsnasError, KeyError, TypeError) as error:
+    except (WsnasError, KeyError, TypeError, ValueError) as error:
         return Overview(path, "damaged run", str(error), False, _megabytes(path), "")
     return Overview(path, what, progress, finished, _megabytes(path), command)
 
@@ -66,9 +68,17 @@ def _progress(run: Run) -> tuple[str, bool]:
     """How far a run is, in words, and whether it has all that it was to do."""
     if run.identity["kind"] == "ground truth":
         trainings, wanted = run.records("training"), run.records("architecture")
-        published = (run.path / "table.parquet").exists()
         said = f"{len(trainings)} trainings of {len(wanted)} architectures"
-        return said + ("" if published else ", not published"), published
+        if not (run.path / "table.parquet").exists():
+            return f"{said}, not published", False
+        table = Table.load(run.path / "table.parquet")
+        statuses = dict(Counter(str(row["status"]) for row in trainings.values()))
+        counts = (part.split(" ", 1) for part in table.about["status"].split(", "))
+        published = {status: int(count) for count, status in counts if status != "missing"}
+        whole = len(table) == len(wanted) and published == statuses
+        return said + ("" if whole else ", not all published"), whole
+    if run.identity["kind"] == "zero-cost score":  # of how many, it does not say
+        return f"{len(run.records('proxy'))} architectures scored", True
     training: Any = run.recipe["supernet" if run.identity["kind"] == "supernet" else "standalone"]
     last = run.metrics()[-1:]
     done, epochs = last[0]["epoch"] if last else 0, training["epochs"]

@@ -251,7 +251,8 @@ def proxy_scores(
     x, y = next(iter(splits.train.epoch(training, seed, 0)))
     run = None
     if out is not None:
-        run = Run.open(Path(out), proxy_identity(space, recipe, proxy, images, seed), recipe.to_json())
+        identity = proxy_identity(space, recipe, proxy, images, seed) | space.data_identity(recipe)
+        run = Run.open(Path(out), identity, recipe.to_json())
     rows = {} if run is None else run.records("proxy")
 
     def compute(name: str, arch: Any) -> dict[str, Any]:
@@ -271,6 +272,8 @@ def proxy_scores(
 
 
 def proxy_identity(space: SearchSpace[Any], recipe: Recipe, proxy: Score, images: int, seed: int) -> dict[str, Any]:
-    """What a score depends on besides the architecture."""
+    """What a score depends on besides the architecture. The run adds its data's fingerprint, which does not name its
+    directory.
+    """
     about = {"kind": "zero-cost score", "space": space.name, "recipe": recipe.standalone_identity()}
     return {**about, "proxy": name_of(proxy), "images": images, "seed": seed}

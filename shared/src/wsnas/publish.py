@@ -78,7 +78,7 @@ def _card(space: SearchSpace[Any], table: Table, said: list[str]) -> str:
         "```python",
         "import wsnas\n",
         f'table = wsnas.load_ground_truth(wsnas.load_space("{space.name}"), table="THIS FOLDER")',
-        f'table.mean("{table.datasets[0]}", "test")  # [architectures], the mean over seeds',
+        f'table.mean("{table.datasets[0]}", "test")  # [architectures], the mean over the seeds nearly all have',
         "```\n",
     ]
     return "\n".join(lines)

@@ -35,6 +35,7 @@ SINGLE = {"parameters": np.int64, "macs": np.float64, "latency": np.float64, "fa
 MACS = "multiply-adds of all convolutions and linear layers for one item, in millions; not of biases, norms and pools"
 LARGEST, CELLS, LONGEST = 64 << 20, 20_000_000, 10_000  # a CSV file's bytes, a table's numbers, a name's characters
 NUMBER = 10**9  # above a column's epochs and seed
+LARGEST_NUMBER = float(np.finfo(np.float32).max)  # that a saved table can hold
 TRAINED = "trained by wsnas"  # the source of a table that is not a publisher's
 
 
@@ -57,7 +58,7 @@ class Column(NamedTuple):
         return Column(dataset, split, int(epochs), None if seed == "mean" else int(seed))
 
 
-def mean_measured(values: Floats) -> Floats:
+def _mean_measured(values: Floats) -> Floats:
     """[n, seeds] -> [n]: the mean of what was measured; NaN where nothing was."""
     count = (~np.isnan(values)).sum(1)
     return np.where(count > 0, np.nansum(values, 1) / np.maximum(count, 1), np.nan)
@@ -144,8 +145,8 @@ class Table:
         return np.stack([self.columns[c] for c in matching], axis=1)
 
     def mean(self, dataset: str, split: str, epochs: int | None = None) -> Floats:
-        """[architectures]: the mean over the measured seeds."""
-        return mean_measured(self.seeds(dataset, split, epochs))
+        """[architectures]: the mean over the ``common_seeds`` it was measured with; NaN where there is none."""
+        return _mean_measured(self.common_seeds(dataset, split, epochs))
 
     def common_seeds(self, dataset: str, split: str, epochs: int | None = None) -> Floats:
         """``seeds`` without those that only some architectures have: fewer than 95 % as many as the seed most have.
@@ -394,7 +395,7 @@ def checked(
     raises WsnasError if that is malformed, and None drops the row. ``spelled``: the columns' names in the file.
     """
     names = {name: (spelled or {}).get(name, str(name)) for name in [*table.columns, *SINGLE]}
-    most = float(np.finfo(np.float64).max)  # not infinity
+    most = LARGEST_NUMBER  # not infinity
     measured = {"accuracy": (0.0, 100.0, "an accuracy in percent"), "perplexity": (1.0, most, "a perplexity")}
     limits: dict[Any, tuple[float, float, str]] = {
         "parameters": (-1.0, 2.0**53, "a number of parameters"),
@@ -488,7 +489,8 @@ def join(tables: Sequence[Table]) -> Table:
             joined = single.setdefault(name, np.full(len(archs), unknown, values.dtype))
             here = joined[rows]
             known = here >= 0
-            if name != "latency" and not np.allclose(here[known], values[known], rtol=1e-5, equal_nan=True):
+            both = known & (values >= 0)
+            if name != "latency" and not np.allclose(here[both], values[both], rtol=1e-5):
                 raise WsnasError(f"tables of {first.space} with different {name} cannot be joined: networks differ")
             joined[rows] = np.where(known, here, values)
         if table.failed is not None:

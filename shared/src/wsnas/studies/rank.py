@@ -35,7 +35,6 @@ from wsnas.space import load_space
 from wsnas.studies.figures import BLUE, GREY, STYLE, caption, counted, head
 from wsnas.studies.rankings import K
 from wsnas.studies.results import write_files
-from wsnas.table import mean_measured
 
 
 @dataclass(frozen=True)
@@ -51,21 +50,23 @@ class Agreement:
     """Agreement of supernets' scores and of what is free with ground truth; perplexities are negated.
 
     The supernets' numbers are means over them, with intervals that, if there are several, cover other supernets, too.
+    None where all sizes are equal, so that there is no order to agree with.
     """
 
     architectures: int
     spearman: Interval
     supernets: tuple[float, ...]  # the Spearman of each
-    parameter_count_spearman: Interval
-    multiply_adds_spearman: Interval
-    supernet_minus_parameter_count: tuple[float, float]  # 95 % interval of the difference
-    score_with_parameter_count: Interval
+    parameter_count_spearman: Interval | None
+    multiply_adds_spearman: Interval | None
+    supernet_minus_parameter_count: tuple[float, float] | None  # 95 % interval of the difference
+    score_with_parameter_count: Interval | None
     noise_ceiling: Ceiling | None
     top_10: float  # selected by test result if the table has no validation
     random_top_10: float
     measures: dict[str, Interval]  # other than Spearman's (``metrics.Measures``)
     truth: Spread
     scores: Spread
+    evaluated: int = 0  # architectures, by all supernets; those without a finite score or a result are left out
     remarks: tuple[str, ...] = ()  # ``wsnas.agreement.remarks``
 
 
@@ -79,17 +80,20 @@ def agreement(scores: Floats, counts: Floats, macs: Floats, valid: Floats, test:
     if len(scores) > 1:
         difference = contrast((1, ours - size))
         found, gain = correlation_over(ours), (difference.low, difference.high)
+        with_size = correlation_over(rank_agreement(scores, counts))
     else:
         found, gain = correlation(mean, test), percentiles((ours - size).drawn[0])
+        with_size = correlation(mean, counts)
+    sized = len(np.unique(counts)) > 1
     truth, spread = (Spread(float(x.min()), float(x.mean()), float(x.max()), float(x.std())) for x in (test, mean))
     return Agreement(
         len(test),
         found,
         tuple(float(one) for one in ours.each),
-        correlation(counts, test),
-        correlation(macs, test),
-        gain,
-        correlation(mean, counts),
+        correlation(counts, test) if sized else None,
+        correlation(macs, test) if len(np.unique(macs)) > 1 else None,
+        gain if sized else None,
+        with_size if sized else None,
         noise_ceiling(seeds),
         float(np.mean([top_k(one, valid, test, k) for one in scores])),
         random_top_k(valid, test, k),
@@ -109,9 +113,9 @@ def rank(
 ) -> Agreement:
     """Writes results.json, rank.csv and rank.png for the latest scores of supernet runs of one space to ``out``.
 
-    What all runs have scored is compared. ``dataset``: of the ground truth, by default the first run's. Parameters and
-    multiply-adds are counted at the recipe ``scale``, which should be the ground truth's. Raises WsnasError if the
-    runs' spaces differ, if fewer than two architectures have scores, or if one is not in the table.
+    What all runs have scored, and the ground truth has results of, is compared. ``dataset``: of the ground truth, by
+    default the first run's. Parameters and multiply-adds are counted at the recipe ``scale``, which should be the
+    ground truth's. Raises WsnasError if the runs' spaces differ, or if fewer than two architectures can be compared.
     """
     supernets = [Run.read(run) for run in runs]
     names = {supernet.identity["space"] for supernet in supernets}
@@ -122,20 +126,27 @@ def rank(
     each = [latest_scores(supernet) for supernet in supernets]
     loaded = load_ground_truth(space, dataset, table)
     finite = [{arch for arch, score in scores.items() if math.isfinite(score)} for scores in each]
-    known = [arch for arch in each[0] if all(arch in of for of in finite)]
-    if len(known) < 2:
-        where = runs[0] if len(runs) == 1 else "all runs"
-        raise WsnasError(f"{len(known)} of {len(each[0])} scores in {where} are finite: too few to rank")
-    truth = loaded.select(known).higher_is_better(space.metric)
+    shared = [arch for arch in each[0] if arch in loaded.row and all(arch in of for of in finite)]
+    truth = loaded.select(shared).higher_is_better(space.metric)
     split = "valid" if truth.epochs(dataset, "valid") else "test"
-    valid, test = (mean_measured(truth.common_seeds(dataset, one)) for one in (split, "test"))
+    results = np.array([truth.mean(dataset, one) for one in (split, "test")])
+    known = np.isfinite(results).all(0)
+    if known.sum() < 2:
+        where = runs[0] if len(runs) == 1 else "all runs"
+        raise WsnasError(
+            f"{known.sum()} of {len(each[0])} scores in {where} are finite and have a {dataset} ground truth: too few "
+            "to rank; score others with 'wsnas evaluate RUN --table TABLE'"
+        )
+    (valid, test), seeds = results[:, known], truth.common_seeds(dataset, "test")[known]
+    truth = truth.take(np.flatnonzero(known))
     scored = higher_is_better([[scores[arch] for arch in truth.archs] for scores in each], space.metric)
     recipe, archs = space.recipes[scale], [space.decode(arch) for arch in truth.archs]
     counts = np.array([space.parameters(arch, recipe) for arch in archs], dtype=np.float64)
     macs = np.array([space.macs(arch, recipe) for arch in archs], dtype=np.float64)
-    compared = agreement(scored, counts, macs, valid, test, truth.common_seeds(dataset, "test"))
+    compared = agreement(scored, counts, macs, valid, test, seeds)
     said = dict.fromkeys(remark for scores in each for remark in remarks(scores, loaded, dataset, "test"))
-    compared, score = replace(compared, remarks=tuple(said)), scored.mean(0)
+    evaluated = len(set(each[0]).intersection(*each))
+    compared, score = replace(compared, evaluated=evaluated, remarks=tuple(said)), scored.mean(0)
     described = {
         "command": command_line(),
         "settings": {
@@ -171,6 +182,9 @@ def _figure(compared: Agreement, score: Floats, counts: Floats, test: Floats, me
             ),
             (grid[1], "By size", counts / 1e6, "parameters, millions", compared.parameter_count_spearman, GREY),
         ):
+            if interval is None:  # all have the same size
+                axes.set_visible(False)
+                continue
             axes.plot(x, higher_is_better(test, metric), "o", ms=3.5, alpha=0.7, color=colour)
             axes.set_xlabel(name)
             head(axes, title, f"Spearman {interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]")

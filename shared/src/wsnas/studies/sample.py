@@ -19,7 +19,7 @@ from wsnas.recipe import Recipe
 from wsnas.recipe_options import chosen_recipe
 from wsnas.space import SearchSpace, installed_spaces, load_space
 from wsnas.studies.options import StudyOptions
-from wsnas.table import Table, mean_measured
+from wsnas.table import Table
 
 A = TypeVar("A", bound=Hashable)
 
@@ -109,10 +109,7 @@ def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Reci
 
 def _common_means(table: Table, dataset: str, epochs: int) -> tuple[Floats, Floats]:
     """[architectures] validation and test results, over the seeds that nearly all of the table have."""
-    return (
-        mean_measured(table.common_seeds(dataset, "valid", epochs)),
-        mean_measured(table.common_seeds(dataset, "test", epochs)),
-    )
+    return table.mean(dataset, "valid", epochs), table.mean(dataset, "test", epochs)
 
 
 @dataclass(frozen=True)

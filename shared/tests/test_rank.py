@@ -1,0 +1,70 @@
+"""``wsnas rank`` with the core alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from scipy import stats
+from toy_space import ALL, TOY, Toy
+
+from wsnas.cli import main
+from wsnas.studies.rank import agreement
+
+NAMES = [TOY.encode(arch) for arch in ALL[::4]]
+
+
+def run(*arguments: str) -> str:
+    done = CliRunner().invoke(main, list(arguments), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture
+def scored(toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supernet, ``net``, with the scores of seven architectures, and their ground truth, ``truth.csv``."""
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{name},{50 + 3 * i % 7},{50 + i}" for i, name in enumerate(NAMES)]
+    Path("truth.csv").write_text("\n".join(["architecture,toy_valid_2,toy_test_2", *rows]) + "\n")
+    run("train-supernet", "toy", "--out", "net", "--device", "cpu")
+    run("evaluate", "net", "--table", "truth.csv", "--device", "cpu")
+
+
+def test_an_architecture_without_a_result_is_left_out(scored: None) -> None:
+    """One whose training failed and one that is not in the table, as ``wsnas correlate`` does."""
+    head, *rows = Path("truth.csv").read_text().splitlines()
+    Path("part.csv").write_text("\n".join([head, f"{NAMES[0]},,", *rows[2:]]) + "\n")
+    correlated, ranked = (run(command, "net", "--table", "part.csv") for command in ("correlate", "rank"))
+    assert "over 5 of 7 evaluated architectures" in correlated
+    assert "over 5 of 7 evaluated architectures" in ranked
+    assert ranked.split()[2] == correlated.split()[1].rstrip(",")  # the same correlation
+    Path("one.csv").write_text(f"{head}\n{rows[0]}\n")
+    refused = CliRunner().invoke(main, ["rank", "net", "--table", "one.csv"])
+    assert refused.exit_code == 2
+    assert "1 of 7 scores in net are finite and have a toy ground truth" in refused.output
+
+
+def test_equal_sizes_have_no_correlation(scored: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ", parameter count " in run("rank", "net", "--table", "truth.csv")
+    monkeypatch.setattr(Toy, "parameters", lambda self, arch, recipe: 7)
+    said = run("rank", "net", "--table", "truth.csv")
+    assert "parameter count" not in said
+    assert ", multiply-adds " in said
+    results = json.loads(Path("net/rank/results.json").read_text())["results"]
+    of_size = ("parameter_count_spearman", "supernet_minus_parameter_count", "score_with_parameter_count")
+    assert [results[name] for name in of_size] == [None] * 3
+    monkeypatch.setattr(Toy, "macs", lambda self, arch, recipe: 7)
+    assert "multiply-adds" not in run("rank", "net", "--table", "truth.csv")
+
+
+def test_supernets_follow_size_in_the_mean_over_them() -> None:
+    """One supernet follows size, another goes against it: 0 in the mean, and not as certain as over architectures."""
+    counts, test = np.arange(30.0), np.random.default_rng(0).permutation(30)
+    scores = np.stack([counts, -2 * counts])
+    found = agreement(scores, counts, counts, test, test, test[:, None]).score_with_parameter_count
+    assert found is not None
+    assert found.value == pytest.approx(np.mean([stats.spearmanr(one, counts).statistic for one in scores]))
+    assert (found.low, found.high) == (-1, 1)
