@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -214,6 +214,9 @@ def _in_processes(
                 running.clear()
                 pool = start()
     except KeyboardInterrupt:
+        for _ in range(2):  # an interrupt within schedule() can lose the queue's next wake-up (Condition.notify)
+            with suppress(RuntimeError):
+                pool.schedule(int).cancel()  # type: ignore[no-untyped-call, unused-ignore]
         for worker in multiprocessing.active_children():  # who stopped this process may not have told them
             if worker.pid is not None and worker.pid not in others:
                 os.kill(worker.pid, signal.SIGTERM)
