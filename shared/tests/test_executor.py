@@ -170,5 +170,34 @@ def test_a_worker_killed_before_its_first_job_is_replaced(
             list(run_jobs(eval, ["1 + 1", "2 + 2"], Executor(1)))
 
 
+INTERRUPTED = """
+import threading
+from pebble import ProcessPool
+from wsnas.executor import Executor, run_jobs
+
+scheduled = ProcessPool.schedule
+
+def interrupted(pool, *args, **options):
+    ProcessPool.schedule = scheduled
+    stale = threading.Lock()
+    stale.acquire()
+    pool._context.task_queue.not_empty._waiters.appendleft(stale)
+    raise KeyboardInterrupt
+
+if __name__ == "__main__":
+    jobs = run_jobs(eval, ["1 + 1"] * 9, Executor(1))
+    print(next(jobs)[1], flush=True)
+    ProcessPool.schedule = interrupted
+    list(jobs)
+"""
+
+
+def test_a_stop_within_schedule_does_not_wait_for_ever(python: Start) -> None:
+    """Ctrl-C between the two steps of ``Condition.notify`` leaves a waiter that nobody is: the next wake-up is lost."""
+    output, errors = python(INTERRUPTED).communicate(timeout=60)
+    assert output == "2\n", errors
+    assert errors.splitlines()[-1] == "KeyboardInterrupt"
+
+
 def test_cores_counts_those_this_process_may_use() -> None:
     assert 1 <= cores() <= (os.cpu_count() or 1)

@@ -135,10 +135,11 @@ class SpaceSample:
         return f"{self.name} on {data}" + (f", ground truth on {truth}" if truth != data else "")
 
     def settings(self) -> dict[str, Any]:
-        """Its settings in ``results.json``."""
-        about = {"truth": self.truth.dataset, "truth_epochs": self.truth.epochs, "evaluated": len(self.archs)}
+        """Its settings in ``results.json``; of a data set in a file, the file's name without its folder."""
+        files = {"dataset": Path(self.recipe.dataset).name, "truth": Path(self.truth.dataset).name}
+        about = {"truth_epochs": self.truth.epochs, "evaluated": len(self.archs)}
         about["truth_trainings"] = self.truth.table.about.get("status")  # counts by status; None: not recorded
-        return {**self.recipe.to_json(), **about, "without_ground_truth": self.truth.left_out}
+        return {**self.recipe.to_json(), **files, **about, "without_ground_truth": self.truth.left_out}
 
     def ceiling(self) -> float | None:
         """The highest correlation the noise of the ground truth allows; None: not available."""
