@@ -677,6 +677,8 @@ def main(
         }
         if rate:
             click.echo(f"{sample.name}: {rate['sentence']}")
+    budgets = max((len({one.recipe.supernet.epochs for one in some}) for some in wanted.values()), default=0)
+    several = ", from left to right of twice the epochs" if budgets > 1 else ""
     write_results(
         options.study,
         options.out,
@@ -696,7 +698,7 @@ def main(
             panels,
             f"{options.about}, {counted(len(options.seeds), 'seed')} of every judge but the "
             "table's. One training: a sufficient stand-alone training of an average architecture, in multiply-adds "
-            "times images. Supernets from left to right: of twice the epochs, scoring included; the ten trainings that "
+            f"times images. Supernets{several}: scoring included; the ten trainings that "
             "pick the best of a top 10 are not counted. Bars: 95 % intervals over architectures and judges.",
         ),
     )

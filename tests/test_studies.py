@@ -815,6 +815,16 @@ def test_perplexities_are_written_as_measured() -> None:
     assert (second["supernet"], second["supernet_seeds"]) == (None, [80.0, None])  # overflowed
 
 
+def test_settings_name_a_data_set_without_the_folder_it_lies_in(tmp_path: Path) -> None:
+    space, archs, one = load_space("nb201"), (), np.ones(0)
+    table = Table("nb201", (), {}, about={"status": "2 ok"})
+    truth = GroundTruth(table, archs, str(tmp_path / "cifar100.npz"), 200, one, one, 0)
+    recipe = dataclasses.replace(space.recipes["micro"], dataset=str(tmp_path / "cifar10.npz"))
+    settings = SpaceSample(space, recipe, truth, archs, one, one, one).settings()
+    assert (settings["dataset"], settings["truth"]) == ("cifar10.npz", "cifar100.npz")
+    assert str(tmp_path) not in json.dumps(settings)
+
+
 def test_convergence_writes_the_mean_that_its_verdicts_compare() -> None:
     """Every supernet counts as one, however many of its scores overflowed."""
     code, test = runpy.run_path(str(STUDIES / "convergence.py")), np.arange(6.0)
