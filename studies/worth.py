@@ -6,13 +6,11 @@ multiply-adds, number of convolutions, depth), zero-cost scores of untrained net
 path samplers (scoring included), trainings of every architecture for fewer epochs (from the table; other lengths with
 ``--short``), a predictor fitted on n trained architectures, and a supernet together with the parameter count.
 
-Compute is counted in multiply-adds times images, a training step as three forward passes, and given in trainings: one
-sufficient stand-alone training, as in the ground truth, of an average architecture of the sample.
+Compute is counted in sufficient trainings (``wsnas.studies.costs``).
 """
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +25,6 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from wsnas import paths as path_samplers
-from wsnas.data.images import Splits
 from wsnas.devices import choose_device
 from wsnas.errors import WsnasError
 from wsnas.ground_truth import splits_once, train_many
@@ -43,9 +40,10 @@ from wsnas.metrics import (
 from wsnas.progress import progress
 from wsnas.proxies import SHAPE, ZERO_COST, name_of, proxy_scores, require_fit, require_images
 from wsnas.randomness import numpy_rng
-from wsnas.recipe import Recipe, Sequences, Training, change_recipe, digest, recipe_from_json
+from wsnas.recipe import Sequences, change_recipe, digest
 from wsnas.recipe_options import RecipeCommand
 from wsnas.runs import Run
+from wsnas.studies.costs import Costs
 from wsnas.studies.figures import (
     BLACK,
     BLUE,
@@ -67,7 +65,7 @@ from wsnas.studies.rankings import K, Ranking, finite, measures_csv, measures_js
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample, space_samples
 from wsnas.studies.verdicts import Answer, Numbers, Verdict, enough, sign_verdict
-from wsnas.table import TRAINED, Column
+from wsnas.table import Column
 
 FREE, UNTRAINED = "free", "zero-cost score"
 UNIFORM, FAIR, MULTI = "supernet", "supernet, FairNAS", "supernet, multi-path"
@@ -82,12 +80,9 @@ LABELS = {
     "fisher": "Fisher",
     "jacob_cov": "Jacobian cov.",
 }
-# forward passes per image, where a gradient by the weights costs two more, and one by anything else one more
-PASSES = {"naswot": 1, "synflow": 3, "grad_norm": 3, "snip": 3, "grasp": 9, "fisher": 2, "jacob_cov": 2}
 WITHOUT = ("supernets", "paths", "zero-cost")
 TRAINED_COUNTS = (10, 20, 50, 100, 200, 500)  # that the predictor is fitted on
 FEW = 20  # trained architectures that the regression is fitted on
-PUBLISHED_IMAGES = {"cifar10": 25_000, "cifar100": 50_000, "imagenet16-120": 151_700}  # unless the recipe says
 
 
 @dataclass(frozen=True)
@@ -126,93 +121,6 @@ class Judge:
             **measures_csv(ranked.measures),
             **{f"given {name}": found.value for name, found in partial.items()},
         }
-
-
-# cost ---------------------------------------------------------------------------------------------------------
-
-
-def training_items(data: Any, training: Training) -> int:
-    """Images (text: tokens) that a training sees."""
-    if isinstance(training.inputs, Sequences):
-        return int(len(data) * training.epochs)
-    return int(sum(data.steps(training, 0, epoch) for epoch in range(training.epochs)) * training.batch)
-
-
-def macs_of(sample: SpaceSample, recipe: Recipe) -> Floats:
-    """[n] multiply-adds for one image."""
-    return np.array([sample.space.macs(arch, recipe) for arch in sample.archs], dtype=np.float64)
-
-
-def trained_with(sample: SpaceSample, splits: Splits, epochs: int) -> tuple[float, int]:
-    """Mean multiply-adds for one image, and images seen, of the table's trainings of so many epochs.
-
-    By the recipe that the table names; a publisher's table has the paper's, one that names none the study's.
-    """
-    space, truth = sample.space, sample.truth
-    if truth.table.about.get("source") != TRAINED and truth.dataset in PUBLISHED_IMAGES:
-        recipe: Recipe = space.recipes["paper"].on(truth.dataset)
-        return float(macs_of(sample, recipe).mean()), epochs * (recipe.train_size or PUBLISHED_IMAGES[truth.dataset])
-    stored = json.loads(truth.table.about_length(epochs).get("recipe", "{}"))
-    if stored:
-        same = {name: getattr(sample.recipe, name) for name in ("supernet", "dataset", "evaluation_batch")}
-        recipe = recipe_from_json(sample.recipe, {**stored, **same})
-        splits = splits_once(sample.name, recipe, choose_device())
-    else:
-        recipe = change_recipe(sample.recipe, **{"standalone.epochs": epochs})
-    return float(macs_of(sample, recipe).mean()), training_items(splits.train, recipe.standalone)
-
-
-@dataclass(frozen=True)
-class Costs:
-    """Counts multiply-adds times images of the networks of one sample."""
-
-    sample: SpaceSample
-    splits: Splits
-    macs: Floats  # [n] of the sample's networks, for one image
-    training: float  # one sufficient stand-alone training, the unit of all costs
-    truth: dict[str, Any]  # what the unit is
-
-    @staticmethod
-    def of(sample: SpaceSample, splits: Splits) -> Costs:
-        truth = sample.truth
-        macs, images = trained_with(sample, splits, truth.epochs)
-        about: dict[str, Any] = {"macs": macs, "images": images // truth.epochs, "epochs": truth.epochs}
-        seconds = truth.table.about_length(truth.epochs).get("seconds")
-        about |= {} if seconds is None else {"seconds": seconds}
-        return Costs(sample, splits, macs_of(sample, sample.recipe), 3 * macs * images, about)
-
-    def short(self, epochs: int) -> float:
-        """In trainings: each architecture's training of so many epochs in the table."""
-        macs, images = trained_with(self.sample, self.splits, epochs)
-        return len(self.sample.archs) * 3 * macs * images / self.training
-
-    def supernet(self, variant: Variant) -> float:
-        """In trainings: the exact multiply-adds of the paths that were drawn, mean over seeds, and of the scoring."""
-        space, recipe, training = self.sample.space, variant.recipe, variant.recipe.supernet
-        sampler, known = path_samplers.parse(variant.paths), dict[Any, int]()
-
-        def step(seed: int, number: int) -> int:
-            drawn = [arch for arch, _ in sampler(space, numpy_rng(seed, "paths", number))]
-            for arch in drawn:
-                if arch not in known:
-                    known[arch] = space.macs(arch, recipe)
-            return sum(known[arch] for arch in drawn)
-
-        if isinstance(training.inputs, Sequences):  # every architecture has the same multiply-adds
-            trained = float(step(0, 0)) * training_items(self.splits.train, training)
-        else:
-            steps = training_items(self.splits.train, training) // training.batch
-            of_seeds = [sum(step(seed, number) for number in range(steps)) for seed in variant.seeds]
-            trained = float(np.mean(of_seeds)) * training.batch
-        calibrated = recipe.calibration_batch * recipe.calibration_steps
-        scored = min(recipe.valid_size or len(self.splits.valid), len(self.splits.valid))
-        return (3 * trained + float(self.macs.sum()) * (calibrated + scored)) / self.training
-
-    def untrained(self, proxy: str, images: int) -> float:
-        """In trainings; the comparison of the images' patterns or gradients is not counted."""
-        if isinstance(self.sample.recipe.standalone.inputs, Sequences):
-            images *= self.sample.recipe.standalone.inputs.bptt
-        return float(self.macs.sum()) * PASSES[proxy] * (1 if proxy == "synflow" else images) / self.training
 
 
 # judges -------------------------------------------------------------------------------------------------------
@@ -368,10 +276,8 @@ def fresh_trainings(options: StudyOptions, sample: SpaceSample, costs: Costs, ep
     columns = table.select(names).columns
     found = [columns[Column(recipe.dataset, "valid", epochs, seed)] for seed in seeds]
     scores = higher_is_better(np.array(found), sample.space.metric)
-    items = training_items(costs.splits.train, recipe.standalone)
-    cost = 3 * float(costs.macs.sum()) * items / costs.training
     label = f"{counted(epochs, 'epoch')}, trained here"
-    return judge(sample, SHORT, label, scores, cost, setting=epochs)
+    return judge(sample, SHORT, label, scores, costs.fresh(recipe.standalone), setting=epochs)
 
 
 # what follows -------------------------------------------------------------------------------------------------
@@ -404,7 +310,7 @@ def equal_setting(judges: Sequence[Judge], correlation: float) -> str:
     return f"{np.exp(np.interp(share, (0, 1), np.log(settings[i - 1 : i + 1]))):.3g}"
 
 
-def exchange(sample: SpaceSample, judges: Sequence[Judge]) -> dict[str, Any]:
+def exchange(sample: SpaceSample, costs: Costs, judges: Sequence[Judge]) -> dict[str, Any]:
     """What the longest-trained supernet can be exchanged for, and the sentence that says so."""
     uniform = of_kind(judges, UNIFORM)
     if not uniform:
@@ -421,9 +327,11 @@ def exchange(sample: SpaceSample, judges: Sequence[Judge]) -> dict[str, Any]:
         said.append(f"{rates[PREDICTOR].value} trained architectures and a predictor")
     if SHORT in rates:
         said.append(f"training each for {rates[SHORT].value} of {sample.truth.epochs} epochs")
-    sentence = f"a supernet that costs {net.cost:.3g} trainings ranks ({found.value:.2f})"
+    scoring = costs.scoring(sample.recipe)
+    sentence = f"a supernet that costs {net.cost:.3g} trainings, {scoring:.3g} of them for scoring, "
+    sentence += f"ranks ({found.value:.2f})"
     sentence += f" as well as {', or as '.join(said)}" if said else ": nothing to compare it with"
-    return {"sentence": sentence, "cost": net.cost, "correlation": found, "rates": rates}
+    return {"sentence": sentence, "cost": net.cost, "scoring": scoring, "correlation": found, "rates": rates}
 
 
 def partials(sample: SpaceSample, judges: Sequence[Judge]) -> dict[str, dict[str, Interval]]:
@@ -665,7 +573,7 @@ def main(
         if not judges:
             click.echo(f"{sample.name}: left out: nothing to rank its architectures by")
             continue
-        rate, given, ceiling = exchange(sample, judges), partials(sample, judges), sample.ceiling()
+        rate, given, ceiling = exchange(sample, costs, judges), partials(sample, judges), sample.ceiling()
         panels.append((sample, judges, rate, ceiling))
         verdicts += enough(verdicts_of(sample, judges), len(sample.archs))
         rows += [one.to_csv(sample.name, given.get(one.label, {})) for one in judges]

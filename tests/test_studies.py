@@ -748,6 +748,7 @@ def test_worth_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
     counts = [row["setting"] for row in found["rows"] if row["kind"] == "predictor"]
     assert counts == [10, 20]  # of 44, without a part of the 30
     assert found["exchange"]["sentence"] in done.out
+    assert found["exchange"]["scoring"] == pytest.approx(macs.sum() * (2000 + 200) / training)
     assert found["exchange"]["rates"].keys() == {"predictor", "short trainings"}
 
 

@@ -137,7 +137,7 @@ class SpaceSample:
     def settings(self) -> dict[str, Any]:
         """Its settings in ``results.json``; of a data set in a file, the file's name without its folder."""
         files = {"dataset": Path(self.recipe.dataset).name, "truth": Path(self.truth.dataset).name}
-        about = {"truth_epochs": self.truth.epochs, "evaluated": len(self.archs)}
+        about: dict[str, Any] = {"truth_epochs": self.truth.epochs, "evaluated": len(self.archs)}
         about["truth_trainings"] = self.truth.table.about.get("status")  # counts by status; None: not recorded
         return {**self.recipe.to_json(), **files, **about, "without_ground_truth": self.truth.left_out}
 
