@@ -146,6 +146,27 @@ def test_a_class_added_under_a_run_without_a_fingerprint_is_one_sentence(tmp_pat
             attempt()
 
 
+def test_a_copy_that_is_not_the_official_one_has_a_fingerprint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a known name, too: nothing else tells one ``cifar10.npz`` from another."""
+    if "nb201" not in installed_spaces():
+        pytest.skip("needs the space nb201")
+    monkeypatch.setenv("WSNAS_DATA", str(tmp_path))
+    space = load_space("nb201")
+    recipe = change_recipe(space.recipes["micro"], dataset="cifar10")
+    found = [space.data_identity(recipe)]  # would be downloaded, and checked
+    for seed in (0, 1):
+        image_set(tmp_path / "cifar10.npz", seed)
+        found.append(space.data_identity(recipe))
+    assert found[0] == space.data_identity(space.recipes["micro"]) == {}
+    assert len({one["data"] for one in found[1:]}) == 2
+    (tmp_path / "cifar10.npz").unlink()
+    (tmp_path / "cifar10").mkdir()
+    (tmp_path / "cifar10/train-0.parquet").write_bytes(b"PAR1")
+    assert space.data_identity(recipe)["data"] not in {one.get("data") for one in found}
+
+
 def test_the_fingerprint_is_of_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not of times or places; a class, a file, a byte more or a name changes it, hidden files do not."""
     for part in ("train", "val"):

@@ -219,6 +219,14 @@ def test_the_form_of_a_text_does_not_change_its_tokens(tmp_path: Path, form: str
             load_text(str(tmp_path / "other"))
 
 
+def test_penn_treebank_is_the_known_copy_by_whatever_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WSNAS_DATA", str(tmp_path))
+    three(tmp_path / "ptb")
+    with pytest.raises(WsnasError, match=r"ptb: train\.txt differs from the known copy.* in a folder of its own"):
+        load_text("ptb")
+    load_text(str(tmp_path / "ptb"))
+
+
 @pytest.mark.parametrize("kind", ["gzip", "zip"])
 def test_a_bomb_of_text_is_refused(tmp_path: Path, kind: str) -> None:
     content = b"the cat sat\n" * 5_000_000

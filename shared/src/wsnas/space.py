@@ -131,10 +131,10 @@ class SearchSpace(ABC, Generic[A]):
         return load_splits(recipe, device)
 
     def data_place(self, recipe: Any) -> Path | None:
-        """The file or folder that the recipe names as its data; None for a data set with a name of its own."""
-        from wsnas.data.sources import KNOWN
+        """The file or folder of the recipe's data, unless they are installed or checked as a known data set."""
+        from wsnas.data.sources import place_of
 
-        return None if recipe.dataset in KNOWN else Path(recipe.dataset)
+        return place_of(recipe.dataset)
 
     def image_shape(self, recipe: Any) -> tuple[int, int, int, int]:
         """Classes, channels, height and width (pixels) of the recipe's images, which are held in memory."""

@@ -139,9 +139,9 @@ def _parts(dataset: str) -> list[list[str]]:
         places = (root / "ptb", root / "ptb.zip", root / "datasets" / "PennTreebank")  # the last is torchtext's
         for place in places:
             if place.exists():
-                return _three(place)
+                return _three(place, known=True)
         _let_torchtext_download(root)
-        return _three(places[2])
+        return _three(places[2], known=True)
     path = Path(dataset)
     if path.is_dir() or path.suffix == ".zip":
         return _three(path)
@@ -223,8 +223,11 @@ def _one_a_part(place: Path, names: list[str]) -> list[str]:
     return found
 
 
-def _three(place: Path) -> list[list[str]]:
-    """Train, valid and test text of a folder or .zip; files with Penn Treebank's names must be the known copies."""
+def _three(place: Path, known: bool = False) -> list[list[str]]:
+    """Train, valid and test text of a folder or .zip; files with Penn Treebank's names must be the known copies.
+
+    ``known``: so must files of other names.
+    """
     contents: dict[str, bytes] = {}
     try:
         if place.is_dir():
@@ -242,15 +245,14 @@ def _three(place: Path) -> list[list[str]]:
     parts = []
     for part in PARTS:
         official = f"ptb.{part}.txt"
-        if official in contents:
-            if hashlib.md5(contents[official]).hexdigest() != PTB_MD5[part]:
-                raise WsnasError(
-                    f"{place}: {official} differs from the known copy of Penn Treebank (md5); get it again, or rename "
-                    f"it to {part}.txt if it is another text"
-                )
-            parts.append(_decode(contents[official], place / official))
-        elif f"{part}.txt" in contents:
-            parts.append(_decode(contents[f"{part}.txt"], place / f"{part}.txt"))
-        else:
+        name = official if official in contents else f"{part}.txt"
+        if name not in contents:
             raise WsnasError(f"{place} lacks {official} (or {part}.txt); it needs one for train, valid and test")
+        if (known or name == official) and hashlib.md5(contents[name]).hexdigest() != PTB_MD5[part]:
+            another = f"name it {part}.txt in a folder of its own" if known else f"rename it to {part}.txt"
+            raise WsnasError(
+                f"{place}: {name} differs from the known copy of Penn Treebank (md5); get it again, or {another} if "
+                "it is another text"
+            )
+        parts.append(_decode(contents[name], place / name))
     return parts

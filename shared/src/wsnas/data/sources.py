@@ -76,6 +76,7 @@ def load_splits(recipe: Recipe, device: torch.device) -> Splits:
     return Splits(on_device[0], on_device[1], on_device[2], classes)
 
 
+CIFAR = ("cifar10", "cifar100")
 KNOWN = {
     "digits": (10, 1, 8, 8),
     "faint-digits": (10, 1, 8, 8),
@@ -113,10 +114,18 @@ def _no_such(dataset: str) -> WsnasError:
     )
 
 
+def place_of(dataset: str) -> Path | None:
+    """The file or folder a data set is read from; None if it is installed, or official files whose md5 is checked."""
+    if dataset not in KNOWN:
+        return Path(dataset)
+    copies = (data_root() / f"{dataset}.npz", data_root() / dataset) if dataset in CIFAR else ()
+    return next((copy for copy in copies if copy.exists()), None)
+
+
 def _source(dataset: str) -> Source:
     if dataset in ("digits", "faint-digits"):
         return digits(faint=dataset == "faint-digits")
-    if dataset in ("cifar10", "cifar100"):
+    if dataset in CIFAR:
         copy = data_root() / f"{dataset}.npz"
         if copy.is_file():
             return replace(npz(copy), halve_test=dataset == "cifar100")
