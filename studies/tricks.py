@@ -25,6 +25,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from wsnas.errors import WsnasError
 from wsnas.metrics import (
     Floats,
     Interval,
@@ -97,6 +98,8 @@ def variants(sample: SpaceSample, seeds: int, scale: str, dataset: str | None) -
         wanted.insert(1, Variant(f"{longest} epochs, not {recipe.supernet.epochs}", sample.recipe, "uniform", numbers))
     for other in (dataset,) if dataset else OTHERS.get(recipe.dataset, ()):
         path = chosen_recipe(sample.space, scale, {"dataset": other}).dataset  # absolute, of a file
+        if path == recipe.dataset:
+            raise WsnasError(f"--other-dataset {other} is the baseline's own: give another")
         wanted.append(Variant(f"on {Path(other).stem}", recipe.on(path), "uniform", numbers))
     return wanted
 

@@ -37,6 +37,7 @@ from wsnas.metrics import (
     higher_is_better,
     partial_agreement,
 )
+from wsnas.options import was_given
 from wsnas.progress import progress
 from wsnas.proxies import SHAPE, ZERO_COST, name_of, proxy_scores, require_fit, require_images
 from wsnas.randomness import numpy_rng
@@ -535,6 +536,14 @@ def main(
     without: tuple[str, ...],
 ) -> None:
     """What a supernet is worth, against what else the same compute could buy."""
+    for name, option, judges in (
+        ("count", "--budgets", "supernets"),
+        ("paths", "--paths", "supernets"),
+        ("paths", "--paths", "paths"),
+        ("images", "--images", "zero-cost"),
+    ):
+        if judges in without and was_given(name):
+            raise WsnasError(f"{option} has no effect with --without {judges}: leave one of them out")
     paths = tuple(path_samplers.name_of(path_samplers.parse(one)) for one in paths)
     if "uniform" in paths:
         raise WsnasError("uniform supernets are always trained, of more budgets: leave out --paths uniform")

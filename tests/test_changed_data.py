@@ -146,9 +146,7 @@ def test_a_class_added_under_a_run_without_a_fingerprint_is_one_sentence(tmp_pat
             attempt()
 
 
-def test_a_copy_that_is_not_the_official_one_has_a_fingerprint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_copy_that_is_not_the_official_one_has_a_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a known name, too: nothing else tells one ``cifar10.npz`` from another."""
     if "nb201" not in installed_spaces():
         pytest.skip("needs the space nb201")

@@ -86,6 +86,10 @@ MISTAKES = {
     "ground-truth nb201 --sample 2 --out truth --gpus-a-job 0.5": "--gpus-a-job needs --ray",
     "ground-truth nb201 --sample 2 --seeds 2 --best 1 --out truth": "not a run directory",
     "report nowhere": "nowhere",
+    "study worth --without supernets --budgets 3": "--budgets has no effect with --without supernets",
+    "study worth --without paths --paths fair": "--paths has no effect with --without paths",
+    "study worth --without zero-cost --images 9": "--images has no effect with --without zero-cost",
+    "study tricks --space nb201 --other-dataset digits": "--other-dataset digits is the baseline's own",
 }
 
 

@@ -94,6 +94,12 @@ def test_a_time_limit_that_could_not_be_kept_is_refused() -> None:
         assert thread.submit(lambda: list(run_jobs(eval, ["7"], Executor(0)))).result() == [("7", 7)]
 
 
+@pytest.mark.parametrize("options", [{"workers": 4, "ray": "auto"}, {"workers": 2, "gpus": 0.5}])
+def test_an_option_without_effect_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(WsnasError, match=r"give one of workers and ray|are for Ray"):
+        Executor(**options)
+
+
 def test_missing_ray_or_cluster_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)  # import ray then raises ImportError
     with pytest.raises(WsnasError, match=r"pip install ray"):

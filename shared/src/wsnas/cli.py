@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from wsnas.errors import WsnasError
-from wsnas.options import Group, HomePath, Stopped, complete_spaces, executor_options, measured
+from wsnas.options import Group, HomePath, Stopped, complete_spaces, executor_options, measured, was_given
 from wsnas.progress import is_leader, progress
 from wsnas.recipe_options import RecipeCommand, chosen_recipe, data_set_option
 from wsnas.studies.scripts import Studies
@@ -204,7 +203,7 @@ def evaluate(
     from wsnas.supernet import load_supernet, too_many_to_validate
 
     for name in ("sample", "table", "sample_seed", "max_macs"):
-        if arch and _was_given(name):
+        if arch and was_given(name):
             option = name.replace("_", "-")
             raise WsnasError(
                 f"--arch names the architectures, --{option} is for drawing them: give only one of the two"
@@ -246,14 +245,9 @@ def evaluate(
     return {"run": run, "metric": supernet.space.metric, "scores": scores}
 
 
-def _was_given(name: str) -> bool:
-    """Whether an option is on the command line."""
-    return click.get_current_context().get_parameter_source(name) == ParameterSource.COMMANDLINE
-
-
 def _drawn(truth: Table, sample: int, rng: Any, max_macs: int | None) -> list[str]:
     """Architectures of a ground truth: ``--sample``, which must not be more than there are, or by default all."""
-    if not len(truth) or (sample > len(truth) and _was_given("sample")):
+    if not len(truth) or (sample > len(truth) and was_given("sample")):
         raise WsnasError(
             f"cannot draw {sample} different architectures: the ground truth has {len(truth)}"
             + (f" with at most {max_macs:,} multiply-adds" if max_macs is not None else "")

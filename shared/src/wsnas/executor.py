@@ -74,9 +74,11 @@ class Executor:
             raise WsnasError(
                 f"{self.workers} workers and {self.retries} retries make no sense: neither can be negative"
             )
-        places = [name for name in ("ray", "slurm", "pool") if getattr(self, name) is not None]
+        places = [name for name in ("workers", "ray", "slurm", "pool") if getattr(self, name) is not None]
         if len(places) > 1:
             raise WsnasError(f"jobs run in one place: give one of {' and '.join(places)}")
+        if self.gpus is not None and self.ray is None:
+            raise WsnasError("GPUs per job are for Ray (ray=); on one machine several workers can share a GPU")
 
 
 def run_jobs(

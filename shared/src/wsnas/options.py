@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from wsnas.errors import WsnasError, did_you_mean, warnings_as_sentences
 from wsnas.progress import is_leader
@@ -27,6 +28,11 @@ class HomePath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return super().convert(os.path.expanduser(value), param, ctx)
+
+
+def was_given(name: str) -> bool:
+    """Whether an option of the command that runs is on the command line."""
+    return click.get_current_context().get_parameter_source(name) == ParameterSource.COMMANDLINE
 
 
 class Refused(click.ClickException):
