@@ -174,7 +174,11 @@ def figure_of(panels: Sequence[tuple[SpaceSample, Sequence[Way]]], note: str) ->
 @click.command(cls=RecipeCommand, without=("max_macs",))
 @study_options("scoring")
 @click.option(
-    "--steps", type=click.IntRange(1), default=10, show_default=True, help="Of tuning the batch norms for a path."
+    "--steps",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="SGD steps that tune the batch norms for a path.",
 )
 def main(options: StudyOptions, steps: int) -> None:
     """How a submodel is scored, and what that changes."""

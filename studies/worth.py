@@ -522,10 +522,25 @@ def figure_of(panels: Sequence[tuple[SpaceSample, Sequence[Judge], dict[str, Any
 @study_options("worth")
 @budgets_option
 @click.option(
-    "--paths", multiple=True, default=("fair", "multi:2"), show_default=True, help="Supernets besides uniform ones."
+    "--paths",
+    multiple=True,
+    default=("fair", "multi:2"),
+    show_default=True,
+    help="Other path samplers to train supernets with; repeatable.",
 )
-@click.option("--short", multiple=True, type=click.IntRange(1), help="Train each for so many epochs, too; repeatable.")
-@click.option("--images", type=click.IntRange(2), default=64, show_default=True, help="That zero-cost scores see.")
+@click.option(
+    "--short",
+    multiple=True,
+    type=click.IntRange(1),
+    help="Also train every architecture for this many epochs; repeatable.",
+)
+@click.option(
+    "--images",
+    type=click.IntRange(2),
+    default=64,
+    show_default=True,
+    help="Images (text: sequences) in a zero-cost score's batch.",
+)
 @click.option("--without", multiple=True, type=click.Choice(WITHOUT), help="Leave these out; repeatable.")
 def main(
     options: StudyOptions,

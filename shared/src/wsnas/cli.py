@@ -45,7 +45,9 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
             click.echo(json.dumps(to_jsonable(result), indent=1))
 
-    option: Any = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, sentences to stderr.")
+    option: Any = click.option(
+        "--json", "as_json", is_flag=True, help="Print the result as JSON, and messages to stderr."
+    )
     return option(with_json)  # type: ignore[no-any-return]
 
 
@@ -81,7 +83,7 @@ def spaces() -> Any:
 @click.argument("folder", type=PATH, default=Path("runs"))
 @json_option
 def runs(folder: Path) -> Any:
-    """List the run directories in FOLDER (by default runs): what, how far, size, and what continues them."""
+    """List the runs in FOLDER (by default runs): what each is, its progress, its size, and how to continue it."""
     from wsnas.overview import overview
 
     found = overview(folder)
@@ -98,8 +100,10 @@ def runs(folder: Path) -> Any:
 @space_argument
 @click.option("--paths", default="uniform", show_default=True, help="Paths trained per step: uniform, fair or multi:N.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--out", type=PATH, help="Run directory.  [default: runs/SPACE-<digest of all that affects it>]")
-@click.option("--folder", type=PATH, help="Use that name in another folder; studies look in runs/supernets.")
+@click.option("--out", type=PATH, help="Run directory.  [default: runs/SPACE-<digest of everything that affects it>]")
+@click.option(
+    "--folder", type=PATH, help="Put the run, under its default name, in this folder; studies look in runs/supernets."
+)
 @click.option("--amp/--no-amp", default=None, help="bfloat16 autocast; by default on CUDA only.")
 @click.option("--sync-bn", is_flag=True, help="Batch norm over the images of all GPUs together.")
 @click.option("--deterministic", is_flag=True, help="On CUDA: the same weights to the last bit each time, more slowly.")
@@ -159,7 +163,11 @@ def train_supernet(
 @main.command()
 @run_argument
 @click.option(
-    "--sample", type=COUNT, default=200, show_default=True, help="Architectures, drawn uniformly; a smaller table: all."
+    "--sample",
+    type=COUNT,
+    default=200,
+    show_default=True,
+    help="Architectures to draw uniformly, or all if there are fewer.",
 )
 @click.option("--arch", multiple=True, help="Evaluate this architecture instead; repeatable.")
 @click.option("--table", type=HomePath(), help="Draw the sample from this ground-truth table.")
@@ -303,13 +311,13 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
     show_default=True,
     help="Recipe of the ground truth, used to count parameters.",
 )
-@click.option("--out", type=PATH, help="Output folder; by default rank in the first run.")
+@click.option("--out", type=PATH, help="Output folder; by default the folder rank in the first run.")
 @json_option
 def rank(runs: tuple[Path, ...], table: str | None, dataset: str | None, scale: str, out: Path | None) -> Any:
-    """Compare supernets' ranking with what is free to know: parameters and multiply-adds.
+    """Compare supernets' ranking with what costs nothing to know: parameters and multiply-adds.
 
-    Writes results.json, CSV and figure. Several runs of a space, such as seeds, count as one: their mean, over what all
-    of them have scored, with an interval that covers other supernets.
+    Writes results.json, a CSV and a figure. Several runs of one space, such as seeds, are averaged over the
+    architectures that all of them have scored, with an interval that covers other supernets.
 
     \b
     For example:
@@ -348,11 +356,23 @@ def rank(runs: tuple[Path, ...], table: str | None, dataset: str | None, scale: 
     help="naswot, synflow, grad_norm, snip, grasp, fisher or jacob_cov; or convolutions or depth, which count.",
 )
 @click.option(
-    "--sample", type=COUNT, default=200, show_default=True, help="Architectures, drawn uniformly; a smaller table: all."
+    "--sample",
+    type=COUNT,
+    default=200,
+    show_default=True,
+    help="Architectures to draw uniformly, or all if there are fewer.",
 )
 @click.option("--sample-seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--images", type=click.IntRange(2), default=64, show_default=True, help="Images (text: sequences) seen.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of initial weights and images.")
+@click.option(
+    "--images", type=click.IntRange(2), default=64, show_default=True, help="Images (text: sequences) in the batch."
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Seed of the initial weights and of the images drawn.",
+)
 @click.option("--table", type=HomePath(), help="Ground truth; by default the shipped or imported table, if any.")
 @data_set_option("--truth", help="Data set of the ground truth; by default the recipe's, if the table has it.")
 @click.option("--out", type=PATH, help="CSV file of the scores; by default runs/SPACE-PROXY.csv.")
@@ -622,7 +642,7 @@ def table() -> None:
 def table_import(space: str, file: Path, out: Path | None) -> Any:
     """Convert the official FILE of SPACE to one compact table, without executing any code in it.
 
-    A process of its own reads the file, so that a damaged or hostile one can take neither this one nor all memory.
+    A separate process reads the file, so that a damaged or hostile one can neither crash this command nor fill memory.
 
     \b
     For example:
@@ -677,7 +697,7 @@ def table_join(files: tuple[Path, ...], out: Path) -> Any:
 @table.command("merge")
 @click.argument("runs", type=PATH, nargs=-1, required=True)
 @click.option("--out", type=PATH, required=True, help="Run directory; the benchmark is written there too.")
-@click.option("--dedupe/--no-dedupe", default=True, show_default=True, help="As the runs were trained.")
+@click.option("--dedupe/--no-dedupe", default=True, show_default=True, help="Must be as the runs were trained.")
 @json_option
 def table_merge(runs: tuple[Path, ...], out: Path, dedupe: bool) -> Any:
     """Put the trainings of several RUNS together: shards of wsnas ground-truth, and runs of wsnas train.

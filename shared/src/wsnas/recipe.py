@@ -193,7 +193,7 @@ class Recipe:
     calibration_steps: Annotated[Natural, "batch-norm calibration steps per submodel; 0: none", Decides.SCORES]
     evaluation_batch: Annotated[Count, "images (text: tokens) per forward pass when scoring", Decides.NOTHING] = 1000
     train_size: Annotated[
-        Count | None, "training images; none: the data set's own split; all of them: none are left to validate"
+        Count | None, "training images; 'none': the data set's own split; all images: without validation"
     ] = None
     valid_size: Annotated[Count | None, "validation images used to score a submodel; none: all", Decides.SUBMODELS] = (
         None

@@ -104,7 +104,9 @@ def _with_options(command: F, truth: bool) -> F:
     options = (
         space_option,
         click.option(
-            "--seeds", type=click.IntRange(1), help="Supernets per setting. Default: 3, or 5 at the desk scale."
+            "--seeds",
+            type=click.IntRange(1),
+            help="Supernets per setting (standalone: trainings per architecture). Default: 3, desk 5.",
         ),
         click.option("--architectures", type=click.IntRange(4), help="Architectures scored, or trained, per space."),
         *(TRUTH_OPTIONS if truth else ()),
