@@ -28,7 +28,7 @@ def verdicts() -> str:
         "# Verdicts so far",
         "",
         "*holds*, **no** (does not hold) or ? (inconclusive), by the rules of [the claims](../claims.md).",
-        "Empty: not asked. Where both scales ask, *desk* answers; the pages of the studies have the verdicts at both.",
+        "Empty: not asked. *desk*: of the desk scale, which overrides micro; the pages of the studies have both.",
         f"{len(open_)} of {len(judged)} are inconclusive. Written by `python docs/results/verdicts.py`.",
         "",
         "| claim | " + " | ".join(names) + " |",
