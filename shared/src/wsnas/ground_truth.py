@@ -26,7 +26,7 @@ from wsnas.evaluation import fill
 from wsnas.executor import Executor, run_jobs
 from wsnas.metrics import higher_is_better
 from wsnas.progress import Report
-from wsnas.randomness import torch_seeded
+from wsnas.randomness import python_seed, torch_seeded
 from wsnas.recipe import Recipe, digest, recipe_from_json
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
@@ -111,7 +111,7 @@ def train_many(
     """
     space, out = load_space(space), Path(out)
     archs, recipe = space.archs(archs), space.recipe(recipe)
-    seeds = tuple(seeds)
+    seeds = tuple(map(python_seed, seeds))
     data = space.data_identity(recipe)
     identity = {"kind": "ground truth", "space": space.name, "recipe": recipe.standalone_identity(), **data}
     executor = executor or Executor()

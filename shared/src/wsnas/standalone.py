@@ -23,7 +23,7 @@ from wsnas.data.images import Data, Splits
 from wsnas.devices import choose_device, cpu_threads, to_device
 from wsnas.errors import Guesses, WsnasError
 from wsnas.progress import Report
-from wsnas.randomness import torch_seeded
+from wsnas.randomness import python_seed, torch_seeded
 from wsnas.recipe import Recipe
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
@@ -109,7 +109,7 @@ def train_architecture(
                 "space": space.name,
                 "arch": space.encode(arch),
                 "recipe": recipe.standalone_identity(),
-                "seed": seed,
+                "seed": python_seed(seed),
                 **({} if threads in (None, 1) else {"threads": threads}),
                 **space.data_identity(recipe),
             }

@@ -19,7 +19,7 @@ from wsnas.data.images import Splits
 from wsnas.devices import choose_device, cpu_threads, fixed_order, process_group, to_device
 from wsnas.errors import Guesses, WsnasError
 from wsnas.progress import Report, bar_in_notebook
-from wsnas.randomness import numpy_rng, torch_seeded
+from wsnas.randomness import numpy_rng, python_seed, torch_seeded
 from wsnas.recipe import Recipe, digest, recipe_from_json
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, SubSpace, load_space
@@ -159,7 +159,7 @@ def supernet_identity(
         "kind": "supernet",
         "space": space.name,
         "recipe": recipe.supernet_identity(),
-        "seed": seed,
+        "seed": python_seed(seed),
         "paths": path_samplers.name_of(paths),
         "candidates": None if candidates is None else f"{len(candidates)} architectures {part}",
         **({"sync_bn": True} if sync_bn else {}),
