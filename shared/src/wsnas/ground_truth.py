@@ -81,7 +81,7 @@ def require_trainings(space: SearchSpace[Any], archs: Sequence[Any], recipe: Rec
     splits = splits_once(space.name, recipe, torch.device("cpu"))
     for arch in archs[:1]:
         with torch_seeded(0, "init"):
-            require_trainable(space.network(arch, recipe), splits, recipe)
+            require_trainable(space, space.network(arch, recipe), splits, recipe)
 
 
 @cpu_threads(1, torch.device("cpu"))  # as in the workers, and so recorded

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import nn
 
 from wsnas import paths as path_samplers
+from wsnas.calibration import require_calibration_images
 from wsnas.data.images import Splits
 from wsnas.devices import choose_device, cpu_threads, fixed_order, process_group, to_device
 from wsnas.errors import Guesses, WsnasError
@@ -130,6 +131,7 @@ def require_trainable(space: SearchSpace[Any], recipe: Recipe, splits: Splits) -
     usual = {one.valid_size for one in space.recipes.values()}  # what a scale asks for, small data need not have
     if recipe.valid_size not in usual and (recipe.valid_size or 0) > len(splits.valid):
         raise too_many_to_validate(recipe, splits)
+    require_calibration_images(space, recipe, splits)
     require_suitable(splits.train, recipe.supernet)
 
 
