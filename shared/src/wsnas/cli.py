@@ -683,9 +683,8 @@ def table_join(files: tuple[Path, ...], out: Path) -> Any:
 @table.command("merge")
 @click.argument("runs", type=PATH, nargs=-1, required=True)
 @click.option("--out", type=PATH, required=True, help="Run directory; the benchmark is written there too.")
-@click.option("--dedupe/--no-dedupe", default=True, show_default=True, help="As the runs were trained.")
 @json_option
-def table_merge(runs: tuple[Path, ...], out: Path, dedupe: bool) -> Any:
+def table_merge(runs: tuple[Path, ...], out: Path) -> Any:
     """Put the trainings of several RUNS together: shards of wsnas ground-truth, and runs of wsnas train.
 
     All must have one space and recipe. The result can be extended by wsnas ground-truth.
@@ -693,7 +692,7 @@ def table_merge(runs: tuple[Path, ...], out: Path, dedupe: bool) -> Any:
     from wsnas.ground_truth import merge_runs
     from wsnas.publish import publish
 
-    space, merged = merge_runs(runs, out, dedupe)
+    space, merged = merge_runs(runs, out)
     for line in publish(space, merged, out):
         click.echo(line)
     return {"out": out, "architectures": len(merged), "about": merged.about}

@@ -154,17 +154,22 @@ def train_many(
     return table_of(space, archs, run, recipe, seeds, dedupe)
 
 
-def merge_runs(paths: Sequence[Path | str], out: Path | str, dedupe: bool = True) -> tuple[SearchSpace[Any], Table]:
+def merge_runs(paths: Sequence[Path | str], out: Path | str) -> tuple[SearchSpace[Any], Table]:
     """Puts the trainings of several runs of one space and recipe into the run ``out``, and returns its table.
 
     ``paths``: runs of ground truth (such as shards) and finished stand-alone trainings. Where two have the same
-    training, a successful one wins, then the first. Raises WsnasError for runs of several spaces or recipes, and if no
-    training is finished.
+    training, a successful one wins, then the first. If one of them was trained without ``dedupe``, each architecture
+    has its own training here, too. Raises WsnasError for runs of several spaces or recipes, and if no training is
+    finished.
     """
     runs = [Run.read(path) for path in paths]
     first = runs[0]
     space, recipe = load_space(first.identity["space"]), first.identity["recipe"]
-    rows, archs = dict[str, dict[str, Any]](), dict[str, dict[str, Any]]()
+    trained, archs = list[tuple[str, dict[str, Any]]](), dict[str, dict[str, Any]]()
+
+    def shared(name: str) -> str:
+        return space.training_key(space.decode(name))
+
     for run in runs:
         kind = run.identity["kind"]
         if kind not in ("ground truth", "stand-alone"):
@@ -177,14 +182,17 @@ def merge_runs(paths: Sequence[Path | str], out: Path | str, dedupe: bool = True
             name, seed = run.identity["arch"], run.identity["seed"]
             if name not in own:
                 raise WsnasError(f"the training in {run.path} is not finished: repeat its command first")
-            key = space.training_key(space.decode(name)) if dedupe else name
-            own = {f"{key}@{seed}": {**own[name], "arch": name}}
+            own = {f"{shared(name)}@{seed}": {**own[name], "arch": name}}
             archs[name] = {}
         else:
             archs |= {name: {} for name in run.records("architecture")}
-        for key, row in own.items():
-            if key not in rows or (row["status"] == "ok" != rows[key]["status"]):
-                rows[key] = row
+        trained += own.items()
+    dedupe = all(key.rpartition("@")[0] == shared(row["arch"]) for key, row in trained)
+    rows: dict[str, dict[str, Any]] = {}
+    for key, row in trained:
+        name = key if dedupe else f"{row['arch']}@{key.rpartition('@')[2]}"
+        if name not in rows or (row["status"] == "ok" != rows[name]["status"]):
+            rows[name] = row
     if not rows:
         raise WsnasError(f"no training in {', '.join(map(str, paths))} is finished: repeat the command that began them")
     identity = {name: value for name, value in first.identity.items() if name in ("space", "recipe", "data")}
