@@ -133,6 +133,18 @@ def test_train_evaluate_and_correlate(toy_installed: Path, tmp_path: Path, monke
     assert "toy: 5 architectures" in run("table", "show", "toy", "--table", "toy.parquet")
 
 
+def test_a_space_in_another_spelling_is_found_again(
+    toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WSNAS_TABLES", str(tmp_path))
+    (tmp_path / "truth.csv").write_text("architecture,toy_test_2\nconv3-conv3-conv3,50\npool-pool-pool,40\n")
+    for command in (["table", "import", "TOY", "truth.csv"], ["table", "show", "toy"], ["score", "Toy", "--sample", "2"]):
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 0, done.output
+    assert {path.name for path in tmp_path.rglob("*.*")} >= {"toy.parquet", "toy-naswot.csv"}
+
+
 @pytest.mark.parametrize("count", ["1", "4"])
 def test_ground_truth_trains_a_table(
     toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: str

@@ -437,7 +437,7 @@ def score(
             f"Spearman: {proxy} {ranked}{by_size}, over {ranked.n} architectures "
             f"({dataset} test, {known.length(dataset, 'test')} epochs)"
         )
-    where = out or Path("runs") / f"{space}-{proxy}.csv"
+    where = out or Path("runs") / f"{found.name}-{proxy}.csv"
     write_csv(where, rows)
     click.echo(f"{said}: {where}")
     return {"out": where, "proxy": proxy, "spearman": ranked, "scores": scores}
@@ -637,10 +637,9 @@ def table_import(space: str, file: Path, out: Path | None) -> Any:
     """
     from wsnas.errors import WorkerLost
     from wsnas.isolation import apart
-    from wsnas.table import import_home
 
     try:
-        said, found = apart(_imported, (space, file, out or import_home() / f"{space}.parquet"))
+        said, found = apart(_imported, (space, file, out))
     except WorkerLost as error:
         raise WsnasError(f"cannot read {file}: {error}") from error
     for line in said:
@@ -648,12 +647,15 @@ def table_import(space: str, file: Path, out: Path | None) -> Any:
     return found
 
 
-def _imported(job: tuple[str, Path, Path]) -> tuple[list[str], dict[str, Any]]:
+def _imported(job: tuple[str, Path, Path | None]) -> tuple[list[str], dict[str, Any]]:
     """Converts one file; returns what to say about it, in sentences and as JSON."""
     from wsnas.space import load_space
+    from wsnas.table import import_home
 
-    space, file, target = job
-    imported = load_space(space).import_table(file)
+    name, file, out = job
+    space = load_space(name)
+    target = out or import_home() / f"{space.name}.parquet"
+    imported = space.import_table(file)
     imported.save(target)
     size = f"{target.stat().st_size / 1e6:.2f} MB"
     said = [f"{len(imported)} architectures, {len(imported.columns)} columns, {size}: {target}"]
