@@ -173,6 +173,14 @@ def test_a_limit_on_multiply_adds_is_kept(toy_installed: Path, tmp_path: Path, m
     assert "at most 10 multiply-adds" in refused.output
 
 
+def test_the_shell_reads_a_runs_command_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ["train", "nb201", "|none~0|+|none~0|none~1|", "--out", "my runs/$HOME", "it's", ""]
+    monkeypatch.setattr(sys, "argv", ["/somewhere/wsnas", *given])
+    command = Run.open(tmp_path / "run", {"kind": "stand-alone"}, {}).started()["command"]
+    said = subprocess.check_output(f"wsnas() {{ printf '%s\\n' \"$@\"; }}; {command}", shell=True, text=True)
+    assert said.split("\n")[:-1] == given
+
+
 def test_runs_says_what_is_unfinished(toy_installed: Path, tmp_path: Path) -> None:
     """A ground truth that was given more architectures or seeds since it was published; zero-cost scores never are."""
     truth, here = tmp_path / "runs" / "truth", Executor(workers=0)
