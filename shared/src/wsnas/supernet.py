@@ -156,14 +156,14 @@ def supernet_identity(
 
     The run adds its data's fingerprint, which does not name its directory.
     """
-    part = None if candidates is None else SubSpace(space, candidates).fingerprint()
+    part = None if candidates is None else SubSpace(space, candidates)
     return {
         "kind": "supernet",
         "space": space.name,
         "recipe": recipe.supernet_identity(),
         "seed": python_seed(seed),
         "paths": path_samplers.name_of(paths),
-        "candidates": None if candidates is None else f"{len(candidates)} architectures {part}",
+        "candidates": None if part is None else f"{part.size} architectures {part.fingerprint()}",
         **({"sync_bn": True} if sync_bn else {}),
         **({} if amp is None else {"amp": amp}),  # None: depends on the device
         **({} if threads in (None, 1) else {"threads": threads}),
