@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -20,6 +21,7 @@ from wsnas.ground_truth import train_many
 from wsnas.overview import overview
 from wsnas.proxies import proxy_scores
 from wsnas.publish import publish
+from wsnas.recipe import change_recipe
 from wsnas.runs import Run
 
 
@@ -98,6 +100,28 @@ def test_what_is_refused_exits_2_with_one_sentence(
     assert done.exit_code == 2, done.output
     assert done.output.startswith("Error: ")
     assert len(done.output.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("channels", ["1000000", "1000000000"])  # 36 TB a layer; more than an address can name
+def test_a_lack_of_memory_is_one_sentence(
+    toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = "memory is short: give a smaller --batch"
+    done = CliRunner().invoke(main, ["train-supernet", "toy", "--channels", channels])
+    assert (done.exit_code, done.output.startswith(f"Error: {said}")) == (2, True), done.output
+    real = TOY.network
+    jobs: list[Any] = []
+
+    def in_the_jobs(self: Any, arch: Any, recipe: Any) -> Any:
+        jobs.append(arch)
+        return real(arch, recipe if len(jobs) == 1 else change_recipe(recipe, channels=int(channels)))
+
+    monkeypatch.setattr(type(TOY), "network", in_the_jobs)
+    truth = ["ground-truth", "toy", "--sample", "2", "--seeds", "1", "--workers", "0", "--out", "truth"]
+    done = CliRunner().invoke(main, truth)
+    assert done.exit_code == 2, done.output
+    assert f"none of 2 trainings succeeded, so nothing was recorded; the first error was: {said}" in done.output
 
 
 def test_train_evaluate_and_correlate(toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

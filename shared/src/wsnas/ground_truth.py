@@ -21,7 +21,7 @@ import torch
 from wsnas.data.images import Splits
 from wsnas.devices import choose_device, cpu_threads, to_device
 from wsnas.environment import environment
-from wsnas.errors import Diverged, Guesses, WorkerLost, WsnasError
+from wsnas.errors import Diverged, Guesses, WorkerLost, WsnasError, in_words
 from wsnas.evaluation import fill
 from wsnas.executor import Executor, run_jobs
 from wsnas.metrics import higher_is_better
@@ -238,10 +238,9 @@ def of_trainings(
                 yield from held
                 held = []
     if held and not worked:
-        first = held[0][1]
+        first: Any = held[0][1]
         raise WsnasError(
-            f"none of {len(held)} trainings succeeded, so nothing was recorded; the first error was: "
-            f"{first if isinstance(first, WsnasError) else repr(first)[:500]}"
+            f"none of {len(held)} trainings succeeded, so nothing was recorded; the first error was: {in_words(first)}"
         )
     yield from held
 
