@@ -217,7 +217,7 @@ def test_more_images_than_there_are_to_train_on_are_refused(tmp_path: Path) -> N
         data = splits(size)
         for recipe in (MICRO, averaged):
             many = change_recipe(recipe, calibration_steps=steps)
-            said = pytest.raises(WsnasError, match="112 calibration images .* more than the 96 to train on")
+            said = pytest.raises(WsnasError, match=r"112 calibration images .* more than the 96 to train on")
             with said if refused else nullcontext():
                 train_supernet(TOY, many, out=tmp_path / f"net{steps}", splits=data)
             with said if refused and recipe is averaged else nullcontext():  # only averaged weights are calibrated

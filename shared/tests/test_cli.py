@@ -163,7 +163,11 @@ def test_a_space_in_another_spelling_is_found_again(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WSNAS_TABLES", str(tmp_path))
     (tmp_path / "truth.csv").write_text("architecture,toy_test_2\nconv3-conv3-conv3,50\npool-pool-pool,40\n")
-    for command in (["table", "import", "TOY", "truth.csv"], ["table", "show", "toy"], ["score", "Toy", "--sample", "2"]):
+    for command in (
+        ["table", "import", "TOY", "truth.csv"],
+        ["table", "show", "toy"],
+        ["score", "Toy", "--sample", "2"],
+    ):
         done = CliRunner().invoke(main, command)
         assert done.exit_code == 0, done.output
     assert {path.name for path in tmp_path.rglob("*.*")} >= {"toy.parquet", "toy-naswot.csv"}

@@ -77,7 +77,9 @@ class Run:
                 if not (path / "run.json").exists():  # nobody was faster
                     own = (*WRITTEN, *PUBLISHED) if identity.get("kind") == "ground truth" else WRITTEN
                     if foreign := next((name for name in own if (path / name).exists()), None):
-                        raise WsnasError(f"{path} holds {foreign} but no run.json, so it is no run: choose another --out")
+                        raise WsnasError(
+                            f"{path} holds {foreign} but no run.json, so it is no run: choose another --out"
+                        )
                     described = {"format": FORMAT, "identity": identity, "recipe": recipe}
                     described |= {"environment": environment(), "command": command_line()}
                     atomic_write(path / "run.json", json.dumps(sealed(described), indent=1).encode())
