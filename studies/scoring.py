@@ -23,7 +23,7 @@ from wsnas.devices import choose_device
 from wsnas.errors import WsnasError
 from wsnas.ground_truth import splits_once
 from wsnas.metrics import Floats, contrast
-from wsnas.protocols import Protocol
+from wsnas.protocols import Protocol, require_images
 from wsnas.recipe import Recipe, Sequences
 from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import BLUE, ORANGE, STYLE, axes_grid, caption, counted, head, legend_below
@@ -193,6 +193,8 @@ def main(options: StudyOptions, steps: int) -> None:
             raise WsnasError("this study recalibrates: give --calibration-batch and --calibration-steps above 0")
         splits = splits_once(sample.name, sample.recipe, choose_device())
         protocols = protocols_of(sample.recipe, splits, steps)
+        for protocol in protocols:
+            require_images(protocol, sample.recipe, splits)
         images = min(sample.recipe.valid_size or len(splits.valid), len(splits.valid))
         samples.append((sample, protocols, images))
         jobs += [

@@ -564,9 +564,10 @@ def test_tiny_images_are_trained_and_scored(
     if space.metric != "accuracy":
         pytest.skip("reads words, not images")
     pixels = np.random.default_rng(0).integers(0, 256, (32, height, width, 3), dtype=np.uint8)
-    changes = {"dataset": image_file(tmp_path, pixels), "train_size": 16, "valid_size": 16, "calibration_batch": 8}
+    changes = {"dataset": image_file(tmp_path, pixels), "train_size": 16, "valid_size": 16}
     small = {"epochs": 1, "batch": 8, "standalone.epochs": 1, "standalone.batch": 8}
-    recipe = change_recipe(space.recipes["micro"], **changes, **small)
+    calibration = {"calibration_batch": 8, "calibration_steps": 2}
+    recipe = change_recipe(space.recipes["micro"], **changes, **small, **calibration)
     supernet = train_supernet(space, recipe, out=tmp_path / "net", device="cpu")
     (score,) = evaluate(supernet, archs[:1]).values()
     trained = train_architecture(space, archs[0], recipe, device="cpu")

@@ -35,7 +35,7 @@ from wsnas.recipe import change_recipe
 from wsnas.sampling import sample_distinct
 
 space = load_space("nb201")
-options = {"epochs": 12, "channels": 2, "train_size": 640, "batch": 64, "valid_size": 100, "calibration_batch": 100}
+options = {"epochs": 12, "channels": 2, "train_size": 640, "batch": 64, "valid_size": 100, "calibration_batch": 80}
 recipe = change_recipe(space.recipes["micro"], **options)
 rng = numpy_rng(0, "noise")  # made here rather than loaded: a kill shall meet the run, not its beginning
 cpu = torch.device("cpu")

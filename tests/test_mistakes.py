@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 import wsnas
 from wsnas.cli import main
-from wsnas.recipe import change_recipe
+from wsnas.recipe import change_recipe, digest
 
 if "nb201" not in wsnas.installed_spaces():
     pytest.skip("needs the space nb201", allow_module_level=True)
@@ -181,14 +181,20 @@ def test_case_and_hyphens_are_forgiven(home: Path, tmp_path: Path) -> None:
         ("lr", float("nan"), "lr must be a finite number, not nan"),
         ("momentum", 1.0, "momentum must be at least 0 and below 1, not 1.0"),
         ("standalone.batch", 0, "standalone.batch must be at least 1, not 0"),
+        ("standalone.last_batch", "Keep", "standalone.last_batch must be one of drop, keep, carry, not 'Keep'"),
+        ("flip", "no", "flip must be True or False, not 'no'"),
+        ("nesterov", 1, "nesterov must be True or False, not 1"),
+        ("dataset", 5, "dataset must be a string, not 5"),
+        ("split_file", Path("split.json"), f"split_file must be a string, not {Path('split.json')!r}"),
     ],
 )
-def test_a_number_out_of_range_is_refused_in_python_too(name: str, value: Any, said: str) -> None:
+def test_a_value_that_does_not_fit_is_refused_in_python_too(name: str, value: Any, said: str) -> None:
     recipe: Any = wsnas.load_space("nb201").recipes["micro"]
     with pytest.raises(wsnas.WsnasError) as error:
         change_recipe(recipe, **{name: value})
     assert str(error.value) == said
-    assert change_recipe(recipe, epochs=np.int64(3), lr=1).supernet.epochs == 3
+    numpys = change_recipe(recipe, epochs=np.int64(3), lr=np.float32(0.5), train_size=np.uint16(640))
+    assert digest(numpys.identity()) == digest(change_recipe(recipe, epochs=3, lr=0.5, train_size=640).identity())
 
 
 def test_an_unknown_field_is_answered_in_the_words_of_the_options() -> None:

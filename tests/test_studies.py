@@ -977,6 +977,7 @@ def test_capacity_with_nothing_left(forks: Any, truth: Path, tmp_path: Path) -> 
         ("operators", ("--architectures", "23"), "--architectures 23 is too few for this study: give at least 24"),
         ("scoring", ("--calibration-batch", "0"), "this study recalibrates: give --calibration-batch and "),
         ("scoring", ("--calibration-steps", "0"), "this study recalibrates: give --calibration-batch and "),
+        ("scoring", ("--train-size", "640", "--steps", "3"), "tuned for 3 steps, 640 images: this takes 750 training "),
         ("operators", ("--decision", "edge 0-9"), "--decision 'edge 0-9': nb201 has edge 0-1, edge 0-2, edge 1-2, "),
     ],
 )

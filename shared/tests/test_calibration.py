@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from toy_space import ALL, TOY, Arch, Net, splits
+from toy_space import ALL, MICRO, TOY, Arch, Net, splits
 
 from wsnas.calibration import calibrate
 from wsnas.errors import WsnasError
 from wsnas.evaluation import evaluate, latest_scores
+from wsnas.recipe import change_recipe
+from wsnas.standalone import train_architecture
 from wsnas.supernet import train_supernet
 
 SIZES = (5, 16, 11)
@@ -204,3 +207,19 @@ def test_scores_do_not_outlive_their_weights(tmp_path: Path) -> None:
     assert run.kinds() == []
     assert evaluate(supernet, ALL[:6]) == scores
     assert evaluate(run.path, ALL[:6]) == scores
+
+
+@pytest.mark.filterwarnings("ignore::wsnas.errors.Guesses")
+def test_more_images_than_there_are_to_train_on_are_refused(tmp_path: Path) -> None:
+    """Of 96: six batches of 16, not seven. A scale's own three are left to data that have fewer images."""
+    averaged = change_recipe(MICRO, **{"standalone.average_last": 0.5})
+    for steps, size, refused in ((6, 96, False), (7, 96, True), (3, 32, False)):
+        data = splits(size)
+        for recipe in (MICRO, averaged):
+            many = change_recipe(recipe, calibration_steps=steps)
+            said = pytest.raises(WsnasError, match=r"112 calibration images .* more than the 96 to train on")
+            with said if refused else nullcontext():
+                train_supernet(TOY, many, out=tmp_path / f"net{steps}", splits=data)
+            with said if refused and recipe is averaged else nullcontext():  # only averaged weights are calibrated
+                train_architecture(TOY, ALL[0], many, splits=data)
+    assert not (tmp_path / "net7").exists()

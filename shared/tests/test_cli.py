@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -20,6 +21,7 @@ from wsnas.ground_truth import train_many
 from wsnas.overview import overview
 from wsnas.proxies import proxy_scores
 from wsnas.publish import publish
+from wsnas.recipe import change_recipe
 from wsnas.runs import Run
 
 
@@ -100,6 +102,28 @@ def test_what_is_refused_exits_2_with_one_sentence(
     assert len(done.output.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("channels", ["1000000", "1000000000"])  # 36 TB a layer; more than an address can name
+def test_a_lack_of_memory_is_one_sentence(
+    toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = "memory is short: give a smaller --batch"
+    done = CliRunner().invoke(main, ["train-supernet", "toy", "--channels", channels])
+    assert (done.exit_code, done.output.startswith(f"Error: {said}")) == (2, True), done.output
+    real = TOY.network
+    jobs: list[Any] = []
+
+    def in_the_jobs(self: Any, arch: Any, recipe: Any) -> Any:
+        jobs.append(arch)
+        return real(arch, recipe if len(jobs) == 1 else change_recipe(recipe, channels=int(channels)))
+
+    monkeypatch.setattr(type(TOY), "network", in_the_jobs)
+    truth = ["ground-truth", "toy", "--sample", "2", "--seeds", "1", "--workers", "0", "--out", "truth"]
+    done = CliRunner().invoke(main, truth)
+    assert done.exit_code == 2, done.output
+    assert f"none of 2 trainings succeeded, so nothing was recorded; the first error was: {said}" in done.output
+
+
 def test_train_evaluate_and_correlate(toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From training to correlation, with a table in which only conv3 in the first layer matters."""
     monkeypatch.chdir(tmp_path)
@@ -133,6 +157,22 @@ def test_train_evaluate_and_correlate(toy_installed: Path, tmp_path: Path, monke
     assert "toy: 5 architectures" in run("table", "show", "toy", "--table", "toy.parquet")
 
 
+def test_a_space_in_another_spelling_is_found_again(
+    toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WSNAS_TABLES", str(tmp_path))
+    (tmp_path / "truth.csv").write_text("architecture,toy_test_2\nconv3-conv3-conv3,50\npool-pool-pool,40\n")
+    for command in (
+        ["table", "import", "TOY", "truth.csv"],
+        ["table", "show", "toy"],
+        ["score", "Toy", "--sample", "2"],
+    ):
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 0, done.output
+    assert {path.name for path in tmp_path.rglob("*.*")} >= {"toy.parquet", "toy-naswot.csv"}
+
+
 @pytest.mark.parametrize("count", ["1", "4"])
 def test_ground_truth_trains_a_table(
     toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: str
@@ -159,6 +199,14 @@ def test_a_limit_on_multiply_adds_is_kept(toy_installed: Path, tmp_path: Path, m
     refused = CliRunner().invoke(main, [*evaluate[:3], "1", "--max-macs", "10", "--device", "cpu"])
     assert refused.exit_code == 2
     assert "at most 10 multiply-adds" in refused.output
+
+
+def test_the_shell_reads_a_runs_command_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ["train", "nb201", "|none~0|+|none~0|none~1|", "--out", "my runs/$HOME", "it's", ""]
+    monkeypatch.setattr(sys, "argv", ["/somewhere/wsnas", *given])
+    command = Run.open(tmp_path / "run", {"kind": "stand-alone"}, {}).started()["command"]
+    said = subprocess.check_output(f"wsnas() {{ printf '%s\\n' \"$@\"; }}; {command}", shell=True, text=True)
+    assert said.split("\n")[:-1] == given
 
 
 def test_runs_says_what_is_unfinished(toy_installed: Path, tmp_path: Path) -> None:

@@ -70,6 +70,25 @@ def test_single_trainings_are_merged_into_a_table(toy_installed: Path, tmp_path:
     assert np.isnan(merged.seeds("toy", "test")[:2, 1]).all()
 
 
+def test_what_is_merged_decides_whether_architectures_share_trainings(toy_installed: Path, tmp_path: Path) -> None:
+    """In a space where the order of the operations is said to be no difference: two of these four are the same."""
+    some = ("conv3-conv1-pool", "conv3-pool-conv1", "conv1-conv1-pool", "pool-pool-pool")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(TOY), "training_key", lambda self, arch: str(sorted(arch.ops)))
+        for dedupe, count in ((True, 3), (False, 4)):
+            shards = [tmp_path / f"{dedupe}-{i}" for i in (1, 2)]
+            for i, shard in enumerate(shards, start=1):
+                train_many(TOY, some, shard, seeds=(0,), executor=HERE, dedupe=dedupe, shard=(i, 2))
+            whole = train_many(TOY, some, tmp_path / str(dedupe), seeds=(0,), executor=HERE, dedupe=dedupe)
+            _, merged = merge_runs(shards, tmp_path / f"{dedupe}-merged")
+            assert merged.about["trainings"] == whole.about["trainings"]
+            assert merged.about["trainings"].startswith(f"{count}, one per ")
+            for column, values in whole.columns.items():
+                np.testing.assert_array_equal(merged.select(whole.archs).columns[column], values)
+        _, both = merge_runs([tmp_path / "True", tmp_path / "False"], tmp_path / "both")
+    assert both.about["status"] == "4 ok"
+
+
 def test_shards_put_together_say_where_known_rows_were_made(toy_installed: Path, tmp_path: Path) -> None:
     known = train_many(TOY, ALL[:2], tmp_path / "known", seeds=(0,), executor=HERE)
     shards = [tmp_path / f"shard-{i}" for i in (1, 2)]

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from wsnas.devices import cores
 from wsnas.errors import WorkerLost, WsnasError
 from wsnas.executor import Executor, run_jobs
+from wsnas.runs import Run
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -84,6 +86,20 @@ def test_a_job_that_takes_too_long_is_ended(workers: int) -> None:
     assert isinstance(found[jobs[0]], TimeoutError)
     assert found["7"] == 7
     assert time.monotonic() - started < 40
+
+
+def test_a_time_limit_is_not_taken_for_a_failure_of_what_was_going_on(tmp_path: Path) -> None:
+    """A job that is about to write, which waits for the pipe's reader, and one that forgives every error."""
+    os.mkfifo(tmp_path / "pipe")
+
+    def forgiving(path: Path) -> None:
+        with suppress(Exception):
+            time.sleep(10)
+
+    writing: Any = Run(tmp_path, {}, {}).append
+    for job in (lambda name: writing(name, {}), forgiving):
+        ((_, result),) = run_jobs(job, ["pipe"], Executor(0, timeout=0.2))
+        assert repr(result) == "TimeoutError('took longer than 0.2 s')"
 
 
 def test_a_time_limit_that_could_not_be_kept_is_refused() -> None:

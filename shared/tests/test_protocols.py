@@ -12,6 +12,7 @@ from toy_space import TOY, Arch, Net
 
 from wsnas import protocols
 from wsnas.calibration import calibrate
+from wsnas.errors import WsnasError
 from wsnas.evaluation import evaluate_submodel
 from wsnas.protocols import Protocol, protocol_scores, score_submodel, tune
 from wsnas.supernet import Supernet, train_supernet
@@ -125,6 +126,14 @@ def test_scores_are_kept(trained: Supernet, monkeypatch: pytest.MonkeyPatch) -> 
         assert again == found[way]
         assert list(again) == list(found[way])[::-1]
     assert not any(kind.startswith("evaluation ") for kind in trained.run.kinds())
+
+
+def test_more_images_than_there_are_are_refused(trained: Supernet) -> None:
+    """There are 96, six batches of 16: the seventh step would have trained on nothing."""
+    for way in (Protocol("recalibrated", 97), Protocol("recalibrated", 32, 7)):
+        with pytest.raises(WsnasError, match=r"this takes (97|112) training images, and there are 96"):
+            protocol_scores(trained, [PATH], way)
+    assert protocol_scores(trained, [PATH], Protocol("recalibrated", 96, 6))
 
 
 def test_a_score_costs_its_forward_passes() -> None:

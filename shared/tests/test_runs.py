@@ -22,7 +22,7 @@ from toy_space import TOY
 
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write
-from wsnas.runs import Run
+from wsnas.runs import PUBLISHED, WRITTEN, Run
 from wsnas.supernet import load_supernet
 
 CPU = torch.device("cpu")
@@ -93,6 +93,24 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WsnasError, match="cannot write"):
         Run.open(tmp_path / "file", IDENTITY, RECIPE)
     assert (tmp_path / "file").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [*(("supernet", name) for name in WRITTEN), *(("ground truth", name) for name in PUBLISHED)],
+)
+def test_another_programs_folder_is_not_taken_over(tmp_path: Path, kind: str, name: str) -> None:
+    (tmp_path / name).write_text("theirs")
+    with pytest.raises(WsnasError, match=f"holds {name} but no run.json.*choose another --out"):
+        Run.open(tmp_path, {"kind": kind}, {})
+    assert {path.name for path in tmp_path.iterdir()} <= {name, "lock"}
+    assert (tmp_path / name).read_text() == "theirs"
+
+
+def test_a_run_that_was_killed_before_it_had_a_run_json_is_begun_again(tmp_path: Path) -> None:
+    for left in ("lock", ".run.json.123.part", "README.md"):  # the last: what a user notes of a supernet beforehand
+        (tmp_path / left).touch()
+    assert Run.open(tmp_path, IDENTITY, RECIPE).identity == IDENTITY
 
 
 # checkpoints --------------------------------------------------------------------------------------
@@ -386,7 +404,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from wsnas.errors import WsnasError
-from wsnas.runs import Run
+from wsnas.runs import PUBLISHED, WRITTEN, Run
 run = Run.read(Path(sys.argv[1]))
 try:
     with run.writing():
@@ -544,7 +562,7 @@ def test_records_come_back_by_kind_and_the_last_of_a_key_counts(run: Run) -> Non
 RECORDS = """
 import itertools, sys
 from pathlib import Path
-from wsnas.runs import Run
+from wsnas.runs import PUBLISHED, WRITTEN, Run
 run = Run.read(Path(sys.argv[1]))
 for i in itertools.count():
     run.record("row", str(i), {"i": i})

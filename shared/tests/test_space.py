@@ -23,6 +23,7 @@ from wsnas.recipe import Recipe, change_recipe, digest, recipe_from_json
 from wsnas.sampling import sample_distinct
 from wsnas.space import SubSpace, installed_spaces, load_space
 from wsnas.studies.sample import random_archs
+from wsnas.supernet import supernet_identity
 
 
 def test_a_sub_space_holds_its_architectures_once_in_order() -> None:
@@ -40,6 +41,12 @@ def test_a_fingerprint_names_the_set_and_not_its_order() -> None:
     assert SubSpace(TOY, ALL[:5]).fingerprint() == SubSpace(TOY, ALL[4::-1]).fingerprint()
     prints = {SubSpace(TOY, pair).fingerprint() for pair in itertools.combinations(ALL, 2)}
     assert len(prints) == 27 * 26 // 2
+
+
+def test_a_candidate_named_twice_is_one_in_a_supernets_identity() -> None:
+    once, twice = (supernet_identity(TOY, MICRO, 0, candidates=archs) for archs in (ALL[:2], [*ALL[:2], ALL[0]]))
+    assert once == twice
+    assert once["candidates"].startswith("2 architectures ")
 
 
 def test_random_archs_are_distinct_and_uniform() -> None:

@@ -25,9 +25,11 @@ from toy_space import ALL, MICRO, TOY, Arch, Net, images, splits
 from wsnas.data.images import Images
 from wsnas.errors import Diverged, WsnasError
 from wsnas.paths import fair, multi_path, uniform
+from wsnas.proxies import proxy_scores
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import SGD, Augmentation, CosinePerEpoch, CosinePerStep, Fixed, Linear, Training, change_recipe
 from wsnas.runs import Run
+from wsnas.standalone import train_architecture
 from wsnas.supernet import load_supernet, train_supernet
 from wsnas.training import learning_rate, train
 
@@ -327,6 +329,20 @@ def test_a_seed_decides_the_weights(tmp_path: Path) -> None:
     one, two, other = trained("a", 0), trained("longer", 0), trained("c", 1)
     assert_same(one, two)
     assert not any(torch.equal(one[name], other[name]) for name in one if name.endswith("1.weight"))
+
+
+def test_a_numpy_seed_is_the_seed_of_that_number(tmp_path: Path) -> None:
+    """The same draws, and in one run directory: what Python's own begins, it continues."""
+    for key in ((), ("paths", 7)):
+        numpys = tuple(np.int64(part) if isinstance(part, int) else part for part in key)
+        assert numpy_rng(np.uint8(3), *numpys).random() == numpy_rng(3, *key).random()
+    for seed in (3, np.int64(3)):
+        assert train_supernet(TOY, seed=seed, out=tmp_path / "net", splits=splits()).run.identity["seed"] == 3
+        train_architecture(TOY, ALL[0], seed=seed, out=tmp_path / "alone", splits=splits())
+        proxy_scores(TOY, ALL[:1], seed=seed, images=seed + 5, out=tmp_path / "scores", splits=splits())
+    assert json.loads((tmp_path / "scores" / "run.json").read_text())["identity"]["seed"] == 3
+    with pytest.raises(WsnasError, match=r"a seed is a whole number from 0, not 3\.5"):
+        train_supernet(TOY, seed=3.5, out=tmp_path / "half", splits=splits())  # type: ignore[arg-type]
 
 
 def test_a_supernet_drops_the_last_batch() -> None:

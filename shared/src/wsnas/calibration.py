@@ -15,7 +15,24 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from wsnas.cuda_graphs import replayed
-from wsnas.errors import one_value_a_channel
+from wsnas.data.images import Splits
+from wsnas.errors import WsnasError, one_value_a_channel
+from wsnas.recipe import Recipe
+from wsnas.space import SearchSpace
+
+
+def require_calibration_images(space: SearchSpace[Any], recipe: Recipe, splits: Splits) -> None:
+    """Raises WsnasError if the recipe calibrates on more images than there are to train on.
+
+    Not if it asks for what a scale of the space does, which small data need not have.
+    """
+    images = recipe.calibration_batch * recipe.calibration_steps
+    usual = {(one.calibration_batch, one.calibration_steps) for one in space.recipes.values()}
+    if images > len(splits.train) and (recipe.calibration_batch, recipe.calibration_steps) not in usual:
+        raise WsnasError(
+            f"{images:,} calibration images (calibration_batch times calibration_steps) are more than the "
+            f"{len(splits.train):,} to train on: make one of the two smaller"
+        )
 
 
 @torch.no_grad()

@@ -451,7 +451,7 @@ def score(
             f"Spearman: {proxy} {ranked}{by_size}, over {ranked.n} architectures "
             f"({dataset} test, {known.length(dataset, 'test')} epochs)"
         )
-    where = out or Path("runs") / f"{space}-{proxy}.csv"
+    where = out or Path("runs") / f"{found.name}-{proxy}.csv"
     write_csv(where, rows)
     click.echo(f"{said}: {where}")
     return {"out": where, "proxy": proxy, "spearman": ranked, "scores": scores}
@@ -651,10 +651,9 @@ def table_import(space: str, file: Path, out: Path | None) -> Any:
     """
     from wsnas.errors import WorkerLost
     from wsnas.isolation import apart
-    from wsnas.table import import_home
 
     try:
-        said, found = apart(_imported, (space, file, out or import_home() / f"{space}.parquet"))
+        said, found = apart(_imported, (space, file, out))
     except WorkerLost as error:
         raise WsnasError(f"cannot read {file}: {error}") from error
     for line in said:
@@ -662,12 +661,15 @@ def table_import(space: str, file: Path, out: Path | None) -> Any:
     return found
 
 
-def _imported(job: tuple[str, Path, Path]) -> tuple[list[str], dict[str, Any]]:
+def _imported(job: tuple[str, Path, Path | None]) -> tuple[list[str], dict[str, Any]]:
     """Converts one file; returns what to say about it, in sentences and as JSON."""
     from wsnas.space import load_space
+    from wsnas.table import import_home
 
-    space, file, target = job
-    imported = load_space(space).import_table(file)
+    name, file, out = job
+    space = load_space(name)
+    target = out or import_home() / f"{space.name}.parquet"
+    imported = space.import_table(file)
     imported.save(target)
     size = f"{target.stat().st_size / 1e6:.2f} MB"
     said = [f"{len(imported)} architectures, {len(imported.columns)} columns, {size}: {target}"]
@@ -697,9 +699,8 @@ def table_join(files: tuple[Path, ...], out: Path) -> Any:
 @table.command("merge")
 @click.argument("runs", type=PATH, nargs=-1, required=True)
 @click.option("--out", type=PATH, required=True, help="Run directory; the benchmark is written there too.")
-@click.option("--dedupe/--no-dedupe", default=True, show_default=True, help="Must be as the runs were trained.")
 @json_option
-def table_merge(runs: tuple[Path, ...], out: Path, dedupe: bool) -> Any:
+def table_merge(runs: tuple[Path, ...], out: Path) -> Any:
     """Put the trainings of several RUNS together: shards of wsnas ground-truth, and runs of wsnas train.
 
     All must have one space and recipe. The result can be extended by wsnas ground-truth.
@@ -707,7 +708,7 @@ def table_merge(runs: tuple[Path, ...], out: Path, dedupe: bool) -> Any:
     from wsnas.ground_truth import merge_runs
     from wsnas.publish import publish
 
-    space, merged = merge_runs(runs, out, dedupe)
+    space, merged = merge_runs(runs, out)
     for line in publish(space, merged, out):
         click.echo(line)
     return {"out": out, "architectures": len(merged), "about": merged.about}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -22,9 +23,9 @@ def _processor() -> str:
 
 
 def command_line() -> str:
-    """The running command, without its folder."""
+    """The running command, without its folder, quoted for the shell."""
     name = Path(sys.argv[0]).name
-    return " ".join(["wsnas" if name == "__main__.py" else name, *sys.argv[1:]])
+    return shlex.join(["wsnas" if name == "__main__.py" else name, *sys.argv[1:]])
 
 
 def commit() -> str | None:

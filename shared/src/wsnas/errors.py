@@ -67,6 +67,24 @@ class Diverged(WsnasError):
     """Training produced a loss that is not finite."""
 
 
+SHORT = "memory is short: give a smaller --batch, --evaluation-batch or --channels, or fewer --workers"
+SHORT_IN_TORCH = ("out of memory", "allocate memory", "ALLOC_FAILED", "MemoryAllocation", "size calculation overflowed")
+
+
+def short_of_memory(error: BaseException) -> bool:
+    """Whether Python, NumPy or torch could not allocate what it needed; torch says so in a RuntimeError."""
+    if isinstance(error, RuntimeError):
+        return any(words in str(error) for words in SHORT_IN_TORCH)
+    return isinstance(error, MemoryError)
+
+
+def in_words(error: BaseException) -> str:
+    """An error of a job within a sentence about several."""
+    if isinstance(error, WsnasError):
+        return str(error)
+    return SHORT if short_of_memory(error) else repr(error)[:500]
+
+
 class WorkerLost(WsnasError):
     """A job's worker died on every attempt."""
 

@@ -115,19 +115,25 @@ def _attempt(function: Callable[[J], R], job: J, timeout: float | None) -> R | E
     try:
         with _alarm(timeout):
             return function(job)
+    except Overdue as late:
+        return TimeoutError(str(late))
     except Exception as error:
         return error
 
 
+class Overdue(BaseException):
+    """The time limit of a job is over. No OSError, as TimeoutError is, nor an Exception: the job must not catch it."""
+
+
 @contextmanager
 def _alarm(seconds: float | None) -> Iterator[None]:
-    """Raises TimeoutError in the block after this many seconds; only in the main thread, which receives signals."""
+    """Raises Overdue in the block after this many seconds; only in the main thread, which receives signals."""
     if seconds is None or threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def ring(number: int, frame: Any) -> None:
-        raise TimeoutError(f"took longer than {seconds:g} s")
+        raise Overdue(f"took longer than {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -21,12 +21,12 @@ import torch
 from wsnas.data.images import Splits
 from wsnas.devices import choose_device, cpu_threads, to_device
 from wsnas.environment import environment
-from wsnas.errors import Diverged, Guesses, WorkerLost, WsnasError
+from wsnas.errors import Diverged, Guesses, WorkerLost, WsnasError, in_words
 from wsnas.evaluation import fill
 from wsnas.executor import Executor, run_jobs
 from wsnas.metrics import higher_is_better
 from wsnas.progress import Report
-from wsnas.randomness import torch_seeded
+from wsnas.randomness import python_seed, torch_seeded
 from wsnas.recipe import Recipe, digest, recipe_from_json
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
@@ -81,7 +81,7 @@ def require_trainings(space: SearchSpace[Any], archs: Sequence[Any], recipe: Rec
     splits = splits_once(space.name, recipe, torch.device("cpu"))
     for arch in archs[:1]:
         with torch_seeded(0, "init"):
-            require_trainable(space.network(arch, recipe), splits, recipe)
+            require_trainable(space, space.network(arch, recipe), splits, recipe)
 
 
 @cpu_threads(1, torch.device("cpu"))  # as in the workers, and so recorded
@@ -111,7 +111,7 @@ def train_many(
     """
     space, out = load_space(space), Path(out)
     archs, recipe = space.archs(archs), space.recipe(recipe)
-    seeds = tuple(seeds)
+    seeds = tuple(map(python_seed, seeds))
     data = space.data_identity(recipe)
     identity = {"kind": "ground truth", "space": space.name, "recipe": recipe.standalone_identity(), **data}
     executor = executor or Executor()
@@ -154,17 +154,22 @@ def train_many(
     return table_of(space, archs, run, recipe, seeds, dedupe)
 
 
-def merge_runs(paths: Sequence[Path | str], out: Path | str, dedupe: bool = True) -> tuple[SearchSpace[Any], Table]:
+def merge_runs(paths: Sequence[Path | str], out: Path | str) -> tuple[SearchSpace[Any], Table]:
     """Puts the trainings of several runs of one space and recipe into the run ``out``, and returns its table.
 
     ``paths``: runs of ground truth (such as shards) and finished stand-alone trainings. Where two have the same
-    training, a successful one wins, then the first. Raises WsnasError for runs of several spaces or recipes, and if no
-    training is finished.
+    training, a successful one wins, then the first. If one of them was trained without ``dedupe``, each architecture
+    has its own training here, too. Raises WsnasError for runs of several spaces or recipes, and if no training is
+    finished.
     """
     runs = [Run.read(path) for path in paths]
     first = runs[0]
     space, recipe = load_space(first.identity["space"]), first.identity["recipe"]
-    rows, archs = dict[str, dict[str, Any]](), dict[str, dict[str, Any]]()
+    trained, archs = list[tuple[str, dict[str, Any]]](), dict[str, dict[str, Any]]()
+
+    def shared(name: str) -> str:
+        return space.training_key(space.decode(name))
+
     for run in runs:
         kind = run.identity["kind"]
         if kind not in ("ground truth", "stand-alone"):
@@ -177,14 +182,17 @@ def merge_runs(paths: Sequence[Path | str], out: Path | str, dedupe: bool = True
             name, seed = run.identity["arch"], run.identity["seed"]
             if name not in own:
                 raise WsnasError(f"the training in {run.path} is not finished: repeat its command first")
-            key = space.training_key(space.decode(name)) if dedupe else name
-            own = {f"{key}@{seed}": {**own[name], "arch": name}}
+            own = {f"{shared(name)}@{seed}": {**own[name], "arch": name}}
             archs[name] = {}
         else:
             archs |= {name: {} for name in run.records("architecture")}
-        for key, row in own.items():
-            if key not in rows or (row["status"] == "ok" != rows[key]["status"]):
-                rows[key] = row
+        trained += own.items()
+    dedupe = all(key.rpartition("@")[0] == shared(row["arch"]) for key, row in trained)
+    rows: dict[str, dict[str, Any]] = {}
+    for key, row in trained:
+        name = key if dedupe else f"{row['arch']}@{key.rpartition('@')[2]}"
+        if name not in rows or (row["status"] == "ok" != rows[name]["status"]):
+            rows[name] = row
     if not rows:
         raise WsnasError(f"no training in {', '.join(map(str, paths))} is finished: repeat the command that began them")
     identity = {name: value for name, value in first.identity.items() if name in ("space", "recipe", "data")}
@@ -230,10 +238,9 @@ def of_trainings(
                 yield from held
                 held = []
     if held and not worked:
-        first = held[0][1]
+        first: Any = held[0][1]
         raise WsnasError(
-            f"none of {len(held)} trainings succeeded, so nothing was recorded; the first error was: "
-            f"{first if isinstance(first, WsnasError) else repr(first)[:500]}"
+            f"none of {len(held)} trainings succeeded, so nothing was recorded; the first error was: {in_words(first)}"
         )
     yield from held
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from wsnas.errors import WsnasError, did_you_mean, warnings_as_sentences
+from wsnas.errors import SHORT, WsnasError, did_you_mean, short_of_memory, warnings_as_sentences
 from wsnas.progress import is_leader
 from wsnas.stopping import stopped_by_signals
 
@@ -49,7 +49,9 @@ class Stopped(click.ClickException):
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turns a WsnasError into one sentence and exit code 2, and Ctrl-C (or Slurm's signals) into exit code 130."""
+    """Turns a WsnasError, or a lack of memory, into one sentence and exit code 2, and Ctrl-C (or Slurm's signals) into
+    exit code 130.
+    """
     try:
         with stopped_by_signals(), warnings_as_sentences():
             yield
@@ -57,6 +59,10 @@ def one_sentence() -> Iterator[None]:
         raise Refused(str(error)) from error
     except KeyboardInterrupt as error:
         raise Stopped("stopped; finished work is saved: run the same command again to resume") from error
+    except (MemoryError, RuntimeError) as error:
+        if not short_of_memory(error):
+            raise
+        raise Refused(SHORT) from error
     except BrokenPipeError:  # whoever read the output, such as head, has seen enough: click ends quietly
         raise
     except OSError as error:  # a file that is not there, too long a name, a folder without permission

@@ -51,6 +51,16 @@ class Protocol:
         return 3 * self.steps * recipe.calibration_batch + self.images + images
 
 
+def require_images(protocol: Protocol, recipe: Recipe, splits: Splits) -> None:
+    """Raises WsnasError if the protocol tunes or recalibrates on more images than there are to train on."""
+    images = max(protocol.images, protocol.steps * recipe.calibration_batch)
+    if images > len(splits.train):
+        raise WsnasError(
+            f"{protocol.name}: this takes {images:,} training images, and there are {len(splits.train):,}: give fewer "
+            "images, fewer steps, or a smaller calibration_batch"
+        )
+
+
 def score_submodel(
     model: nn.Module, path: Any, splits: Splits, recipe: Recipe, protocol: Protocol
 ) -> tuple[float, float]:
@@ -133,11 +143,12 @@ def protocol_scores(
     """(validation accuracy in percent, cross-entropy in nats) of each architecture, by its encoding, in order.
 
     Scores are kept in the supernet's run; what it has is not computed again. Raises WsnasError for a supernet without
-    batch norms.
+    batch norms, and for a protocol that needs more training images than there are.
     """
     space, recipe, splits = supernet.space, supernet.recipe, supernet.splits
     if not any(isinstance(module, _BatchNorm) for module in supernet.model.modules()):
         raise WsnasError(f"{space.name} has no batch norms: its submodels can be scored in one way only")
+    require_images(protocol, recipe, splits)
     device = splits.valid.device
     wanted = {space.encode(arch): arch for arch in map(space.arch, archs)}
     scored = min(recipe.valid_size or len(splits.valid), len(splits.valid))

@@ -25,7 +25,7 @@ from wsnas.devices import choose_device, cpu_threads, to_device
 from wsnas.errors import WsnasError, did_you_mean
 from wsnas.evaluation import fill
 from wsnas.progress import Report
-from wsnas.randomness import torch_seeded
+from wsnas.randomness import python_seed, torch_seeded
 from wsnas.recipe import Augmentation, Recipe, Sequences, change_recipe
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
@@ -276,4 +276,4 @@ def proxy_identity(space: SearchSpace[Any], recipe: Recipe, proxy: Score, images
     directory.
     """
     about = {"kind": "zero-cost score", "space": space.name, "recipe": recipe.standalone_identity()}
-    return {**about, "proxy": name_of(proxy), "images": images, "seed": seed}
+    return {**about, "proxy": name_of(proxy), "images": int(images), "seed": python_seed(seed)}

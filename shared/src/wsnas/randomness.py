@@ -16,10 +16,16 @@ import torch
 from wsnas.errors import WsnasError
 
 
-def _entropy(seed: int, key: tuple[str | int, ...]) -> int:
+def python_seed(seed: int) -> int:
+    """The seed as Python's integer, if it is NumPy's. Raises WsnasError if it is no whole number from 0."""
     if not isinstance(seed, int | np.integer) or seed < 0:
         raise WsnasError(f"a seed is a whole number from 0, not {seed!r}")
-    text = repr((seed, *key)).encode()
+    return int(seed)
+
+
+def _entropy(seed: int, key: tuple[str | int, ...]) -> int:
+    plain = (int(part) if isinstance(part, np.integer) else part for part in key)  # which NumPy 2 writes otherwise
+    text = repr((python_seed(seed), *plain)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 

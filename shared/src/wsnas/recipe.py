@@ -329,7 +329,7 @@ def with_changes(recipe: R, changes: Mapping[str, Any]) -> R:
         known = recipe_fields(recipe)
     values = {name: value for name, value in full.items() if name not in chosen}
     if isinstance(recipe, Recipe) and "dataset" in values:  # before the values that go with it
-        moved: Any = recipe.on(values.pop("dataset"))
+        moved: Any = recipe.on(_fitting("dataset", known["dataset"], values.pop("dataset")))
         recipe = moved
     for name in values:
         if name in TRAININGS and isinstance(values[name], Training):
@@ -341,15 +341,25 @@ def with_changes(recipe: R, changes: Mapping[str, Any]) -> R:
                 f"the recipe has no field '{given}'"
                 + (did_you_mean(given, [*have, *known]) or f"; it has {', '.join(have)}")
             )
-        _require_fit(name.removeprefix(short), known[name], values[name])
+        values[name] = _fitting(name.removeprefix(short), known[name], values[name])
     changed: R = _replaced(recipe, {known[n].path if n in known else (n,): value for n, value in values.items()})
     return changed
 
 
-def _require_fit(name: str, field: RecipeField, value: Any) -> None:
-    """Raises WsnasError if a number is none, not finite or out of its range, as the command line does."""
-    if field.type not in (int, float) or (value is None and field.optional):
-        return
+def _fitting(name: str, field: RecipeField, value: Any) -> Any:
+    """The value, a number of NumPy's as Python's own.
+
+    Raises WsnasError, as the command line does, if it is of another type or none of the choices, or if a number is not
+    finite or out of its range.
+    """
+    if value is None and field.optional:
+        return value
+    if get_origin(field.type) is Literal and value not in get_args(field.type):
+        raise WsnasError(f"{name} must be one of {', '.join(get_args(field.type))}, not {value!r}")
+    if field.type in (bool, str) and not isinstance(value, field.type):
+        raise WsnasError(f"{name} must be {'True or False' if field.type is bool else 'a string'}, not {value!r}")
+    if field.type not in (int, float):
+        return value
     kind: Any = Integral if field.type is int else Real
     if isinstance(value, bool) or not isinstance(value, kind):
         raise WsnasError(f"{name} must be a {'whole ' if field.type is int else ''}number, not {value!r}")
@@ -362,6 +372,7 @@ def _require_fit(name: str, field: RecipeField, value: Any) -> None:
         least = f"{'above' if limits.above else 'at least'} {limits.least:g}"
         most = "" if limits.most == math.inf else f" and {'below' if limits.below else 'at most'} {limits.most:g}"
         raise WsnasError(f"{name} must be {least}{most}, not {value}")
+    return value if isinstance(value, int | float) else field.type(value)
 
 
 def _of_kind(recipe: Recipe | Training, where: RecipeField, kind: str) -> Any:

@@ -43,6 +43,8 @@ FORMAT, OLDER = 3, 2  # of run.json; the older one may lack a checksum
 LARGEST = {"run.json": 1 << 24, "metrics.jsonl": 1 << 28, "checkpoint.pt": 1 << 35}  # bytes
 CRC = "crc"
 STARTED = ("environment", "command")  # what run.json says of the run's start
+WRITTEN = ("checkpoint.pt", "metrics.jsonl", "records.sqlite", "sessions.jsonl")
+PUBLISHED = ("table.parquet", "table.csv", "curves.parquet", "README.md")  # from a run of ground truth
 
 
 @dataclass
@@ -64,12 +66,20 @@ class Run:
 
     @staticmethod
     def open(path: Path | str, identity: Mapping[str, Any], recipe: Mapping[str, Any]) -> Run:
-        """The run at ``path``, created or resumed. Raises WsnasError if the directory holds another run."""
+        """The run at ``path``, created or resumed.
+
+        Raises WsnasError if the directory holds another run, or is none but holds files of names that a run writes.
+        """
         path = Path(path)
         identity = json.loads(json.dumps(identity))  # tuples become lists, as when read back
         if not (path / "run.json").exists():
             with Run(path, identity, recipe).writing():
                 if not (path / "run.json").exists():  # nobody was faster
+                    own = (*WRITTEN, *PUBLISHED) if identity.get("kind") == "ground truth" else WRITTEN
+                    if foreign := next((name for name in own if (path / name).exists()), None):
+                        raise WsnasError(
+                            f"{path} holds {foreign} but no run.json, so it is no run: choose another --out"
+                        )
                     described = {"format": FORMAT, "identity": identity, "recipe": recipe}
                     described |= {"environment": environment(), "command": command_line()}
                     atomic_write(path / "run.json", json.dumps(sealed(described), indent=1).encode())

@@ -18,12 +18,12 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from wsnas.calibration import calibrate
+from wsnas.calibration import calibrate, require_calibration_images
 from wsnas.data.images import Data, Splits
 from wsnas.devices import choose_device, cpu_threads, to_device
 from wsnas.errors import Guesses, WsnasError
 from wsnas.progress import Report
-from wsnas.randomness import torch_seeded
+from wsnas.randomness import python_seed, torch_seeded
 from wsnas.recipe import Recipe
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
@@ -46,14 +46,16 @@ class Trained:
     guesses: bool = False  # whether it ended no better than guessing
 
 
-def require_trainable(network: nn.Module, splits: Splits, recipe: Recipe) -> None:
-    """Raises WsnasError if the recipe cannot train and score this network stand-alone on these data."""
+def require_trainable(space: SearchSpace[Any], network: nn.Module, splits: Splits, recipe: Recipe) -> None:
+    """Raises WsnasError if the recipe cannot train and score this network of the space stand-alone on these data."""
     training = recipe.standalone
     if training.patience and not len(splits.valid):
         raise WsnasError("patience needs validation images: set it to 0, or train_size below all training images")
     normed = any(isinstance(module, _BatchNorm) for module in network.modules())
     if training.average_last and normed and not recipe.calibration_batch * recipe.calibration_steps:
         raise WsnasError("averaged weights need recalibrated batch norm: give --calibration-steps above 0")
+    if training.average_last and normed:
+        require_calibration_images(space, recipe, splits)
     require_suitable(splits.train, training)
 
 
@@ -85,7 +87,7 @@ def train_architecture(
         network = to_device(space.network(arch, recipe), chosen)
     training = recipe.standalone
     images = recipe.calibration_batch * recipe.calibration_steps
-    require_trainable(network, splits, recipe)  # what cannot be trained leaves no directory
+    require_trainable(space, network, splits, recipe)  # what cannot be trained leaves no directory
     started = time.perf_counter()
     half, earlier = math.nan, 0.0
     curve: list[float] = []
@@ -109,7 +111,7 @@ def train_architecture(
                 "space": space.name,
                 "arch": space.encode(arch),
                 "recipe": recipe.standalone_identity(),
-                "seed": seed,
+                "seed": python_seed(seed),
                 **({} if threads in (None, 1) else {"threads": threads}),
                 **space.data_identity(recipe),
             }

@@ -15,11 +15,12 @@ import torch.distributed as dist
 from torch import nn
 
 from wsnas import paths as path_samplers
+from wsnas.calibration import require_calibration_images
 from wsnas.data.images import Splits
 from wsnas.devices import choose_device, cpu_threads, fixed_order, process_group, to_device
 from wsnas.errors import Guesses, WsnasError
 from wsnas.progress import Report, bar_in_notebook
-from wsnas.randomness import numpy_rng, torch_seeded
+from wsnas.randomness import numpy_rng, python_seed, torch_seeded
 from wsnas.recipe import Recipe, digest, recipe_from_json
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, SubSpace, load_space
@@ -130,6 +131,7 @@ def require_trainable(space: SearchSpace[Any], recipe: Recipe, splits: Splits) -
     usual = {one.valid_size for one in space.recipes.values()}  # what a scale asks for, small data need not have
     if recipe.valid_size not in usual and (recipe.valid_size or 0) > len(splits.valid):
         raise too_many_to_validate(recipe, splits)
+    require_calibration_images(space, recipe, splits)
     require_suitable(splits.train, recipe.supernet)
 
 
@@ -154,14 +156,14 @@ def supernet_identity(
 
     The run adds its data's fingerprint, which does not name its directory.
     """
-    part = None if candidates is None else SubSpace(space, candidates).fingerprint()
+    part = None if candidates is None else SubSpace(space, candidates)
     return {
         "kind": "supernet",
         "space": space.name,
         "recipe": recipe.supernet_identity(),
-        "seed": seed,
+        "seed": python_seed(seed),
         "paths": path_samplers.name_of(paths),
-        "candidates": None if candidates is None else f"{len(candidates)} architectures {part}",
+        "candidates": None if part is None else f"{part.size} architectures {part.fingerprint()}",
         **({"sync_bn": True} if sync_bn else {}),
         **({} if amp is None else {"amp": amp}),  # None: depends on the device
         **({} if threads in (None, 1) else {"threads": threads}),

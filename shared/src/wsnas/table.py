@@ -219,7 +219,7 @@ class Table:
         """
         from wsnas.randomness import numpy_rng  # here, because it imports torch
 
-        rng = numpy_rng(rng, "evaluate") if isinstance(rng, int) else rng
+        rng = numpy_rng(rng, "evaluate") if isinstance(rng, int | np.integer) else rng
         order = rng.permutation(len(self))[:count]
         return [self.archs[int(i)] for i in order]
 

@@ -16,7 +16,7 @@ import torch
 from wsnas import paths as path_samplers
 from wsnas.data.images import Splits
 from wsnas.devices import choose_device
-from wsnas.errors import Busy, WsnasError
+from wsnas.errors import Busy, WsnasError, in_words
 from wsnas.evaluation import evaluate, recorded_scores
 from wsnas.executor import run_jobs
 from wsnas.ground_truth import splits_once
@@ -165,10 +165,9 @@ def _all_of(
                 results[position[id(job)]] = result
             report(len(results) + len(failed), len(jobs), "supernets")
     if failed:
-        known, kept = isinstance(failed[0], WsnasError), ", the others are kept" if results else ""
+        kept = ", the others are kept" if results else ""
         raise WsnasError(
-            f"{len(failed)} of {len(jobs)} supernets failed{kept}; the first error was: "
-            f"{failed[0] if known else repr(failed[0])}"
+            f"{len(failed)} of {len(jobs)} supernets failed{kept}; the first error was: {in_words(failed[0])}"
         ) from failed[0]
     return [results[i] for i in range(len(jobs))]
 
