@@ -551,14 +551,14 @@ def main(
     without: tuple[str, ...],
 ) -> None:
     """What a supernet is worth, against what else the same compute could buy."""
-    for name, option, judges in (
+    for name, option, left_out in (
         ("count", "--budgets", "supernets"),
         ("paths", "--paths", "supernets"),
         ("paths", "--paths", "paths"),
         ("images", "--images", "zero-cost"),
     ):
-        if judges in without and was_given(name):
-            raise WsnasError(f"{option} has no effect with --without {judges}: leave one of them out")
+        if left_out in without and was_given(name):
+            raise WsnasError(f"{option} has no effect with --without {left_out}: leave one of them out")
     paths = tuple(path_samplers.name_of(path_samplers.parse(one)) for one in paths)
     if "uniform" in paths:
         raise WsnasError("uniform supernets are always trained, of more budgets: leave out --paths uniform")
