@@ -18,7 +18,7 @@ from click.core import ParameterSource
 from wsnas.errors import WsnasError
 from wsnas.options import Group, HomePath, Stopped, complete_spaces, executor_options, measured
 from wsnas.progress import is_leader, progress
-from wsnas.recipe_options import RecipeCommand, chosen_recipe, data_set_option
+from wsnas.recipe_options import RecipeCommand, chosen_recipe, complete_scales, data_set_option
 from wsnas.studies.scripts import Studies
 
 if TYPE_CHECKING:
@@ -304,10 +304,10 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
 @data_set_option("--dataset", help="Data set of the ground truth; by default the first run's.")
 @click.option(
     "--scale",
-    type=click.Choice(["micro", "desk", "paper"]),
     default="paper",
     show_default=True,
-    help="Recipe of the ground truth, used to count parameters.",
+    shell_complete=complete_scales,
+    help="Scale of the ground truth's recipe, used to count parameters.",
 )
 @click.option("--out", type=PATH, help="Output folder; by default rank in the first run.")
 @json_option

@@ -201,6 +201,14 @@ def _complete_data_sets(ctx: click.Context, param: click.Parameter, incomplete: 
     return sorted({recipe.dataset for recipe in recipes if recipe.dataset.startswith(incomplete)})
 
 
+def complete_scales(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """For the shell: the scales of the installed spaces."""
+    from wsnas.space import installed_spaces, load_space
+
+    scales = dict.fromkeys(scale for name in installed_spaces() for scale in load_space(name).recipes)
+    return [scale for scale in scales if scale.startswith(incomplete)]
+
+
 def _or_none(of: click.ParamType[Any]) -> Callable[[str], Any]:
     """The value, or ``NONE`` for the word none."""
     return lambda text: NONE if text == "none" else of(text)
