@@ -1090,6 +1090,27 @@ def test_captions_begin_with_the_question(tmp_path: Path) -> None:
     assert "rank better than those of" in text
 
 
+def drawn(settings: list[int], desk: list[int], ticks: list[str], **changed: float) -> Any:
+    """Three panels of a study's ``settings``, ``desk`` results behind them; ``changed``: of the rankings in front."""
+    numbers = {"correlation": 0.5, "correlation_low": 0.4, "correlation_high": 0.6}
+    row = {**numbers, "correlation_seeds": [0.5, 0.6], "parameters_correlation": 0.3, "evaluated": 50}
+    row |= {"top_seeds": [70, 71], "random_top": 69, "random_top_low": 66, "random_top_high": 70, "best": 72}
+    none = {"ceiling": 0.9, "any_judge": None, "top1": None, "reporting_seeds": None}
+    points: Any = [
+        SimpleNamespace(setting=one, tick=tick, ranking=SimpleNamespace(**row | changed), **none)
+        for one, tick in zip(settings, ticks, strict=True)
+    ]
+    sample: Any = SimpleNamespace(name="nb201", title="nb201", space=SimpleNamespace(metric="accuracy"))
+    return ranking_figure([(sample, points)] * 3, "x", "note", {"nb201": [{"x": x, **numbers} for x in desk]})
+
+
+@pytest.mark.parametrize("desk", [[], [20, 40]])
+@pytest.mark.parametrize("lowest", ["correlation_low", "parameters_correlation"])
+def test_a_figure_shows_its_lowest_correlation(desk: list[int], lowest: str) -> None:
+    figure = drawn([5, 10], desk, ["5", "10"], **{lowest: -0.7})
+    assert all(upper.get_ylim()[0] < -0.7 for upper in figure.axes[:3])
+
+
 @pytest.mark.parametrize(
     ("settings", "desk"),
     [([5, 10, 20], [12, 21, 50, 100]), ([2**i for i in range(10)], []), ([1], [])],
@@ -1097,17 +1118,8 @@ def test_captions_begin_with_the_question(tmp_path: Path) -> None:
 )
 def test_tick_labels_do_not_touch(settings: list[int], desk: list[int]) -> None:
     """At budgets next to those of the desk scale, and at many factors with the sizes of their sub-spaces."""
-    numbers = {"correlation": 0.5, "correlation_low": 0.4, "correlation_high": 0.6}
-    row = {**numbers, "correlation_seeds": [0.5, 0.6], "parameters_correlation": 0.3, "evaluated": 50}
-    row |= {"top_seeds": [70, 71], "random_top": 69, "random_top_low": 66, "random_top_high": 70, "best": 72}
     ticks = [str(one) if desk else f"{one}x\n{15284 // one:,}" for one in settings]
-    none = {"ceiling": 0.9, "any_judge": None, "top1": None, "reporting_seeds": None}
-    points: Any = [
-        SimpleNamespace(setting=one, tick=tick, ranking=SimpleNamespace(**row), **none)
-        for one, tick in zip(settings, ticks, strict=True)
-    ]
-    sample: Any = SimpleNamespace(name="nb201", title="nb201", space=SimpleNamespace(metric="accuracy"))
-    figure = ranking_figure([(sample, points)] * 3, "x", "note", {"nb201": [{"x": x, **numbers} for x in desk]})
+    figure = drawn(settings, desk, ticks)
     figure.draw_without_rendering()
     for lower in figure.axes[3:]:
         shown = [label for label in lower.get_xticklabels() if label.get_text()]
