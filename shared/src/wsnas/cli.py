@@ -532,7 +532,7 @@ def ground_truth(
     """
     from wsnas.agreement import load_ground_truth
     from wsnas.ground_truth import MANY_FAILED, best_of, measure_latencies, train_many
-    from wsnas.publish import publish
+    from wsnas.publish import drawn_uniformly, publish
     from wsnas.randomness import numpy_rng
     from wsnas.runs import Run
     from wsnas.sampling import sample_candidates
@@ -546,9 +546,8 @@ def ground_truth(
         raise WsnasError("a shard's networks are timed when all are there: give --no-latency")
     found = load_space(space)
     chosen = chosen_recipe(found, scale, recipe)
-    archs = sample_candidates(found, chosen, sample, numpy_rng(sample_seed, "ground truth"))
-    if best is not None:
-        archs = best_of(found, archs, out, best, dedupe)
+    drawn = sample_candidates(found, chosen, sample, numpy_rng(sample_seed, "ground truth"))
+    archs = drawn if best is None else best_of(found, drawn, out, best, dedupe)
     with progress(f"{space} ground truth") as report:
         table = train_many(
             found,
@@ -566,7 +565,7 @@ def ground_truth(
     if latency:
         with progress(f"{space} latency") as report:
             table = measure_latencies(found, table, out, chosen, report=report)
-    for line in publish(found, table, out):
+    for line in publish(found, table, out, drawn_uniformly(table, len(drawn), chosen)):
         click.echo(line)
     rows = Run.read(out).records("training").values()
     failed = sum(row["status"] != "ok" for row in rows)
