@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from wsnas import installed_spaces, load_space
 from wsnas.cli import main
 from wsnas.recipe import recipe_fields
-from wsnas.recipe_options import RecipeCommand
+from wsnas.recipe_options import RecipeCommand, chosen_recipe
 
 STUDIES = Path(__file__).parents[1] / "studies"
 SMALL = ("--train-size", "128", "--batch", "64", "--epochs", "1", "--channels", "2", "--device", "cpu")
@@ -67,6 +67,14 @@ def test_both_spellings_reach_the_recipe(tmp_path: Path, monkeypatch: pytest.Mon
     assert stored["supernet"]["optimizer"]["nesterov"] is False
     assert (stored["train_size"], stored["valid_size"]) == (96, None)  # the last one counts; none is a value
     assert stored["standalone"]["inputs"]["flip"] is False
+
+
+def test_the_paths_of_a_recipe_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a run can be scored from another folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("set.npz").touch()
+    recipe = chosen_recipe(load_space("nb201"), "micro", {"dataset": "set.npz", "split_file": "split.json"})
+    assert (recipe.dataset, recipe.split_file) == (str(tmp_path / "set.npz"), str(tmp_path / "split.json"))
 
 
 def test_another_optimizer_has_other_options() -> None:

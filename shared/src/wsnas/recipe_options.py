@@ -243,4 +243,6 @@ def chosen_recipe(space: SearchSpace[Any], scale: str, changes: Mapping[str, Any
     if dataset is not None and dataset not in names:
         named = str(Path(dataset).resolve()) if Path(dataset).exists() else spelled(dataset, names)
         changes = {**changes, "dataset": named}
+    if changes.get("split_file") is not None:
+        changes = {**changes, "split_file": str(Path(changes["split_file"]).resolve())}
     return with_changes(space.recipes[scale], changes)
