@@ -103,6 +103,13 @@ def test_a_field_the_recipe_lacks_is_refused_in_one_sentence(arguments: tuple[st
     assert words in done.output
 
 
+@pytest.mark.parametrize("option", ["--folder", "--out", "--dataset", "--split-file", "--device"])
+def test_a_value_that_spells_a_space_is_not_the_space(option: str) -> None:
+    shown = help_of("train-supernet", option, "nb201", "proxyless")
+    assert " --width " in shown
+    assert " --channels " not in shown
+
+
 def test_one_of_some_words_is_a_choice() -> None:
     assert "--last-batch [drop|keep|carry]" in help_of("train", "nb201")
     done = wsnas("train", "nb201", "x", "--last-batch", "lose")

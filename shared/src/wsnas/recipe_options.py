@@ -23,6 +23,7 @@ OPTIONS = "wsnas.recipe options"
 NONE = object()  # a value that was given as "none"
 SCALE = "micro"  # unless another is asked for
 TRAININGS = ("supernet", "standalone")
+FILES = ("--dataset", "--split-file")  # a recipe's options whose values may spell a space
 
 
 class RecipeOption(click.Option):
@@ -98,7 +99,9 @@ class RecipeCommand(Command):
         if any(one.name == "spaces" for one in self.params):
             names = _given(args, "--space") or list(installed_spaces())
         else:
-            names = [name for arg in args if (name := space_named(arg)) is not None][:1]
+            own = {opt for one in self.params if isinstance(one, click.Option) and not one.is_flag for opt in one.opts}
+            free = [arg for before, arg in pairwise(["", *args]) if before not in {*own, *FILES}]
+            names = [name for arg in free if (name := space_named(arg)) is not None][:1]
         return [load_space(name) for name in names]
 
     def _options(self, spaces: list[SearchSpace[Any]], args: list[str]) -> list[RecipeOption]:
