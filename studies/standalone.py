@@ -26,7 +26,7 @@ from wsnas.metrics import Floats, Interval, correlation, noise_ceiling
 from wsnas.progress import progress
 from wsnas.publish import drawn_uniformly, publish
 from wsnas.randomness import numpy_rng
-from wsnas.recipe import Recipe, digest
+from wsnas.recipe import Recipe, digest, files_by_name
 from wsnas.recipe_options import RecipeCommand, chosen_recipe
 from wsnas.runs import Run
 from wsnas.sampling import sample_candidates
@@ -282,7 +282,7 @@ def main(options: StudyOptions) -> None:
     write_results(
         options.study,
         options.out,
-        settings=settings | {panel.space.name: panel.recipe.to_json() for panel in panels},
+        settings=settings | {panel.space.name: files_by_name(panel.recipe.to_json()) for panel in panels},
         rows=[
             {"space": panel.space.name, "arch": arch, "seed": seed, "test": test}
             | {name: getattr(panel.table, name)[i] for name in ("parameters", "macs", "latency")}

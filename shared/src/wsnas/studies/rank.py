@@ -30,6 +30,7 @@ from wsnas.metrics import (
     rank_agreement,
     top_k,
 )
+from wsnas.recipe import files_by_name
 from wsnas.runs import Run
 from wsnas.space import load_space
 from wsnas.studies.figures import BLUE, GREY, STYLE, caption, counted, head
@@ -152,7 +153,7 @@ def rank(
     described = {
         "command": command_line(),
         "settings": {
-            "recipe": {**supernets[0].recipe, "dataset": Path(supernets[0].recipe["dataset"]).name},
+            "recipe": files_by_name(supernets[0].recipe),
             "seeds": [supernet.identity["seed"] for supernet in supernets],
             "table": "shipped or imported" if table is None else Path(table).name,
         },
