@@ -76,7 +76,7 @@ def textbook_training(arch: Architecture, recipe: NB201Recipe, splits: Splits) -
         model.train()
         for x, y in train:
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(training, step, len(train))
+                group["lr"] = learning_rate(training, epoch, step, len(train))
             optimizer.zero_grad()
             loss = F.cross_entropy(model(x), y)
             loss.backward()  # type: ignore[no-untyped-call]

@@ -84,7 +84,7 @@ def plain_training(model: nn.Module, images: Images, training: Training) -> list
         loss_sum = torch.zeros((), dtype=torch.float64)
         for x, y in plain_batches(images, training, 0, epoch):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(training, step, steps)
+                group["lr"] = learning_rate(training, epoch, step, steps)
             optimizer.zero_grad()
             loss = F.cross_entropy(model(x), y)
             loss.backward()  # type: ignore[no-untyped-call, unused-ignore]

@@ -24,9 +24,9 @@ from wsnas.errors import WsnasError
 from wsnas.ground_truth import measure_latencies, require_trainings, table_of, train_many
 from wsnas.metrics import Floats, Interval, correlation, noise_ceiling
 from wsnas.progress import progress
-from wsnas.publish import publish
+from wsnas.publish import drawn_uniformly, publish
 from wsnas.randomness import numpy_rng
-from wsnas.recipe import Recipe, digest
+from wsnas.recipe import Recipe, digest, files_by_name
 from wsnas.recipe_options import RecipeCommand, chosen_recipe
 from wsnas.runs import Run
 from wsnas.sampling import sample_candidates
@@ -271,7 +271,8 @@ def main(options: StudyOptions) -> None:
             Run.remove(run)
         with progress(f"{space.name} ground truth") as report:
             whole = train_many(space, archs, run, recipe, seeds=options.seeds, executor=options.executor, report=report)
-        for line in publish(space, measure_latencies(space, whole, run, recipe), run):
+        sample = drawn_uniformly(whole, len(archs), recipe)
+        for line in publish(space, measure_latencies(space, whole, run, recipe), run, sample):
             click.echo(f"{space.name}: {line}")
         asked = table_of(space, archs, Run.read(run), recipe, options.seeds, whole=False)  # not what others trained
         table = measure_latencies(space, asked, run, recipe)
@@ -281,7 +282,7 @@ def main(options: StudyOptions) -> None:
     write_results(
         options.study,
         options.out,
-        settings=settings | {panel.space.name: panel.recipe.to_json() for panel in panels},
+        settings=settings | {panel.space.name: files_by_name(panel.recipe.to_json()) for panel in panels},
         rows=[
             {"space": panel.space.name, "arch": arch, "seed": seed, "test": test}
             | {name: getattr(panel.table, name)[i] for name in ("parameters", "macs", "latency")}

@@ -142,6 +142,7 @@ def test_encodings_and_scales_are_taken_everywhere(space: Any, archs: list[Any])
         assert getattr(space, name)(text) == getattr(space, name)(one)
     for name in ("macs", "parameters"):
         assert getattr(space, name)(text, "micro") == getattr(space, name)(one, recipe)
+        assert getattr(space, name)(arch=text, recipe="micro") == getattr(space, name)(one, recipe)
     assert str(space.network(text, "micro")) == str(space.network(one, recipe))
     assert SubSpace(space, [text]).archs == [one]
     assert space.archs(text) == space.archs(one) == space.archs([text]) == [one]

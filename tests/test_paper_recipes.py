@@ -70,9 +70,9 @@ def test_steps_are_those_of_the_publication(name: str) -> None:
     optimizer, total = optimizer_of(network, training), (theirs.epochs or 8000) * STEPS
     for step in (0, 1, 2, total // 2 - 1, total // 2, total - 1):
         rate = theirs.rate(step)
-        assert learning_rate(training, step, STEPS) == pytest.approx(rate)
+        assert learning_rate(training, step // STEPS, step, STEPS) == pytest.approx(rate)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(training, step, STEPS)
+            group["lr"] = learning_rate(training, step // STEPS, step, STEPS)
         for i, (parameter, decays) in enumerate(watched):
             parameter.grad = torch.full_like(parameter, 1e-3 * (step + 1))
             value, velocity = values[i]

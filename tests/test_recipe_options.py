@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from wsnas import installed_spaces, load_space
 from wsnas.cli import main
 from wsnas.recipe import recipe_fields
-from wsnas.recipe_options import RecipeCommand
+from wsnas.recipe_options import RecipeCommand, chosen_recipe
 
 STUDIES = Path(__file__).parents[1] / "studies"
 SMALL = ("--train-size", "128", "--batch", "64", "--epochs", "1", "--channels", "2", "--device", "cpu")
@@ -69,6 +69,14 @@ def test_both_spellings_reach_the_recipe(tmp_path: Path, monkeypatch: pytest.Mon
     assert stored["standalone"]["inputs"]["flip"] is False
 
 
+def test_the_paths_of_a_recipe_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a run can be scored from another folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("set.npz").touch()
+    recipe = chosen_recipe(load_space("nb201"), "micro", {"dataset": "set.npz", "split_file": "split.json"})
+    assert (recipe.dataset, recipe.split_file) == (str(tmp_path / "set.npz"), str(tmp_path / "split.json"))
+
+
 def test_another_optimizer_has_other_options() -> None:
     assert "--eps " not in help_of("train-supernet", "nb201")
     shown = help_of("train-supernet", "nb201", "--supernet.optimizer=rmsprop-tf")
@@ -93,6 +101,13 @@ def test_a_field_the_recipe_lacks_is_refused_in_one_sentence(arguments: tuple[st
     assert done.exit_code == 2
     assert len(done.output.strip().splitlines()) == 1, done.output
     assert words in done.output
+
+
+@pytest.mark.parametrize("option", ["--folder", "--out", "--dataset", "--split-file", "--device"])
+def test_a_value_that_spells_a_space_is_not_the_space(option: str) -> None:
+    shown = help_of("train-supernet", option, "nb201", "proxyless")
+    assert " --width " in shown
+    assert " --channels " not in shown
 
 
 def test_one_of_some_words_is_a_choice() -> None:

@@ -553,20 +553,25 @@ def test_standalone_judges_by_the_whole_ground_truth_where_it_ships() -> None:
 
 
 def test_standalone_reports_what_it_was_asked_for(forks: Any, tmp_path: Path) -> None:
-    """Not what an earlier command trained into the same ground truth, which is published with it."""
+    """Not what an earlier command trained into the same ground truth, which is published with it; and no folder."""
+    rng, data = np.random.default_rng(0), tmp_path / "mine.npz"
+    parts = {f"{part}_images": rng.integers(0, 255, (40, 8, 8, 3), np.uint8) for part in ("train", "test")}
+    np.savez(data, **parts, **{f"{part}_labels": np.arange(40) % 4 for part in ("train", "test")})
     more, fewer = (("--seeds", n, "--architectures", m) for n, m in (("2", "5"), ("1", "4")))
-    common, found = ("--space", "nb201", *SMALL, "--epochs", "1"), []
+    little = ("--dataset", "mine.npz", "--train-size", "20", "--batch", "10", "--channels", "2", "--workers", "0")
+    common, found = ("--space", "nb201", *little, "--epochs", "1"), []
     for options in (more, fewer):
         done = study(forks, "standalone", *common, *options, cwd=tmp_path)
         assert done.code == 0, done.err
         results, rows = opened(tmp_path / "runs/study-standalone-micro", "standalone")
+        assert results["settings"]["nb201"]["dataset"] == "mine.npz"
         found.append({(row["arch"], row["seed"]): row["test"] for row in rows})
         asked = results["settings"]["architectures"] * results["settings"]["seeds"]
         assert len(rows) == asked
         assert results["results"]["nb201"]["status"] == f"{asked} ok"
     assert found[1].items() < found[0].items()
     (table,) = (tmp_path / "runs/ground-truth").glob("*/table.parquet")
-    assert Table.load(table).seeds("digits", "test").shape == (5, 2)
+    assert Table.load(table).seeds(str(data), "test").shape == (5, 2)
 
 
 def test_spaces_counts_what_the_paper_prints(forks: Any, tmp_path: Path) -> None:
@@ -820,9 +825,14 @@ def test_settings_name_a_data_set_without_the_folder_it_lies_in(tmp_path: Path) 
     space, archs, one = load_space("nb201"), (), np.ones(0)
     table = Table("nb201", (), {}, about={"status": "2 ok"})
     truth = GroundTruth(table, archs, str(tmp_path / "cifar100.npz"), 200, one, one, 0)
-    recipe = dataclasses.replace(space.recipes["micro"], dataset=str(tmp_path / "cifar10.npz"))
+    files = {"dataset": str(tmp_path / "cifar10.npz"), "split_file": str(tmp_path / "split.json")}
+    recipe = dataclasses.replace(space.recipes["micro"], **files)
     settings = SpaceSample(space, recipe, truth, archs, one, one, one).settings()
-    assert (settings["dataset"], settings["truth"]) == ("cifar10.npz", "cifar100.npz")
+    assert [settings[name] for name in ("dataset", "truth", "split_file")] == [
+        "cifar10.npz",
+        "cifar100.npz",
+        "split.json",
+    ]
     assert str(tmp_path) not in json.dumps(settings)
 
 
@@ -1091,6 +1101,27 @@ def test_captions_begin_with_the_question(tmp_path: Path) -> None:
     assert "rank better than those of" in text
 
 
+def drawn(settings: list[int], desk: list[int], ticks: list[str], **changed: float) -> Any:
+    """Three panels of a study's ``settings``, ``desk`` results behind them; ``changed``: of the rankings in front."""
+    numbers = {"correlation": 0.5, "correlation_low": 0.4, "correlation_high": 0.6}
+    row = {**numbers, "correlation_seeds": [0.5, 0.6], "parameters_correlation": 0.3, "evaluated": 50}
+    row |= {"top_seeds": [70, 71], "random_top": 69, "random_top_low": 66, "random_top_high": 70, "best": 72}
+    none = {"ceiling": 0.9, "any_judge": None, "top1": None, "reporting_seeds": None}
+    points: Any = [
+        SimpleNamespace(setting=one, tick=tick, ranking=SimpleNamespace(**row | changed), **none)
+        for one, tick in zip(settings, ticks, strict=True)
+    ]
+    sample: Any = SimpleNamespace(name="nb201", title="nb201", space=SimpleNamespace(metric="accuracy"))
+    return ranking_figure([(sample, points)] * 3, "x", "note", {"nb201": [{"x": x, **numbers} for x in desk]})
+
+
+@pytest.mark.parametrize("desk", [[], [20, 40]])
+@pytest.mark.parametrize("lowest", ["correlation_low", "parameters_correlation"])
+def test_a_figure_shows_its_lowest_correlation(desk: list[int], lowest: str) -> None:
+    figure = drawn([5, 10], desk, ["5", "10"], **{lowest: -0.7})
+    assert all(upper.get_ylim()[0] < -0.7 for upper in figure.axes[:3])
+
+
 @pytest.mark.parametrize(
     ("settings", "desk"),
     [([5, 10, 20], [12, 21, 50, 100]), ([2**i for i in range(10)], []), ([1], [])],
@@ -1098,17 +1129,8 @@ def test_captions_begin_with_the_question(tmp_path: Path) -> None:
 )
 def test_tick_labels_do_not_touch(settings: list[int], desk: list[int]) -> None:
     """At budgets next to those of the desk scale, and at many factors with the sizes of their sub-spaces."""
-    numbers = {"correlation": 0.5, "correlation_low": 0.4, "correlation_high": 0.6}
-    row = {**numbers, "correlation_seeds": [0.5, 0.6], "parameters_correlation": 0.3, "evaluated": 50}
-    row |= {"top_seeds": [70, 71], "random_top": 69, "random_top_low": 66, "random_top_high": 70, "best": 72}
     ticks = [str(one) if desk else f"{one}x\n{15284 // one:,}" for one in settings]
-    none = {"ceiling": 0.9, "any_judge": None, "top1": None, "reporting_seeds": None}
-    points: Any = [
-        SimpleNamespace(setting=one, tick=tick, ranking=SimpleNamespace(**row), **none)
-        for one, tick in zip(settings, ticks, strict=True)
-    ]
-    sample: Any = SimpleNamespace(name="nb201", title="nb201", space=SimpleNamespace(metric="accuracy"))
-    figure = ranking_figure([(sample, points)] * 3, "x", "note", {"nb201": [{"x": x, **numbers} for x in desk]})
+    figure = drawn(settings, desk, ticks)
     figure.draw_without_rendering()
     for lower in figure.axes[3:]:
         shown = [label for label in lower.get_xticklabels() if label.get_text()]

@@ -196,6 +196,11 @@ def test_a_limit_on_multiply_adds_is_kept(toy_installed: Path, tmp_path: Path, m
     assert done.exit_code == 0, done.output
     scored = latest_scores(Run.read(tmp_path / "net"))
     assert sorted(scored) == sorted("-".join(ops) for ops in itertools.product(("conv1", "pool"), repeat=3))
+    for count, said in (("3", "; these are a uniform sample"), ("2", "; 2 of these are a uniform sample")):
+        truth = ["ground-truth", "toy", "--sample", count, "--seeds", "1", "--workers", "0", "--no-latency"]
+        done = CliRunner().invoke(main, [*truth, "--max-macs", limit, "--out", "truth"])
+        assert done.exit_code == 0, done.output
+        assert f"{said} of those with at most {int(limit):,} multiply-adds\n" in Path("truth/README.md").read_text()
     refused = CliRunner().invoke(main, [*evaluate[:3], "1", "--max-macs", "10", "--device", "cpu"])
     assert refused.exit_code == 2
     assert "at most 10 multiply-adds" in refused.output

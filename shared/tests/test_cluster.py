@@ -62,6 +62,7 @@ def test_single_trainings_are_merged_into_a_table(toy_installed: Path, tmp_path:
     runs = [str(tmp_path / name) for name in ("truth", "alone-0", "alone-1")]
     done = CliRunner().invoke(main, ["table", "merge", *runs, "--out", str(tmp_path / "all")])
     assert done.exit_code == 0, done.output
+    assert "uniform" not in (tmp_path / "all" / "README.md").read_text()  # they were chosen by hand
     merged = Table.load(tmp_path / "all" / "table.parquet")
     merged = merged.select([TOY.encode(arch) for arch in (*ALL[:2], ALL[3])])
     assert len(merged) == 3

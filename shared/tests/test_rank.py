@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from scipy import stats
 from toy_space import ALL, TOY, Toy
 
 from wsnas.cli import main
+from wsnas.recipe import change_recipe
 from wsnas.studies.rank import agreement
 
 NAMES = [TOY.encode(arch) for arch in ALL[::4]]
@@ -58,6 +60,16 @@ def test_equal_sizes_have_no_correlation(scored: None, monkeypatch: pytest.Monke
     assert [results[name] for name in of_size] == [None] * 3
     monkeypatch.setattr(Toy, "macs", lambda self, arch, recipe: 7)
     assert "multiply-adds" not in run("rank", "net", "--table", "truth.csv")
+
+
+def test_a_scale_is_one_of_the_spaces_own(scored: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = CliRunner().invoke(main, ["rank", "net", "--table", "truth.csv", "--scale", "desk"])
+    assert refused.exit_code == 2
+    assert "toy has no scale 'desk'; it has paper, micro" in refused.output
+    monkeypatch.setitem(Toy.recipes, "wide", change_recipe(TOY.recipe("micro"), channels=5))
+    run("rank", "net", "--table", "truth.csv", "--scale", "wide")
+    row = next(csv.DictReader(Path("net/rank/rank.csv").read_text().splitlines()))
+    assert int(row["parameters"]) == TOY.parameters(row["arch"], "wide")
 
 
 def test_supernets_follow_size_in_the_mean_over_them() -> None:

@@ -8,8 +8,10 @@ import os
 import pickle
 import random
 import resource
+import shutil
 import sqlite3
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ import pytest
 import torch
 from toy_space import TOY
 
+from wsnas import environment
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write
 from wsnas.runs import PUBLISHED, WRITTEN, Run
@@ -641,3 +644,23 @@ def test_a_session_is_logged_however_it_ends(run: Run) -> None:
         raise ZeroDivisionError
     first, second = (json.loads(line) for line in (run.path / "sessions.jsonl").read_text().splitlines())
     assert (first["ended"], first["device"], second["ended"]) == ("finished", "cpu", "ZeroDivisionError")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_the_commit_is_that_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None if the code is only installed below a repository, as in its .venv."""
+
+    def git(*arguments: str) -> str:
+        settings = ("-c", "user.name=a", "-c", "user.email=b", "-c", "commit.gpgsign=false")
+        command = ["git", "-C", str(tmp_path), *settings, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    for name in ("tracked.py", "installed.py"):
+        (tmp_path / name).touch()
+    git("init")
+    git("add", "tracked.py")
+    git("commit", "-m", "one")
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "wsnas")])
+    for name, expected in (("tracked.py", git("rev-parse", "--short", "HEAD")), ("installed.py", None)):
+        monkeypatch.setattr(environment, "__file__", str(tmp_path / name))
+        assert environment.commit() == expected

@@ -37,6 +37,21 @@ def test_twice_the_epochs_that_change_neither_order_nor_level() -> None:
     assert found.gain == pytest.approx((double - first).mean())
 
 
+def test_twice_the_epochs_are_compared_with_another_seed() -> None:
+    """Whichever seed was doubled: here those of one seed are equal, as if twice the epochs had changed nothing."""
+    whole = table(0.5, 0.5)
+    one, other = (whole.columns[Column("digits", "test", 10, seed)] for seed in (0, 1))
+    for seed, doubled in ((0, one), (1, other)):
+        columns = {
+            Column("digits", "test", *key): x for key, x in (((10, 0), one), ((10, 1), other), ((20, seed), doubled))
+        }
+        (found,) = sufficiency(Table("toy", whole.archs, columns), "digits", "accuracy")
+        assert found.doubled.value == found.seeds.value == pytest.approx(stats.spearmanr(one, other).statistic)
+        assert found.gain == 0
+    columns = {column._replace(seed=column.seed if column.epochs == 10 else None): x for column, x in columns.items()}
+    assert sufficiency(Table("toy", whole.archs, columns), "digits", "accuracy") == []  # a mean over unknown seeds
+
+
 def test_a_level_that_still_rises_is_not_sufficient() -> None:
     (found,) = sufficiency(table(1.5, 0.5), "digits", "accuracy")
     assert found.holds is False

@@ -58,7 +58,7 @@ def test_standalone_optimizer_by_hand() -> None:
     w, ms, m = 0.5, 1.0, 0.0
     before = float(norm.detach())
     for step in range(3):
-        lr = learning_rate(PAPER.standalone, step, 156)
+        lr = learning_rate(PAPER.standalone, 0, step, 156)
         assert lr == pytest.approx(0.1 * (1 + math.cos(math.pi * step / (108 * 156))))
         for group in optimizer.param_groups:
             group["lr"] = lr

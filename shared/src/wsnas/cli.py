@@ -17,7 +17,7 @@ import click
 from wsnas.errors import WsnasError
 from wsnas.options import Group, HomePath, Stopped, complete_spaces, executor_options, measured, was_given
 from wsnas.progress import is_leader, progress
-from wsnas.recipe_options import RecipeCommand, chosen_recipe, data_set_option
+from wsnas.recipe_options import RecipeCommand, chosen_recipe, complete_scales, data_set_option
 from wsnas.studies.scripts import Studies
 
 if TYPE_CHECKING:
@@ -306,10 +306,10 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
 @data_set_option("--dataset", help="Data set of the ground truth; by default the first run's.")
 @click.option(
     "--scale",
-    type=click.Choice(["micro", "desk", "paper"]),
     default="paper",
     show_default=True,
-    help="Recipe of the ground truth, used to count parameters.",
+    shell_complete=complete_scales,
+    help="Scale of the ground truth's recipe, used to count parameters.",
 )
 @click.option("--out", type=PATH, help="Output folder; by default the folder rank in the first run.")
 @json_option
@@ -546,7 +546,7 @@ def ground_truth(
     """
     from wsnas.agreement import load_ground_truth
     from wsnas.ground_truth import MANY_FAILED, best_of, measure_latencies, train_many
-    from wsnas.publish import publish
+    from wsnas.publish import drawn_uniformly, publish
     from wsnas.randomness import numpy_rng
     from wsnas.runs import Run
     from wsnas.sampling import sample_candidates
@@ -560,9 +560,8 @@ def ground_truth(
         raise WsnasError("a shard's networks are timed when all are there: give --no-latency")
     found = load_space(space)
     chosen = chosen_recipe(found, scale, recipe)
-    archs = sample_candidates(found, chosen, sample, numpy_rng(sample_seed, "ground truth"))
-    if best is not None:
-        archs = best_of(found, archs, out, best, dedupe)
+    drawn = sample_candidates(found, chosen, sample, numpy_rng(sample_seed, "ground truth"))
+    archs = drawn if best is None else best_of(found, drawn, out, best, dedupe)
     with progress(f"{space} ground truth") as report:
         table = train_many(
             found,
@@ -580,7 +579,7 @@ def ground_truth(
     if latency:
         with progress(f"{space} latency") as report:
             table = measure_latencies(found, table, out, chosen, report=report)
-    for line in publish(found, table, out):
+    for line in publish(found, table, out, drawn_uniformly(table, len(drawn), chosen)):
         click.echo(line)
     rows = Run.read(out).records("training").values()
     failed = sum(row["status"] != "ok" for row in rows)

@@ -29,15 +29,15 @@ def command_line() -> str:
 
 
 def commit() -> str | None:
-    """The commit of the running script's checkout; None if unknown."""
-    where = Path(sys.argv[0]).resolve().parent
+    """The commit of the checkout that this code is part of; None if it is installed, even below a repository."""
+    where, said = Path(__file__).resolve(), ""
     try:
-        said = subprocess.run(
-            ["git", "-C", str(where), "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
-        )
+        for command in (["ls-files", "--error-unmatch", where.name], ["describe", "--always", "--dirty"]):
+            git = ["git", "-C", str(where.parent), *command]
+            said = subprocess.run(git, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
-    return said.stdout.strip()
+    return said.strip()
 
 
 def environment() -> dict[str, str]:

@@ -12,16 +12,17 @@ import numpy as np
 from wsnas.environment import command_line
 from wsnas.files import atomic_write
 from wsnas.metrics import noise_ceiling
+from wsnas.recipe import Recipe
 from wsnas.runs import Run
 from wsnas.space import SearchSpace
 from wsnas.table import MACS, Table
 
 
-def publish(space: SearchSpace[Any], table: Table, out: Path | str) -> list[str]:
+def publish(space: SearchSpace[Any], table: Table, out: Path | str, sample: str = "") -> list[str]:
     """Writes table.parquet, table.csv, curves.parquet and README.md (the data card) into the run ``out``.
 
-    Returns a summary, one sentence per line. ``Table.load`` and ``wsnas.table.read_csv`` read the tables back; the
-    folder can be given as --table.
+    ``sample``: what the card says of how the architectures were chosen. Returns a summary, one sentence per line.
+    ``Table.load`` and ``wsnas.table.read_csv`` read the tables back; the folder can be given as --table.
     """
     run, out = Run.read(out), Path(out)
     table = replace(table, about={**table.about, "command": command_line()})
@@ -29,8 +30,15 @@ def publish(space: SearchSpace[Any], table: Table, out: Path | str) -> list[str]
     table.save_csv(out / "table.csv")
     _save_curves(run, out / "curves.parquet")
     said = _said(table)
-    atomic_write(out / "README.md", _card(space, table, said).encode())
+    atomic_write(out / "README.md", _card(space, table, said, sample).encode())
     return [*said, f"{out / 'table.parquet'}, table.csv, curves.parquet, README.md"]
+
+
+def drawn_uniformly(table: Table, count: int, recipe: Recipe) -> str:
+    """What a data card says of a table that holds ``count`` architectures drawn by ``sample_candidates``."""
+    which = "these" if count == len(table) else f"{count:,} of these"
+    limit = "" if recipe.max_macs is None else f" of those with at most {recipe.max_macs:,} multiply-adds"
+    return f"{which} are a uniform sample{limit}"
 
 
 def _said(table: Table) -> list[str]:
@@ -54,14 +62,14 @@ def _said(table: Table) -> list[str]:
     return said
 
 
-def _card(space: SearchSpace[Any], table: Table, said: list[str]) -> str:
+def _card(space: SearchSpace[Any], table: Table, said: list[str], sample: str) -> str:
     """The data card, in Markdown: what was measured, how, and how reliable it is."""
     unit = "accuracy in percent" if space.metric == "accuracy" else "perplexity (lower is better)"
     latency = [] if table.latency is None else [f"| latency | {table.about['latency']} |"]
     lines = [
         f"# Ground truth of {space.name}\n",
         *(f"- {line}" for line in said),
-        f"- the space has {space.size:,} architectures; these are a uniform sample\n",
+        f"- the space has {space.size:,} architectures{'; ' if sample else ''}{sample}\n",
         "| column | meaning |",
         "|---|---|",
         "| architecture | the usual notation; `wsnas.load_space(...).decode` reads it |",

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from wsnas.errors import WsnasError, did_you_mean
@@ -231,6 +232,12 @@ class Recipe:
         other = {"supernet"} if self.standalone.average_last else {"supernet", "calibration_batch", "calibration_steps"}
         kept = (None, Decides.SCORES)
         return {k: v for k, v in self.identity().items() if k not in other and decides.get(k) in kept}
+
+
+def files_by_name(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's ``to_json()`` for a published result: its files without the folders they lie in."""
+    files = {name: recipe[name] for name in ("dataset", "split_file") if recipe.get(name) is not None}
+    return {**recipe, **{name: Path(file).name for name, file in files.items()}}
 
 
 R = TypeVar("R", bound=Recipe | Training)

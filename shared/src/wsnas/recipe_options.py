@@ -23,6 +23,7 @@ OPTIONS = "wsnas.recipe options"
 NONE = object()  # a value that was given as "none"
 SCALE = "micro"  # unless another is asked for
 TRAININGS = ("supernet", "standalone")
+FILES = ("--dataset", "--split-file")  # a recipe's options whose values may spell a space
 
 
 class RecipeOption(click.Option):
@@ -98,7 +99,9 @@ class RecipeCommand(Command):
         if any(one.name == "spaces" for one in self.params):
             names = _given(args, "--space") or list(installed_spaces())
         else:
-            names = [name for arg in args if (name := space_named(arg)) is not None][:1]
+            own = {opt for one in self.params if isinstance(one, click.Option) and not one.is_flag for opt in one.opts}
+            free = [arg for before, arg in pairwise(["", *args]) if before not in {*own, *FILES}]
+            names = [name for arg in free if (name := space_named(arg)) is not None][:1]
         return [load_space(name) for name in names]
 
     def _options(self, spaces: list[SearchSpace[Any]], args: list[str]) -> list[RecipeOption]:
@@ -201,6 +204,14 @@ def _complete_data_sets(ctx: click.Context, param: click.Parameter, incomplete: 
     return sorted({recipe.dataset for recipe in recipes if recipe.dataset.startswith(incomplete)})
 
 
+def complete_scales(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """For the shell: the scales of the installed spaces."""
+    from wsnas.space import installed_spaces, load_space
+
+    scales = dict.fromkeys(scale for name in installed_spaces() for scale in load_space(name).recipes)
+    return [scale for scale in scales if scale.startswith(incomplete)]
+
+
 def _or_none(of: click.ParamType[Any]) -> Callable[[str], Any]:
     """The value, or ``NONE`` for the word none."""
     return lambda text: NONE if text == "none" else of(text)
@@ -235,4 +246,6 @@ def chosen_recipe(space: SearchSpace[Any], scale: str, changes: Mapping[str, Any
     if dataset is not None and dataset not in names:
         named = str(Path(dataset).resolve()) if Path(dataset).exists() else spelled(dataset, names)
         changes = {**changes, "dataset": named}
+    if changes.get("split_file") is not None:
+        changes = {**changes, "split_file": str(Path(changes["split_file"]).resolve())}
     return with_changes(space.recipes[scale], changes)

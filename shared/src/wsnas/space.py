@@ -39,8 +39,11 @@ def _also_of_encodings(method: Any) -> Callable[..., Any]:
 
     @functools.wraps(method)
     def of(space: SearchSpace[Any], arch: Any, *others: Any, **named: Any) -> Any:
-        recipes = [space.recipe(one) if isinstance(one, str) else one for one in others]
-        return method.__get__(space)(space.arch(arch), *recipes, **named)
+        def recipe(one: Any) -> Any:
+            return space.recipe(one) if isinstance(one, str) else one
+
+        recipes = {name: recipe(one) for name, one in named.items()}
+        return method.__get__(space)(space.arch(arch), *map(recipe, others), **recipes)
 
     return of
 

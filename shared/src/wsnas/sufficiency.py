@@ -15,7 +15,8 @@ from typing import Literal
 
 import numpy as np
 
-from wsnas.metrics import Interval, correlation
+from wsnas.errors import spelled
+from wsnas.metrics import Floats, Interval, correlation
 from wsnas.table import Table
 
 LEAST = 60  # architectures the rule needs
@@ -28,7 +29,7 @@ class Sufficiency:
 
     epochs: int  # E
     n: int
-    doubled: Interval  # Spearman of 2E's first seed with E's second: nothing in common but the architecture
+    doubled: Interval  # Spearman of a seed of 2E with another of E: nothing in common but the architecture
     seeds: Interval  # Spearman of two seeds of E
     mean: float  # test accuracy in percent, or perplexity, at E
     doubled_mean: float  # at 2E
@@ -56,14 +57,29 @@ def sufficiency(table: Table, dataset: str, metric: Literal["accuracy", "perplex
     """The rule for every training length with two seeds and with trainings of twice as many epochs, shortest first."""
     lengths, rules = table.epochs(dataset, "test"), []
     for epochs in sorted(epochs for epochs in lengths if 2 * epochs in lengths):
-        single, double = table.seeds(dataset, "test", epochs), table.seeds(dataset, "test", 2 * epochs)[:, 0]
-        known = np.isfinite(single[:, :2]).all(1) & np.isfinite(double)
-        n = int(known.sum())
-        if single.shape[1] < 2 or n < 2:
+        single, double = (_by_seed(table, dataset, length) for length in (epochs, 2 * epochs))
+        if len(single) < 2 or not double:
             continue
-        first, second, doubled = single[known, 0], single[known, 1], double[known]
+        seed = min(double)
+        one, other = sorted(single, key=lambda own: (own != seed, own))[:2]  # only the first may be the doubled one's
+        columns = np.stack([single[one], single[other], double[seed]])
+        known = np.isfinite(columns).all(0)
+        n = int(known.sum())
+        if n < 2:
+            continue
+        first, second, doubled = columns[:, known]
         mean, doubled_mean = float(first.mean()), float(doubled.mean())
         gain = doubled_mean - mean if metric == "accuracy" else 100 * (mean - doubled_mean) / mean
         agree, seeds = correlation(doubled, second), correlation(first, second)
         rules.append(Sufficiency(epochs, n, agree, seeds, mean, doubled_mean, gain, metric))
     return rules
+
+
+def _by_seed(table: Table, dataset: str, epochs: int) -> dict[int, Floats]:
+    """The test results of each seed; a publisher's mean has none."""
+    wanted = (spelled(dataset, table.datasets), "test", epochs)
+    return {
+        column.seed: values
+        for column, values in table.columns.items()
+        if column[:3] == wanted and column.seed is not None
+    }

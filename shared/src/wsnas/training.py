@@ -169,7 +169,7 @@ def train(
             if start_epoch is not None and state.step == first[epoch]:
                 start_epoch()
             for x, y in data.epoch(training, seed, epoch, state.step - first[epoch], rank, world):
-                lr = learning_rate(training, state.step, total / training.epochs)
+                lr = learning_rate(training, epoch, state.step, total / training.epochs)
                 if isinstance(training.inputs, Sequences):
                     lr *= len(x) / training.inputs.bptt
                 step(x, y, lr)
@@ -231,9 +231,9 @@ def waits_in_words(share: float) -> str:
     return f", waiting {100 * share:.0f} % of the time for a core (or images): {advice}"
 
 
-def learning_rate(training: Training, step: int, steps_per_epoch: float) -> float:
+def learning_rate(training: Training, epoch: int, step: int, steps_per_epoch: float) -> float:
     """The step's learning rate: constant; half a cosine to 0, updated per epoch or per step; or linear warm-up and
-    linear decay to 0, updated per step.
+    linear decay to 0, updated per step. ``steps_per_epoch``: their mean, where epochs differ in length.
     """
     lr, total = training.optimizer.lr, training.epochs * steps_per_epoch
     match training.schedule:
@@ -243,7 +243,7 @@ def learning_rate(training: Training, step: int, steps_per_epoch: float) -> floa
             up = (step + 1) / (rise * total) if rise else 1.0
             return lr * min(up, 1.0, (1 - step / total) / (1 - rise))  # 1: the peak may lie between two steps
         case CosinePerEpoch():
-            return lr * 0.5 * (1 + math.cos(math.pi * (step // steps_per_epoch) / training.epochs))
+            return lr * 0.5 * (1 + math.cos(math.pi * epoch / training.epochs))
         case CosinePerStep():
             return lr * 0.5 * (1 + math.cos(math.pi * (step / steps_per_epoch) / training.epochs))
 

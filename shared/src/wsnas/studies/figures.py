@@ -218,7 +218,7 @@ def ranking_figure(
                 said.append(f"selection and report are the same trainings{where}: they share noise")
             style = {"transform": upper.transAxes, "color": GREEN, "fontsize": 8}
             upper.text(0.02, 0.02, "\n".join(said), **style)
-            upper.set_ylim(min(-0.25, float(np.nanmin(low)) - 0.05), 1.03)
+            upper.set_ylim(min(-0.25, upper.dataLim.ymin - 0.05), 1.03)
             upper.set_ylabel("Spearman correlation with ground truth")
             evaluated = max(r.evaluated for r in rankings)
             head(upper, sample.title, f"{'up to ' if len(points) > 1 else ''}{evaluated:,} architectures")

@@ -30,6 +30,7 @@ from wsnas.metrics import (
     rank_agreement,
     top_k,
 )
+from wsnas.recipe import files_by_name
 from wsnas.runs import Run
 from wsnas.space import load_space
 from wsnas.studies.figures import BLUE, GREY, STYLE, caption, counted, head
@@ -115,13 +116,15 @@ def rank(
 
     What all runs have scored, and the ground truth has results of, is compared. ``dataset``: of the ground truth, by
     default the first run's. Parameters and multiply-adds are counted at the recipe ``scale``, which should be the
-    ground truth's. Raises WsnasError if the runs' spaces differ, or if fewer than two architectures can be compared.
+    ground truth's. Raises WsnasError if the runs' spaces differ, if the space has no such scale, or if fewer than two
+    architectures can be compared.
     """
     supernets = [Run.read(run) for run in runs]
     names = {supernet.identity["space"] for supernet in supernets}
     if len(names) > 1:
         raise WsnasError(f"the runs are of several spaces ({', '.join(sorted(names))}): rank those of one space")
     space = load_space(names.pop())
+    recipe = space.recipe(scale)
     dataset = dataset or supernets[0].recipe["dataset"]
     each = [latest_scores(supernet) for supernet in supernets]
     loaded = load_ground_truth(space, dataset, table)
@@ -140,7 +143,7 @@ def rank(
     (valid, test), seeds = results[:, known], truth.common_seeds(dataset, "test")[known]
     truth = truth.take(np.flatnonzero(known))
     scored = higher_is_better([[scores[arch] for arch in truth.archs] for scores in each], space.metric)
-    recipe, archs = space.recipes[scale], [space.decode(arch) for arch in truth.archs]
+    archs = [space.decode(arch) for arch in truth.archs]
     counts = np.array([space.parameters(arch, recipe) for arch in archs], dtype=np.float64)
     macs = np.array([space.macs(arch, recipe) for arch in archs], dtype=np.float64)
     compared = agreement(scored, counts, macs, valid, test, seeds)
@@ -150,7 +153,7 @@ def rank(
     described = {
         "command": command_line(),
         "settings": {
-            "recipe": {**supernets[0].recipe, "dataset": Path(supernets[0].recipe["dataset"]).name},
+            "recipe": files_by_name(supernets[0].recipe),
             "seeds": [supernet.identity["seed"] for supernet in supernets],
             "table": "shipped or imported" if table is None else Path(table).name,
         },

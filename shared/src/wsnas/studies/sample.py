@@ -15,7 +15,7 @@ from wsnas.agreement import load_ground_truth
 from wsnas.errors import WsnasError, spelled
 from wsnas.metrics import Floats, noise_ceiling
 from wsnas.randomness import numpy_rng
-from wsnas.recipe import Recipe
+from wsnas.recipe import Recipe, files_by_name
 from wsnas.recipe_options import chosen_recipe
 from wsnas.space import SearchSpace, installed_spaces, load_space
 from wsnas.studies.options import StudyOptions
@@ -136,10 +136,10 @@ class SpaceSample:
 
     def settings(self) -> dict[str, Any]:
         """Its settings in ``results.json``; of a data set in a file, the file's name without its folder."""
-        files = {"dataset": Path(self.recipe.dataset).name, "truth": Path(self.truth.dataset).name}
-        about: dict[str, Any] = {"truth_epochs": self.truth.epochs, "evaluated": len(self.archs)}
+        about: dict[str, Any] = {"truth": Path(self.truth.dataset).name, "truth_epochs": self.truth.epochs}
+        about["evaluated"] = len(self.archs)
         about["truth_trainings"] = self.truth.table.about.get("status")  # counts by status; None: not recorded
-        return {**self.recipe.to_json(), **files, **about, "without_ground_truth": self.truth.left_out}
+        return {**files_by_name(self.recipe.to_json()), **about, "without_ground_truth": self.truth.left_out}
 
     def ceiling(self) -> float | None:
         """The highest correlation the noise of the ground truth allows; None: not available."""
