@@ -235,6 +235,9 @@ def test_truncated_tables(forks: Any, tmp_path: Path) -> None:
         refused(forks.wsnas("table", "import", "nb201", name, cwd=tmp_path, env=home), name)
         assert (tmp_path / "tables/nb201.parquet").read_bytes() == imported
     refused(forks.wsnas("table", "show", "nb201", "--table", "cut.parquet", cwd=tmp_path), "cut.parquet", "truncated")
+    (tmp_path / "tables/nb201.parquet").write_bytes(imported[: len(imported) // 2])  # not as if there were none
+    score = ("score", "nb201", "--sample", "2", "--dataset", "cifar10")
+    refused(forks.wsnas(*score, cwd=tmp_path, env=home), "tables/nb201.parquet", "truncated")
 
 
 def test_foreign_tables(forks: Any, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from toy_space import ALL, MICRO, TOY, Arch, splits
 
 from wsnas import WsnasError, proxy_scores
+from wsnas.errors import Busy
 from wsnas.proxies import (
     ZERO_COST,
     convolutions,
@@ -232,6 +233,8 @@ def test_a_run_keeps_scores_and_seconds(tmp_path: Path) -> None:
     assert rows[names[1]]["status"] == "not finite"
     with pytest.raises(WsnasError, match="another run"):
         proxy_scores(TOY, ALL[:2], MICRO, mine, images=8, seed=1, out=tmp_path / "run")
+    with Run.read(tmp_path / "run").writing(), pytest.raises(Busy, match="being written by another process"):
+        proxy_scores(TOY, ALL[:4], MICRO, mine, images=8, out=tmp_path / "run")
 
 
 def test_refusals() -> None:

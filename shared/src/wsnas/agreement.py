@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from wsnas.errors import WsnasError, spelled
+from wsnas.errors import NoGroundTruth, WsnasError, spelled
 from wsnas.metrics import Floats, Interval, correlation
 from wsnas.space import SearchSpace, load_space
 from wsnas.table import Table, import_home
@@ -22,7 +22,7 @@ def load_ground_truth(
     imported official one.
 
     ``dataset``, in any case and with or without hyphens, chooses between the last two; by default the micro recipe's.
-    If there is none, raises WsnasError with the command that helps.
+    If there is none, raises NoGroundTruth with the command that helps; WsnasError if it cannot be read.
     """
     space = load_space(space)
     if table is not None:
@@ -50,7 +50,7 @@ def load_ground_truth(
     helps = f"train one with 'wsnas ground-truth {space.name} ...'"
     if not micro and space.published:
         helps = f"get {space.published}, and import it with 'wsnas table import {space.name} FILE'; or {helps}"
-    raise WsnasError(f"{space.name} {missing}: {helps}, or give a table with --table")
+    raise NoGroundTruth(f"{space.name} {missing}: {helps}, or give a table with --table")
 
 
 def dataset_of(truth: Table, trained_on: str, asked: str | None = None) -> str:

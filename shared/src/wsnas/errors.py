@@ -89,6 +89,10 @@ class WorkerLost(WsnasError):
     """A job's worker died on every attempt."""
 
 
+class NoGroundTruth(WsnasError):
+    """A space has none on a data set; not one that cannot be read."""
+
+
 class Busy(WsnasError):
     """Another process writes to the run."""
 

@@ -20,6 +20,7 @@ from wsnas.errors import WsnasError
 Floats = NDArray[np.float64]
 
 NEARLY_ALL = 0.95  # of the architectures must have been trained with a seed that is to speak for all of them
+AT_ONCE = 2_000_000  # architectures drawn, over all resamples, whose ranks are held in memory
 
 
 @dataclass(frozen=True)
@@ -331,7 +332,15 @@ def rank_agreement(scores: ArrayLike, truth: ArrayLike, seed: int = 0, resamples
     difference is paired.
     """
     predictors, values = np.atleast_2d(np.asarray(scores, dtype=np.float64)), np.asarray(truth, dtype=np.float64)
-    counts = np.array([np.bincount(one, minlength=len(values)) for one in resampled(len(values), seed, resamples)])
+    picks, some = resampled(len(values), seed, resamples), max(1, AT_ONCE // len(values))
+    drawn = [_spearman_drawn(predictors, values, picks[i : i + some]) for i in range(0, resamples, some)]
+    each = np.array([spearman(predictor, values) for predictor in predictors])
+    return PerSupernet(each, np.concatenate(drawn, axis=1), len(values), len(values) - 1)
+
+
+def _spearman_drawn(predictors: Floats, values: Floats, picks: NDArray[np.int64]) -> Floats:
+    """[predictors, resamples] Spearman over the architectures of each row of ``picks``; 0 if all values are equal."""
+    counts = np.array([np.bincount(one, minlength=len(values)) for one in picks])
     of_truth = _deviations(values, counts)
 
     def product(a: Floats, b: Floats) -> Floats:
@@ -342,8 +351,7 @@ def rank_agreement(scores: ArrayLike, truth: ArrayLike, seed: int = 0, resamples
         ours = _deviations(predictor, counts)
         scale = np.sqrt(product(ours, ours) * product(of_truth, of_truth))
         drawn.append(np.where(scale > 0, product(ours, of_truth) / np.where(scale > 0, scale, 1), 0.0))
-    each = np.array([spearman(predictor, values) for predictor in predictors])
-    return PerSupernet(each, np.array(drawn), len(values), len(values) - 1)
+    return np.array(drawn)
 
 
 def partial_agreement(scores: ArrayLike, truth: ArrayLike, given: ArrayLike, seed: int = 0) -> PerSupernet:

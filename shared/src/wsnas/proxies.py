@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -232,11 +233,12 @@ def proxy_scores(
     """The score of each architecture, by its encoding, in the order given; higher is better, -inf is possible.
 
     ``space``, ``recipe``: as in ``train_supernet``. ``archs``: architectures or their encodings, or a single one.
-    ``proxy``: naswot, synflow, grad_norm, snip, grasp, fisher, jacob_cov, convolutions, depth, or a function. A network
-    has the initial weights of a stand-alone training with this ``seed``, and sees the first batch of one that has
-    ``images`` images (text: sequences) per batch. ``out``: a run directory, where scores and their seconds are kept;
-    what it has is not computed again. ``splits``: the recipe's data, if already on the device. Raises WsnasError for an
-    invalid encoding or a score that does not suit the space.
+    ``proxy``: naswot, synflow, grad_norm, snip, grasp, fisher, jacob_cov, convolutions, depth, or a function. A
+    network has the initial weights of a stand-alone training with this ``seed``, and sees the first batch of one
+    that has ``images`` images (text: sequences) per batch. ``out``: a run directory, where scores and their seconds
+    are kept; what it has is not computed again; Busy is raised if another process writes to it. ``splits``: the
+    recipe's data, if already on the device. Raises WsnasError for an invalid encoding or a score that does not suit
+    the space.
     """
     space = load_space(space)
     recipe = space.recipe(recipe)
@@ -253,7 +255,6 @@ def proxy_scores(
     if out is not None:
         identity = proxy_identity(space, recipe, proxy, images, seed) | space.data_identity(recipe)
         run = Run.open(Path(out), identity, recipe.to_json())
-    rows = {} if run is None else run.records("proxy")
 
     def compute(name: str, arch: Any) -> dict[str, Any]:
         started = time.perf_counter()
@@ -266,7 +267,8 @@ def proxy_scores(
             run.record("proxy", name, row, "ok" if finite else "not finite")
         return row
 
-    with cpu_threads(threads, chosen):
+    with nullcontext() if run is None else run.writing(), cpu_threads(threads, chosen):
+        rows = {} if run is None else run.records("proxy")
         fill(rows, wanted, compute, "architectures", report)
     return {name: -math.inf if rows[name]["score"] is None else rows[name]["score"] for name in wanted}
 
