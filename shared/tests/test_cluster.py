@@ -256,4 +256,9 @@ def test_deterministic_kernels_are_asked_for_and_given_back(tmp_path: Path, toy_
     assert torch.are_deterministic_algorithms_enabled() == before
     with pytest.raises(WsnasError, match="on the CPU every training is deterministic"):
         train_supernet(TOY, MICRO, out=tmp_path / "run", device="cpu", deterministic=True)
+
+
+def test_a_run_is_put_in_one_place(tmp_path: Path) -> None:
+    with pytest.raises(WsnasError, match="give only one of them"):
+        train_supernet(TOY, MICRO, out=tmp_path / "run", folder=tmp_path, device="cpu")
     assert not (tmp_path / "run").exists()

@@ -135,8 +135,6 @@ def train_supernet(
     from wsnas.space import load_space
     from wsnas.supernet import train_supernet as train
 
-    if out is not None and folder is not None:
-        raise WsnasError("--out names the run directory, --folder the one it is put in: give only one of them")
     found = load_space(space)
     with progress(f"{space} supernet") as report:
         supernet = train(
@@ -145,7 +143,7 @@ def train_supernet(
             seed=seed,
             paths=parse(paths),
             out=out,
-            folder=folder or "runs",
+            folder=folder,
             device=device,
             amp=amp,
             sync_bn=sync_bn,

@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import torch
-
 
 def _processor() -> str:
     """The processor's name and model, if known: kernels, and so the last bits, depend on it."""
@@ -43,6 +41,7 @@ def commit() -> str | None:
 def environment() -> dict[str, str]:
     """Versions and hardware that a result may depend on besides its recipe and seed."""
     import numpy
+    import torch
 
     return {
         "python": platform.python_version(),

@@ -108,7 +108,8 @@ class RecipeCommand(Command):
         """``--scale``, then the fields of the recipes at that scale; fields that some recipes lack are hidden."""
         from wsnas.recipe import recipe_fields, with_changes
 
-        scales = list(dict.fromkeys(scale for space in spaces for scale in space.recipes))
+        from_small = (scale for space in spaces for scale in reversed([*space.recipes]))
+        scales = list(dict.fromkeys(from_small))
         kind = click.Choice(scales, case_sensitive=False)
         first = RecipeOption(["--scale"], type=kind, help=f"Recipe to start from.  [default: {SCALE}]")
         first.field = "scale"

@@ -30,14 +30,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
-import torch
 
 from wsnas.environment import command_line, environment
 from wsnas.errors import Busy, WsnasError
 from wsnas.files import atomic_write, cannot_write, read_file
+
+if TYPE_CHECKING:
+    import torch  # imported where it is used: a list of runs does without
 
 FORMAT, OLDER = 3, 2  # of run.json; the older one may lack a checksum
 LARGEST = {"run.json": 1 << 24, "metrics.jsonl": 1 << 28, "checkpoint.pt": 1 << 35}  # bytes
@@ -176,6 +178,8 @@ class Run:
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Replaces the checkpoint. ``state``: tensors, numbers, strings and containers of them."""
+        import torch
+
         buffer = io.BytesIO()  # serialised in memory first, so a full disk fails where it can be handled
         torch.save({"format": FORMAT, "identity": json.dumps(self.identity, sort_keys=True), **state}, buffer)
         atomic_write(self.path / "checkpoint.pt", _with_digest(buffer.getvalue()))
@@ -188,6 +192,8 @@ class Run:
         path = self.path / "checkpoint.pt"
         if data is None and not path.exists():
             return None
+        import torch
+
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch's about the pickle protocol: the error below says more

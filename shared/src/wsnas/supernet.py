@@ -54,7 +54,7 @@ def train_supernet(
     paths: path_samplers.Sampler | str = path_samplers.uniform,
     candidates: Sequence[Any] | None = None,
     out: Path | str | None = None,
-    folder: Path | str = "runs",
+    folder: Path | str | None = None,
     device: str | None = None,
     amp: bool | None = None,
     sync_bn: bool = False,
@@ -66,23 +66,26 @@ def train_supernet(
 ) -> Supernet:
     """Trains a supernet of ``space`` and returns it; resumes an unfinished run, just loads a finished one.
 
-    ``space``: a search space or its name. ``recipe``: a recipe or the name of a scale, by default micro. ``paths``: a
-    sampler or its name.
-    ``candidates``: the architectures (or encodings) of a sub-space to draw paths from. ``out``: the run directory, by
-    default ``<folder>/<space>-<digest of the identity>``, the name under which studies look for it. On the CPU the same
-    seed gives the same weights, even after a kill and a resume; on CUDA they are the same but for the order in which
-    its kernels add, unless ``deterministic`` chooses slower kernels that always add in one order. ``splits``: the
-    recipe's data, if already on the device. ``checkpoint_seconds``: the most work a kill can lose. ``sync_bn``: under
-    ``torchrun`` on GPUs, batch norm uses the statistics of all ranks' images instead of its own rank's. ``threads``:
-    torch's on the CPU, by default one; a run continues only with as many.
+    ``space``: a search space or its name. ``recipe``: a recipe or the name of a scale, by default micro. ``paths``:
+    a sampler or its name. ``candidates``: the architectures (or encodings) of a sub-space to draw paths from.
+    ``out``: the run directory, by default ``<folder>/<space>-<digest of the identity>`` (folder: runs), the name
+    under which studies look for it. On the CPU the same seed gives the same weights, even after a kill and a
+    resume; on CUDA they are the same but for the order in which its kernels add, unless ``deterministic`` chooses
+    slower kernels that always add in one order. ``splits``: the recipe's data, if already on the device.
+    ``checkpoint_seconds``: the most work a kill can lose. ``sync_bn``: under ``torchrun`` on GPUs, batch norm uses
+    the statistics of all ranks' images instead of its own rank's. ``threads``: torch's on the CPU, by default one;
+    a run continues only with as many.
     """
     space = load_space(space)
     recipe = space.recipe(recipe)
     paths = path_samplers.parse(paths) if isinstance(paths, str) else paths
     candidates = None if candidates is None else space.archs(candidates)
     source = space if candidates is None else SubSpace(space, candidates)
+    if out is not None and folder is not None:
+        raise WsnasError("out names the run directory, folder the one it is put in: give only one of them")
     identity = supernet_identity(space, recipe, seed, paths, candidates, sync_bn, amp, threads)
-    where = Path(folder) / f"{space.name}-{digest(identity)}" if out is None else Path(out)
+    identity |= {"deterministic": True} if deterministic else {}
+    where = Path(folder or "runs") / f"{space.name}-{digest(identity)}" if out is None else Path(out)
     identity |= space.data_identity(recipe)
     chosen = choose_device(device)
     if deterministic and chosen.type != "cuda":
