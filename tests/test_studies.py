@@ -982,7 +982,7 @@ def test_capacity_with_nothing_left(forks: Any, truth: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("epochs", ("--truth", "cifra10"), "--truth cifra10: the table of nb201 has no such data set, only digits"),
+        ("epochs", ("--truth", "cifra10"), "the table of nb201 has no data set 'cifra10', only digits"),
         ("density", ("--architectures", "9"), "--architectures 9 is too few for this study: give at least 12"),
         ("operators", ("--architectures", "23"), "--architectures 23 is too few for this study: give at least 24"),
         ("scoring", ("--calibration-batch", "0"), "this study recalibrates: give --calibration-batch and "),

@@ -62,6 +62,23 @@ def test_equal_sizes_have_no_correlation(scored: None, monkeypatch: pytest.Monke
     assert "multiply-adds" not in run("rank", "net", "--table", "truth.csv")
 
 
+def test_the_ground_truth_may_be_of_another_data_set(scored: None) -> None:
+    """That of the run if the table has it, else the table's first, and by ``correlate`` the same."""
+    Path("others.csv").write_text(Path("truth.csv").read_text().replace("toy_", "other_"))
+    for options in ((), ("--dataset", "OTHER")):
+        command = ("net", "--table", "others.csv", *options, "--json")
+        done = [CliRunner().invoke(main, [name, *command]) for name in ("correlate", "rank")]
+        assert [one.exit_code for one in done] == [0, 0], done[1].output
+        correlated, ranked = (json.loads(one.stdout) for one in done)
+        assert correlated["spearman"] == ranked["spearman"]
+        assert correlated["dataset"] == "other"
+    for command in (("correlate", "net"), ("rank", "net"), ("score", "toy", "--images", "8")):
+        option = "--truth" if command[0] == "score" else "--dataset"
+        refused = CliRunner().invoke(main, [*command, "--table", "others.csv", option, "toy"])
+        assert refused.exit_code == 2
+        assert refused.output == "Error: the table of toy has no data set 'toy', only other\n"
+
+
 def test_a_scale_is_one_of_the_spaces_own(scored: None, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = CliRunner().invoke(main, ["rank", "net", "--table", "truth.csv", "--scale", "desk"])
     assert refused.exit_code == 2

@@ -53,6 +53,19 @@ def load_ground_truth(
     raise WsnasError(f"{space.name} {missing}: {helps}, or give a table with --table")
 
 
+def dataset_of(truth: Table, trained_on: str, asked: str | None = None) -> str:
+    """The data set of a ground truth to compare with: the one asked for, else the one trained on, else its first.
+
+    Raises WsnasError if the table does not have the one asked for.
+    """
+    found = spelled(asked or trained_on, truth.datasets)
+    if found in truth.datasets:
+        return found
+    if asked is not None:
+        raise WsnasError(f"the table of {truth.space} has no data set '{asked}', only {', '.join(truth.datasets)}")
+    return truth.datasets[0]
+
+
 def correlate(scores: Mapping[str, float], truth: Table, dataset: str | None = None, split: str = "test") -> Interval:
     """Spearman correlation of supernet scores with ground truth over the architectures that have both, and finite."""
     own, values = _pairs(scores, truth, truth.datasets[0] if dataset is None else dataset, split)

@@ -276,7 +276,7 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
       wsnas correlate runs/first --table runs/truth --json
     """
     from wsnas.agreement import correlate as compare
-    from wsnas.agreement import load_ground_truth, remarks
+    from wsnas.agreement import dataset_of, load_ground_truth, remarks
     from wsnas.evaluation import latest_scores
     from wsnas.runs import Run
     from wsnas.space import load_space
@@ -285,8 +285,7 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
     space = load_space(supernet_run.identity["space"])
     trained_on = supernet_run.recipe["dataset"]
     truth = load_ground_truth(space, dataset or trained_on, table)
-    if dataset is None:
-        dataset = trained_on if trained_on in truth.datasets else truth.datasets[0]
+    dataset = dataset_of(truth, trained_on, dataset)
     scores = latest_scores(supernet_run)
     result = compare(scores, truth, dataset, split)
     click.echo(
@@ -301,7 +300,7 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
 @main.command()
 @click.argument("runs", type=PATH, nargs=-1, required=True)
 @table_option
-@data_set_option("--dataset", help="Data set of the ground truth; by default the first run's.")
+@data_set_option("--dataset", help="Data set of the ground truth; by default the first run's, if the table has it.")
 @click.option(
     "--scale",
     default="paper",
@@ -388,7 +387,7 @@ def score(
     """
     import numpy as np
 
-    from wsnas.agreement import load_ground_truth
+    from wsnas.agreement import dataset_of, load_ground_truth
     from wsnas.metrics import correlation
     from wsnas.proxies import parse, proxy_scores, require_fit
     from wsnas.randomness import numpy_rng
@@ -407,7 +406,7 @@ def score(
             raise
         archs = [found.encode(arch) for arch in sample_candidates(found, chosen, sample, rng)]
     else:
-        dataset = truth or (chosen.dataset if chosen.dataset in known.datasets else known.datasets[0])
+        dataset = dataset_of(known, chosen.dataset, truth)
         if chosen.max_macs is not None:
             small = [name for name in known.archs if found.macs(found.decode(name), chosen) <= chosen.max_macs]
             known = known.select(small)

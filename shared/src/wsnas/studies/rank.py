@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from wsnas.agreement import load_ground_truth, remarks
+from wsnas.agreement import dataset_of, load_ground_truth, remarks
 from wsnas.environment import command_line, environment
 from wsnas.errors import WsnasError
 from wsnas.evaluation import latest_scores
@@ -115,9 +115,9 @@ def rank(
     """Writes results.json, rank.csv and rank.png for the latest scores of supernet runs of one space to ``out``.
 
     What all runs have scored, and the ground truth has results of, is compared. ``dataset``: of the ground truth, by
-    default the first run's. Parameters and multiply-adds are counted at the recipe ``scale``, which should be the
-    ground truth's. Raises WsnasError if the runs' spaces differ, if the space has no such scale, or if fewer than two
-    architectures can be compared.
+    default the first run's, if the table has it. Parameters and multiply-adds are counted at the recipe ``scale``,
+    which should be the ground truth's. Raises WsnasError if the runs' spaces differ, if the space has no such scale, or
+    if fewer than two architectures can be compared.
     """
     supernets = [Run.read(run) for run in runs]
     names = {supernet.identity["space"] for supernet in supernets}
@@ -125,9 +125,10 @@ def rank(
         raise WsnasError(f"the runs are of several spaces ({', '.join(sorted(names))}): rank those of one space")
     space = load_space(names.pop())
     recipe = space.recipe(scale)
-    dataset = dataset or supernets[0].recipe["dataset"]
+    trained_on = supernets[0].recipe["dataset"]
     each = [latest_scores(supernet) for supernet in supernets]
-    loaded = load_ground_truth(space, dataset, table)
+    loaded = load_ground_truth(space, dataset or trained_on, table)
+    dataset = dataset_of(loaded, trained_on, dataset)
     finite = [{arch for arch, score in scores.items() if math.isfinite(score)} for scores in each]
     shared = [arch for arch in each[0] if arch in loaded.row and all(arch in of for of in finite)]
     truth = loaded.select(shared).higher_is_better(space.metric)

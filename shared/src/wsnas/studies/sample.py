@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import click
 import numpy as np
 
-from wsnas.agreement import load_ground_truth
-from wsnas.errors import WsnasError, spelled
+from wsnas.agreement import dataset_of, load_ground_truth
+from wsnas.errors import WsnasError
 from wsnas.metrics import Floats, noise_ceiling
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import Recipe, files_by_name
@@ -75,14 +75,8 @@ def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Reci
     Validation and test results come from the same training length: the recipe's own, else the table's, else the longest
     that has both.
     """
-    dataset = options.truth or recipe.dataset
-    loaded = load_ground_truth(space, dataset, options.table)
-    dataset = spelled(dataset, loaded.datasets)
-    if options.truth is not None and dataset not in loaded.datasets:
-        raise WsnasError(
-            f"--truth {dataset}: the table of {space.name} has no such data set, only {', '.join(loaded.datasets)}"
-        )
-    dataset = dataset if dataset in loaded.datasets else loaded.datasets[0]
+    loaded = load_ground_truth(space, options.truth or recipe.dataset, options.table)
+    dataset = dataset_of(loaded, recipe.dataset, options.truth)
     lengths = {split: loaded.epochs(dataset, split) for split in ("valid", "test")}
     both = lengths["valid"] & lengths["test"]
     if not both:
