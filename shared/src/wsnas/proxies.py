@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -253,7 +254,6 @@ def proxy_scores(
     if out is not None:
         identity = proxy_identity(space, recipe, proxy, images, seed) | space.data_identity(recipe)
         run = Run.open(Path(out), identity, recipe.to_json())
-    rows = {} if run is None else run.records("proxy")
 
     def compute(name: str, arch: Any) -> dict[str, Any]:
         started = time.perf_counter()
@@ -266,7 +266,8 @@ def proxy_scores(
             run.record("proxy", name, row, "ok" if finite else "not finite")
         return row
 
-    with cpu_threads(threads, chosen):
+    with cpu_threads(threads, chosen), nullcontext() if run is None else run.writing():
+        rows = {} if run is None else run.records("proxy")
         fill(rows, wanted, compute, "architectures", report)
     return {name: -math.inf if rows[name]["score"] is None else rows[name]["score"] for name in wanted}
 

@@ -131,15 +131,15 @@ def train_architecture(
                 on_epoch=on_epoch,
                 report=report,
             )
-        if training.average_last:  # the running statistics belong to the weights before averaging
-            calibrate(network, arch, (x for x, _ in splits.train.ordered(recipe.calibration_batch, images)))
-        valid, test = score(splits.valid), score(splits.test)
-        if run is not None:
-            curve = [line["loss"] for line in run.metrics()]  # earlier sessions included
-        seconds, said = earlier + time.perf_counter() - started, guesses(curve, training, splits.classes)
-        trained = Trained(valid, test, half, seconds, tuple(curve), guesses=bool(said))
-        if run is not None:
-            run.record("training", space.encode(arch), asdict(trained))
+            if training.average_last:  # the running statistics belong to the weights before averaging
+                calibrate(network, arch, (x for x, _ in splits.train.ordered(recipe.calibration_batch, images)))
+            valid, test = score(splits.valid), score(splits.test)
+            if run is not None:
+                curve = [line["loss"] for line in run.metrics()]  # earlier sessions included
+            seconds, said = earlier + time.perf_counter() - started, guesses(curve, training, splits.classes)
+            trained = Trained(valid, test, half, seconds, tuple(curve), guesses=bool(said))
+            if run is not None:
+                run.record("training", space.encode(arch), asdict(trained))
     if said:
         warnings.warn(said, Guesses, stacklevel=2)
     return trained

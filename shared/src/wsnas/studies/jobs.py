@@ -64,25 +64,30 @@ class SupernetJob:
         return recorded_scores(self.out, load_space(self.space), self.recipe, self.evaluate)
 
 
-def with_supernet(job: SupernetJob, use: Callable[[Supernet], T]) -> T:
-    """``use`` of the job's supernet, which is trained if necessary.
-
-    If another study is working on that supernet, waits and takes what it has.
-    """
+def when_free(work: Callable[[], T]) -> T:
+    """``work``; if another study is writing its run, waits, and takes what that has."""
     while True:
         try:
-            supernet = train_supernet(
-                load_space(job.space),
-                job.recipe,
-                seed=job.seed,
-                paths=path_samplers.parse(job.paths),
-                candidates=job.candidates,
-                out=job.out,
-                splits=splits_once(job.space, job.recipe, choose_device()),
-            )
-            return use(supernet)
+            return work()
         except Busy:
             time.sleep(PAUSE)
+
+
+def with_supernet(job: SupernetJob, use: Callable[[Supernet], T]) -> T:
+    """``use`` of the job's supernet, which is trained if necessary."""
+
+    def trained() -> Supernet:
+        return train_supernet(
+            load_space(job.space),
+            job.recipe,
+            seed=job.seed,
+            paths=path_samplers.parse(job.paths),
+            candidates=job.candidates,
+            out=job.out,
+            splits=splits_once(job.space, job.recipe, choose_device()),
+        )
+
+    return when_free(lambda: use(trained()))
 
 
 def supernet_scores(job: SupernetJob) -> Floats:
@@ -264,7 +269,7 @@ def untrained_scores(job: ProxyJob) -> tuple[Floats, float]:
     space = load_space(job.space)
     splits = splits_once(job.space, job.recipe, choose_device())
     options: dict[str, Any] = {"images": job.images, "seed": job.seed, "out": job.out, "splits": splits}
-    scores = proxy_scores(space, job.archs, job.recipe, job.proxy, **options)
+    scores = when_free(lambda: proxy_scores(space, job.archs, job.recipe, job.proxy, **options))
     rows = Run.read(job.out).records("proxy")
     return np.array(list(scores.values())), sum(rows[name]["seconds"] for name in scores)
 
