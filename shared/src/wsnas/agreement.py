@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from wsnas.errors import WsnasError, spelled
+from wsnas.errors import NoGroundTruth, WsnasError, spelled
 from wsnas.metrics import Floats, Interval, correlation
 from wsnas.space import SearchSpace, load_space
 from wsnas.table import Table, import_home
@@ -22,7 +22,7 @@ def load_ground_truth(
     imported official one.
 
     ``dataset``, in any case and with or without hyphens, chooses between the last two; by default the micro recipe's.
-    If there is none, raises WsnasError with the command that helps.
+    If there is none, raises NoGroundTruth with the command that helps.
     """
     space = load_space(space)
     if table is not None:
@@ -45,24 +45,24 @@ def load_ground_truth(
     if imported.exists():
         return space.load_table(imported)
     if dataset is not None and dataset not in known and (hint := nearest(dataset, known)):
-        raise WsnasError(f"{space.name} has no ground truth on {dataset}{hint}")
+        raise NoGroundTruth(f"{space.name} has no ground truth on {dataset}{hint}")
     missing = "ships no ground truth" if micro else f"has no ground truth on {dataset}"
     helps = f"train one with 'wsnas ground-truth {space.name} ...'"
     if not micro and space.published:
         helps = f"get {space.published}, and import it with 'wsnas table import {space.name} FILE'; or {helps}"
-    raise WsnasError(f"{space.name} {missing}: {helps}, or give a table with --table")
+    raise NoGroundTruth(f"{space.name} {missing}: {helps}, or give a table with --table")
 
 
 def dataset_of(truth: Table, trained_on: str, asked: str | None = None) -> str:
     """The data set of a ground truth to compare with: the one asked for, else the one trained on, else its first.
 
-    Raises WsnasError if the table does not have the one asked for.
+    Raises NoGroundTruth if the table does not have the one asked for.
     """
     found = spelled(asked or trained_on, truth.datasets)
     if found in truth.datasets:
         return found
     if asked is not None:
-        raise WsnasError(f"the table of {truth.space} has no data set '{asked}', only {', '.join(truth.datasets)}")
+        raise NoGroundTruth(f"the table of {truth.space} has no data set '{asked}', only {', '.join(truth.datasets)}")
     return truth.datasets[0]
 
 

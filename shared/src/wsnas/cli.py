@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from wsnas.errors import WsnasError
+from wsnas.errors import NoGroundTruth, WsnasError
 from wsnas.options import Group, HomePath, Stopped, complete_spaces, executor_options, measured
 from wsnas.progress import is_leader, progress
 from wsnas.recipe_options import RecipeCommand, chosen_recipe, complete_scales, data_set_option
@@ -222,9 +222,7 @@ def evaluate(
     if not archs:
         try:
             truth = load_ground_truth(supernet.space, changed.dataset, table)
-        except WsnasError:
-            if table is not None:
-                raise
+        except NoGroundTruth:
             archs = sample_candidates(supernet.space, changed, sample, rng)  # no ground truth to compare with
         else:
             if changed.max_macs is not None:
@@ -401,8 +399,8 @@ def score(
     require_fit(found, chosen, parse(proxy))
     try:
         known = load_ground_truth(found, truth or chosen.dataset, table)
-    except WsnasError:
-        if table is not None or truth is not None:
+    except NoGroundTruth:
+        if truth is not None:
             raise
         archs = [found.encode(arch) for arch in sample_candidates(found, chosen, sample, rng)]
     else:
