@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wsnas.agreement import load_ground_truth
-from wsnas.errors import WsnasError
+from wsnas.errors import NoGroundTruth, WsnasError
 from wsnas.ground_truth import measure_latencies, require_trainings, table_of, train_many
 from wsnas.metrics import Floats, Interval, correlation, noise_ceiling
 from wsnas.progress import progress
@@ -53,7 +53,7 @@ def shipped_truth(space: SearchSpace[Any], table: Table) -> Table | None:
     """The ground truth that ships with the space, if it has the same recipe."""
     try:
         shipped = load_ground_truth(space)
-    except WsnasError:
+    except NoGroundTruth:
         return None
     return shipped if shipped.about.get("recipe") == table.about["recipe"] else None
 

@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from wsnas import evaluate, installed_spaces, load_ground_truth, load_space, load_supernet, train_supernet
+from wsnas.proxies import parse, proxy_identity, proxy_scores
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import change_recipe
 from wsnas.runs import Run
@@ -250,6 +251,19 @@ def test_a_study_waits_for_what_another_trains(plain: Path, tmp_path: Path, monk
     assert scores(mine.out) == scores(plain)
     (rows,) = scores(mine.out).values()
     assert found == [rows[SPACE.encode(arch)]["accuracy"] for arch in ARCHS]
+
+
+def test_a_study_waits_for_zero_cost_scores_that_another_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = jobs.ProxyJob("nb201", RECIPE, "naswot", 8, 0, tuple(ARCHS), str(tmp_path)), ExitStack()
+    waited: list[float] = []
+    monkeypatch.setattr(jobs.time, "sleep", lambda seconds: (waited.append(seconds), other.close()))
+    identity = proxy_identity(SPACE, RECIPE, parse("naswot"), 8, 0)
+    other.enter_context(Run.open(mine.out, identity, RECIPE.to_json()).writing())
+    found, _ = jobs.untrained_scores(mine)
+    assert waited == [jobs.PAUSE]
+    assert found.tolist() == list(proxy_scores(SPACE, ARCHS, RECIPE, images=8, device="cpu").values())
 
 
 def job(folder: Path) -> jobs.SupernetJob:

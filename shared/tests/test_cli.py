@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from toy_space import ALL, MICRO, TOY
 
 from wsnas.cli import main
+from wsnas.errors import WsnasError
 from wsnas.evaluation import latest_scores
 from wsnas.executor import Executor
 from wsnas.ground_truth import train_many
@@ -23,6 +24,8 @@ from wsnas.proxies import proxy_scores
 from wsnas.publish import publish
 from wsnas.recipe import change_recipe
 from wsnas.runs import Run
+from wsnas.studies import sample
+from wsnas.studies.options import StudyOptions
 
 
 def wsnas(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -212,6 +215,29 @@ def test_the_shell_reads_a_runs_command_as_it_was_given(tmp_path: Path, monkeypa
     command = Run.open(tmp_path / "run", {"kind": "stand-alone"}, {}).started()["command"]
     said = subprocess.check_output(f"wsnas() {{ printf '%s\\n' \"$@\"; }}; {command}", shell=True, text=True)
     assert said.split("\n")[:-1] == given
+
+
+def test_a_damaged_ground_truth_is_not_taken_for_none(
+    toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WSNAS_TABLES", str(tmp_path / "tables"))
+    monkeypatch.setattr(sample, "installed_spaces", lambda: ("toy",))
+    commands = (["evaluate", "net", "--sample", "2"], ["score", "toy", "--sample", "2", "--images", "8"])
+    options = StudyOptions("epochs", "micro", (), (0,), None, None, None, True, Executor(workers=0), tmp_path, {})
+    assert CliRunner().invoke(main, ["train-supernet", "toy", "--out", "net"]).exit_code == 0
+    for command in commands:
+        assert CliRunner().invoke(main, command).exit_code == 0
+    with pytest.raises(WsnasError, match="no installed space has a ground truth"):
+        sample.space_samples(options, 12)
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables/toy.parquet").write_bytes(b"PAR1 cut")
+    for command in commands:
+        refused = CliRunner().invoke(main, command)
+        assert refused.exit_code == 2
+        assert "toy.parquet" in refused.output
+    with pytest.raises(WsnasError, match=r"toy\.parquet"):
+        sample.space_samples(options, 12)
 
 
 def test_runs_says_what_is_unfinished(toy_installed: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import ndcg_score
 
+from wsnas import metrics
 from wsnas.errors import WsnasError
 from wsnas.metrics import (
     Measures,
@@ -357,6 +359,19 @@ def test_resampled_correlations_equal_the_slow_computation(pairs: list[tuple[int
     found = rank_agreement(x, y, seed, resamples=20)
     expected = [spearman(x[p], y[p]) for p in resampled(len(x), seed, 20)]
     np.testing.assert_allclose(found.drawn[0], expected, atol=1e-12)
+
+
+def test_resamples_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same to the last bit, in less memory than one number for each architecture of each resample takes."""
+    score, truth = gaussian_pair(np.random.default_rng(12), 5000, 0.5)
+    whole = rank_agreement(score, truth, resamples=100)
+    monkeypatch.setattr(metrics, "AT_ONCE", 50_000)
+    tracemalloc.start()
+    parts = rank_agreement(score, truth, resamples=100)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(parts.drawn, whole.drawn)
+    assert peak < 100 * 5000 * 8
 
 
 def test_advantage_and_mean_on_resampled_architectures() -> None:

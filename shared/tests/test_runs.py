@@ -20,12 +20,14 @@ from typing import Any
 
 import pytest
 import torch
-from toy_space import TOY
+from toy_space import ALL, TOY
 
 from wsnas import environment
-from wsnas.errors import WsnasError
+from wsnas.errors import Busy, WsnasError
 from wsnas.files import atomic_write
+from wsnas.proxies import proxy_scores
 from wsnas.runs import PUBLISHED, WRITTEN, Run
+from wsnas.standalone import train_architecture
 from wsnas.supernet import load_supernet
 
 CPU = torch.device("cpu")
@@ -433,6 +435,21 @@ def test_a_second_writer_is_refused_until_the_first_is_gone_even_by_kill_9(run: 
             Run.remove(run.path)
         second = python(HOLD, run.path)
         assert "being written by another process" in second.communicate(timeout=60)[0]
+
+
+def test_whatever_is_recorded_the_lock_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record, kinds = Run.record, []
+
+    def recorded(run: Run, kind: str, *row: Any) -> None:
+        with pytest.raises(Busy), Run.read(run.path).writing():
+            pass
+        kinds.append(kind)
+        record(run, kind, *row)
+
+    monkeypatch.setattr(Run, "record", recorded)
+    train_architecture(TOY, ALL[0], out=tmp_path / "alone", device="cpu")
+    proxy_scores(TOY, ALL[:2], images=8, out=tmp_path / "untrained", device="cpu")
+    assert kinds == ["half", "training", "proxy", "proxy"]
 
 
 @pytest.mark.filterwarnings("ignore:flock not supported")

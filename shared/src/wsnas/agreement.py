@@ -45,7 +45,7 @@ def load_ground_truth(
     if imported.exists():
         return space.load_table(imported)
     if dataset is not None and dataset not in known and (hint := nearest(dataset, known)):
-        raise WsnasError(f"{space.name} has no ground truth on {dataset}{hint}")
+        raise NoGroundTruth(f"{space.name} has no ground truth on {dataset}{hint}")
     missing = "ships no ground truth" if micro else f"has no ground truth on {dataset}"
     helps = f"train one with 'wsnas ground-truth {space.name} ...'"
     if not micro and space.published:
@@ -56,13 +56,13 @@ def load_ground_truth(
 def dataset_of(truth: Table, trained_on: str, asked: str | None = None) -> str:
     """The data set of a ground truth to compare with: the one asked for, else the one trained on, else its first.
 
-    Raises WsnasError if the table does not have the one asked for.
+    Raises NoGroundTruth if the table does not have the one asked for.
     """
     found = spelled(asked or trained_on, truth.datasets)
     if found in truth.datasets:
         return found
     if asked is not None:
-        raise WsnasError(f"the table of {truth.space} has no data set '{asked}', only {', '.join(truth.datasets)}")
+        raise NoGroundTruth(f"the table of {truth.space} has no data set '{asked}', only {', '.join(truth.datasets)}")
     return truth.datasets[0]
 
 

@@ -17,6 +17,10 @@ class WsnasError(Exception):
     """
 
 
+class NoGroundTruth(WsnasError):
+    """There is no ground truth of a space or data set, as opposed to one that cannot be read."""
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """A hint to append to a message, ``; did you mean 'cifar10'?``, or nothing if no name is close."""
     spelled = {name.lower().lstrip("-"): name for name in known}
@@ -87,10 +91,6 @@ def in_words(error: BaseException) -> str:
 
 class WorkerLost(WsnasError):
     """A job's worker died on every attempt."""
-
-
-class NoGroundTruth(WsnasError):
-    """A space has none on a data set; not one that cannot be read."""
 
 
 class Busy(WsnasError):

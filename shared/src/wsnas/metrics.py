@@ -19,8 +19,8 @@ from wsnas.errors import WsnasError
 
 Floats = NDArray[np.float64]
 
+AT_ONCE = 2_000_000  # architectures of resamples that are in memory
 NEARLY_ALL = 0.95  # of the architectures must have been trained with a seed that is to speak for all of them
-AT_ONCE = 2_000_000  # architectures drawn, over all resamples, whose ranks are held in memory
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def correlation(x: ArrayLike, y: ArrayLike, seed: int = 0, resamples: int = 2000
         paired=True,
         vectorized=True,
         n_resamples=resamples,
-        batch=max(1, 2_000_000 // len(a)),
+        batch=max(1, AT_ONCE // len(a)),
         confidence_level=level,
         method="percentile",
         rng=np.random.default_rng(seed),
@@ -314,8 +314,8 @@ def correlation_over(agreement: PerSupernet) -> Interval:
     return Interval(found.value, max(-1.0, found.low), min(1.0, found.high), found.n)
 
 
-def resampled(n: int, seed: int = 0, resamples: int = 2000) -> NDArray[np.int64]:
-    """[resamples, n] architectures drawn with replacement, the same for the same seed."""
+def resampled(n: int, seed: int | np.random.Generator = 0, resamples: int = 2000) -> NDArray[np.int64]:
+    """[resamples, n] architectures drawn with replacement, the same for the same seed; a generator draws on."""
     return np.random.default_rng(seed).integers(n, size=(resamples, n))
 
 
@@ -332,26 +332,26 @@ def rank_agreement(scores: ArrayLike, truth: ArrayLike, seed: int = 0, resamples
     difference is paired.
     """
     predictors, values = np.atleast_2d(np.asarray(scores, dtype=np.float64)), np.asarray(truth, dtype=np.float64)
-    picks, some = resampled(len(values), seed, resamples), max(1, AT_ONCE // len(values))
-    drawn = [_spearman_drawn(predictors, values, picks[i : i + some]) for i in range(0, resamples, some)]
+    n, rng = len(values), np.random.default_rng(seed)
+
+    def drawn(count: int) -> Floats:
+        """[supernets, count], of the next resamples."""
+        counts = np.array([np.bincount(one, minlength=n) for one in resampled(n, rng, count)])
+        of_truth, found = _deviations(values, counts), []
+
+        def product(a: Floats, b: Floats) -> Floats:
+            return np.asarray(np.einsum("rn,rn,rn->r", counts, a, b))
+
+        for predictor in predictors:
+            ours = _deviations(predictor, counts)
+            scale = np.sqrt(product(ours, ours) * product(of_truth, of_truth))
+            found.append(np.where(scale > 0, product(ours, of_truth) / np.where(scale > 0, scale, 1), 0.0))
+        return np.array(found)
+
+    part = max(1, AT_ONCE // n)
+    parts = [drawn(min(part, resamples - first)) for first in range(0, resamples, part)]
     each = np.array([spearman(predictor, values) for predictor in predictors])
-    return PerSupernet(each, np.concatenate(drawn, axis=1), len(values), len(values) - 1)
-
-
-def _spearman_drawn(predictors: Floats, values: Floats, picks: NDArray[np.int64]) -> Floats:
-    """[predictors, resamples] Spearman over the architectures of each row of ``picks``; 0 if all values are equal."""
-    counts = np.array([np.bincount(one, minlength=len(values)) for one in picks])
-    of_truth = _deviations(values, counts)
-
-    def product(a: Floats, b: Floats) -> Floats:
-        return np.asarray(np.einsum("rn,rn,rn->r", counts, a, b))
-
-    drawn = []
-    for predictor in predictors:
-        ours = _deviations(predictor, counts)
-        scale = np.sqrt(product(ours, ours) * product(of_truth, of_truth))
-        drawn.append(np.where(scale > 0, product(ours, of_truth) / np.where(scale > 0, scale, 1), 0.0))
-    return np.array(drawn)
+    return PerSupernet(each, np.concatenate(parts, axis=1), n, n - 1)
 
 
 def partial_agreement(scores: ArrayLike, truth: ArrayLike, given: ArrayLike, seed: int = 0) -> PerSupernet:

@@ -267,7 +267,7 @@ def proxy_scores(
             run.record("proxy", name, row, "ok" if finite else "not finite")
         return row
 
-    with nullcontext() if run is None else run.writing(), cpu_threads(threads, chosen):
+    with cpu_threads(threads, chosen), nullcontext() if run is None else run.writing():
         rows = {} if run is None else run.records("proxy")
         fill(rows, wanted, compute, "architectures", report)
     return {name: -math.inf if rows[name]["score"] is None else rows[name]["score"] for name in wanted}

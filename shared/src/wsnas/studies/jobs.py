@@ -76,8 +76,8 @@ def when_free(work: Callable[[], T]) -> T:
 def with_supernet(job: SupernetJob, use: Callable[[Supernet], T]) -> T:
     """``use`` of the job's supernet, which is trained if necessary."""
 
-    def work() -> T:
-        supernet = train_supernet(
+    def trained() -> Supernet:
+        return train_supernet(
             load_space(job.space),
             job.recipe,
             seed=job.seed,
@@ -86,9 +86,8 @@ def with_supernet(job: SupernetJob, use: Callable[[Supernet], T]) -> T:
             out=job.out,
             splits=splits_once(job.space, job.recipe, choose_device()),
         )
-        return use(supernet)
 
-    return when_free(work)
+    return when_free(lambda: use(trained()))
 
 
 def supernet_scores(job: SupernetJob) -> Floats:

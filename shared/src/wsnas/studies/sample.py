@@ -12,7 +12,7 @@ import click
 import numpy as np
 
 from wsnas.agreement import dataset_of, load_ground_truth
-from wsnas.errors import WsnasError
+from wsnas.errors import NoGroundTruth, WsnasError
 from wsnas.metrics import Floats, noise_ceiling
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import Recipe, files_by_name
@@ -80,7 +80,7 @@ def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Reci
     lengths = {split: loaded.epochs(dataset, split) for split in ("valid", "test")}
     both = lengths["valid"] & lengths["test"]
     if not both:
-        raise WsnasError(
+        raise NoGroundTruth(
             f"the table of {space.name} has no number of epochs with both validation and test results of {dataset}"
         )
     wanted = [recipe.standalone.epochs, *(loaded.length(dataset, split) for split in ("test", "valid"))]
@@ -155,7 +155,8 @@ def space_samples(options: StudyOptions, count: int, least: int = 12, fewest: in
         try:
             ground = ground_truth_of(space, options, chosen)
         except WsnasError as error:
-            if options.spaces:
+            damaged = options.table is None and not isinstance(error, NoGroundTruth)
+            if options.spaces or damaged:
                 raise
             click.echo(f"{space.name}: left out: {error}")
             continue
