@@ -64,11 +64,14 @@ def budget_of(sample: SpaceSample, epochs: int, scores: Floats) -> Budget:
 
 
 def verdicts_of(space: str, means: Mapping[int, PerSupernet], truth: PerSupernet) -> list[Verdict]:
-    """``means`` by epochs, ascending; ``truth`` of the same architectures; all higher is better."""
+    """``means`` by epochs, ascending; ``truth`` of the same architectures; all higher is better.
+
+    A single budget says nothing about longer training.
+    """
     shortest, longest = min(means), max(means)
     first, last = means[shortest], means[longest]
     change, gap, supernets = contrast((1, last), (-1, first)), contrast((1, last - truth)), len(last.each)
-    improved = sign_verdict(change.low, change.high, supernets) if first is not last else "inconclusive"
+    improved = sign_verdict(change.low, change.high, supernets)
     rises = all(b.mean > a.mean for a, b in pairwise(means.values()))
 
     def means_in_words(numbers: Numbers) -> str:
@@ -78,7 +81,7 @@ def verdicts_of(space: str, means: Mapping[int, PerSupernet], truth: PerSupernet
         )
 
     rising, passing = Numbers(), Numbers()
-    return [
+    verdicts = [
         Verdict(
             "extended training raises the mean supernet performance throughout",
             "Appendix D, Figure 8",
@@ -102,6 +105,7 @@ def verdicts_of(space: str, means: Mapping[int, PerSupernet], truth: PerSupernet
             passing,
         ),
     ]
+    return verdicts if first is not last else verdicts[1:]
 
 
 def convergence_figure(panels: Sequence[tuple[SpaceSample, Sequence[Budget]]], note: str) -> Figure:

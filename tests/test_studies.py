@@ -845,6 +845,8 @@ def test_convergence_writes_the_mean_that_its_verdicts_compare() -> None:
     means = {epochs: code["mean_score"](scores - epochs) for epochs in (0, 1)}
     verdict, _ = code["verdicts_of"]("nb201", means, code["mean_score"](test))
     assert verdict.numbers["mean of the shortest"] == pytest.approx(-budget.mean)
+    (alone,) = code["verdicts_of"]("nb201", {4: means[0]}, code["mean_score"](test))
+    assert alone.claim == "the mean supernet performance surpasses the mean ground truth"
 
 
 def test_all_of_a_perplexity_ground_truth_is_higher_is_better(tmp_path: Path) -> None:
