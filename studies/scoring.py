@@ -62,7 +62,7 @@ class Way:
 
 def calibration_images(recipe: Recipe) -> tuple[int, int, int]:
     """Few, the recipe's, and many."""
-    usual = recipe.calibration_batch * recipe.calibration_steps
+    usual = recipe.calibration_images
     return recipe.calibration_batch, usual, 4 * usual
 
 
@@ -189,13 +189,13 @@ def main(options: StudyOptions, steps: int) -> None:
                 raise WsnasError(f"{sample.name} has no batch norms: its submodels can be scored in one way only")
             click.echo(f"{sample.name}: left out: it has no batch norms")
             continue
-        if not sample.recipe.calibration_batch * sample.recipe.calibration_steps:
+        if not sample.recipe.calibration_images:
             raise WsnasError("this study recalibrates: give --calibration-batch and --calibration-steps above 0")
         splits = splits_once(sample.name, sample.recipe, choose_device())
         protocols = protocols_of(sample.recipe, splits, steps)
         for protocol in protocols:
             require_images(protocol, sample.recipe, splits)
-        images = min(sample.recipe.valid_size or len(splits.valid), len(splits.valid))
+        images = sample.recipe.validation_images(len(splits.valid))
         samples.append((sample, protocols, images))
         jobs += [
             ProtocolJob(SupernetJob(sample.name, sample.recipe, seed, None, sample.archs, options.supernets), protocols)

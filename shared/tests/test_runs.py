@@ -665,19 +665,29 @@ def test_a_session_is_logged_however_it_ends(run: Run) -> None:
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_the_commit_is_that_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """None if the code is only installed below a repository, as in its .venv."""
+    """Of wsnas's repository, whether its script or its code runs; not of another that has wsnas in its .venv."""
 
     def git(*arguments: str) -> str:
         settings = ("-c", "user.name=a", "-c", "user.email=b", "-c", "commit.gpgsign=false")
         command = ["git", "-C", str(tmp_path), *settings, *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
-    for name in ("tracked.py", "installed.py"):
-        (tmp_path / name).touch()
+    code, study, installed = (
+        tmp_path / name for name in ("shared/src/wsnas/environment.py", "studies/a.py", ".venv/a")
+    )
+    for path in (code, study, installed):
+        path.parent.mkdir(parents=True)
+        path.touch()
     git("init")
-    git("add", "tracked.py")
-    git("commit", "-m", "one")
-    monkeypatch.setattr(sys, "argv", [str(tmp_path / "wsnas")])
-    for name, expected in (("tracked.py", git("rev-parse", "--short", "HEAD")), ("installed.py", None)):
-        monkeypatch.setattr(environment, "__file__", str(tmp_path / name))
-        assert environment.commit() == expected
+    git("add", "studies")
+    git("commit", "-m", "a repository of scripts that use wsnas")
+    elsewhere = tmp_path.parent / "elsewhere"
+    places = ((study, elsewhere), (elsewhere, code), (installed, installed))
+    for tracked in (False, True):
+        if tracked:
+            git("add", "shared")
+            git("commit", "-m", "wsnas itself")
+        for script, file in places:
+            monkeypatch.setattr(sys, "argv", [str(script)])
+            monkeypatch.setattr(environment, "__file__", str(file))
+            assert environment.commit() == (git("describe", "--always", "--dirty") if tracked else None)

@@ -26,7 +26,7 @@ def require_calibration_images(space: SearchSpace[Any], recipe: Recipe, splits: 
 
     Not if it asks for what a scale of the space does, which small data need not have.
     """
-    images = recipe.calibration_batch * recipe.calibration_steps
+    images = recipe.calibration_images
     usual = {(one.calibration_batch, one.calibration_steps) for one in space.recipes.values()}
     if images > len(splits.train) and (recipe.calibration_batch, recipe.calibration_steps) not in usual:
         raise WsnasError(

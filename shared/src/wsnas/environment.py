@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+OWN = ":/shared/src/wsnas/environment.py"  # this file, from the top of wsnas's repository
+
 
 def _processor() -> str:
     """The processor's name and model, if known: kernels, and so the last bits, depend on it."""
@@ -27,15 +29,21 @@ def command_line() -> str:
 
 
 def commit() -> str | None:
-    """The commit of the checkout that this code is part of; None if it is installed, even below a repository."""
-    where, said = Path(__file__).resolve(), ""
-    try:
-        for command in (["ls-files", "--error-unmatch", where.name], ["describe", "--always", "--dirty"]):
-            git = ["git", "-C", str(where.parent), *command]
-            said = subprocess.run(git, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return said.strip()
+    """The commit of wsnas's own repository, if the running script or this code lies in it; None if unknown.
+
+    Not of another repository in which wsnas is installed, or whose script uses it.
+    """
+    for place in (sys.argv[0], __file__):
+        git = ["git", "-C", str(Path(place).resolve().parent)]
+        try:
+            found = [
+                subprocess.run([*git, *command], capture_output=True, text=True, check=True).stdout
+                for command in (["ls-files", "--error-unmatch", OWN], ["describe", "--always", "--dirty"])
+            ]
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return found[-1].strip()
+    return None
 
 
 def environment() -> dict[str, str]:

@@ -74,7 +74,7 @@ def evaluate_submodel(
     Calibration images are the first training images in order, not augmented: the same for every path. ``amp``:
     calibrate and score under bfloat16 autocast.
     """
-    images = recipe.calibration_batch * recipe.calibration_steps
+    images = recipe.calibration_images
     with torch.autocast(splits.valid.device.type, torch.bfloat16, enabled=amp):
         if images:
             batches: Iterator[torch.Tensor] = (x for x, _ in splits.train.ordered(recipe.calibration_batch, images))

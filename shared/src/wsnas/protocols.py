@@ -151,7 +151,7 @@ def protocol_scores(
     require_images(protocol, recipe, splits)
     device = splits.valid.device
     wanted = {space.encode(arch): arch for arch in map(space.arch, archs)}
-    scored = min(recipe.valid_size or len(splits.valid), len(splits.valid))
+    scored = recipe.validation_images(len(splits.valid))
     tuning = f" lr={learning_rate(recipe):g}" if protocol.steps else ""
     batch = f" batch={recipe.evaluation_batch if protocol.statistics == 'batch' else recipe.calibration_batch}"
     kind = f"scoring step={supernet.step:08d} images={scored:08d}{batch}{tuning} {protocol.name}"

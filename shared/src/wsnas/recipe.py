@@ -214,6 +214,15 @@ class Recipe:
         """The same recipe on another data set; overridden where the original trains differently there."""
         return dataclasses.replace(self, dataset=dataset)
 
+    @property
+    def calibration_images(self) -> int:
+        """Training images that recalibrate one submodel's batch norms."""
+        return self.calibration_batch * self.calibration_steps
+
+    def validation_images(self, available: int) -> int:
+        """Of so many validation images, those that score a submodel."""
+        return min(self.valid_size or available, available)
+
     def to_json(self) -> dict[str, Any]:
         return _to_json(self)
 

@@ -52,7 +52,7 @@ def require_trainable(space: SearchSpace[Any], network: nn.Module, splits: Split
     if training.patience and not len(splits.valid):
         raise WsnasError("patience needs validation images: set it to 0, or train_size below all training images")
     normed = any(isinstance(module, _BatchNorm) for module in network.modules())
-    if training.average_last and normed and not recipe.calibration_batch * recipe.calibration_steps:
+    if training.average_last and normed and not recipe.calibration_images:
         raise WsnasError("averaged weights need recalibrated batch norm: give --calibration-steps above 0")
     if training.average_last and normed:
         require_calibration_images(space, recipe, splits)
@@ -86,7 +86,7 @@ def train_architecture(
     with torch_seeded(seed, "init"):
         network = to_device(space.network(arch, recipe), chosen)
     training = recipe.standalone
-    images = recipe.calibration_batch * recipe.calibration_steps
+    images = recipe.calibration_images
     require_trainable(space, network, splits, recipe)  # what cannot be trained leaves no directory
     started = time.perf_counter()
     half, earlier = math.nan, 0.0

@@ -108,9 +108,8 @@ class Costs:
 
     def scoring(self, recipe: Recipe) -> float:
         """In trainings: calibrating and validating each architecture of the sample with a supernet's weights."""
-        calibrated = recipe.calibration_batch * recipe.calibration_steps
-        scored = min(recipe.valid_size or len(self.splits.valid), len(self.splits.valid))
-        return float(self.macs.sum()) * (calibrated + scored) / self.training
+        images = recipe.calibration_images + recipe.validation_images(len(self.splits.valid))
+        return float(self.macs.sum()) * images / self.training
 
     def untrained(self, proxy: str, images: int) -> float:
         """In trainings; the comparison of the images' patterns or gradients is not counted."""
