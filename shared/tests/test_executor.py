@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any
 
 import pytest
@@ -192,33 +193,83 @@ def test_a_worker_killed_before_its_first_job_is_replaced(
             list(run_jobs(eval, ["1 + 1", "2 + 2"], Executor(1)))
 
 
-INTERRUPTED = """
-import threading
-from pebble import ProcessPool
+SLOW_TO_READ = """
+import os, pathlib, time
 from wsnas.executor import Executor, run_jobs
 
-scheduled = ProcessPool.schedule
+note = pathlib.Path(__file__).with_name("pid")
 
-def interrupted(pool, *args, **options):
-    ProcessPool.schedule = scheduled
-    stale = threading.Lock()
-    stale.acquire()
-    pool._context.task_queue.not_empty._waiters.appendleft(stale)
-    raise KeyboardInterrupt
+def read():
+    if note.exists():
+        return "read"
+    note.write_text(str(os.getpid()))
+    time.sleep(60)
+
+class Slow:
+    def __reduce__(self):
+        return read, ()
 
 if __name__ == "__main__":
-    jobs = run_jobs(eval, ["1 + 1"] * 9, Executor(1))
-    print(next(jobs)[1], flush=True)
-    ProcessPool.schedule = interrupted
-    list(jobs)
+    for job, result in run_jobs(str, [Slow(), *range(5)], Executor(2)):
+        print(result, flush=True)
 """
 
 
-def test_a_stop_within_schedule_does_not_wait_for_ever(python: Start) -> None:
-    """Ctrl-C between the two steps of ``Condition.notify`` leaves a waiter that nobody is: the next wake-up is lost."""
-    output, errors = python(INTERRUPTED).communicate(timeout=60)
-    assert output == "2\n", errors
-    assert errors.splitlines()[-1] == "KeyboardInterrupt"
+def test_a_worker_that_dies_while_it_reads_its_job_holds_up_no_other(tmp_path: Path, python: Start) -> None:
+    """The others go on meanwhile; a new worker reads the job again."""
+    note, script = tmp_path / "pid", tmp_path / "script.py"
+    script.write_text(SLOW_TO_READ)
+    process = python("import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')", script)
+    assert process.stdout is not None
+    assert sorted(process.stdout.readline() for _ in range(5)) == [f"{i}\n" for i in range(5)]
+    os.kill(int(note.read_text()), signal.SIGKILL)
+    output, errors = process.communicate(timeout=30)
+    assert output == "read\n", errors
+
+
+def test_what_cannot_be_sent() -> None:
+    """An exception of a class that only the worker knows keeps its name; a result must be picklable."""
+    odd = "(_ for _ in ()).throw(type('Odd', (Exception,), {})('seven'))"
+    jobs = run_jobs(eval, [odd, "lambda: 7", "8"], Executor(1))
+    assert repr(next(jobs)[1]) == "RuntimeError('Odd: seven')"
+    with pytest.raises((PicklingError, AttributeError), match="lambda"):
+        next(jobs)
+
+
+INTERRUPTED = """
+import os, signal
+from multiprocessing.process import BaseProcess
+from wsnas.executor import Executor, run_jobs
+
+start = BaseProcess.start
+
+def interrupted(process):
+    os.killpg(0, signal.SIGINT)
+    start(process)
+    os.killpg(0, signal.SIGINT)
+
+if __name__ == "__main__":
+    os.setpgid(0, 0)
+    BaseProcess.start = interrupted
+    list(run_jobs(eval, ["1 + 1"] * 9, Executor(2)))
+"""
+
+
+def test_a_stop_while_workers_start_leaves_none(python: Start) -> None:
+    """Ctrl-C, to the whole group as in a terminal, before and after a worker's process is there: one traceback."""
+    process = python(INTERRUPTED)
+    output, errors = process.communicate(timeout=60)  # the workers hold its ends, too
+    assert errors.splitlines()[-1] == "KeyboardInterrupt", errors
+    assert errors.count("Traceback") == 1
+    assert output == ""
+
+
+def test_whoever_stops_asking_stops_the_jobs() -> None:
+    started = time.monotonic()
+    jobs = run_jobs(eval, ["1", "__import__('time').sleep(60)"], Executor(2))
+    assert next(jobs) == ("1", 1)
+    jobs.close()
+    assert time.monotonic() - started < 40
 
 
 def test_cores_counts_those_this_process_may_use() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import multiprocessing
 import os
+import pickle
 import signal
 import socket
 import sys
@@ -18,24 +19,23 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
+from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
-from pebble import ProcessExpired, ProcessPool
 
 from wsnas.devices import cores
 from wsnas.errors import WorkerLost, WsnasError, warnings_as_sentences
 from wsnas.space import ENTRY_POINTS
-from wsnas.stopping import SIGNALS, stopped_in_a_job
+from wsnas.stopping import SIGNALS, let_through, postponed, stopped_in_a_job
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -144,23 +144,19 @@ def _alarm(seconds: float | None) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _in_worker(function: Callable[[J], R], job: J, timeout: float | None) -> R | Exception:
-    """``_attempt`` in a pool's worker; Ctrl-C and the like interrupt the current job, no other."""
-    with stopped_in_a_job(), warnings_as_sentences():
-        return _attempt(function, job, timeout)
+def _work(pipe: Connection, function: Callable[[J], R], timeout: float | None, gpu: int | None) -> None:
+    """A worker process: one thread, its own GPU if there are any, one job after the other until the pipe ends.
 
-
-def _start_worker(started: Any, gpus: int) -> None:
-    """Sets up a worker: one thread, its own GPU if there are any, and an exit when the parent is gone."""
-    for number in SIGNALS:
-        if number != signal.SIGTERM:  # which the pool uses
-            signal.signal(number, signal.SIG_IGN)  # until it has a job
+    Its messages are (the result of ``function`` or its exception, what is to be raised instead). Ctrl-C and the like
+    interrupt a job; between jobs SIGTERM ends the worker. It leaves at once when its parent is gone.
+    """
+    for number in (signal.SIGINT, *SIGNALS):
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+    let_through()
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
-    if gpus:
-        with started.get_lock():
-            os.environ["LOCAL_RANK"] = str(started.value % gpus)  # read by choose_device
-            started.value += 1
+    if gpu is not None:
+        os.environ["LOCAL_RANK"] = str(gpu)  # read by choose_device
     parent = multiprocessing.parent_process()
 
     def leave_with_parent() -> None:
@@ -169,72 +165,113 @@ def _start_worker(started: Any, gpus: int) -> None:
             os._exit(1)
 
     threading.Thread(target=leave_with_parent, daemon=True).start()
+    with suppress(EOFError, OSError):  # the other end is closed
+        pipe.send(None)  # it is ready
+        while True:
+            message = _message(function, pipe.recv_bytes(), timeout)
+            try:
+                pipe.send(message)
+            except (pickle.PicklingError, TypeError, AttributeError) as error:
+                pipe.send((None, error))
+
+
+def _message(
+    function: Callable[[J], R], pickled: bytes, timeout: float | None
+) -> tuple[R | Exception | None, BaseException | None]:
+    try:
+        with stopped_in_a_job(), warnings_as_sentences():
+            result = _attempt(function, pickle.loads(pickled), timeout)
+            if isinstance(result, Exception):
+                result = _sendable(result)
+            return result, None
+    except BaseException as error:
+        return None, error
+
+
+def _sendable(error: Exception) -> Exception:
+    """The exception itself, or its text if it cannot be pickled and read again."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+@dataclass
+class _Worker(Generic[J]):
+    process: BaseProcess
+    gpu: int | None
+    ready: bool = False
+    task: tuple[J, int] | None = None  # the job that it is doing, and how often it may be retried
 
 
 def _in_processes(
     function: Callable[[J], R], jobs: list[J], executor: Executor
 ) -> Iterator[tuple[J, R | BaseException]]:
+    """Each worker has a pipe of its own: one that dies, at whatever moment, holds up no other."""
     _require_main_guard()
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    workers = min(executor.workers or gpus or cores(), len(jobs))
+    count = min(executor.workers or gpus or cores(), len(jobs))
+    free = deque(i % gpus if gpus else None for i in range(count))  # a GPU, or nothing, for each worker to come
     context = multiprocessing.get_context("spawn")
-    others = {process.pid for process in multiprocessing.active_children()}
-    counter = context.Value("i", 0)
-
-    def start() -> ProcessPool:
-        return ProcessPool(workers, initializer=_start_worker, initargs=(counter, gpus), context=context)
-
-    pool, failed_starts = start(), 0
     pending = deque((job, executor.retries) for job in jobs)
-    running: dict[Future[Any], tuple[J, int]] = {}
+    workers: dict[Connection, _Worker[J]] = {}
+    finished: list[tuple[J, R | BaseException]] = []
+    failed_starts = 0
     try:
-        while pending or running:
-            while pool.active and pending and len(running) < 2 * workers:  # a short queue, so Ctrl-C stops soon
+        while True:
+            for pipe, worker in workers.items():
+                if pending and worker.ready and worker.task is None:
+                    with suppress(OSError):  # it died while it had no job
+                        pipe.send(pending[0][0])
+                        worker.task = pending.popleft()
+            while pending and free:
+                pipe, its_end = context.Pipe()
+                gpu = free.popleft()
+                process = context.Process(target=_work, args=(its_end, function, executor.timeout, gpu))
+                with postponed():
+                    process.start()
+                    workers[pipe] = _Worker(process, gpu)
+                its_end.close()  # so that the pipe ends with the worker
+            yield from finished
+            finished = []
+            if not pending and all(worker.task is None for worker in workers.values()):
+                return
+            heard = wait_for(list(workers))
+            for pipe in [pipe for pipe in workers if pipe in heard]:
+                worker = workers[pipe]
+                task, worker.task = worker.task, None
                 try:
-                    scheduled = pool.schedule(_in_worker, args=(function, pending[0][0], executor.timeout))
-                except RuntimeError:  # it has ended since
-                    break
-                running[scheduled] = pending.popleft()
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                job, retries = running.pop(future)
-                died = future.exception()
-                if isinstance(died, BrokenProcessPool):
-                    pending.appendleft((job, retries))
-                elif isinstance(died, ProcessExpired):
-                    if retries:
-                        pending.append((job, retries - 1))
-                    else:
-                        why = f"its worker process died (exit code {died.exitcode}): killed, or out of memory"
-                        yield job, _lost(why)
-                elif died is not None:
-                    raise died  # KeyboardInterrupt, or a result that cannot be sent
+                    message = pipe.recv()
+                except (EOFError, OSError):  # it died
+                    del workers[pipe]
+                    pipe.close()
+                    worker.process.join()
+                    free.append(worker.gpu)
+                    if task is not None and task[1]:
+                        pending.append((task[0], task[1] - 1))
+                    elif task is not None:
+                        why = f"its worker process died (exit code {worker.process.exitcode}): killed, or out of memory"
+                        finished.append((task[0], _lost(why)))
+                    elif not worker.ready:
+                        failed_starts += 1
+                        if failed_starts > executor.retries:
+                            why = "the worker processes died before their first job: killed, or out of memory"
+                            raise _lost(why) from None
                 else:
-                    failed_starts = 0
-                    yield job, future.result()
-            if not pool.active:  # a worker died while none had a job, which pebble takes for the pool's end
-                failed_starts += 1
-                if failed_starts > executor.retries:
-                    raise _lost("the worker processes died before their first job: killed, or out of memory")
-                pool.stop()  # type: ignore[no-untyped-call, unused-ignore]
-                pool.join()
-                pending.extendleft(running.values())
-                running.clear()
-                pool = start()
-    except KeyboardInterrupt:
-        for _ in range(2):  # an interrupt within schedule() can lose the queue's next wake-up (Condition.notify)
-            with suppress(RuntimeError):
-                pool.schedule(int).cancel()  # type: ignore[no-untyped-call, unused-ignore]
-        for worker in multiprocessing.active_children():  # who stopped this process may not have told them
-            if worker.pid is not None and worker.pid not in others:
-                os.kill(worker.pid, signal.SIGTERM)
-        raise
+                    worker.ready, failed_starts = True, 0
+                    if task is not None:
+                        result, error = message
+                        if error is not None:
+                            raise error  # KeyboardInterrupt, or a job or result that cannot be sent
+                        finished.append((task[0], result))
     finally:
-        for future in running:
-            if not future.running():  # running jobs end at their safe point
-                future.cancel()
-        pool.close()  # type: ignore[no-untyped-call, unused-ignore]
-        pool.join()
+        for pipe, worker in workers.items():
+            if worker.task is not None or not worker.ready:
+                worker.process.terminate()  # a job ends at its safe point
+            pipe.close()  # the others end with it
+        for worker in workers.values():
+            worker.process.join()
 
 
 def _require_main_guard() -> None:

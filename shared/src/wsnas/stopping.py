@@ -10,6 +10,7 @@ from types import FrameType
 
 NAMES = ("SIGTERM", "SIGHUP", "SIGUSR1")  # beside SIGINT; Windows lacks the last two
 SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+MASKS = hasattr(signal, "pthread_sigmask")  # not on Windows
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
@@ -44,3 +45,31 @@ def stopped_in_a_job() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def postponed() -> Iterator[None]:
+    """In the block Ctrl-C and the signals wait, in the processes that it starts until they call ``let_through``.
+
+    They act at the block's end. Outside the main thread, which receives no signals, only the processes wait.
+    """
+    came: list[int] = []
+    main = threading.current_thread() is threading.main_thread()
+    numbers = [signal.SIGINT, *heard()] if main else []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in numbers}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, *SIGNALS)) if MASKS else ()
+    try:
+        yield
+    finally:
+        if MASKS:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for postponed_one in came:
+            signal.raise_signal(postponed_one)
+
+
+def let_through() -> None:
+    """Ends, in a process that was started in ``postponed``, the wait of the signals."""
+    if MASKS:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, *SIGNALS))
