@@ -22,10 +22,9 @@ import numpy as np
 from wsnas.errors import WsnasError
 from wsnas.metrics import Interval, contrast
 from wsnas.randomness import numpy_rng
-from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import counted, ranking_figure
 from wsnas.studies.jobs import all_scores, sub_space_job
-from wsnas.studies.options import StudyOptions, study_options
+from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.pruned import Pruning
 from wsnas.studies.rankings import K, Point, csv_rows, judged, ranking_within
 from wsnas.studies.results import desk_rows, settings_of, write_results
@@ -127,7 +126,7 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
     return verdicts
 
 
-@click.command(cls=RecipeCommand, without=("max_macs",))
+@click.command(cls=StudyCommand)
 @study_options("capacity")
 @click.option("--factor", "factors", type=click.IntRange(1), multiple=True, help="Prune factors; repeatable.")
 def main(options: StudyOptions, factors: tuple[int, ...]) -> None:

@@ -14,10 +14,9 @@ import click
 import numpy as np
 
 from wsnas.metrics import Floats, PerSupernet, contrast, rank_agreement
-from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import Matrix, matrix_figure, matrix_of
 from wsnas.studies.jobs import budgets_option, scores_by_budget
-from wsnas.studies.options import StudyOptions, study_options
+from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import finite
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample
@@ -101,7 +100,7 @@ def verdicts_of(sample: SpaceSample, predictors: Floats) -> list[Verdict]:
     return verdicts
 
 
-@click.command(cls=RecipeCommand, without=("max_macs",))
+@click.command(cls=StudyCommand)
 @study_options("consistency")
 @budgets_option
 def main(options: StudyOptions, count: int | None) -> None:

@@ -16,7 +16,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from wsnas.metrics import Floats, PerSupernet, contrast, correlation_over, mean_score, rank_agreement
-from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import (
     BLACK,
     BLUE,
@@ -29,7 +28,7 @@ from wsnas.studies.figures import (
     part_ticks,
 )
 from wsnas.studies.jobs import budgets_option, scores_by_budget
-from wsnas.studies.options import StudyOptions, study_options
+from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import finite
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample
@@ -152,7 +151,7 @@ def convergence_figure(panels: Sequence[tuple[SpaceSample, Sequence[Budget]]], n
         return figure
 
 
-@click.command(cls=RecipeCommand, without=("max_macs",))
+@click.command(cls=StudyCommand)
 @study_options("convergence")
 @budgets_option
 def main(options: StudyOptions, count: int | None) -> None:

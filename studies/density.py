@@ -16,10 +16,9 @@ import numpy as np
 from wsnas.errors import WsnasError
 from wsnas.metrics import contrast, noise_ceiling
 from wsnas.randomness import numpy_rng
-from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import counted, ranking_figure
 from wsnas.studies.jobs import all_scores, sub_space_job
-from wsnas.studies.options import StudyOptions, study_options
+from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import K, Point, Ranking, csv_rows, judged, mean_ranking, ranking_within
 from wsnas.studies.results import desk_rows, settings_of, write_results
 from wsnas.studies.sample import SpaceSample, random_archs, space_samples
@@ -80,7 +79,7 @@ def hardly(rankings: Sequence[Ranking]) -> Holds:
     return "does not hold" if all(gain.low > 0 for gain in gains) else "inconclusive"
 
 
-@click.command(cls=RecipeCommand, without=("max_macs",))
+@click.command(cls=StudyCommand)
 @study_options("density")
 @click.option("--factor", "factors", type=click.IntRange(1), multiple=True, help="Downscaling factors; repeatable.")
 def main(options: StudyOptions, factors: tuple[int, ...]) -> None:

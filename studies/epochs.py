@@ -14,10 +14,9 @@ import click
 import numpy as np
 
 from wsnas.metrics import Floats, contrast, top_k
-from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import counted, ranking_figure
 from wsnas.studies.jobs import budgets_option, scores_by_budget
-from wsnas.studies.options import StudyOptions, study_options
+from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import K, Point, csv_rows, finite, ranking
 from wsnas.studies.results import desk_rows, settings_of, write_results
 from wsnas.studies.sample import SpaceSample
@@ -95,7 +94,7 @@ def point_of(sample: SpaceSample, epochs: int, scores: Floats, ceiling: float | 
     return Point(epochs, str(epochs), ranked, ceiling, top1=top1)
 
 
-@click.command(cls=RecipeCommand, without=("max_macs",))
+@click.command(cls=StudyCommand)
 @study_options("epochs")
 @budgets_option
 def main(options: StudyOptions, count: int | None) -> None:

@@ -19,7 +19,6 @@ from scipy import stats
 
 from wsnas.errors import WsnasError
 from wsnas.metrics import Floats, higher_is_better
-from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import (
     GREY,
     RED,
@@ -31,7 +30,7 @@ from wsnas.studies.figures import (
     legend_below,
 )
 from wsnas.studies.jobs import Variant, scores_of
-from wsnas.studies.options import StudyOptions, study_options
+from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import finite
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample, space_samples
@@ -217,7 +216,7 @@ def operators_figure(panels: Sequence[Panel], note: str) -> Figure:
         return figure
 
 
-@click.command(cls=RecipeCommand, without=("max_macs",))
+@click.command(cls=StudyCommand)
 @study_options("operators")
 @click.option("--decision", help="Draw this decision instead of the most biased one, e.g. 'edge 0-3'.")
 def main(options: StudyOptions, decision: str | None) -> None:

@@ -25,10 +25,9 @@ from wsnas.ground_truth import splits_once
 from wsnas.metrics import Floats, contrast
 from wsnas.protocols import Protocol, require_images
 from wsnas.recipe import Recipe, Sequences
-from wsnas.recipe_options import RecipeCommand
 from wsnas.studies.figures import BLUE, ORANGE, STYLE, axes_grid, caption, counted, head, legend_below
 from wsnas.studies.jobs import ProtocolJob, SupernetJob, all_scores_by_protocol
-from wsnas.studies.options import StudyOptions, study_options
+from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import K, Ranking, measures_csv, measures_json, ranking
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample, space_samples
@@ -171,7 +170,7 @@ def figure_of(panels: Sequence[tuple[SpaceSample, Sequence[Way]]], note: str) ->
         return figure
 
 
-@click.command(cls=RecipeCommand, without=("max_macs",))
+@click.command(cls=StudyCommand)
 @study_options("scoring")
 @click.option(
     "--steps",

@@ -27,7 +27,7 @@ from wsnas.progress import progress
 from wsnas.publish import drawn_uniformly, publish
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import Recipe, digest, files_by_name
-from wsnas.recipe_options import RecipeCommand, chosen_recipe
+from wsnas.recipe_options import chosen_recipe
 from wsnas.runs import Run
 from wsnas.sampling import sample_candidates
 from wsnas.space import SearchSpace
@@ -40,7 +40,7 @@ from wsnas.studies.figures import (
     head,
     legend_below,
 )
-from wsnas.studies.options import StudyOptions, study_options
+from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.results import write_results
 from wsnas.studies.sample import chosen_spaces
 from wsnas.studies.verdicts import Answer, Numbers, Verdict, enough, sign_verdict
@@ -253,7 +253,7 @@ def standalone_figure(panels: Sequence[Trained], note: str) -> Figure:
         return figure
 
 
-@click.command(cls=RecipeCommand, trains="standalone", without=("valid_size",))
+@click.command(cls=StudyCommand, trains="standalone", without=("valid_size",))
 @study_options("standalone", truth=False)
 def main(options: StudyOptions) -> None:
     """Train a sample of each space from scratch and publish their table (Figure 6)."""

@@ -39,7 +39,7 @@ from wsnas.metrics import (
     top_k_advantage,
 )
 from wsnas.recipe import change_recipe
-from wsnas.recipe_options import RecipeCommand, chosen_recipe
+from wsnas.recipe_options import chosen_recipe
 from wsnas.studies.figures import (
     BLACK,
     BLUE,
@@ -54,7 +54,7 @@ from wsnas.studies.figures import (
     matrix_of,
 )
 from wsnas.studies.jobs import Variant, scores_of
-from wsnas.studies.options import StudyOptions, study_options
+from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import K, finite, measures_csv, measures_json
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample, space_samples
@@ -355,7 +355,7 @@ def tricks_figure(tables: Sequence[Table], note: str) -> Figure:
         return figure
 
 
-@click.command(cls=RecipeCommand, without=("max_macs",))
+@click.command(cls=StudyCommand)
 @study_options("tricks")
 @click.option(
     "--other-dataset",

@@ -42,7 +42,6 @@ from wsnas.progress import progress
 from wsnas.proxies import SHAPE, ZERO_COST, name_of, proxy_scores, require_fit, require_images
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import Sequences, change_recipe, digest
-from wsnas.recipe_options import RecipeCommand
 from wsnas.runs import Run
 from wsnas.studies.costs import Costs
 from wsnas.studies.figures import (
@@ -60,7 +59,7 @@ from wsnas.studies.figures import (
     spread_labels,
 )
 from wsnas.studies.jobs import BUDGETS, ProxyJob, SupernetJob, Variant, all_untrained_scores, budgets_option, scores_of
-from wsnas.studies.options import StudyOptions, study_options
+from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.predictor import features, gaussian_process, linear, most, predictions
 from wsnas.studies.rankings import K, Ranking, finite, measures_csv, measures_json, ranking
 from wsnas.studies.results import settings_of, write_results
@@ -518,7 +517,7 @@ def figure_of(panels: Sequence[tuple[SpaceSample, Sequence[Judge], dict[str, Any
         return figure
 
 
-@click.command(cls=RecipeCommand, without=("max_macs",))
+@click.command(cls=StudyCommand)
 @study_options("worth")
 @budgets_option
 @click.option(

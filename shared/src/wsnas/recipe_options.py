@@ -45,12 +45,19 @@ class RecipeCommand(Command):
     It has either an argument ``space`` or a repeatable option ``spaces`` (default: all installed). It receives
     ``scale``, and ``recipe``: the given values by the names in ``recipe_fields``. ``trains``: the training
     whose fields are listed, also without the prefix (``--epochs``); "" lists neither's. ``without``: fields the
-    command ignores.
+    command ignores. ``scales``: those it can use; by default all that the spaces have.
     """
 
-    def __init__(self, *args: Any, trains: str = "supernet", without: tuple[str, ...] = (), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        trains: str = "supernet",
+        without: tuple[str, ...] = (),
+        scales: tuple[str, ...] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.trains, self.without = trains, without
+        self.trains, self.without, self.scales = trains, without, scales
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*super().get_params(ctx), *ctx.meta.get(OPTIONS, ())]
@@ -109,7 +116,7 @@ class RecipeCommand(Command):
         from wsnas.recipe import recipe_fields, with_changes
 
         from_small = (scale for space in spaces for scale in reversed([*space.recipes]))
-        scales = list(dict.fromkeys(from_small))
+        scales = [scale for scale in dict.fromkeys(from_small) if self.scales is None or scale in self.scales]
         kind = click.Choice(scales, case_sensitive=False)
         first = RecipeOption(["--scale"], type=kind, help=f"Recipe to start from.  [default: {SCALE}]")
         first.field = "scale"

@@ -10,13 +10,19 @@ from typing import Any, TypeVar
 
 import click
 
-from wsnas.errors import WsnasError
 from wsnas.executor import Executor
 from wsnas.options import HomePath, complete_spaces, executor_options
-from wsnas.recipe_options import data_set_option
+from wsnas.recipe_options import RecipeCommand, data_set_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 SCALES = ("micro", "desk", "paper")
+
+
+class StudyCommand(RecipeCommand):
+    """The command of a study, at ``SCALES`` only; supernets ignore a network's limit of multiply-adds."""
+
+    def __init__(self, *args: Any, without: tuple[str, ...] = ("max_macs",), **kwargs: Any) -> None:
+        super().__init__(*args, without=without, scales=SCALES, **kwargs)
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ TRUTH_OPTIONS = (
 
 
 def study_options(study: str, truth: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Adds the options of a study that trains; the command, a RecipeCommand, gets them as its argument ``options``.
+    """Adds the options of a study that trains; the StudyCommand gets them as its argument ``options``.
 
     ``truth``: whether the study compares with a ground truth, which ``--table`` and ``--truth`` choose.
     """
@@ -83,11 +89,6 @@ def study_options(study: str, truth: bool = True) -> Callable[[Callable[..., Any
             truth: str | None = None,
             **mine: Any,
         ) -> Any:
-            if scale not in SCALES:
-                raise WsnasError(
-                    f"studies have no budget for the scale {scale}; use {', '.join(SCALES)}, or train with 'wsnas "
-                    f"ground-truth SPACE --scale {scale}'"
-                )
             where = out or Path("runs") / f"study-{study}-{scale}"
             number = tuple(range(seeds or (5 if scale == "desk" else 3)))
             options = StudyOptions(
