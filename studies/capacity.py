@@ -35,17 +35,17 @@ ENOUGH = 500  # architectures with a ground truth needed to include a space that
 
 
 @dataclass(frozen=True)
-class Budget:
+class Size:
     """A scale's factors, and its maximum number of architectures scored per factor."""
 
     factors: tuple[int, ...]
     architectures: int
 
 
-BUDGETS = {
-    "micro": Budget((1, 8, 32), architectures=100),
-    "desk": Budget((1, 2, 4, 8, 16, 32), architectures=1000),
-    "paper": Budget((1, 2, 4, 8, 16, 32, 64, 128), architectures=1000),
+SIZES = {
+    "micro": Size((1, 8, 32), architectures=100),
+    "desk": Size((1, 2, 4, 8, 16, 32), architectures=1000),
+    "paper": Size((1, 2, 4, 8, 16, 32, 64, 128), architectures=1000),
 }
 
 
@@ -131,9 +131,9 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
 @click.option("--factor", "factors", type=click.IntRange(1), multiple=True, help="Prune factors; repeatable.")
 def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
     """Capacity of weight sharing on spaces pruned to their best architectures (Figure 5)."""
-    budget = BUDGETS[options.scale]
-    factors = tuple(sorted(set(factors))) or budget.factors
-    architectures = options.architectures or budget.architectures
+    usual = SIZES[options.scale]
+    factors = tuple(sorted(set(factors))) or usual.factors
+    architectures = options.architectures or usual.architectures
     jobs, settings = [], []
     for sample in space_samples(options, architectures, least=1 if options.spaces else ENOUGH):
         pruning = Pruning.of(sample.truth)

@@ -26,7 +26,7 @@ from wsnas.studies.verdicts import Answer, Holds, Numbers, Verdict, enough, sign
 
 ENOUGH = 500  # architectures with a ground truth
 HARDLY = 0.05  # a correlation that is higher by less than this hardly is
-BUDGETS = {  # factors, architectures scored
+SIZES = {  # factors, architectures scored
     "micro": ((1, 8, 64), 100),
     "desk": ((1, 4, 16, 64), 1000),
     "paper": ((1, 2, 4, 8, 16, 32, 64), 1000),
@@ -84,8 +84,8 @@ def hardly(rankings: Sequence[Ranking]) -> Holds:
 @click.option("--factor", "factors", type=click.IntRange(1), multiple=True, help="Downscaling factors; repeatable.")
 def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
     """Weight sharing on randomly downscaled spaces (Figure 2)."""
-    factors = tuple(sorted(set(factors))) or BUDGETS[options.scale][0]
-    count = options.architectures or BUDGETS[options.scale][1]
+    factors = tuple(sorted(set(factors))) or SIZES[options.scale][0]
+    count = options.architectures or SIZES[options.scale][1]
     jobs, settings = [], []
     for sample in space_samples(options, count, least=K + 1 if options.spaces else ENOUGH):
         archs = sample.truth.archs

@@ -90,7 +90,7 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class Trained:
+class Panel:
     """One space with its table, and the shipped one of the same recipe, if there is one."""
 
     space: SearchSpace[Any]
@@ -188,7 +188,7 @@ def clip_outliers(axes: Axes, published: Floats, values: Floats) -> None:
             )
 
 
-def standalone_figure(panels: Sequence[Trained], note: str) -> Figure:
+def standalone_figure(panels: Sequence[Panel], note: str) -> Figure:
     """Figure 6: one row per space; test result against parameters, multiply-adds and latency, or validation."""
     with plt.rc_context(STYLE):
         figure: Figure
@@ -258,7 +258,7 @@ def standalone_figure(panels: Sequence[Trained], note: str) -> Figure:
 def main(options: StudyOptions) -> None:
     """Train a sample of each space from scratch and publish their table (Figure 6)."""
     count, scale = options.architectures or ARCHITECTURES[options.scale], options.scale
-    wanted, panels = [], list[Trained]()
+    wanted, panels = [], list[Panel]()
     for space in chosen_spaces(options.spaces):
         recipe = chosen_recipe(space, scale, options.recipe)
         archs = sample_candidates(space, recipe, min(count, space.size), numpy_rng(0, "ground truth"))
@@ -277,7 +277,7 @@ def main(options: StudyOptions) -> None:
         asked = table_of(space, archs, Run.read(run), recipe, options.seeds, whole=False)  # not what others trained
         table = measure_latencies(space, asked, run, recipe)
         shipped = shipped_truth(space, table)
-        panels.append(Trained(space, recipe, table, shipped, findings_of(table, shipped, space, recipe.dataset)))
+        panels.append(Panel(space, recipe, table, shipped, findings_of(table, shipped, space, recipe.dataset)))
     settings = {"scale": scale, "architectures": count, "seeds": len(options.seeds)}
     write_results(
         options.study,

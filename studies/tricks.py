@@ -65,7 +65,7 @@ ENOUGH = 500  # architectures with a ground truth needed to include a space that
 
 
 @dataclass(frozen=True)
-class Budget:
+class Size:
     """The settings of a scale."""
 
     architectures: int  # scored per space
@@ -73,17 +73,17 @@ class Budget:
     paths: int  # per step of a multi-path supernet
 
 
-BUDGETS = {
-    "micro": Budget(100, shortened=2, paths=2),
-    "desk": Budget(1000, shortened=2, paths=4),
-    "paper": Budget(1000, shortened=1, paths=4),
+SIZES = {
+    "micro": Size(100, shortened=2, paths=2),
+    "desk": Size(1000, shortened=2, paths=4),
+    "paper": Size(1000, shortened=1, paths=4),
 }
 
 
 def variants(sample: SpaceSample, seeds: int, scale: str, dataset: str | None) -> list[Variant]:
     """The baseline first; each trick with the baseline's seeds; then another seed, and last other data sets."""
-    numbers, paths, longest = tuple(range(seeds)), BUDGETS[scale].paths, sample.recipe.supernet.epochs
-    recipe = change_recipe(sample.recipe, epochs=max(1, round(longest / BUDGETS[scale].shortened)))
+    numbers, paths, longest = tuple(range(seeds)), SIZES[scale].paths, sample.recipe.supernet.epochs
+    recipe = change_recipe(sample.recipe, epochs=max(1, round(longest / SIZES[scale].shortened)))
     # as the paper: lr 0.1 -> 0.05, weight decay 1e-4 -> 3e-4 on NAS-Bench-101
     half = change_recipe(recipe, lr=recipe.supernet.optimizer.lr / 2, weight_decay=3e-4)
     rule = half.supernet.optimizer
@@ -363,8 +363,8 @@ def tricks_figure(tables: Sequence[Table], note: str) -> Figure:
 )
 def main(options: StudyOptions, other_dataset: str | None) -> None:
     """Training tricks and settings against the baseline (Table 3)."""
-    number, budget = len(options.seeds), BUDGETS[options.scale]
-    samples = space_samples(options, budget.architectures, least=12 if options.spaces else ENOUGH)
+    number, size = len(options.seeds), SIZES[options.scale]
+    samples = space_samples(options, size.architectures, least=12 if options.spaces else ENOUGH)
     wanted = [(s, v) for s in samples for v in variants(s, number, options.scale, other_dataset)]
     scores = scores_of(options, wanted)
     tables = []
@@ -374,7 +374,7 @@ def main(options: StudyOptions, other_dataset: str | None) -> None:
     write_results(
         options.study,
         options.out,
-        settings=settings_of(options, samples, epochs_divided_by=budget.shortened),
+        settings=settings_of(options, samples, epochs_divided_by=size.shortened),
         rows=[{"space": table.sample.name, **row.to_csv()} for table in tables for row in table.rows],
         verdicts=[one for table in tables for one in enough(verdicts_of(table), len(table.sample.archs))],
         results={table.sample.name: table.to_json() for table in tables},

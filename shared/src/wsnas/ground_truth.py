@@ -37,7 +37,7 @@ from wsnas.training import first_steps
 J = TypeVar("J")
 R = TypeVar("R")
 
-HOPELESS = 20  # trainings that fail before one succeeds
+FIRST_FAILURES = 20  # trainings that fail before one succeeds
 MANY_FAILED = 0.1  # of the trainings
 
 
@@ -217,9 +217,9 @@ def of_trainings(
 ) -> Iterator[tuple[J, R | BaseException]]:
     """Passes on results that say something about their own training, not about the environment.
 
-    Failures before the first success are held back: if none succeeds, or the first ``HOPELESS`` fail, no architecture
-    is to blame, and WsnasError is raised. ``worked``: whether trainings of the run have succeeded before. Raises
-    WsnasError at once for a package or file that is missing.
+    Failures before the first success are held back: if none succeeds, or the first ``FIRST_FAILURES`` fail, no
+    architecture is to blame, and WsnasError is raised. ``worked``: whether trainings of the run have succeeded before.
+    Raises WsnasError at once for a package or file that is missing.
     """
     held: list[tuple[J, R | BaseException]] = []
     succeeded = False
@@ -231,7 +231,7 @@ def of_trainings(
                 raise result
             succeeded |= not isinstance(result, BaseException)
             held.append((job, result))
-            if not succeeded and len(held) == HOPELESS:
+            if not succeeded and len(held) == FIRST_FAILURES:
                 worked = False
                 break
             if succeeded:

@@ -40,7 +40,7 @@ from wsnas.stopping import heard
 
 Gradients = Callable[[Tensor, Tensor, int, float], list[Tensor]]  # (x, y, step, progress) -> the losses of its paths
 
-HOPELESS = 20.0  # nats a path: who guesses among 1,000 classes loses 7, among 30,000 words 10
+HOPELESS_LOSS = 20.0  # nats a path: who guesses among 1,000 classes loses 7, among 30,000 words 10
 
 
 @dataclass
@@ -106,7 +106,7 @@ def train(
     averaged.
 
     Raises Diverged if the loss or a weight is not finite, or the last epoch's loss (an earlier one may recover) is
-    above ``HOPELESS`` for each of a step's paths; the last checkpoint predates it. Raises KeyboardInterrupt after
+    above ``HOPELESS_LOSS`` for each of a step's paths; the last checkpoint predates it. Raises KeyboardInterrupt after
     saving a checkpoint. If the weights were averaged, batch norm must be calibrated afterwards.
     """
     device = data.device
@@ -155,7 +155,7 @@ def train(
         )
 
     def hopeless(loss: float) -> bool:
-        return loss > HOPELESS and loss > HOPELESS * sum(weight for _, weight in paths(total - 1))
+        return loss > HOPELESS_LOSS and loss > HOPELESS_LOSS * sum(weight for _, weight in paths(total - 1))
 
     def require_finite(*tensors: Tensor) -> None:
         if not torch.stack([tensor.detach().isfinite().all() for tensor in tensors]).all():
