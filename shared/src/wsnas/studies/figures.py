@@ -171,94 +171,19 @@ def ranking_figure(
         for (upper, lower), (sample, points) in zip(pairs, panels, strict=False):
             upper.sharex(lower)
             upper.tick_params(labelbottom=False)
-            metric = sample.space.metric
-            sign = -1.0 if metric == "perplexity" else 1.0  # the axis shows what was measured
-            rankings = [point.ranking for point in points]
             x = np.array([point.setting for point in points], dtype=float)
-            along = x if len(x) > 1 else np.array([x[0] / 1.1, x[0] * 1.1])  # one point: bands and lines need a width
-
-            def line(values: Iterable[float | None]) -> Floats:
-                return np.array([np.nan if value is None else value for value in values], dtype=float)
-
-            def level(values: Floats, along: Floats = along) -> Floats:
-                return values if len(values) > 1 else np.repeat(values, len(along))
-
-            low, high = line(r.correlation_low for r in rankings), line(r.correlation_high for r in rankings)
-            correlations, ceilings = line(r.correlation for r in rankings), line(point.ceiling for point in points)
-            upper.fill_between(along, level(low), level(high), color=BLACK, alpha=0.12, lw=0)
-            upper.plot(x, correlations, color=BLACK, marker="o", ms=4)
-            spread = np.array([[min(r.correlation_seeds), max(r.correlation_seeds)] for r in rankings])
-            upper.vlines(x, spread[:, 0], spread[:, 1], color=BLACK, lw=1.6)
-            upper.axhline(0, color=GREY, lw=0.8)
-            labels = [(correlations[-1], "supernet", BLACK)]
             trained_out = desk.get(sample.name, [])
-            if trained_out:
-                low, high, middle, at = (
-                    np.array([row[name] for row in trained_out])
-                    for name in ("correlation_low", "correlation_high", "correlation", "x")
-                )
-                upper.fill_between(at, low, high, color=BLUE, alpha=0.08, lw=0)
-                upper.plot(at, middle, color=BLUE, alpha=0.45, lw=1.2, marker="o", ms=2.5)
-                upper.annotate("desk", (at[-1], middle[-1]), (0, 6), textcoords="offset points", color=BLUE, fontsize=8)
-            for values, text, colour, dash in (
-                (ceilings, "noise ceiling", GREEN, "--"),
-                (line(r.parameters_correlation for r in rankings), "parameter count", ORANGE, ":"),
-                (line(point.any_judge for point in points), "any judge as good at 1x", GREY, "-."),
-            ):
-                if np.isfinite(values).any():
-                    marker = {"--": "s", ":": "^", "-.": "x"}[dash]
-                    upper.plot(along, level(values), color=colour, ls=dash, marker=marker, ms=3)
-                    labels.append((values[np.isfinite(values)][-1], text, colour))
-            said = []
-            if not np.isfinite(ceilings).any():
-                said.append("noise ceiling not available: too few seeds in the ground truth")
-            alone = [f"{point.setting}x" for point in points if point.reporting_seeds == 0]
-            if alone:  # what was lucky is chosen for it, and reported so
-                where = "" if len(alone) == len(points) else f" at {', '.join(alone)}"
-                said.append(f"selection and report are the same trainings{where}: they share noise")
-            style = {"transform": upper.transAxes, "color": GREEN, "fontsize": 8}
-            upper.text(0.02, 0.02, "\n".join(said), **style)
-            upper.set_ylim(min(-0.25, upper.dataLim.ymin - 0.05), 1.03)
-            upper.set_ylabel("Spearman correlation with ground truth")
-            evaluated = max(r.evaluated for r in rankings)
-            head(upper, sample.title, f"{'up to ' if len(points) > 1 else ''}{evaluated:,} architectures")
-
-            best_of = sign * np.array([r.top_seeds for r in rankings])
-            random_top, best = (sign * line(getattr(r, name) for r in rankings) for name in ("random_top", "best"))
-            lower.errorbar(
-                x,
-                best_of.mean(1),
-                yerr=[best_of.mean(1) - best_of.min(1), best_of.max(1) - best_of.mean(1)],
-                color=BLUE,
-                marker="o",
-                ms=4,
-                capsize=2,
-            )
-            chance = [sign * line(getattr(r, f"random_top_{end}") for r in rankings) for end in ("low", "high")]
-            lower.fill_between(along, level(chance[0]), level(chance[1]), color=RED, alpha=0.15, lw=0)
-            lower.plot(along, level(random_top), color=RED, ls="--", marker="D", ms=3)
-            lower.plot(along, level(best), color=GREEN, ls="-.", lw=1)
-            ends = [
-                (best_of.mean(1)[-1], "top-10 by supernet", BLUE),
-                (random_top[-1], "random top-10", RED),
-                (best[-1], "best evaluated", GREEN),
-            ]
-            top1 = sign * line(point.top1 for point in points)
-            if np.isfinite(top1).any():
-                lower.plot(x, top1, color=BLACK, ls=":", marker="v", ms=3)
-                ends.append((top1[-1], "top-1 by supernet", BLACK))
-            if metric == "perplexity":
-                lower.invert_yaxis()  # up is better everywhere
+            names = _draw_correlations(upper, sample, points, trained_out)
+            ends = _draw_tops(lower, sample, points)
             lower.set_xscale("log", base=2)
             if len(x) == 1:
                 lower.set_xlim(x[0] / 1.5, x[0] * 1.5)
-            spread_labels(labels, upper, along[-1])
-            spread_labels(ends, lower, along[-1])
+            spread_labels(names, upper, _along(x)[-1])
+            spread_labels(ends, lower, _along(x)[-1])
             beyond = [row["x"] for row in trained_out if row["x"] > x.max()]
             lower.set_xticks([*x, *beyond], [*(point.tick for point in points), *(f"{one:g}" for one in beyond)])
             lower.minorticks_off()
             lower.set_xlabel(x_label)
-            lower.set_ylabel("test accuracy, %" if metric == "accuracy" else "test perplexity")
         caption(
             figure,
             f"{note}.\nBars: min-max over supernets. Band above: 95 % interval over architectures and "
@@ -269,6 +194,99 @@ def ranking_figure(
             part_ticks(lower)
         plt.close(figure)
         return figure
+
+
+Label = tuple[float, str, str]  # height, text and colour of what stands at a line's right end
+
+
+def _line(values: Iterable[float | None]) -> Floats:
+    return np.array([np.nan if value is None else value for value in values], dtype=float)
+
+
+def _along(x: Floats) -> Floats:
+    """Where bands and level lines run: a single point has no width."""
+    return x if len(x) > 1 else np.array([x[0] / 1.1, x[0] * 1.1])
+
+
+def _level(values: Floats) -> Floats:
+    """The heights of a line over ``_along``."""
+    return values if len(values) > 1 else np.repeat(values, 2)
+
+
+def _draw_correlations(
+    axes: Axes, sample: SpaceSample, points: Sequence[Point], desk: Sequence[Mapping[str, float]]
+) -> list[Label]:
+    """The supernets' correlations over the setting, beside the noise ceiling and the parameter count's."""
+    rankings = [point.ranking for point in points]
+    x = np.array([point.setting for point in points], dtype=float)
+    along = _along(x)
+    low, high = _line(r.correlation_low for r in rankings), _line(r.correlation_high for r in rankings)
+    correlations, ceilings = _line(r.correlation for r in rankings), _line(point.ceiling for point in points)
+    axes.fill_between(along, _level(low), _level(high), color=BLACK, alpha=0.12, lw=0)
+    axes.plot(x, correlations, color=BLACK, marker="o", ms=4)
+    spread = np.array([[min(r.correlation_seeds), max(r.correlation_seeds)] for r in rankings])
+    axes.vlines(x, spread[:, 0], spread[:, 1], color=BLACK, lw=1.6)
+    axes.axhline(0, color=GREY, lw=0.8)
+    labels = [(correlations[-1], "supernet", BLACK)]
+    if desk:
+        low, high, middle, at = (
+            np.array([row[name] for row in desk])
+            for name in ("correlation_low", "correlation_high", "correlation", "x")
+        )
+        axes.fill_between(at, low, high, color=BLUE, alpha=0.08, lw=0)
+        axes.plot(at, middle, color=BLUE, alpha=0.45, lw=1.2, marker="o", ms=2.5)
+        axes.annotate("desk", (at[-1], middle[-1]), (0, 6), textcoords="offset points", color=BLUE, fontsize=8)
+    for values, text, colour, dash, marker in (
+        (ceilings, "noise ceiling", GREEN, "--", "s"),
+        (_line(r.parameters_correlation for r in rankings), "parameter count", ORANGE, ":", "^"),
+        (_line(point.any_judge for point in points), "any judge as good at 1x", GREY, "-.", "x"),
+    ):
+        if np.isfinite(values).any():
+            axes.plot(along, _level(values), color=colour, ls=dash, marker=marker, ms=3)
+            labels.append((values[np.isfinite(values)][-1], text, colour))
+    said = []
+    if not np.isfinite(ceilings).any():
+        said.append("noise ceiling not available: too few seeds in the ground truth")
+    alone = [f"{point.setting}x" for point in points if point.reporting_seeds == 0]
+    if alone:  # what was lucky is chosen for it, and reported so
+        where = "" if len(alone) == len(points) else f" at {', '.join(alone)}"
+        said.append(f"selection and report are the same trainings{where}: they share noise")
+    axes.text(0.02, 0.02, "\n".join(said), transform=axes.transAxes, color=GREEN, fontsize=8)
+    axes.set_ylim(min(-0.25, axes.dataLim.ymin - 0.05), 1.03)
+    axes.set_ylabel("Spearman correlation with ground truth")
+    evaluated = max(r.evaluated for r in rankings)
+    head(axes, sample.title, f"{'up to ' if len(points) > 1 else ''}{evaluated:,} architectures")
+    return labels
+
+
+def _draw_tops(axes: Axes, sample: SpaceSample, points: Sequence[Point]) -> list[Label]:
+    """What the best of the supernets' top-10 reach when trained, beside the best of ten random ones."""
+    rankings, metric = [point.ranking for point in points], sample.space.metric
+    sign = -1.0 if metric == "perplexity" else 1.0  # the axis shows what was measured
+    x = np.array([point.setting for point in points], dtype=float)
+    along = _along(x)
+    best_of = sign * np.array([r.top_seeds for r in rankings])
+    random_top, best = (sign * _line(getattr(r, name) for r in rankings) for name in ("random_top", "best"))
+    mean = best_of.mean(1)
+    spread = [mean - best_of.min(1), best_of.max(1) - mean]
+    axes.errorbar(x, mean, yerr=spread, color=BLUE, marker="o", ms=4, capsize=2)
+    chance = [sign * _line(getattr(r, f"random_top_{end}") for r in rankings) for end in ("low", "high")]
+    axes.fill_between(along, _level(chance[0]), _level(chance[1]), color=RED, alpha=0.15, lw=0)
+    axes.plot(along, _level(random_top), color=RED, ls="--", marker="D", ms=3)
+    axes.plot(along, _level(best), color=GREEN, ls="-.", lw=1)
+    labels = [
+        (mean[-1], "top-10 by supernet", BLUE),
+        (random_top[-1], "random top-10", RED),
+        (best[-1], "best evaluated", GREEN),
+    ]
+    top1 = sign * _line(point.top1 for point in points)
+    if np.isfinite(top1).any():
+        axes.plot(x, top1, color=BLACK, ls=":", marker="v", ms=3)
+        labels.append((top1[-1], "top-1 by supernet", BLACK))
+    if metric == "perplexity":
+        axes.invert_yaxis()  # up is better everywhere
+    axes.set_ylabel("test accuracy, %" if metric == "accuracy" else "test perplexity")
+    return labels
 
 
 @dataclass(frozen=True)
