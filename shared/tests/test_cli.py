@@ -240,7 +240,7 @@ def test_a_damaged_ground_truth_is_not_taken_for_none(
         sample.space_samples(options, 12)
 
 
-def test_runs_says_what_is_unfinished(toy_installed: Path, tmp_path: Path) -> None:
+def test_runs_says_what_is_unfinished(toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A ground truth that was given more architectures or seeds since it was published; zero-cost scores never are."""
     truth, here = tmp_path / "runs" / "truth", Executor(workers=0)
 
@@ -254,12 +254,18 @@ def test_runs_says_what_is_unfinished(toy_installed: Path, tmp_path: Path) -> No
     assert listed() == [("2 trainings of 2 architectures", True)]
     with pytest.raises(KeyboardInterrupt):
         train_many(TOY, ALL[:4], truth, seeds=(0,), executor=here, report=stop)
-    assert listed() == [("3 trainings of 4 architectures, not all published", False)]
+    assert listed() == [("3 trainings of 4 architectures, 1 missing", False)]
+    train_many(TOY, ALL[:4], truth, seeds=(0,), executor=here)
+    assert listed() == [("4 trainings of 4 architectures, not all published", False)]
     publish(TOY, train_many(TOY, ALL[:4], truth, seeds=(0,), executor=here), truth)
     assert listed() == [("4 trainings of 4 architectures", True)]
     with pytest.raises(KeyboardInterrupt):
         train_many(TOY, ALL[:4], truth, seeds=(0, 1), executor=here, report=stop)
-    assert listed() == [("5 trainings of 4 architectures, not all published", False)]
+    assert listed() == [("5 trainings of 4 architectures, 3 missing", False)]
+    with monkeypatch.context() as patched:
+        patched.setattr("wsnas.ground_truth.run_jobs", lambda *_: (_ for _ in ()))
+        train_many(TOY, ALL[:4], truth, seeds=(0, 1, 2), executor=here)  # ended before the first was done
+    assert listed() == [("5 trainings of 4 architectures, 7 missing", False)]
     publish(TOY, train_many(TOY, ALL[:2], truth, seeds=(0, 1), executor=here), truth)  # a seed of some, as by --best
     proxy_scores(TOY, ALL[:3], MICRO, images=8, out=tmp_path / "runs" / "untrained")
     assert listed() == [("6 trainings of 4 architectures", True), ("3 architectures scored", True)]

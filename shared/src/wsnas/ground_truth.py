@@ -131,6 +131,7 @@ def train_many(
         named = {f"{key}@{seed}": (arch, seed) for key, arch in first.items() for seed in seeds}
         named = dict(islice(named.items(), shard[0] - 1, None, shard[1]))
         folder = str((out / "trainings").absolute())
+        run.record("request", "latest", {"trainings": list(named)})
         wanted = {TrainingJob(space.name, recipe, arch, seed, folder): name for name, (arch, seed) in named.items()}
         have = {name for name, row in rows.items() if row["status"] == "ok" or not retry_failed}
         jobs = [job for job, name in wanted.items() if name not in have]

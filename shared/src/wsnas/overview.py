@@ -69,6 +69,10 @@ def _progress(run: Run) -> tuple[str, bool]:
     if run.identity["kind"] == "ground truth":
         trainings, wanted = run.records("training"), run.records("architecture")
         said = f"{len(trainings)} trainings of {len(wanted)} architectures"
+        asked = run.records("request").get("latest", {}).get("trainings", [])
+        missing = len(set(asked) - trainings.keys())
+        if missing:
+            return f"{said}, {missing} missing", False
         if not (run.path / "table.parquet").exists():
             return f"{said}, not published", False
         table = Table.load(run.path / "table.parquet")
