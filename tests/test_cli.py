@@ -489,7 +489,7 @@ def test_a_table_is_drawn(tmp_path: Path, forks: Any) -> None:
         (["train-supernet", "nb201", "--dataset"], "cifar1", ["cifar10", "cifar100"]),
         (["train-supernet", "nb201", "--scale"], "de", ["desk"]),
         (["study"], "capa", ["capacity"]),
-        (["correlate", "net", "--dataset"], "cifar1", ["cifar10", "cifar100"]),
+        (["correlate", "net", "--truth"], "cifar1", ["cifar10", "cifar100"]),
         (["rank", "net", "--scale"], "de", ["desk"]),
         (["table", "show", "nb201", "--dataset"], "di", ["digits"]),
         (["study", "capacity", "--truth"], "cifar1", ["cifar10", "cifar100"]),

@@ -65,7 +65,7 @@ def test_equal_sizes_have_no_correlation(scored: None, monkeypatch: pytest.Monke
 def test_the_ground_truth_may_be_of_another_data_set(scored: None) -> None:
     """That of the run if the table has it, else the table's first, and by ``correlate`` the same."""
     Path("others.csv").write_text(Path("truth.csv").read_text().replace("toy_", "other_"))
-    for options in ((), ("--dataset", "OTHER")):
+    for options in ((), ("--truth", "OTHER")):
         command = ("net", "--table", "others.csv", *options, "--json")
         done = [CliRunner().invoke(main, [name, *command]) for name in ("correlate", "rank")]
         assert [one.exit_code for one in done] == [0, 0], done[1].output
@@ -73,8 +73,7 @@ def test_the_ground_truth_may_be_of_another_data_set(scored: None) -> None:
         assert correlated["spearman"] == ranked["spearman"]
         assert correlated["dataset"] == "other"
     for command in (("correlate", "net"), ("rank", "net"), ("score", "toy", "--images", "8")):
-        option = "--truth" if command[0] == "score" else "--dataset"
-        refused = CliRunner().invoke(main, [*command, "--table", "others.csv", option, "toy"])
+        refused = CliRunner().invoke(main, [*command, "--table", "others.csv", "--truth", "toy"])
         assert refused.exit_code == 2
         assert refused.output == "Error: the table of toy has no data set 'toy', only other\n"
 

@@ -262,7 +262,7 @@ def _drawn(truth: Table, sample: int, rng: Any, max_macs: int | None) -> list[st
 @main.command()
 @run_argument
 @table_option
-@data_set_option("--dataset", help="Data set of the ground truth; by default the run's, if the table has it.")
+@data_set_option("--truth", "dataset", help="Data set of the ground truth; by default the run's, if the table has it.")
 @click.option("--split", type=click.Choice(["valid", "test"]), default="test", show_default=True)
 @json_option
 def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> Any:
@@ -298,7 +298,9 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
 @main.command()
 @click.argument("runs", type=PATH, nargs=-1, required=True)
 @table_option
-@data_set_option("--dataset", help="Data set of the ground truth; by default the first run's, if the table has it.")
+@data_set_option(
+    "--truth", "dataset", help="Data set of the ground truth; by default the first run's, if the table has it."
+)
 @click.option(
     "--scale",
     default="paper",

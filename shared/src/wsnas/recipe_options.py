@@ -237,9 +237,9 @@ def _shown(value: Any) -> str:
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def data_set_option(name: str, help: str) -> Callable[[F], F]:
+def data_set_option(*names: str, help: str) -> Callable[[F], F]:
     """An option that names the data set of a ground truth; the shell completes it."""
-    return click.option(name, help=help, shell_complete=_complete_data_sets)
+    return click.option(*names, help=help, shell_complete=_complete_data_sets)
 
 
 def chosen_recipe(space: SearchSpace[Any], scale: str, changes: Mapping[str, Any]) -> Any:
