@@ -234,10 +234,12 @@ def test_what_cannot_be_sent() -> None:
     assert repr(next(jobs)[1]) == "RuntimeError('Odd: seven')"
     with pytest.raises((PicklingError, AttributeError), match="lambda"):
         next(jobs)
+    with pytest.raises(RuntimeError, match="requires_grad"):
+        next(run_jobs(eval, ["__import__('torch').ones(3, requires_grad=True) * 2"], Executor(1)))
 
 
 INTERRUPTED = """
-import os, signal
+import os, signal, sys, time
 from multiprocessing.process import BaseProcess
 from wsnas.executor import Executor, run_jobs
 
@@ -246,6 +248,7 @@ start = BaseProcess.start
 def interrupted(process):
     os.killpg(0, signal.SIGINT)
     start(process)
+    time.sleep(float(sys.argv[-1]))
     os.killpg(0, signal.SIGINT)
 
 if __name__ == "__main__":
@@ -256,12 +259,12 @@ if __name__ == "__main__":
 
 
 def test_a_stop_while_workers_start_leaves_none(python: Start) -> None:
-    """Ctrl-C, to the whole group as in a terminal, before and after a worker's process is there: one traceback."""
-    process = python(INTERRUPTED)
-    output, errors = process.communicate(timeout=60)  # the workers hold its ends, too
-    assert errors.splitlines()[-1] == "KeyboardInterrupt", errors
-    assert errors.count("Traceback") == 1
-    assert output == ""
+    """Ctrl-C, to the whole group as in a terminal, before and while a worker starts: one traceback."""
+    for process in [python(INTERRUPTED, seconds) for seconds in (0, 1)]:
+        output, errors = process.communicate(timeout=60)  # the workers hold its ends, too
+        assert errors.splitlines()[-1] == "KeyboardInterrupt", errors
+        assert errors.count("Traceback") == 1
+        assert output == ""
 
 
 def test_whoever_stops_asking_stops_the_jobs() -> None:
@@ -270,6 +273,80 @@ def test_whoever_stops_asking_stops_the_jobs() -> None:
     assert next(jobs) == ("1", 1)
     jobs.close()
     assert time.monotonic() - started < 40
+
+
+KEPT = """
+from wsnas.executor import Executor, run_jobs
+if __name__ == "__main__":
+    jobs = run_jobs(eval, ["1", "2", "2"], Executor(2))
+    print(next(jobs)[1])
+"""
+BLOCKED = """
+import os, signal, sys, threading, time
+from wsnas.executor import Executor, run_jobs
+wait = f"open({sys.argv[-1]!r}, 'w').write('7'), __import__('time').sleep(60)"
+
+def stop():
+    while not os.path.exists(sys.argv[-1]):
+        time.sleep(0.05)
+    time.sleep(0.5)
+    os.killpg(0, signal.SIGINT)
+
+if __name__ == "__main__":
+    os.setpgid(0, 0)
+    threading.Thread(target=stop, daemon=True).start()
+    list(run_jobs(eval, [wait], Executor(1)))
+"""
+
+
+def test_an_end_waits_for_nothing(tmp_path: Path, python: Start) -> None:
+    """Of a program that keeps the generator, and, by Ctrl-C, of a job that waits in a system call."""
+    started = time.monotonic()
+    kept, blocked = python(KEPT), python(BLOCKED, tmp_path / "note")
+    assert kept.communicate(timeout=60)[0] == "1\n"
+    errors = blocked.communicate(timeout=60)[1]
+    assert errors.splitlines()[-1] == "KeyboardInterrupt", errors
+    assert errors.count("Traceback") == 1
+    assert time.monotonic() - started < 50
+
+
+FORKING = """
+import os, pathlib, time
+from wsnas.executor import Executor, run_jobs
+
+note = pathlib.Path(__file__).with_name("pid")
+
+def sleep():
+    note.write_text(str(os.getpid()))
+    os.closerange(1, 3)
+    time.sleep(60)
+    os._exit(0)
+
+def dying(job):
+    if os.fork():
+        os._exit(3)
+    sleep()
+
+if __name__ == "__main__":
+    for job, result in run_jobs(eval, ["1", "2"], Executor(1)):
+        if job == "1":
+            child = os.fork()  # it has the parent's end of the pipe
+            if child == 0:
+                sleep()
+    os.kill(child, 9)
+    print(next(run_jobs(dying, [0], Executor(1, retries=0)))[1], flush=True)
+"""
+
+
+def test_forks_do_not_hide_that_a_worker_is_done_or_dead(tmp_path: Path, python: Start) -> None:
+    script, started = tmp_path / "script.py", time.monotonic()
+    script.write_text(FORKING)
+    process = python("import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')", script)
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    assert said.startswith("its worker process died (exit code 3)"), process.communicate()
+    assert time.monotonic() - started < 50
 
 
 def test_cores_counts_those_this_process_may_use() -> None:

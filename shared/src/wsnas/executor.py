@@ -8,6 +8,7 @@ records, so jobs in flight on a lost worker or node are simply rerun.
 from __future__ import annotations
 
 import ast
+import atexit
 import multiprocessing
 import os
 import pickle
@@ -23,9 +24,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from types import FrameType
 from typing import Any, Generic, TypeVar
@@ -42,6 +45,7 @@ R = TypeVar("R")
 
 ARRAY = 500  # Slurm's jobs at a time; it usually accepts up to 1,000 in an array
 LONGEST = 1e8  # seconds: three years
+READY = b"ready"  # a worker's first message
 
 
 @dataclass(frozen=True)
@@ -144,19 +148,15 @@ def _alarm(seconds: float | None) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _work(pipe: Connection, function: Callable[[J], R], timeout: float | None, gpu: int | None) -> None:
-    """A worker process: one thread, its own GPU if there are any, one job after the other until the pipe ends.
+def _work(pipe: Connection, timeout: float | None, gpu: int | None) -> None:
+    """A worker process: one thread, its own GPU if there are any, one job after the other until an empty message.
 
-    Its messages are (the result of ``function`` or its exception, what is to be raised instead). Ctrl-C and the like
-    interrupt a job; between jobs SIGTERM ends the worker. It leaves at once when its parent is gone.
+    It receives pickles of (function, job), and sends pickles of (the result or its exception, what the parent is to
+    raise instead). Ctrl-C and the like interrupt a job; between jobs SIGTERM ends the worker. When its parent is gone,
+    it leaves at once.
     """
     for number in (signal.SIGINT, *SIGNALS):
         signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
-    let_through()
-    torch.set_num_threads(1)
-    torch.set_num_interop_threads(1)
-    if gpu is not None:
-        os.environ["LOCAL_RANK"] = str(gpu)  # read by choose_device
     parent = multiprocessing.parent_process()
 
     def leave_with_parent() -> None:
@@ -164,37 +164,41 @@ def _work(pipe: Connection, function: Callable[[J], R], timeout: float | None, g
             wait_for([parent.sentinel])
             os._exit(1)
 
-    threading.Thread(target=leave_with_parent, daemon=True).start()
+    with postponed():  # a thread that may receive signals keeps them from interrupting what the job waits for
+        threading.Thread(target=leave_with_parent, daemon=True).start()
+    let_through()
+    torch.set_num_threads(1)
+    torch.set_num_interop_threads(1)
+    if gpu is not None:
+        os.environ["LOCAL_RANK"] = str(gpu)  # read by choose_device
     with suppress(EOFError, OSError):  # the other end is closed
-        pipe.send(None)  # it is ready
-        while True:
-            message = _message(function, pipe.recv_bytes(), timeout)
+        pipe.send_bytes(READY)
+        while received := pipe.recv_bytes():
+            message: tuple[Any, BaseException | None]
             try:
-                pipe.send(message)
-            except (pickle.PicklingError, TypeError, AttributeError) as error:
-                pipe.send((None, error))
+                with stopped_in_a_job(), warnings_as_sentences():
+                    function, job = pickle.loads(received)
+                    message = _attempt(function, job, timeout), None
+            except BaseException as error:
+                message = None, error
+            try:
+                sent = ForkingPickler.dumps(tuple(map(_sendable, message)))
+            except Exception as error:
+                message = None, error
+                sent = ForkingPickler.dumps(tuple(map(_sendable, message)))
+            pipe.send_bytes(sent)
+            if isinstance(message[1], KeyboardInterrupt):
+                return
 
 
-def _message(
-    function: Callable[[J], R], pickled: bytes, timeout: float | None
-) -> tuple[R | Exception | None, BaseException | None]:
-    try:
-        with stopped_in_a_job(), warnings_as_sentences():
-            result = _attempt(function, pickle.loads(pickled), timeout)
-            if isinstance(result, Exception):
-                result = _sendable(result)
-            return result, None
-    except BaseException as error:
-        return None, error
-
-
-def _sendable(error: Exception) -> Exception:
-    """The exception itself, or its text if it cannot be pickled and read again."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+def _sendable(result: Any) -> Any:
+    """The result of a job; an exception that cannot be pickled and read again is replaced by its text."""
+    if isinstance(result, BaseException):
+        try:
+            pickle.loads(pickle.dumps(result))
+        except Exception:
+            return RuntimeError(f"{type(result).__name__}: {result}")
+    return result
 
 
 @dataclass
@@ -203,6 +207,18 @@ class _Worker(Generic[J]):
     gpu: int | None
     ready: bool = False
     task: tuple[J, int] | None = None  # the job that it is doing, and how often it may be retried
+
+    def message(self, pipe: Connection) -> bytes | None:
+        """What it has sent: nothing yet, ``READY``, or a result. Raises EOFError if it has died."""
+        died = self.process.exitcode is not None  # asked first: all that it sent is there by then
+        try:
+            if pipe.poll():
+                return pipe.recv_bytes()
+        except OSError as error:
+            raise EOFError from error
+        if died:  # a process that it forked still holds its end of the pipe
+            raise EOFError
+        return None
 
 
 def _in_processes(
@@ -217,59 +233,76 @@ def _in_processes(
     pending = deque((job, executor.retries) for job in jobs)
     workers: dict[Connection, _Worker[J]] = {}
     finished: list[tuple[J, R | BaseException]] = []
+    stopped: BaseException | None = None
     failed_starts = 0
+
+    def end() -> None:
+        with postponed():
+            for pipe, worker in workers.items():
+                with suppress(OSError):  # it has ended
+                    if not worker.ready:
+                        worker.process.kill()
+                    elif worker.task is not None:
+                        worker.process.terminate()  # the job ends at its safe point
+                    else:
+                        pipe.send_bytes(b"")
+                pipe.close()
+
+    resource_tracker.ensure_running()  # its start would let the signals through to the first worker
+    atexit.register(end)  # before multiprocessing waits for the workers of whoever neither finished nor closed this
     try:
         while True:
             for pipe, worker in workers.items():
                 if pending and worker.ready and worker.task is None:
-                    with suppress(OSError):  # it died while it had no job
-                        pipe.send(pending[0][0])
-                        worker.task = pending.popleft()
+                    sent = ForkingPickler.dumps((function, pending[0][0]))
+                    worker.task = pending.popleft()
+                    with suppress(OSError):  # it died, as is seen below
+                        pipe.send_bytes(sent)
             while pending and free:
                 pipe, its_end = context.Pipe()
                 gpu = free.popleft()
-                process = context.Process(target=_work, args=(its_end, function, executor.timeout, gpu))
+                process = context.Process(target=_work, args=(its_end, executor.timeout, gpu))
                 with postponed():
                     process.start()
                     workers[pipe] = _Worker(process, gpu)
                 its_end.close()  # so that the pipe ends with the worker
             yield from finished
             finished = []
+            if stopped is not None:
+                raise stopped
             if not pending and all(worker.task is None for worker in workers.values()):
                 return
-            heard = wait_for(list(workers))
-            for pipe in [pipe for pipe in workers if pipe in heard]:
-                worker = workers[pipe]
-                task, worker.task = worker.task, None
+            wait_for(list(workers), timeout=1)
+            for pipe, worker in list(workers.items()):
                 try:
-                    message = pipe.recv()
-                except (EOFError, OSError):  # it died
+                    message = worker.message(pipe)
+                except EOFError:
                     del workers[pipe]
                     pipe.close()
+                    worker.process.terminate()  # if it still waits for a thread of its job
                     worker.process.join()
                     free.append(worker.gpu)
-                    if task is not None and task[1]:
-                        pending.append((task[0], task[1] - 1))
-                    elif task is not None:
+                    if worker.task is None:
+                        failed_starts += not worker.ready
+                    elif worker.task[1]:
+                        pending.append((worker.task[0], worker.task[1] - 1))
+                    else:
                         why = f"its worker process died (exit code {worker.process.exitcode}): killed, or out of memory"
-                        finished.append((task[0], _lost(why)))
-                    elif not worker.ready:
-                        failed_starts += 1
-                        if failed_starts > executor.retries:
-                            why = "the worker processes died before their first job: killed, or out of memory"
-                            raise _lost(why) from None
-                else:
+                        finished.append((worker.task[0], _lost(why)))
+                    continue
+                if message == READY:
                     worker.ready, failed_starts = True, 0
-                    if task is not None:
-                        result, error = message
-                        if error is not None:
-                            raise error  # KeyboardInterrupt, or a job or result that cannot be sent
-                        finished.append((task[0], result))
+                elif message is not None and worker.task is not None:
+                    (job, _), worker.task = worker.task, None
+                    result, error = pickle.loads(message)
+                    if error is None:
+                        finished.append((job, result))
+                    stopped = stopped or error  # KeyboardInterrupt, or a job or result that cannot be sent
+            if failed_starts > executor.retries:
+                stopped = stopped or _lost("the worker processes died before their first job: killed, or out of memory")
     finally:
-        for pipe, worker in workers.items():
-            if worker.task is not None or not worker.ready:
-                worker.process.terminate()  # a job ends at its safe point
-            pipe.close()  # the others end with it
+        end()
+        atexit.unregister(end)
         for worker in workers.values():
             worker.process.join()
 
