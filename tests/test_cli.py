@@ -297,6 +297,7 @@ def test_ground_truth(forks: Any, tmp_path: Path) -> None:
     longer = Table.load(tmp_path / "truth/table.parquet")
     assert longer.archs[:4] == table.archs
     np.testing.assert_array_equal(longer.seeds("digits", "test")[:4], values)
+    del first["request|latest"]
     assert first.items() <= rows(tmp_path / "truth").items()  # seconds and all: not trained again
 
     shown = forks.wsnas("table", "show", "nb201", "--table", "truth/table.parquet", "--json", cwd=tmp_path)

@@ -90,7 +90,7 @@ def test_rank(forks: Any, tmp_path: Path) -> None:
     each = [stats.spearmanr([of[list(scores)[i]] for i in known], test[known]).statistic for of in (scores, others)]
     assert both["supernets"] == pytest.approx(each)
     assert both["spearman"]["value"] == pytest.approx(sum(each) / 2)
-    nothing = forks.wsnas("rank", "run", "--dataset", "cifar10", cwd=tmp_path)
+    nothing = forks.wsnas("rank", "run", "--truth", "cifar10", cwd=tmp_path)
     assert nothing.code == 2
     assert "wsnas table import" in nothing.err
 
