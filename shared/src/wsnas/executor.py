@@ -174,21 +174,24 @@ def _work(pipe: Connection, timeout: float | None, gpu: int | None) -> None:
     with suppress(EOFError, OSError):  # the other end is closed
         pipe.send_bytes(READY)
         while received := pipe.recv_bytes():
-            message: tuple[Any, BaseException | None]
+            result, raised = None, None
             try:
                 with stopped_in_a_job(), warnings_as_sentences():
                     function, job = pickle.loads(received)
-                    message = _attempt(function, job, timeout), None
+                    result = _attempt(function, job, timeout)
             except BaseException as error:
-                message = None, error
-            try:
-                sent = ForkingPickler.dumps(tuple(map(_sendable, message)))
-            except Exception as error:
-                message = None, error
-                sent = ForkingPickler.dumps(tuple(map(_sendable, message)))
-            pipe.send_bytes(sent)
-            if isinstance(message[1], KeyboardInterrupt):
+                raised = error
+            pipe.send_bytes(_message(result, raised))
+            if isinstance(raised, KeyboardInterrupt):
                 return
+
+
+def _message(result: Any, raised: BaseException | None) -> Any:
+    """Both pickled; why not, where they cannot be."""
+    try:
+        return ForkingPickler.dumps((_sendable(result), _sendable(raised)))
+    except Exception as error:
+        return ForkingPickler.dumps((None, _sendable(error)))
 
 
 def _sendable(result: Any) -> Any:

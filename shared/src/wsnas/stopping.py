@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 NAMES = ("SIGTERM", "SIGHUP", "SIGUSR1")  # beside SIGINT; Windows lacks the last two
 SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
-MASKS = hasattr(signal, "pthread_sigmask")  # not on Windows
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
@@ -26,25 +25,28 @@ def heard() -> list[signal.Signals]:
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """In the block the signals raise KeyboardInterrupt."""
-    before = {number: signal.signal(number, interrupt) for number in heard()}
+def handling(numbers: Iterable[int], handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """In the block these signals call ``handler``; then what they called before."""
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """In the block the signals raise KeyboardInterrupt."""
+    with handling(heard(), interrupt):
+        yield
 
 
 @contextmanager
 def stopped_in_a_job() -> Iterator[None]:
     """For a pool's worker: in the block Ctrl-C and the signals raise KeyboardInterrupt, whatever they do otherwise."""
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, *SIGNALS)}
-    try:
+    with handling((signal.SIGINT, *SIGNALS), interrupt):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -55,21 +57,18 @@ def postponed() -> Iterator[None]:
     """
     came: list[int] = []
     main = threading.current_thread() is threading.main_thread()
-    numbers = [signal.SIGINT, *heard()] if main else []
-    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in numbers}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, *SIGNALS)) if MASKS else ()
     try:
-        yield
+        with handling([signal.SIGINT, *heard()] if main else [], lambda number, _: came.append(number)):
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, *SIGNALS))
+            try:
+                yield
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     finally:
-        if MASKS:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for postponed_one in came:
-            signal.raise_signal(postponed_one)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def let_through() -> None:
     """Ends, in a process that was started in ``postponed``, the wait of the signals."""
-    if MASKS:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, *SIGNALS))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, *SIGNALS))

@@ -36,7 +36,7 @@ from wsnas.ranks import torchruns_ranks
 from wsnas.recipe import Augmentation, CosinePerEpoch, CosinePerStep, Fixed, Linear, Sequences, Training
 from wsnas.recipe import RMSpropTF as RMSpropTFRecipe
 from wsnas.runs import Run
-from wsnas.stopping import heard
+from wsnas.stopping import handling, heard
 
 Gradients = Callable[[Tensor, Tensor, int, float], list[Tensor]]  # (x, y, step, progress) -> the losses of its paths
 
@@ -397,20 +397,15 @@ def stop_between_steps() -> Iterator[Callable[[], bool]]:
         yield lambda: False
         return
     pressed = threading.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *heard())}
+    ctrl_c = signal.getsignal(signal.SIGINT)
 
     def press(number: int, frame: Any) -> None:
         pressed.set()
         if number == signal.SIGINT:  # the others may come twice, from Slurm and from the parent process
-            signal.signal(number, before[signal.SIGINT])
+            signal.signal(number, ctrl_c)
 
-    for number in before:
-        signal.signal(number, press)
-    try:
+    with handling((signal.SIGINT, *heard()), press):
         yield pressed.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
