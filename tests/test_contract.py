@@ -77,7 +77,8 @@ def test_names_and_scales(space: Any) -> None:
     assert space.metric in ("accuracy", "perplexity")
     assert set(space.recipes) >= {"paper", "micro"}
     assert isinstance(space.size, int)
-    assert space.micro_table is None or Path(space.micro_table).suffix == ".parquet"
+    assert all(path.suffix == ".parquet" and path.exists() for path in space.tables.values())
+    assert space.tables.keys() <= {recipe.dataset for recipe in space.recipes.values()}
 
 
 def test_size_is_what_iteration_finds(space: Any) -> None:
@@ -342,7 +343,7 @@ def test_micro_images_are_disjoint(space: Any, splits: Splits) -> None:
 
 @pytest.fixture(scope="module")
 def shipped(space: Any) -> Table:
-    if space.micro_table is None:
+    if space.recipes["micro"].dataset not in space.tables:
         pytest.skip("ships none")
     return load_ground_truth(space)
 
@@ -392,9 +393,10 @@ def test_a_sufficient_training_of_the_shipped_table_repeats(space: Any) -> None:
     Elsewhere within six standard deviations of a seed, a distance that trainings of the short length do not keep.
     """
     recipe = space.recipes.get("desk")
-    if space.micro_table is None or recipe is None:
+    if recipe is None or recipe.dataset not in space.tables:
         pytest.skip("ships none")
-    table, dataset, epochs = space.load_table(space.micro_table), recipe.dataset, recipe.standalone.epochs
+    dataset, epochs = recipe.dataset, recipe.standalone.epochs
+    table = load_ground_truth(space, dataset)
     if epochs not in table.epochs(dataset, "test"):
         pytest.skip(f"no trainings of {epochs} epochs yet")
     seeds = table.seeds(dataset, "test", epochs)

@@ -264,6 +264,20 @@ def test_a_perplexity_too_large_for_the_table_is_a_failure(
     assert found.failed.tolist() == [False, True, True, False]
 
 
+def test_a_space_ships_a_table_for_each_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default that of the micro recipe's; a data set without one is not answered with another's table."""
+    for dataset, value in (("toy", 70.0), ("more-digits", 80.0)):
+        table = Table(TOY.name, (TOY.encode(SOME[0]),), {Column(dataset, "test", 2, 0): np.array([value])})
+        table.save(tmp_path / f"{dataset}.parquet")
+    paths = {dataset: tmp_path / f"{dataset}.parquet" for dataset in ("toy", "more-digits")}
+    monkeypatch.setattr(type(TOY), "tables", paths)
+    for asked, dataset, value in ((None, "toy", 70.0), ("toy", "toy", 70.0), ("More-Digits", "more-digits", 80.0)):
+        found = load_ground_truth(TOY, asked)
+        assert (found.datasets, found.mean(dataset, "test").tolist()) == ((dataset,), [value])
+    with pytest.raises(WsnasError, match="toy has no ground truth on faint-digits"):
+        load_ground_truth(TOY, "faint-digits")
+
+
 @pytest.mark.parametrize(
     "error",
     [ModuleNotFoundError("No module named 'toy_space'"), FileNotFoundError("toy.npz"), WsnasError("no data set 'toy'")],

@@ -393,7 +393,9 @@ def class_sorted(kind: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> str
 
 
 @pytest.mark.parametrize("train_size", [None, 300])
-@pytest.mark.parametrize("kind", ["npz", "folder", "cifar10", "cifar100", "imagenet16-120", "digits", "faint-digits"])
+@pytest.mark.parametrize(
+    "kind", ["npz", "folder", "cifar10", "cifar100", "imagenet16-120", "digits", "faint-digits", "more-digits"]
+)
 def test_the_first_images_are_of_all_classes(
     kind: str, train_size: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -424,6 +426,20 @@ def test_the_digits_keep_their_order() -> None:
     assert hashlib.sha256(source.train[0].tobytes() + source.train[1].tobytes()).hexdigest()[:16] == "e8af1c4fb4d69650"
 
 
+def test_more_digits_are_other_images_made_in_the_same_way() -> None:
+    """Also always the same ones, which the shipped ground truth depends on."""
+    more, usual = load_splits(recipe("more-digits"), CPU), load_splits(recipe("digits"), CPU)
+    assert [len(part) for part in (more.train, more.valid, more.test)] == [60_000, 10_000, 20_000]
+    seen = [{image.numpy().tobytes() for image in part.pixels} for part in (more.train, more.test, usual.train)]
+    assert not seen[0] & seen[1]
+    assert not seen[0] & seen[2]
+    for part in ("train", "valid", "test"):
+        one, other = (getattr(splits, part).pixels.float().mean(0) for splits in (more, usual))
+        assert (one - other).abs().max() < 5
+    content = more.train.pixels.numpy().tobytes() + more.train.labels.numpy().tobytes()
+    assert hashlib.sha256(content).hexdigest()[:16] == "8ada2d95f49c5251"
+
+
 # sources ------------------------------------------------------------------------------------------
 
 
@@ -447,7 +463,7 @@ def test_faint_digits_are_the_same_images_with_other_names() -> None:
 
 @pytest.mark.parametrize("name", ["nowhere", "nowhere.npz", "mnist", ""])
 def test_an_unknown_data_set_is_refused_with_the_known_ones(name: str) -> None:
-    with pytest.raises(WsnasError, match="digits, faint-digits, cifar10"):
+    with pytest.raises(WsnasError, match="digits, faint-digits, more-digits, cifar10"):
         load_splits(recipe(name or "data.txt"), CPU)
 
 

@@ -90,7 +90,6 @@ def test_the_number_of_classes_follows_the_data_set(dataset: str, classes: int, 
 
 @pytest.fixture(scope="module")
 def shipped() -> Table:
-    assert SPACE.micro_table.exists(), "packages/nb101/src/nb101/micro.parquet must ship with the package"
     return load_ground_truth(SPACE)
 
 

@@ -18,8 +18,8 @@ from wsnas.table import Table, import_home
 def load_ground_truth(
     space: SearchSpace[Any] | str, dataset: str | None = None, table: Path | str | None = None
 ) -> Table:
-    """The ground truth of a space (or of the space of this name): the file ``table``, or the shipped micro table, or an
-    imported official one.
+    """The ground truth of a space (or of the space of this name): the file ``table``, or one that the space ships, or
+    an imported official one.
 
     ``dataset``, in any case and with or without hyphens, chooses between the last two; by default the micro recipe's.
     If there is none, raises NoGroundTruth with the command that helps; WsnasError if it cannot be read.
@@ -37,18 +37,18 @@ def load_ground_truth(
     from wsnas.data.sources import KNOWN, nearest  # imports torch
 
     known = {*KNOWN, *(recipe.dataset for recipe in space.recipes.values())}
-    dataset = None if dataset is None else spelled(dataset, known)
-    micro = dataset is None or dataset == space.recipes["micro"].dataset
-    if micro and space.micro_table is not None:
-        return space.load_table(space.micro_table)
+    micro = space.recipes["micro"].dataset
+    dataset = micro if dataset is None else spelled(dataset, known)
+    if dataset in space.tables:
+        return space.load_table(space.tables[dataset])
     imported = import_home() / f"{space.name}.parquet"
     if imported.exists():
         return space.load_table(imported)
-    if dataset is not None and dataset not in known and (hint := nearest(dataset, known)):
+    if dataset not in known and (hint := nearest(dataset, known)):
         raise NoGroundTruth(f"{space.name} has no ground truth on {dataset}{hint}")
-    missing = "ships no ground truth" if micro else f"has no ground truth on {dataset}"
+    missing = "ships no ground truth" if dataset == micro else f"has no ground truth on {dataset}"
     helps = f"train one with 'wsnas ground-truth {space.name} ...'"
-    if not micro and space.published:
+    if dataset != micro and space.published:
         helps = f"get {space.published}, and import it with 'wsnas table import {space.name} FILE'; or {helps}"
     raise NoGroundTruth(f"{space.name} {missing}: {helps}, or give a table with --table")
 

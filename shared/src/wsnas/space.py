@@ -59,7 +59,7 @@ class SearchSpace(ABC, Generic[A]):
     size: int  # exact number of valid architectures (the paper's Table 1)
     recipes: Mapping[str, Any]  # scale -> Recipe; "micro" and "paper" at least
     metric: Literal["accuracy", "perplexity"] = "accuracy"
-    micro_table: Path | None = None  # ground truth of the micro recipe, shipped with the package
+    tables: Mapping[str, Path] = {}  # data set -> the ground truth on it that the package ships
     published: str = ""  # the official ground truth that ``import_table`` reads: its file's name, and where it is
 
     @abstractmethod

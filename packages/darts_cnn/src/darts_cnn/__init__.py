@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from darts_cnn.network import Network
     from wsnas.table import Table
 
+TABLES = {"digits": Path(__file__).with_name("micro.parquet")}  # data set -> ground truth
+
 
 class DartsCNN(SearchSpace[Architecture]):
     name = "darts_cnn"
     size = cells.SIZE
-    micro_table = Path(__file__).with_name("micro.parquet")
+    tables = TABLES
     recipes = RECIPES
 
     sample = staticmethod(cells.sample)

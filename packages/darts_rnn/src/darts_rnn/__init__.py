@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from darts_rnn.network import Network
     from wsnas.data.images import Splits
 
+TABLES = {"tragedies": Path(__file__).with_name("micro.parquet")}  # data set -> ground truth
+
 
 class DartsRNN(SearchSpace[cells.Architecture]):
     name = "darts_rnn"
     size = cells.SIZE
     metric = "perplexity"
-    micro_table = Path(__file__).with_name("micro.parquet")
+    tables = TABLES
     recipes = RECIPES
 
     sample = staticmethod(cells.sample)

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from nb101.network import Network
     from wsnas.table import Table
 
+TABLES = {"digits": Path(__file__).with_name("micro.parquet")}  # data set -> ground truth
+
 
 class NB101(SearchSpace[Architecture]):
     name = "nb101"
     size = 95_985
-    micro_table = Path(__file__).with_name("micro.parquet")
+    tables = TABLES
     recipes = RECIPES
     published = "nasbench_only108.tfrecord or nasbench_full.tfrecord, linked at github.com/google-research/nasbench"
 

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from nb201.network import Network
     from wsnas.table import Table
 
+TABLES = {"digits": Path(__file__).with_name("micro.parquet")}  # data set -> ground truth
+
 
 class NB201(SearchSpace[Architecture]):
     name = "nb201"
     size = 15_284
-    micro_table = Path(__file__).with_name("micro.parquet")
+    tables = TABLES
     recipes = RECIPES
     published = (
         "NAS-Bench-201-v1_1-096897.pth, linked at github.com/D-X-Y/NAS-Bench-201, or the folder "

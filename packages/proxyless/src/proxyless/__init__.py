@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from proxyless.network import Network
     from wsnas.data.images import Splits
 
+TABLES = {"digits": Path(__file__).with_name("micro.parquet")}  # data set -> ground truth
+
 
 class Proxyless(SearchSpace[blocks.Architecture]):
     name = "proxyless"
     size = blocks.SIZE
-    micro_table = Path(__file__).with_name("micro.parquet")
+    tables = TABLES
     recipes = RECIPES
 
     sample = staticmethod(blocks.sample)

@@ -1,4 +1,4 @@
-"""The micro data set: images of two superposed digits, made from scikit-learn's."""
+"""The data sets of the micro and desk scales: images of two superposed digits, made from scikit-learn's."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import numpy as np
 from wsnas.data.images import Source
 from wsnas.randomness import numpy_rng
 
+SIZES = (6_000, 4_000, 4_000)  # training, validation and test images
+MORE = (60_000, 10_000, 20_000)
 
-def digits(faint: bool = False) -> Source:
-    """Two superposed digits; the label is the stronger. 8x8 grey pixels, 6,000 / 4,000 / 4,000 images.
+
+def digits(faint: bool = False, sizes: tuple[int, int, int] = SIZES) -> Source:
+    """Two superposed digits; the label is the stronger. 8x8 grey pixels.
 
     ``faint``: the label is the weaker digit, a different task on the same images, as CIFAR-100 is to CIFAR-10.
+    ``sizes``: training, validation and test images; with other sizes, all images are different ones.
 
     scikit-learn's 1,797 handwritten digits alone are too easy to tell architectures apart. Each image adds two of
     them, shifted by up to a pixel, the second at half the contrast, and a little noise. Training, validation
@@ -26,7 +30,7 @@ def digits(faint: bool = False) -> Source:
     rng = numpy_rng(0, "digits")
     parts = []
     second, noise = 0.5, 0.1  # contrast of the weaker digit; standard deviation of the noise
-    for pool, count in zip(np.split(rng.permutation(len(names)), [1000, 1400]), (6000, 4000, 4000), strict=True):
+    for pool, count in zip(np.split(rng.permutation(len(names)), [1000, 1400]), sizes, strict=True):
         chosen = pool[rng.integers(len(pool), size=(2, count))]
         rows, columns = (shift[..., None] + np.arange(8) for shift in rng.integers(3, size=(2, 2, count)))
         strong, weak = strokes[chosen[..., None, None], rows[..., :, None], columns[..., None, :]]

@@ -14,6 +14,7 @@ FOLDER              half / half / val or test    as cifar10; in memory, or strea
 imagenet            1,231,167 / 50,000 / val     streamed from ``$WSNAS_DATA/imagenet``, train/ and val/
 digits              6,000 / 4,000 / 4,000        made here, see ``digits``
 faint-digits        6,000 / 4,000 / 4,000        the same images, labelled by their weaker digit
+more-digits         60,000 / 10,000 / 20,000     more such images, of the same handwritten digits
 ==================  ===========================  ==============================================
 
 Each part is shuffled once, by a fixed seed, because its first images calibrate and score submodels and a file may be
@@ -36,7 +37,7 @@ import torch
 from numpy.typing import NDArray
 
 from wsnas.data.cifar import cifar
-from wsnas.data.digits import digits
+from wsnas.data.digits import MORE, digits
 from wsnas.data.images import Images, Labels, Pixels, Source, Splits
 from wsnas.errors import WsnasError, did_you_mean
 from wsnas.files import files_in, home, read_file, read_npz
@@ -80,6 +81,7 @@ CIFAR = ("cifar10", "cifar100")
 KNOWN = {
     "digits": (10, 1, 8, 8),
     "faint-digits": (10, 1, 8, 8),
+    "more-digits": (10, 1, 8, 8),
     "cifar10": (10, 3, 32, 32),
     "cifar100": (100, 3, 32, 32),
     "imagenet16-120": (120, 3, 16, 16),
@@ -109,8 +111,9 @@ def _no_such(dataset: str) -> WsnasError:
     if hint:
         return WsnasError(f"no data set '{dataset}'{hint}")
     return WsnasError(
-        f"no data set '{dataset}': use digits, faint-digits, cifar10, cifar100, imagenet16-120, or the path of a .npz "
-        "file (train_images uint8 [N,H,W,3], train_labels, test_images, test_labels) or image folder (train/, val/)"
+        f"no data set '{dataset}': use digits, faint-digits, more-digits, cifar10, cifar100, imagenet16-120, or the "
+        "path of a .npz file (train_images uint8 [N,H,W,3], train_labels, test_images, test_labels) or image folder "
+        "(train/, val/)"
     )
 
 
@@ -125,6 +128,8 @@ def place_of(dataset: str) -> Path | None:
 def _source(dataset: str) -> Source:
     if dataset in ("digits", "faint-digits"):
         return digits(faint=dataset == "faint-digits")
+    if dataset == "more-digits":
+        return digits(sizes=MORE)
     if dataset in CIFAR:
         copy = data_root() / f"{dataset}.npz"
         if copy.is_file():
