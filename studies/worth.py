@@ -41,8 +41,8 @@ from wsnas.studies.figures import (
     WIDEST,
     caption,
     counted,
+    end_labels,
     head,
-    spread_labels,
 )
 from wsnas.studies.jobs import BUDGETS, budgets_option, scores_of
 from wsnas.studies.judges import (
@@ -295,10 +295,9 @@ def figure_of(panels: Sequence[tuple[SpaceSample, Sequence[Judge], dict[str, Any
         below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "frameon": False}
         pairs[len(panels) - 1][1].legend(shown.values(), shown.keys(), ncols=3, **below)
         caption(figure, note)
-        for (upper, _), (_, judges, _, _) in zip(pairs, panels, strict=False):  # last: it needs the final layout
+        for (upper, _), (_, judges, _, _) in zip(pairs, panels, strict=False):
             labels = [(one.ranking.correlation, one.label, GREY) for one in of_kind(judges, FREE)]
-            if labels:
-                spread_labels(labels, upper, upper.get_xticks()[0])
+            end_labels(upper, labels, upper.get_xticks()[0])
         plt.close(figure)
         return figure
 

@@ -31,12 +31,12 @@ from wsnas.randomness import numpy_rng
 from wsnas.recipe import change_recipe, with_changes
 from wsnas.runs import Run
 from wsnas.sampling import sample_distinct
-from wsnas.studies.figures import axes_grid, caption, legend_below, ranking_figure
+from wsnas.studies.figures import axes_grid, caption, legend_below, ranking_figure, say_at_the_top
 from wsnas.studies.options import StudyOptions
 from wsnas.studies.pruned import Pruning
 from wsnas.studies.rankings import K, Point, judged, ranking
 from wsnas.studies.report import write_report
-from wsnas.studies.results import desk_rows, to_jsonable, write_results
+from wsnas.studies.results import desk_rows, save_figure, to_jsonable, write_results
 from wsnas.studies.sample import GroundTruth, SpaceSample, ground_truth_of, space_samples
 from wsnas.studies.scripts import Studies
 from wsnas.studies.verdicts import FEWEST, Answer, Numbers, Verdict, enough
@@ -1122,6 +1122,19 @@ def drawn(settings: list[int], desk: list[int], ticks: list[str], **changed: flo
 def test_a_figure_shows_its_lowest_correlation(desk: list[int], lowest: str) -> None:
     figure = drawn([5, 10], desk, ["5", "10"], **{lowest: -0.7})
     assert all(upper.get_ylim()[0] < -0.7 for upper in figure.axes[:3])
+
+
+@pytest.mark.parametrize("near", [{"parameters_correlation": 0.85, "correlation": 0.86}, {"best": 70.3}])
+def test_labels_at_the_ends_of_lines_do_not_touch(near: dict[str, float], tmp_path: Path) -> None:
+    """Neither when an answer of several lines above the figure has made its axes lower."""
+    figure = drawn([5, 10], [], ["5", "10"], **near)
+    say_at_the_top(figure, "An answer that takes more than a line. " * 12)
+    save_figure(figure, tmp_path / "figure.png")
+    for axes in figure.axes:
+        boxes = [text.get_window_extent() for text in axes.texts if text.get_text() and text.get_position()[0] == 7]
+        heights = sorted((box.y0 + box.y1) / 2 * 72 / figure.dpi for box in boxes)
+        assert len(heights) >= 3
+        assert all(above - below > 9 for below, above in pairwise(heights))  # points; letters are 8 high
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from matplotlib.transforms import ScaledTranslation
 
 from wsnas.metrics import Floats, correlation_matrix
@@ -37,7 +38,7 @@ STYLE = {
     "svg.fonttype": "none",
 }
 
-
+AT_THE_END = "at the end of a line"  # the label, in matplotlib's sense, of such a text
 WIDEST = 13.6  # inches: beyond that a page of the report shrinks the letters
 
 
@@ -103,34 +104,41 @@ def axes_grid(panels: int, width: float, height: float) -> tuple[Figure, list[Ax
     return figure, list(grid.flat[:panels])
 
 
-def _end_label(axes: Axes, x: float, y: float, text: str, colour: str, offset: float = 0.0) -> None:
-    axes.annotate(
-        text,
-        (x, y),
-        xytext=(7, offset),
-        textcoords="offset points",
-        color=colour,
-        va="center",
-        fontsize=8,
-        clip_on=False,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
-    )
+def end_labels(axes: Axes, labels: Iterable[Label], x: float) -> None:
+    """Writes each label to the right of its line's end, (x, y). ``spread_labels`` moves them apart."""
+    for y, text, colour in labels:
+        axes.annotate(
+            text,
+            (x, y),
+            xytext=(7, 0),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+            fontsize=8,
+            clip_on=False,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+            label=AT_THE_END,
+        )
 
 
-def spread_labels(labels: list[tuple[float, str, str]], axes: Axes, x: float, gap: float = 11.0) -> None:
-    """Labels at the right end of lines, moved ``gap`` points apart if they would overlap."""
-    axes.figure.canvas.draw()
-    points = [axes.transData.transform((x, y))[1] * 72 / axes.figure.dpi for y, _, _ in labels]
-    order = np.argsort(points)
-    placed = np.array(points, dtype=float)
-    for _ in range(50):
-        for low, high in pairwise(order):
-            overlap = gap - (placed[high] - placed[low])
-            if overlap > 0:
-                placed[low] -= overlap / 2
-                placed[high] += overlap / 2
-    for (y, text, colour), where, point in zip(labels, placed, points, strict=True):
-        _end_label(axes, x, y, text, colour, where - point)
+def spread_labels(figure: Figure, gap: float = 11.0) -> None:
+    """Moves labels at the ends of lines ``gap`` points apart where they would overlap.
+
+    It needs the final layout: call it when all else is drawn.
+    """
+    figure.canvas.draw()
+    for axes in figure.axes:
+        labels = [text for text in axes.texts if isinstance(text, Annotation) and text.get_label() == AT_THE_END]
+        points = np.array([axes.transData.transform(label.xy)[1] * 72 / figure.dpi for label in labels])
+        placed, order = points.copy(), np.argsort(points)
+        for _ in range(50):
+            for low, high in pairwise(order):
+                overlap = gap - (placed[high] - placed[low])
+                if overlap > 0:
+                    placed[low] -= overlap / 2
+                    placed[high] += overlap / 2
+        for label, offset in zip(labels, placed - points, strict=True):
+            label.xyann = (7, offset)
 
 
 def part_ticks(axes: Axes, gap: float = 2.0) -> None:
@@ -178,8 +186,8 @@ def ranking_figure(
             lower.set_xscale("log", base=2)
             if len(x) == 1:
                 lower.set_xlim(x[0] / 1.5, x[0] * 1.5)
-            spread_labels(names, upper, _along(x)[-1])
-            spread_labels(ends, lower, _along(x)[-1])
+            end_labels(upper, names, _along(x)[-1])
+            end_labels(lower, ends, _along(x)[-1])
             beyond = [row["x"] for row in trained_out if row["x"] > x.max()]
             lower.set_xticks([*x, *beyond], [*(point.tick for point in points), *(f"{one:g}" for one in beyond)])
             lower.minorticks_off()

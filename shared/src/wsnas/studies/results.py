@@ -18,7 +18,7 @@ import numpy as np
 from wsnas.environment import command_line, commit, environment
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write
-from wsnas.studies.figures import STYLE, ask_below, say_at_the_top
+from wsnas.studies.figures import STYLE, ask_below, say_at_the_top, spread_labels
 from wsnas.studies.options import StudyOptions
 from wsnas.studies.sample import SpaceSample
 from wsnas.studies.verdicts import Answer, Verdict
@@ -138,5 +138,6 @@ def save_figure(figure: Figure, file: Path) -> None:
         raise WsnasError(f"cannot draw {file}: its name must end in .png, .svg or .pdf")
     buffer = io.BytesIO()
     with plt.rc_context(STYLE):  # of an SVG's letters and names
+        spread_labels(figure)
         figure.savefig(buffer, format=kind, dpi=150, metadata=metadata[kind])
     atomic_write(file, buffer.getvalue())
