@@ -353,6 +353,10 @@ def test_import_show_query(forks: Any, tmp_path: Path) -> None:
         assert f"{number:.2f}" in line
     assert "1.000" in line  # the two seeds order the six the same way
 
+    for command in (("show", "nb201"), ("query", "nb201", archs[2])):
+        other = forks.wsnas("table", *command, "--dataset", "more-digits", cwd=tmp_path, env=home)
+        assert (other.code, other.err) == (2, "Error: the table of nb201 has no data set 'more-digits', only cifar10\n")
+
     asked = forks.wsnas("table", "query", "nb201", f"  {archs[2]} ", "--dataset", "cifar10", cwd=tmp_path, env=home)
     assert asked.code == 0, asked.err
     assert asked.out.splitlines()[0] == archs[2]

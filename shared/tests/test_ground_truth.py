@@ -211,6 +211,11 @@ def test_one_training_for_one_function(toy_installed: Path, tmp_path: Path, monk
     assert len(set(table.mean("toy", "test"))) == 1
     train_many(TOY, SOME, tmp_path / "each", seeds=(0,), executor=HERE, dedupe=False)
     assert len(Run.read(tmp_path / "each").records("training")) == 4
+    for name, dedupe in (("once", False), ("each", True)):  # none of its rows would be found, and all be trained again
+        before = Run.read(tmp_path / name).records("training")
+        with pytest.raises(WsnasError, match=r"this command could use none of its trainings: .* --no-dedupe"):
+            train_many(TOY, SOME[:2], tmp_path / name, seeds=(0,), executor=HERE, dedupe=dedupe)
+        assert Run.read(tmp_path / name).records("training") == before
 
 
 def test_failures_are_rows_and_are_counted(

@@ -714,9 +714,14 @@ _TABLE = click.option("--table", "file", type=HomePath(), help="A table file; by
 _DATASET = data_set_option("--dataset", help="Use the imported table that has this data set.")
 
 
-def _require_one(file: str | None, dataset: str | None) -> None:
+def _asked_for(space: Any, file: str | None, dataset: str | None) -> tuple[Any, str]:
+    """The table, and the data set asked for, or its first; "" if it has none. Raises NoGroundTruth if it has others."""
+    from wsnas.agreement import dataset_of, load_ground_truth
+
     if file is not None and dataset is not None:
         raise WsnasError("--table is the table itself, --dataset chooses an imported one: give only one of the two")
+    loaded = load_ground_truth(space, dataset, file)
+    return loaded, dataset_of(loaded, loaded.datasets[0], dataset) if loaded.datasets else ""
 
 
 @table.command("show")
@@ -737,13 +742,11 @@ def table_show(space: str, file: str | None, dataset: str | None, figure: Path |
     from rich.console import Console
     from rich.table import Table as Grid
 
-    from wsnas.agreement import load_ground_truth
     from wsnas.metrics import noise_ceiling
     from wsnas.space import load_space
     from wsnas.sufficiency import sufficiency
 
-    _require_one(file, dataset)
-    loaded = load_ground_truth(load_space(space), dataset, file)
+    loaded, dataset = _asked_for(load_space(space), file, dataset)
     failed = 0 if loaded.failed is None else int(loaded.failed.sum())
     click.echo(f"{loaded.space}: {len(loaded)} architectures, {failed} with a failed training")
     about_seeds = ("two seeds agree", "reliability")
@@ -772,7 +775,7 @@ def table_show(space: str, file: str | None, dataset: str | None, figure: Path |
         from wsnas.studies.results import save_figure
         from wsnas.studies.truth import truth_figure
 
-        save_figure(truth_figure(loaded, load_space(space)), figure)
+        save_figure(truth_figure(loaded, load_space(space), dataset), figure)
         click.echo(f"figure: {figure}")
     heads = [str(column.header) for column in grid.columns]
     cells = zip(*(column.cells for column in grid.columns), strict=True)
@@ -810,13 +813,11 @@ def _in_words(value: Any, inner: bool = False) -> str:
 @json_option
 def table_query(space: str, arch: str, file: str | None, dataset: str | None) -> Any:
     """Show one architecture's ground truth."""
-    from wsnas.agreement import load_ground_truth
     from wsnas.space import load_space
 
-    _require_one(file, dataset)
     search_space = load_space(space)
     name = search_space.encode(search_space.decode(arch))
-    row = load_ground_truth(search_space, dataset, file).select([name])
+    row = _asked_for(search_space, file, dataset)[0].select([name])
     click.echo(name)
     if row.parameters is not None and row.parameters[0] >= 0:
         click.echo(f"parameters  {row.parameters[0]:,}")

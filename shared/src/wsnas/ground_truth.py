@@ -124,6 +124,7 @@ def train_many(
     for arch in archs:
         first.setdefault(space.training_key(arch) if dedupe else space.encode(arch), arch)
     with run.writing():
+        _require_same_sharing(space, run, dedupe)
         run.record_all("architecture", {space.encode(arch): {} for arch in archs})
         if known is not None:
             _take_over(space, known, run, recipe, seeds, dedupe)
@@ -278,6 +279,20 @@ def _about(known: Table, recipe: Recipe, data: str | None) -> Mapping[str, str]:
             f"since (fingerprint {about['data']}, now {data}), so its rows cannot be reused"
         )
     return about
+
+
+def _require_same_sharing(space: SearchSpace[Any], run: Run, dedupe: bool) -> None:
+    """Raises WsnasError if the run's trainings have the names of the other choice of ``dedupe``: none would be used."""
+    name_of = space.training_key if dedupe else space.encode
+    for name, row in run.records("training").items():
+        if name.rpartition("@")[0] != name_of(space.decode(row["arch"])):
+            how, option = (
+                ("each architecture", "add") if dedupe else ("one of several equal architectures", "leave out")
+            )
+            raise WsnasError(
+                f"{run.path} trains {how}, so this command could use none of its trainings: {option} --no-dedupe "
+                "(dedupe=False), or give another --out"
+            )
 
 
 def _take_over(

@@ -15,9 +15,8 @@ from wsnas.studies.figures import BLUE, GREY, STYLE, caption, head
 from wsnas.table import Table
 
 
-def truth_figure(table: Table, space: SearchSpace[Any]) -> Figure:
-    """Test results of the table's first data set: their distribution, two seeds against each other, and size."""
-    dataset = table.datasets[0]
+def truth_figure(table: Table, space: SearchSpace[Any], dataset: str) -> Figure:
+    """Test results of one data set: their distribution, two seeds against each other, and size."""
     test, seeds = table.mean(dataset, "test"), table.common_seeds(dataset, "test")
     known = np.isfinite(test)
     result = f"{Path(dataset).stem} test {space.metric}" + (", %" if space.metric == "accuracy" else "")
