@@ -427,7 +427,7 @@ def test_the_digits_keep_their_order() -> None:
 
 
 def test_more_digits_are_other_images_made_in_the_same_way() -> None:
-    """Also always the same ones, which the shipped ground truth depends on."""
+    """Always the same ones, and none that ``digits`` trains on."""
     more, usual = load_splits(recipe("more-digits"), CPU), load_splits(recipe("digits"), CPU)
     assert [len(part) for part in (more.train, more.valid, more.test)] == [60_000, 10_000, 20_000]
     seen = [{image.numpy().tobytes() for image in part.pixels} for part in (more.train, more.test, usual.train)]

@@ -1,4 +1,4 @@
-"""The data sets of the micro and desk scales: images of two superposed digits, made from scikit-learn's."""
+"""Images of two superposed digits, made from scikit-learn's: the data of micro and desk, and more of them."""
 
 from __future__ import annotations
 

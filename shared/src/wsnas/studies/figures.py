@@ -126,9 +126,13 @@ def spread_labels(figure: Figure, gap: float = 11.0) -> None:
 
     It needs the final layout: call it when all else is drawn.
     """
-    figure.canvas.draw()
-    for axes in figure.axes:
-        labels = [text for text in axes.texts if isinstance(text, Annotation) and text.get_label() == AT_THE_END]
+    ends = [
+        [text for text in axes.texts if isinstance(text, Annotation) and text.get_label() == AT_THE_END]
+        for axes in figure.axes
+    ]
+    if any(ends):
+        figure.canvas.draw()
+    for axes, labels in zip(figure.axes, ends, strict=True):
         points = np.array([axes.transData.transform(label.xy)[1] * 72 / figure.dpi for label in labels])
         placed, order = points.copy(), np.argsort(points)
         for _ in range(50):

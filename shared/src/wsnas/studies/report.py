@@ -363,18 +363,14 @@ def exchanges(stored: dict[str, Any], data: dict[str, str]) -> dict[tuple[str, s
 
 
 def claims_table(studies: Sequence[StudyResult]) -> tuple[list[tuple[str, str]], list[Claim]]:
-    """Columns (space, data) and one row per claim. Of several scales the strongest answers.
-
-    ``more-digits`` are images made as ``digits`` are, so both are one column.
-    """
+    """Columns (space, data) and one row per claim. Of several scales the strongest answers."""
     often = Counter((study.name, study.scale, *pair) for study in studies for pair in study.data.items())
     columns: dict[tuple[str, str], None] = {}
     data_of = []
     for study in studies:  # two results of one study, scale and data set are told apart by their folders
         data_of.append(
             {
-                space: data.removeprefix("more-")
-                + (f", {study.folder.name}" if often[study.name, study.scale, space, data] > 1 else "")
+                space: data + (f", {study.folder.name}" if often[study.name, study.scale, space, data] > 1 else "")
                 for space, data in study.data.items()
             }
         )
