@@ -28,10 +28,8 @@ from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.pruned import Pruning
 from wsnas.studies.rankings import K, Point, csv_rows, judged, ranking_within
 from wsnas.studies.results import desk_rows, settings_of, write_results
-from wsnas.studies.sample import SpaceSample, space_samples
+from wsnas.studies.sample import ENOUGH, SpaceSample, space_samples
 from wsnas.studies.verdicts import FEWEST, Answer, Numbers, Verdict, enough, sign_verdict
-
-ENOUGH = 500  # architectures with a ground truth needed to include a space that --space does not name
 
 
 @dataclass(frozen=True)

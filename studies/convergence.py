@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from wsnas.metrics import Floats, PerSupernet, contrast, correlation_over, mean_score, rank_agreement
+from wsnas.metrics import Floats, PerSupernet, contrast, correlation_over, mean_score, rank_agreement, sign_of
 from wsnas.studies.figures import (
     BLACK,
     BLUE,
@@ -113,7 +113,7 @@ def convergence_figure(panels: Sequence[tuple[SpaceSample, Sequence[Budget]]], n
         figure, grid = axes_grid(len(panels), 4.4, 3.6)
         for axes, (sample, budgets) in zip(grid, panels, strict=True):
             metric = sample.space.metric
-            sign = -1.0 if metric == "perplexity" else 1.0
+            sign = sign_of(metric)
             x = [budget.epochs for budget in budgets]
             means = sign * np.array([budget.mean_seeds for budget in budgets])
             axes.plot(x, means.mean(1), color=BLUE, marker="o", ms=4)

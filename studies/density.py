@@ -21,10 +21,9 @@ from wsnas.studies.jobs import all_scores, sub_space_job
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import K, Point, Ranking, csv_rows, judged, mean_ranking, ranking_within
 from wsnas.studies.results import desk_rows, settings_of, write_results
-from wsnas.studies.sample import SpaceSample, random_archs, space_samples
+from wsnas.studies.sample import ENOUGH, SpaceSample, random_archs, space_samples
 from wsnas.studies.verdicts import Answer, Holds, Numbers, Verdict, enough, sign_verdict
 
-ENOUGH = 500  # architectures with a ground truth
 HARDLY = 0.05  # a correlation that is higher by less than this hardly is
 SIZES = {  # factors, architectures scored
     "micro": ((1, 8, 64), 100),

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from wsnas.errors import WsnasError
-from wsnas.metrics import Floats, higher_is_better
+from wsnas.metrics import Floats, higher_is_better, sign_of
 from wsnas.studies.figures import (
     GREY,
     RED,
@@ -178,7 +178,7 @@ def operators_figure(panels: Sequence[Panel], note: str) -> Figure:
         markers = "osD^vPX<>*hp"
         for axes, panel in zip(grid, panels, strict=True):
             sample, drawn = panel.sample, panel.drawn
-            sign = -1.0 if sample.space.metric == "perplexity" else 1.0
+            sign = sign_of(sample.space.metric)
             choices = sorted(set(panel.choices))
             for choice, marker in zip(choices, markers * (1 + len(choices) // len(markers)), strict=False):
                 mine = np.array([one == choice for one in panel.choices])

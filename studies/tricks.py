@@ -34,6 +34,7 @@ from wsnas.metrics import (
     contrast,
     measures,
     rank_agreement,
+    sign_of,
     spearman,
     top_k,
     top_k_advantage,
@@ -57,11 +58,10 @@ from wsnas.studies.jobs import Variant, scores_of
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import K, finite, measures_csv, measures_json
 from wsnas.studies.results import settings_of, write_results
-from wsnas.studies.sample import SpaceSample, space_samples
+from wsnas.studies.sample import ENOUGH, SpaceSample, space_samples
 from wsnas.studies.verdicts import Answer, Holds, Numbers, Verdict, enough, sign_verdict
 
 OTHERS = {"digits": ("faint-digits",), "cifar100": ("cifar10", "imagenet16-120")}  # training data sets, by the recipe's
-ENOUGH = 500  # architectures with a ground truth needed to include a space that --space does not name
 
 
 @dataclass(frozen=True)
@@ -312,7 +312,7 @@ def tricks_figure(tables: Sequence[Table], note: str) -> Figure:
             layout="constrained",
         )
         for (left, right, numbers), table in zip(grid, tables, strict=True):
-            rows, sign = table.rows, -1.0 if table.sample.space.metric == "perplexity" else 1.0
+            rows, sign = table.rows, sign_of(table.sample.space.metric)
             y = np.arange(len(rows))[::-1]
             for position, row in zip(y, rows, strict=True):
                 agreement = "–" if row.corr_baseline is None else f"{row.corr_baseline:.2f}"

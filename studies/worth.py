@@ -344,6 +344,7 @@ def main(
         if left_out in without and was_given(name):
             raise WsnasError(f"{option} has no effect with --without {left_out}: leave one of them out")
     paths = tuple(dict.fromkeys(path_samplers.name_of(path_samplers.parse(one)) for one in paths))
+    short = tuple(dict.fromkeys(short))
     if "uniform" in paths:
         raise WsnasError("uniform supernets are always trained, of more budgets: leave out --paths uniform")
     paths = () if "paths" in without else paths

@@ -31,6 +31,7 @@ from wsnas.randomness import numpy_rng
 from wsnas.recipe import change_recipe, with_changes
 from wsnas.runs import Run
 from wsnas.sampling import sample_distinct
+from wsnas.studies.costs import trained_with
 from wsnas.studies.figures import axes_grid, caption, legend_below, ranking_figure, say_at_the_top
 from wsnas.studies.options import StudyOptions
 from wsnas.studies.pruned import Pruning
@@ -663,6 +664,16 @@ def test_capacity_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
     assert anew.code == 0, anew.err
     assert without_command(tmp_path / "runs/study-capacity-micro/results.json") == first  # same seeds, same numbers
     assert all((net / "checkpoint.pt").stat().st_mtime_ns != stamps[net.name] for net in nets)
+
+
+def test_a_training_of_the_ground_truth_is_counted_on_its_own_data() -> None:
+    """Also where supernets train on other data: 10 epochs of 6,000 digits are 460 batches of 128, not 4,680."""
+    space = load_space("nb201")
+    recipe = space.recipes["desk"].on("more-digits")
+    truth = ground_truth_of(space, SimpleNamespace(truth="digits", table=None), recipe)  # type: ignore[arg-type]
+    sample = SpaceSample(space, recipe, truth, truth.archs[:5], *truth.means(truth.archs[:5]), np.ones(5))
+    assert truth.epochs == 10
+    assert trained_with(sample, SimpleNamespace(), 10)[1] == 460 * 128  # type: ignore[arg-type]
 
 
 def test_worth_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from wsnas.overview import overview
 from wsnas.proxies import proxy_scores
 from wsnas.publish import publish
 from wsnas.recipe import change_recipe
+from wsnas.recipe_options import chosen_recipe
 from wsnas.runs import Run
 from wsnas.studies import sample
 from wsnas.studies.options import StudyOptions
@@ -173,7 +174,23 @@ def test_a_space_in_another_spelling_is_found_again(
     ):
         done = CliRunner().invoke(main, command)
         assert done.exit_code == 0, done.output
-    assert {path.name for path in tmp_path.rglob("*.*")} >= {"toy.parquet", "toy-naswot.csv"}
+    assert {path.name for path in tmp_path.rglob("*.*")} >= {"toy.parquet"}
+    for proxy, seed, files in (("naswot", "0", 1), ("NASWOT", "0", 1), ("naswot", "1", 2)):
+        done = CliRunner().invoke(main, ["score", "toy", "--sample", "2", "--proxy", proxy, "--seed", seed])
+        assert done.exit_code == 0, done.output
+        assert len([*tmp_path.glob("runs/toy-naswot-*.csv")]) == files  # other settings replace no file
+    few = CliRunner().invoke(main, ["score", "toy", "--sample", "5"])
+    assert "the ground truth has only 2 architectures: all are scored" in few.output
+    assert "over 2 architectures" in few.output
+
+
+def test_a_table_is_no_csv_whatever_its_name(toy_installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "truth.csv").write_text("architecture,toy_test_2\nconv3-conv3-conv3,50\npool-pool-pool,40\n")
+    for command in (["import", "toy"], ["join"]):
+        done = CliRunner().invoke(main, ["table", *command, f"{tmp_path}/truth.csv", "--out", f"{tmp_path}/new.csv"])
+        assert done.exit_code == 2
+        assert f"so name the file {tmp_path}/new.parquet" in done.output
+        assert not (tmp_path / "new.csv").exists()
 
 
 @pytest.mark.parametrize("count", ["1", "4"])
@@ -269,3 +286,13 @@ def test_runs_says_what_is_unfinished(toy_installed: Path, tmp_path: Path, monke
     publish(TOY, train_many(TOY, ALL[:2], truth, seeds=(0, 1), executor=here), truth)  # a seed of some, as by --best
     proxy_scores(TOY, ALL[:3], MICRO, images=8, out=tmp_path / "runs" / "untrained")
     assert listed() == [("6 trainings of 4 architectures", True), ("3 architectures scored", True)]
+
+
+def test_a_data_set_in_the_home_folder_is_found_where_the_shell_leaves_the_tilde(
+    toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in --dataset=~/set.npz."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "set.npz").write_bytes(b"")
+    assert chosen_recipe(TOY, "micro", {"dataset": "~/set.npz"}).dataset == str(tmp_path / "set.npz")
+    assert chosen_recipe(TOY, "micro", {"split_file": "~/split.json"}).split_file == str(tmp_path / "split.json")

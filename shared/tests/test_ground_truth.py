@@ -22,6 +22,7 @@ from wsnas.cli import main
 from wsnas.errors import WsnasError
 from wsnas.executor import Executor
 from wsnas.ground_truth import best_of, measure_latencies, train_many
+from wsnas.overview import overview
 from wsnas.publish import publish
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import change_recipe, recipe_fields
@@ -162,6 +163,14 @@ def test_known_rows_are_not_trained(
     third = train_many(TOY, SOME, tmp_path / "third", seeds=(0, 1), executor=HERE, known=again)
     makers = [maker, {name: again.about[name] for name in ("environment", "seconds")}]
     assert json.loads(third.about["taken over"]) == makers
+    two = train_many(TOY, SOME[:2], tmp_path / "two", seeds=(0,), executor=HERE, known=table)
+    assert len(two) == 2
+    assert len(Run.read(tmp_path / "two").records("training")) == 2  # no other row of the table, which nobody asked for
+    (run,) = overview(tmp_path / "two")
+    publish(TOY, two, tmp_path / "two")
+    assert not run.finished
+    (run,) = overview(tmp_path / "two")
+    assert (run.progress, run.finished) == ("2 trainings of 2 architectures", True)
     same = train_many(TOY, SOME, tmp_path / "third", seeds=(0, 1), executor=HERE, known=third)  # needs no row of it
     assert json.loads(same.about["taken over"]) == makers
     other = dataclasses.replace(MICRO, channels=5)

@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from scipy import stats
-from toy_space import ALL, TOY, Toy
+from toy_space import ALL, MICRO, TOY, Toy
 
 from wsnas.cli import main
+from wsnas.errors import Unfinished
+from wsnas.evaluation import latest_scores
 from wsnas.recipe import change_recipe
+from wsnas.runs import Run
 from wsnas.studies.rank import agreement
+from wsnas.supernet import load_supernet, train_supernet
 
 NAMES = [TOY.encode(arch) for arch in ALL[::4]]
 
@@ -96,3 +100,67 @@ def test_supernets_follow_size_in_the_mean_over_them() -> None:
     assert found is not None
     assert found.value == pytest.approx(np.mean([stats.spearmanr(one, counts).statistic for one in scores]))
     assert (found.low, found.high) == (-1, 1)
+
+
+def test_one_more_setting_of_one_architecture_hides_no_others(scored: None) -> None:
+    """The scores of most architectures count, and where others are left aside, both commands say so."""
+    before = latest_scores(Run.read("net"))
+    assert before.remarks == ()
+    run("evaluate", "net", "--arch", NAMES[0], "--valid-size", "17", "--device", "cpu")
+    after = latest_scores(Run.read("net"))
+    assert after == before
+    said = "net was scored with 2 settings; used: images="
+    assert after.remarks[0].startswith(said)
+    for command in ("correlate", "rank"):
+        assert said in run(command, "net", "--table", "truth.csv")
+    run("evaluate", "net", "--table", "truth.csv", "--valid-size", "17", "--device", "cpu")  # as many: the more images
+    assert latest_scores(Run.read("net")) == before
+
+
+def test_an_unfinished_supernet_is_named_wherever_it_is_used(scored: None) -> None:
+    """The run is told that it was to have twice the epochs, as if it had been stopped half-way."""
+    line = f"net has trained for {MICRO.supernet.epochs} of {2 * MICRO.supernet.epochs} epochs"
+    described = json.loads(Path("net/run.json").read_text())
+    described["recipe"]["supernet"]["epochs"] *= 2
+    described.pop("crc")
+    described["format"] = 2
+    Path("net/run.json").write_text(json.dumps(described))
+    for command in (("correlate", "net"), ("rank", "net"), ("evaluate", "net", "--device", "cpu")):
+        assert line in run(*command, "--table", "truth.csv")
+    with pytest.warns(Unfinished, match=line):
+        load_supernet("net", "cpu")
+
+
+def test_scores_of_a_supernet_that_has_trained_on_are_old(scored: None) -> None:
+    steps = Run.read("net").metrics()[-1]["step"]
+    net = Run.read("net")
+    with net.writing():
+        net.append("metrics.jsonl", {**net.metrics()[-1], "step": 2 * steps})
+    assert f"net was last scored at step {steps} of {2 * steps}" in run("rank", "net", "--table", "truth.csv")
+
+
+def test_among_equal_scores_a_selection_is_random(scored: None) -> None:
+    """27 equal scores, where the last in alphabetical order are the best: neither the first nor the last are taken."""
+    names = sorted(TOY.encode(arch) for arch in ALL)
+    rows = [f"{name},{i},{i}" for i, name in enumerate(names)]
+    Path("all.csv").write_text("\n".join(["architecture,toy_valid_2,toy_test_2", *rows]) + "\n")
+    run("evaluate", "net", "--table", "all.csv", "--sample", "27", "--device", "cpu")
+    net = Run.read("net")
+    net.record_all(net.kinds()[0], {name: {"accuracy": 25.0, "loss": 1.4} for name in names})
+    run("rank", "net", "--table", "all.csv")
+    top = json.loads(Path("net/rank/results.json").read_text())["results"]["top_10"]
+    assert 9 < top <= 26
+    listed = [row["arch"] for row in csv.DictReader(Path("net/rank/rank.csv").read_text().splitlines())]
+    assert listed != names
+    assert sorted(listed) == names
+
+
+def test_training_again_with_other_settings_of_scoring_keeps_the_weights_and_takes_the_settings(scored: None) -> None:
+    """What a supernet's weights do not depend on is as last given, also for who loads it from its directory."""
+    weights = Path("net/checkpoint.pt").read_bytes()
+    again = train_supernet(TOY, change_recipe(MICRO, valid_size=17, calibration_steps=2), out="net", device="cpu")
+    assert Path("net/checkpoint.pt").read_bytes() == weights
+    for net in (again, load_supernet("net", "cpu")):
+        assert (net.recipe.valid_size, net.recipe.calibration_steps) == (17, 2)
+    assert Run.read("net").started()["command"] == Run.read("net").started()["command"] != ""
+    assert len(Run.read("net").metrics()) == MICRO.supernet.epochs

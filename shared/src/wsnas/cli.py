@@ -250,12 +250,12 @@ def evaluate(
 
 
 def _drawn(truth: Table, sample: int, rng: Any, max_macs: int | None) -> list[str]:
-    """Architectures of a ground truth: ``--sample``, which must not be more than there are, or by default all."""
-    if not len(truth) or (sample > len(truth) and was_given("sample")):
-        raise WsnasError(
-            f"cannot draw {sample} different architectures: the ground truth has {len(truth)}"
-            + (f" with at most {max_macs:,} multiply-adds" if max_macs is not None else "")
-        )
+    """``sample`` architectures of a ground truth, or all if there are fewer. Raises WsnasError if there are none."""
+    limited = f" with at most {max_macs:,} multiply-adds" if max_macs is not None else ""
+    if not len(truth):
+        raise WsnasError(f"there are no architectures to draw: the ground truth has none{limited}")
+    if sample > len(truth) and was_given("sample"):
+        click.echo(f"the ground truth has only {len(truth)} architectures{limited}: all are scored")
     return truth.sample(sample, rng)
 
 
@@ -290,7 +290,7 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
         f"Spearman {result.value:.3f}, 95 % interval {result.low:.3f} to {result.high:.3f}, over {result.n} of "
         f"{len(scores)} evaluated architectures ({dataset} {split}, {truth.length(dataset, split)} epochs)"
     )
-    for remark in remarks(scores, truth, dataset, split):
+    for remark in (*scores.remarks, *remarks(scores, truth, dataset, split)):
         click.echo(remark)
     return {"run": run, "spearman": result, "scored": len(scores), "dataset": dataset, "split": split}
 
@@ -372,7 +372,11 @@ def rank(runs: tuple[Path, ...], table: str | None, dataset: str | None, scale: 
 )
 @click.option("--table", type=HomePath(), help="Ground truth; by default the shipped or imported table, if any.")
 @data_set_option("--truth", help="Data set of the ground truth; by default the recipe's, if the table has it.")
-@click.option("--out", type=PATH, help="CSV file of the scores; by default runs/SPACE-PROXY.csv.")
+@click.option(
+    "--out",
+    type=PATH,
+    help="CSV file of the scores.  [default: runs/SPACE-PROXY-<digest of all settings>.csv]",
+)
 @device_option
 @threads_option
 @json_option
@@ -401,8 +405,9 @@ def score(
 
     from wsnas.agreement import dataset_of, load_ground_truth
     from wsnas.metrics import correlation
-    from wsnas.proxies import parse, proxy_scores, require_fit
+    from wsnas.proxies import name_of, parse, proxy_identity, proxy_scores, require_fit
     from wsnas.randomness import numpy_rng
+    from wsnas.recipe import digest
     from wsnas.sampling import sample_candidates
     from wsnas.space import load_space
     from wsnas.studies.rankings import finite
@@ -411,6 +416,7 @@ def score(
     found = load_space(space)
     chosen, rng, known = chosen_recipe(found, scale, recipe), numpy_rng(sample_seed, "evaluate"), None
     require_fit(found, chosen, parse(proxy))
+    proxy = name_of(parse(proxy))
     try:
         known = load_ground_truth(found, truth or chosen.dataset, table)
     except NoGroundTruth:
@@ -448,7 +454,9 @@ def score(
             f"Spearman: {proxy} {ranked}{by_size}, over {ranked.n} architectures "
             f"({dataset} test, {known.length(dataset, 'test')} epochs)"
         )
-    where = out or Path("runs") / f"{found.name}-{proxy}.csv"
+    settings = proxy_identity(found, chosen, parse(proxy), images, seed) | {"archs": sorted(scores)}
+    settings |= {"threads": threads, "truth": None if known is None else dataset, "table": table}
+    where = out or Path("runs") / f"{found.name}-{proxy}-{digest(settings)}.csv"
     write_csv(where, rows)
     click.echo(f"{said}: {where}")
     return {"out": where, "proxy": proxy, "spearman": ranked, "scores": scores}
@@ -630,10 +638,18 @@ def table() -> None:
     """Import published ground truth and look it up."""
 
 
+def _parquet(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    if value is not None and value.suffix != ".parquet":
+        raise click.BadParameter(f"a table is written as Parquet, so name the file {value.with_suffix('.parquet')}")
+    return value
+
+
 @table.command("import")
 @space_argument
 @click.argument("file", type=PATH)
-@click.option("--out", type=PATH, help="Output file; by default in your folder of imported tables.")
+@click.option(
+    "--out", type=PATH, callback=_parquet, help="Output, a .parquet file; by default in your folder of imported tables."
+)
 @json_option
 def table_import(space: str, file: Path, out: Path | None) -> Any:
     """Convert the official FILE of SPACE to one compact table, without executing any code in it.
@@ -676,7 +692,7 @@ def _imported(job: tuple[str, Path, Path | None]) -> tuple[list[str], dict[str, 
 
 @table.command("join")
 @click.argument("files", type=PATH, nargs=-1, required=True)
-@click.option("--out", type=PATH, required=True, help="The joined table, a .parquet file.")
+@click.option("--out", type=PATH, required=True, callback=_parquet, help="The joined table, a .parquet file.")
 @json_option
 def table_join(files: tuple[Path, ...], out: Path) -> Any:
     """Join the tables FILES of one space: all their architectures, training lengths and seeds.

@@ -49,6 +49,10 @@ class Guesses(WsnasWarning):
     """A training ended no better than guessing."""
 
 
+class Unfinished(WsnasWarning):
+    """A supernet is used that has not trained for all its epochs."""
+
+
 @contextmanager
 def warnings_as_sentences() -> Iterator[None]:
     """In the block a WsnasWarning is one line on stderr, without the line of code that it comes from."""

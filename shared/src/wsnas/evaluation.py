@@ -7,6 +7,7 @@ score depends on the weights, the calibration images and its path, not on earlie
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from html import escape
@@ -21,13 +22,13 @@ from torch import nn
 from wsnas.calibration import calibrate
 from wsnas.data.images import Splits
 from wsnas.devices import cpu_threads
-from wsnas.errors import WsnasError
+from wsnas.errors import Unfinished, WsnasError
 from wsnas.executor import Executor, run_jobs
 from wsnas.progress import Report, bar_in_notebook
 from wsnas.recipe import Decides, Recipe, recipe_fields
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
-from wsnas.supernet import Supernet, load_supernet
+from wsnas.supernet import Supernet, load_supernet, unfinished
 from wsnas.training import stop_between_steps
 
 A = TypeVar("A")
@@ -38,9 +39,13 @@ BF16 = " bf16"  # suffix of the kind of rows scored in bfloat16
 
 
 class Scores(dict[str, float]):
-    """Scores by encoded architecture: a dict that is short to look at. ``metric``: ``accuracy`` or ``perplexity``."""
+    """Scores by encoded architecture: a dict that is short to look at.
+
+    ``metric``: ``accuracy`` or ``perplexity``. ``remarks``: sentences about them that a reader should know.
+    """
 
     metric = "score"
+    remarks: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         known = [value for value in self.values() if math.isfinite(value)]
@@ -112,7 +117,8 @@ def _loaded(run: str, device: str | None, written: tuple[int, int]) -> Supernet:
     """A run's supernet, loaded once per worker, which scores many of its submodels. ``written``: tells its weights from
     those of another training in the same directory.
     """
-    return load_supernet(run, device)
+    with warnings.catch_warnings(action="ignore", category=Unfinished):  # the main process has said it
+        return load_supernet(run, device)
 
 
 def score_job(job: ScoringJob) -> list[tuple[float, float]]:
@@ -214,18 +220,30 @@ def recorded_scores(
     return np.array([rows[name][space.metric] for name in wanted]) if rows.keys() >= set(wanted) else None
 
 
-def latest_scores(run: Run) -> dict[str, float]:
-    """Validation accuracy in percent (or perplexity) by architecture, for the latest weights and the most images.
+def latest_scores(run: Run) -> Scores:
+    """Validation accuracy in percent (or perplexity) by architecture, for the latest weights; ``remarks`` say more.
 
-    bfloat16 scores are used only if there are none in float32. Scores that are not finite are NaN: no ranking has a
-    place for them.
+    Of several settings, those of most architectures, then in float32, then of the most images. Scores that are not
+    finite are NaN: no ranking has a place for them.
     """
     kinds = [kind for kind in run.kinds() if kind.startswith("evaluation ")]
     if not kinds:
         raise WsnasError(f"{run.path} has no evaluated submodels yet: run 'wsnas evaluate {run.path}' first")
-    latest = max(kinds, key=lambda kind: (kind.removesuffix(BF16), not kind.endswith(BF16)))
+    latest = max(kind.split(" ")[1] for kind in kinds)  # e.g. step=00000920
+    of_settings = {kind: run.records(kind) for kind in kinds if kind.split(" ")[1] == latest}
+    chosen = max(of_settings, key=lambda kind: (len(of_settings[kind]), not kind.endswith(BF16), kind))
     metric = load_space(run.identity["space"]).metric
-    return {
-        arch: row[metric] if row["status"] == "ok" and math.isfinite(row[metric]) else math.nan
-        for arch, row in run.records(latest).items()
-    }
+    scores = Scores(
+        (arch, row[metric] if row["status"] == "ok" and math.isfinite(row[metric]) else math.nan)
+        for arch, row in of_settings[chosen].items()
+    )
+    scores.metric = metric
+    remarks = [unfinished(run)]
+    step, trained = int(latest.removeprefix("step=")), max((line["step"] for line in run.metrics()), default=0)
+    if step < trained:
+        remarks.append(f"{run.path} was last scored at step {step} of {trained}: run 'wsnas evaluate {run.path}' again")
+    if len(of_settings) > 1:
+        settings = chosen.removeprefix(f"evaluation {latest} ")
+        remarks.append(f"{run.path} was scored with {len(of_settings)} settings; used: {settings}, of most submodels")
+    scores.remarks = tuple(filter(None, remarks))
+    return scores

@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing, suppress
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -126,11 +126,11 @@ def train_many(
     with run.writing():
         _require_same_sharing(space, run, dedupe)
         run.record_all("architecture", {space.encode(arch): {} for arch in archs})
-        if known is not None:
-            _take_over(space, known, run, recipe, seeds, dedupe)
-        rows = run.records("training")
         named = {f"{key}@{seed}": (arch, seed) for key, arch in first.items() for seed in seeds}
         named = dict(islice(named.items(), shard[0] - 1, None, shard[1]))
+        if known is not None:
+            _take_over(space, known, run, recipe, seeds, dedupe, wanted=named.keys())
+        rows = run.records("training")
         folder = str((out / "trainings").absolute())
         run.record("request", "latest", {"trainings": list(named)})
         wanted = {TrainingJob(space.name, recipe, arch, seed, folder): name for name, (arch, seed) in named.items()}
@@ -296,9 +296,15 @@ def _require_same_sharing(space: SearchSpace[Any], run: Run, dedupe: bool) -> No
 
 
 def _take_over(
-    space: SearchSpace[Any], known: Table, run: Run, recipe: Recipe, seeds: Sequence[int], dedupe: bool
+    space: SearchSpace[Any],
+    known: Table,
+    run: Run,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    dedupe: bool,
+    wanted: Set[str],
 ) -> None:
-    """Copies a table's trainings of the same recipe into the run's records and notes where they were made."""
+    """Copies a table's ``wanted`` trainings of the same recipe into the run's records, and where they were made."""
     about = _about(known, recipe, run.identity.get("data"))
     rows, added = run.records("training"), dict[str, dict[str, Any]]()
     names = {field: _column(recipe, field, 0) for field in ("valid", "test", "half_valid")}
@@ -308,7 +314,7 @@ def _take_over(
             columns = {field: known.columns.get(column._replace(seed=seed)) for field, column in names.items()}
             values = {f: None if c is None or np.isnan(c[i]) else round(float(c[i]), 6) for f, c in columns.items()}
             complete = all(values[f] is not None for f in ("valid", "test") if f == "test" or columns[f] is not None)
-            if f"{key}@{seed}" not in rows and complete:
+            if f"{key}@{seed}" in wanted - rows.keys() and complete:
                 added.setdefault(f"{key}@{seed}", {"arch": text, **values, "seconds": None, "curve": []})
     if added:
         maker = {name: about.get(name) for name in ("environment", "seconds")}

@@ -42,13 +42,17 @@ class Interval:
         return f"<p><b>{self.value:.3f}</b> [{self.low:.3f}, {self.high:.3f}] of {self.n:,} architectures</p>"
 
 
+def sign_of(metric: str) -> float:
+    """1 if higher is better, -1 for a perplexity."""
+    return -1.0 if metric == "perplexity" else 1.0
+
+
 def higher_is_better(values: ArrayLike, metric: str) -> Floats:
-    """Accuracies unchanged, perplexities negated, so that higher is better. The sign is flipped only here.
+    """Accuracies unchanged, perplexities negated, so that higher is better.
 
     ``Table.higher_is_better`` flips a whole ground truth; scores are flipped where they are read.
     """
-    numbers = np.asarray(values, dtype=np.float64)
-    return -numbers if metric == "perplexity" else numbers
+    return sign_of(metric) * np.asarray(values, dtype=np.float64)
 
 
 def _pair(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:

@@ -252,8 +252,9 @@ def chosen_recipe(space: SearchSpace[Any], scale: str, changes: Mapping[str, Any
     names = {*KNOWN, *(recipe.dataset for recipe in space.recipes.values())}
     dataset = changes.get("dataset")
     if dataset is not None and dataset not in names:
-        named = str(Path(dataset).resolve()) if Path(dataset).exists() else spelled(dataset, names)
+        file = Path(dataset).expanduser()
+        named = str(file.resolve()) if file.exists() else spelled(dataset, names)
         changes = {**changes, "dataset": named}
     if changes.get("split_file") is not None:
-        changes = {**changes, "split_file": str(Path(changes["split_file"]).resolve())}
+        changes = {**changes, "split_file": str(Path(changes["split_file"]).expanduser().resolve())}
     return with_changes(space.recipes[scale], changes)

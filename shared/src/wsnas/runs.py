@@ -63,17 +63,17 @@ class Run:
 
     path: Path
     identity: Mapping[str, Any]
-    recipe: Mapping[str, Any]  # at the run's start, with the fields that do not affect its weights
+    recipe: Mapping[str, Any]  # as last given, with the fields that do not affect its weights
     _sitting: _Sitting = field(default_factory=_Sitting, repr=False, compare=False)
 
     @staticmethod
     def open(path: Path | str, identity: Mapping[str, Any], recipe: Mapping[str, Any]) -> Run:
-        """The run at ``path``, created or resumed.
+        """The run at ``path``, created, or resumed with those fields of ``recipe`` that are not in its identity.
 
         Raises WsnasError if the directory holds another run, or is none but holds files of names that a run writes.
         """
         path = Path(path)
-        identity = json.loads(json.dumps(identity))  # tuples become lists, as when read back
+        identity, recipe = json.loads(json.dumps([identity, recipe]))  # tuples become lists, as when read back
         if not (path / "run.json").exists():
             with Run(path, identity, recipe).writing():
                 if not (path / "run.json").exists():  # nobody was faster
@@ -95,7 +95,12 @@ class Run:
                 f"{path} holds another run: its {name} is {there}, yours is {here}; "
                 "choose another directory with --out, or use that run's options"
             )
-        return existing
+        if existing.recipe == recipe:
+            return existing
+        with existing.writing():
+            described = _unsealed_file(path / "run.json") | {"format": FORMAT, "recipe": recipe}
+            atomic_write(path / "run.json", json.dumps(sealed(described), indent=1).encode())
+        return Run(path, existing.identity, recipe)
 
     @staticmethod
     def read(path: Path | str) -> Run:
@@ -130,7 +135,7 @@ class Run:
 
     def started(self) -> dict[str, Any]:
         """The ``environment`` (machine and versions) and the ``command`` that started the run."""
-        described = unsealed(json.loads(read_file(self.path / "run.json", LARGEST["run.json"])))
+        described = _unsealed_file(self.path / "run.json")
         return {name: described.get(name, {} if name == "environment" else "") for name in STARTED}
 
     @contextmanager
@@ -403,6 +408,10 @@ class Run:
                 start = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started))
                 notes = {"device": str(device), "ended": ended, "seconds": round(time.time() - started, 1)}
                 self.append("sessions.jsonl", {"started": start, **notes, **environment()})
+
+
+def _unsealed_file(path: Path) -> dict[str, Any]:
+    return unsealed(json.loads(read_file(path, LARGEST["run.json"])))
 
 
 def _first_difference(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> tuple[str, str, str] | None:

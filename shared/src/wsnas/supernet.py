@@ -18,7 +18,7 @@ from wsnas import paths as path_samplers
 from wsnas.calibration import require_calibration_images
 from wsnas.data.images import Splits
 from wsnas.devices import choose_device, cpu_threads, fixed_order, process_group, to_device
-from wsnas.errors import Guesses, WsnasError
+from wsnas.errors import Guesses, Unfinished, WsnasError
 from wsnas.progress import Report, bar_in_notebook
 from wsnas.randomness import numpy_rng, python_seed, torch_seeded
 from wsnas.recipe import Recipe, digest, recipe_from_json
@@ -174,7 +174,10 @@ def supernet_identity(
 
 
 def load_supernet(path: Path | str, device: str | None = None) -> Supernet:
-    """The supernet at the last checkpoint of a run directory. Raises WsnasError if there is none."""
+    """The supernet at the last checkpoint of a run directory. Raises WsnasError if there is none.
+
+    Warns (``Unfinished``) if it has not trained for all its epochs.
+    """
     run = Run.read(Path(path))
     if run.identity.get("kind") != "supernet":
         raise WsnasError(f"{path} is a {run.identity.get('kind')} run, not a supernet's")
@@ -189,7 +192,15 @@ def load_supernet(path: Path | str, device: str | None = None) -> Supernet:
     with run.fitting():
         model.load_state_dict(state["model"])
         step = int(state["step"])
+    if said := unfinished(run):
+        warnings.warn(said, Unfinished, stacklevel=2)
     return Supernet(space, recipe, model, space.load_data(recipe, chosen), run, step)
+
+
+def unfinished(run: Run) -> str:
+    """A sentence if a supernet's run has not finished all its epochs, else nothing."""
+    done, epochs = len(run.metrics()), int(run.recipe["supernet"]["epochs"])
+    return f"{run.path} has trained for {done} of {epochs} epochs: repeat the command that began it" * (done < epochs)
 
 
 def submodel(supernet: nn.Module, network: nn.Module) -> nn.Module:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,8 +51,10 @@ def trained_with(sample: SpaceSample, splits: Splits, epochs: int) -> tuple[floa
         return float(macs_of(sample, recipe).mean()), epochs * (recipe.train_size or PUBLISHED_IMAGES[truth.dataset])
     stored = json.loads(truth.table.about_length(epochs).get("recipe", "{}"))
     if stored:
-        same = {name: getattr(sample.recipe, name) for name in ("supernet", "dataset", "evaluation_batch")}
+        same = {name: getattr(sample.recipe, name) for name in ("supernet", "evaluation_batch")}
         recipe = recipe_from_json(sample.recipe, {**stored, **same})
+        if Path(recipe.dataset).name == Path(sample.recipe.dataset).name:  # a file may lie elsewhere now
+            recipe = recipe.on(sample.recipe.dataset)
         splits = splits_once(sample.name, recipe, choose_device())
     else:
         recipe = change_recipe(sample.recipe, **{"standalone.epochs": epochs})

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import ScaledTranslation
 
-from wsnas.metrics import Floats, correlation_matrix
+from wsnas.metrics import Floats, correlation_matrix, sign_of
 from wsnas.studies.rankings import Point
 from wsnas.studies.sample import SpaceSample
 
@@ -274,7 +274,7 @@ def _draw_correlations(
 def _draw_tops(axes: Axes, sample: SpaceSample, points: Sequence[Point]) -> list[Label]:
     """What the best of the supernets' top-10 reach when trained, beside the best of ten random ones."""
     rankings, metric = [point.ranking for point in points], sample.space.metric
-    sign = -1.0 if metric == "perplexity" else 1.0  # the axis shows what was measured
+    sign = sign_of(metric)  # the axis shows what was measured
     x = np.array([point.setting for point in points], dtype=float)
     along = _along(x)
     best_of = sign * np.array([r.top_seeds for r in rankings])

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from wsnas.agreement import dataset_of, load_ground_truth, remarks
+from wsnas.agreement import dataset_of, in_fixed_order, load_ground_truth, remarks
 from wsnas.environment import command_line, environment
 from wsnas.errors import WsnasError
 from wsnas.evaluation import latest_scores
@@ -130,7 +130,7 @@ def rank(
     loaded = load_ground_truth(space, dataset or trained_on, table)
     dataset = dataset_of(loaded, trained_on, dataset)
     finite = [{arch for arch, score in scores.items() if math.isfinite(score)} for scores in each]
-    shared = [arch for arch in each[0] if arch in loaded.row and all(arch in of for of in finite)]
+    shared = in_fixed_order(arch for arch in each[0] if arch in loaded.row and all(arch in of for of in finite))
     truth = loaded.select(shared).higher_is_better(space.metric)
     split = "valid" if truth.epochs(dataset, "valid") else "test"
     results = np.array([truth.mean(dataset, one) for one in (split, "test")])
@@ -148,7 +148,9 @@ def rank(
     counts = np.array([space.parameters(arch, recipe) for arch in archs], dtype=np.float64)
     macs = np.array([space.macs(arch, recipe) for arch in archs], dtype=np.float64)
     compared = agreement(scored, counts, macs, valid, test, seeds)
-    said = dict.fromkeys(remark for scores in each for remark in remarks(scores, loaded, dataset, "test"))
+    said = dict.fromkeys(
+        remark for scores in each for remark in (*scores.remarks, *remarks(scores, loaded, dataset, "test"))
+    )
     evaluated = len(set(each[0]).intersection(*each))
     compared, score = replace(compared, evaluated=evaluated, remarks=tuple(said)), scored.mean(0)
     described = {

@@ -15,6 +15,7 @@ import jinja2
 
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write, read_file
+from wsnas.metrics import sign_of
 from wsnas.studies.verdicts import Verdict
 
 PAPER = ("spaces", "epochs", "density", "consistency", "operators", "capacity", "standalone", "tricks", "convergence")
@@ -249,7 +250,7 @@ def tricks_tables(results: dict[str, Any]) -> list[TrickTable]:
     """The paper's Table 3, one per space, the baseline first."""
     tables = []
     for space, of in results.items():
-        sign = -1.0 if of.get("metric") == "perplexity" else 1.0
+        sign = sign_of(of.get("metric", "accuracy"))
         seen = {True: "yes", False: "no", None: "–"}
         rows = []
         for stored in of["rows"]:

@@ -23,6 +23,10 @@ from wsnas.table import Table
 
 A = TypeVar("A", bound=Hashable)
 
+ENOUGH = (
+    500  # architectures with a ground truth that a space needs for a study of its sub-spaces, unless --space names it
+)
+
 
 def chosen_spaces(names: Sequence[str]) -> list[Any]:
     """The named spaces, or all installed ones. Raises WsnasError if there are none."""
