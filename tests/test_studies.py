@@ -534,6 +534,24 @@ def test_factors_that_leave_too_few_architectures_do_not_spoil_a_verdict(name: s
     assert few.measured.endswith("too few architectures")
 
 
+def test_standalone_at_desk_judges_by_the_shipped_trainings_of_its_length() -> None:
+    """The shipped table of nb101 has trainings of 2, 10 and 20 epochs; desk's are those of 20."""
+    code, space = runpy.run_path(str(STUDIES / "standalone.py")), load_space("nb101")
+    recipe, shipped = space.recipes["desk"], load_ground_truth(space)
+    table = SimpleNamespace(about={"recipe": json.dumps(recipe.standalone_identity(), sort_keys=True)})
+    found = code["shipped_truth"](space, table, recipe)
+    tests = shipped.mean("digits", "test", 20)
+    known = np.isfinite(tests)
+    assert len(found) == known.sum()
+    assert found.length("digits", "test") == 20
+    assert shipped.parameters is not None
+    expected = stats.spearmanr(shipped.parameters[known], tests[known]).statistic
+    assert code["correlations_of"](found, "digits", ["parameters"])["parameters"].value == pytest.approx(expected)
+    other = change_recipe(recipe, channels=3)
+    table.about["recipe"] = json.dumps(other.standalone_identity(), sort_keys=True)
+    assert code["shipped_truth"](space, table, other) is None
+
+
 def test_standalone_judges_by_the_whole_ground_truth_where_it_ships() -> None:
     """Six trainings say nothing on a claim that thousands of shipped ones of the same recipe decide."""
     code = runpy.run_path(str(STUDIES / "standalone.py"))
