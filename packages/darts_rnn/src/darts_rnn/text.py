@@ -179,16 +179,6 @@ def _penn_treebank(root: Path, part: str) -> Iterable[str]:
     return lines
 
 
-def through_torchtext(root: Path) -> Text:
-    """Penn Treebank read, and its words numbered, by torchtext (extra ``torchtext``): equal to ``load_text("ptb")``."""
-    from torchtext.vocab import build_vocab_from_iterator
-
-    tokens = [[*_tokens(_penn_treebank(root, part))] for part in PARTS]
-    vocabulary = build_vocab_from_iterator([tokens[0]])
-    train, valid, test = (np.array(vocabulary(part), dtype=np.int64) for part in tokens)
-    return Text(tuple(vocabulary.get_itos()), train, valid, test)
-
-
 def _decode(content: bytes, path: Path | str) -> list[str]:
     try:
         text = content.decode("utf-8-sig")
