@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from wsnas import installed_spaces, load_space
 from wsnas.cli import main
+from wsnas.errors import WsnasError
 from wsnas.recipe import recipe_fields
 from wsnas.recipe_options import RecipeCommand, chosen_recipe
 
@@ -75,6 +76,17 @@ def test_the_paths_of_a_recipe_become_absolute(tmp_path: Path, monkeypatch: pyte
     Path("set.npz").touch()
     recipe = chosen_recipe(load_space("nb201"), "micro", {"dataset": "set.npz", "split_file": "split.json"})
     assert (recipe.dataset, recipe.split_file) == (str(tmp_path / "set.npz"), str(tmp_path / "split.json"))
+
+
+def test_a_split_file_of_the_test_images_leaves_the_number_of_training_images_open() -> None:
+    """As of CIFAR-100, by NAS-Bench-201; elsewhere it says which images train."""
+    space, both = load_space("nb201"), {"split_file": "/split.json", "train_size": 500}
+    for dataset in ("CIFAR-100", "imagenet16-120"):
+        recipe = chosen_recipe(space, "micro", {**both, "dataset": dataset})
+        assert (recipe.split_file, recipe.train_size) == ("/split.json", 500)
+    for other in ({"dataset": "cifar10"}, {}):
+        with pytest.raises(WsnasError, match="leave out --train-size or --split-file"):
+            chosen_recipe(space, "micro", {**both, **other})
 
 
 def test_another_optimizer_has_other_options() -> None:

@@ -244,13 +244,14 @@ def data_set_option(*names: str, help: str) -> Callable[[F], F]:
 
 def chosen_recipe(space: SearchSpace[Any], scale: str, changes: Mapping[str, Any]) -> Any:
     """The space's recipe at this scale with these changes (``wsnas.recipe.with_changes``); paths become absolute."""
-    from wsnas.data.sources import KNOWN
+    from wsnas.data.sources import HALVED, KNOWN
     from wsnas.recipe import with_changes
 
-    if changes.get("split_file") is not None and changes.get("train_size") is not None:
-        raise WsnasError("the split file says which images train: leave out --train-size or --split-file")
     names = {*KNOWN, *(recipe.dataset for recipe in space.recipes.values())}
     dataset = changes.get("dataset")
+    both = changes.get("split_file") is not None and changes.get("train_size") is not None
+    if both and spelled(dataset or space.recipes[scale].dataset, names) not in HALVED:
+        raise WsnasError("the split file says which images train: leave out --train-size or --split-file")
     if dataset is not None and dataset not in names:
         file = Path(dataset).expanduser()
         named = str(file.resolve()) if file.exists() else spelled(dataset, names)

@@ -78,6 +78,7 @@ def load_splits(recipe: Recipe, device: torch.device) -> Splits:
 
 
 CIFAR = ("cifar10", "cifar100")
+HALVED = ("cifar100", "imagenet16-120")  # their test images are split into validation and test, as in NAS-Bench-201
 KNOWN = {
     "digits": (10, 1, 8, 8),
     "faint-digits": (10, 1, 8, 8),
@@ -133,7 +134,7 @@ def _source(dataset: str) -> Source:
     if dataset in CIFAR:
         copy = data_root() / f"{dataset}.npz"
         if copy.is_file():
-            return replace(npz(copy), halve_test=dataset == "cifar100")
+            return replace(npz(copy), halve_test=dataset in HALVED)
         return cifar(data_root(), dataset)
     if dataset == "imagenet16-120":
         return imagenet16(data_root() / "ImageNet16")
