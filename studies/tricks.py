@@ -8,9 +8,10 @@ baseline, and whether a difference exceeds the variation between seeds. A second
 of all these supernets, the parameter count and the ground truth (Figure 7).
 
 Every variant has the same epochs, as in the paper, so the cost of FairNAS and multi-path is multiplied by their
-paths per step. At the micro scale these are half the recipe's epochs, the second longest budget of the study
-``epochs``; its longest budget is one more row: the baseline at twice the cost. Spaces with a small ground truth are
-left out there, because 50 architectures cannot distinguish differences of this size from chance.
+paths per step. At the micro and desk scales these are half the recipe's epochs, the second longest budget of the study
+``epochs``, and there are rows for the baseline trained longer: the last of them trains as many paths as multi-path.
+Spaces with a small ground truth are left out there, because 50 architectures cannot distinguish differences of this
+size from chance.
 """
 
 from __future__ import annotations
@@ -95,7 +96,11 @@ def variants(sample: SpaceSample, seeds: int, scale: str, dataset: str | None) -
         Variant("another seed", recipe, "uniform", (seeds,)),
     ]
     if recipe != sample.recipe:
-        wanted.insert(1, Variant(f"{longest} epochs, not {recipe.supernet.epochs}", sample.recipe, "uniform", numbers))
+        longer = [change_recipe(sample.recipe, epochs=longest * more) for more in (1, 2)[: paths // 2]]
+        wanted[1:1] = [
+            Variant(f"{one.supernet.epochs} epochs, not {recipe.supernet.epochs}", one, "uniform", numbers)
+            for one in longer  # the last one trains as many paths as multi-path
+        ]
     for other in (dataset,) if dataset else OTHERS.get(recipe.dataset, ()):
         path = chosen_recipe(sample.space, scale, {"dataset": other}).dataset  # absolute, of a file
         if path == recipe.dataset:

@@ -1079,6 +1079,22 @@ def test_tricks_trains_on_table_3s_other_data_sets(name: str, scale: str, expect
         assert back.supernet == baseline.recipe.supernet
 
 
+@pytest.mark.parametrize("scale", ["micro", "desk", "paper"])
+def test_multi_path_is_compared_with_a_baseline_of_as_many_paths(scale: str) -> None:
+    """Where the baseline is shorter than the recipe: of nb201 at desk 50 epochs of four paths, and 200 of one."""
+    space = load_space("nb201")
+    sample: Any = SimpleNamespace(space=space, recipe=space.recipes[scale])
+    baseline, *rows = runpy.run_path(str(STUDIES / "tricks.py"))["variants"](sample, 3, scale, None)
+    (multi,) = [row for row in rows if row.paths.startswith("multi:")]
+    longer = [row.recipe.supernet.epochs for row in rows if "epochs, not" in row.label]
+    paths = int(multi.paths.removeprefix("multi:")) * multi.recipe.supernet.epochs
+    assert longer == {"micro": [20], "desk": [100, 200], "paper": []}[scale]
+    assert longer[-1:] in ([paths], [])
+    assert [change_recipe(row.recipe, epochs=baseline.recipe.supernet.epochs) for row in rows[: len(longer)]] == [
+        baseline.recipe
+    ] * len(longer)
+
+
 def test_figures_need_no_colour() -> None:
     """Better, worse and within noise have a marker each in tricks, and so has every kind of judge in worth."""
     tricks = runpy.run_path(str(STUDIES / "tricks.py"))
