@@ -138,6 +138,21 @@ def test_tables_of_other_networks_or_spaces_are_not_joined() -> None:
         join([one, Table("other", ("a",), {})])
 
 
+def test_trainings_of_one_length_by_different_recipes_are_not_joined() -> None:
+    """Also where the first table got one of them by an earlier join; a table that names no recipe fits any."""
+
+    def trained(epochs: int, **recipe: str) -> Table:
+        column = Column("digits", "test", epochs, 0)
+        return Table("toy", ("a",), {column: np.array([1.0])}, about={"epochs": str(epochs), **recipe})
+
+    ten, twenty = trained(10, recipe="lr 0.1"), trained(20, recipe="lr 0.1")
+    both = join([ten, twenty])
+    for tables in ([ten, trained(10, recipe="lr 0.2")], [both, trained(20, recipe="lr 0.2")]):
+        with pytest.raises(WsnasError, match="0 epochs by different recipes"):
+            join(tables)
+    assert len(join([both, trained(20)]).columns) == len(join([both, twenty]).columns) == 2
+
+
 def test_a_size_that_one_table_does_not_know_is_the_others() -> None:
     def sized(parameters: list[int], macs: list[float]) -> Table:
         scores = {Column("digits", "test", 10, 0): np.array([1.0, 2.0])}

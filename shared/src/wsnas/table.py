@@ -461,7 +461,8 @@ def join(tables: Sequence[Table]) -> Table:
     The first table decides what counts as ground truth: the result has its ``about``, with that of tables with other
     training lengths added as JSON under "2 epochs" and so on. Where tables overlap, the first wins. Validation halfway
     through longer trainings is left out if other tables have trainings of that length. Raises WsnasError for tables of
-    several spaces, and if two tables count parameters or multiply-adds differently.
+    several spaces, and if two tables count parameters or multiply-adds differently or have trainings of one length by
+    different recipes.
     """
     first, *others = tables
     longest = str(max(column.epochs for column in first.columns))
@@ -472,6 +473,9 @@ def join(tables: Sequence[Table]) -> Table:
     failed = np.zeros(len(archs), dtype=np.bool_)
     about = {"epochs": longest, **first.about}
     tested = {(column.dataset, column.epochs) for table in tables for column in table.columns if column.split == "test"}
+    for length in sorted({epochs for _, epochs in tested}):
+        if len({table.about_length(length).get("recipe") for table in tables} - {None}) > 1:
+            raise WsnasError(f"tables with trainings of {length} epochs by different recipes cannot be joined")
     for table in tables:
         if table.space != first.space:
             raise WsnasError(f"tables of {first.space} and {table.space} cannot be joined")
