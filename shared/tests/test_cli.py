@@ -295,4 +295,5 @@ def test_a_data_set_in_the_home_folder_is_found_where_the_shell_leaves_the_tilde
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "set.npz").write_bytes(b"")
     assert chosen_recipe(TOY, "micro", {"dataset": "~/set.npz"}).dataset == str(tmp_path / "set.npz")
+    assert chosen_recipe(TOY, "micro", {"dataset": "~nobody-here/set.npz"}).dataset == "~nobody-here/set.npz"
     assert chosen_recipe(TOY, "micro", {"split_file": "~/split.json"}).split_file == str(tmp_path / "split.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from copy import copy
 from itertools import pairwise
@@ -253,9 +254,9 @@ def chosen_recipe(space: SearchSpace[Any], scale: str, changes: Mapping[str, Any
     if both and spelled(dataset or space.recipes[scale].dataset, names) not in HALVED:
         raise WsnasError("the split file says which images train: leave out --train-size or --split-file")
     if dataset is not None and dataset not in names:
-        file = Path(dataset).expanduser()
+        file = Path(os.path.expanduser(dataset))
         named = str(file.resolve()) if file.exists() else spelled(dataset, names)
         changes = {**changes, "dataset": named}
     if changes.get("split_file") is not None:
-        changes = {**changes, "split_file": str(Path(changes["split_file"]).expanduser().resolve())}
+        changes = {**changes, "split_file": str(Path(os.path.expanduser(changes["split_file"])).resolve())}
     return with_changes(space.recipes[scale], changes)

@@ -23,9 +23,8 @@ from wsnas.table import Table
 
 A = TypeVar("A", bound=Hashable)
 
-ENOUGH = (
-    500  # architectures with a ground truth that a space needs for a study of its sub-spaces, unless --space names it
-)
+# architectures with a ground truth that a space needs for a study of its sub-spaces, unless --space names it
+ENOUGH = 500
 
 
 def chosen_spaces(names: Sequence[str]) -> list[Any]:
