@@ -83,7 +83,7 @@ MICRO = NB201Recipe(
 # (docs/tables.md): hours instead of minutes.
 DESK = replace(
     MICRO,
-    supernet=replace(MICRO.supernet, epochs=100),  # two supernets of 200 epochs agree less
+    supernet=replace(MICRO.supernet, epochs=100),
     standalone=replace(MICRO.standalone, epochs=10),
 )
 
