@@ -259,11 +259,13 @@ if __name__ == "__main__":
 
 
 def test_a_stop_while_workers_start_leaves_none(python: Start) -> None:
-    """Ctrl-C, to the whole group as in a terminal, before and while a worker starts: one traceback."""
+    """Ctrl-C, to the whole group as in a terminal, before and while a worker starts: one traceback, or none if the
+    second one comes while Python prints it.
+    """
     for process in [python(INTERRUPTED, seconds) for seconds in (0, 1)]:
         output, errors = process.communicate(timeout=60)  # the workers hold its ends, too
-        assert errors.splitlines()[-1] == "KeyboardInterrupt", errors
-        assert errors.count("Traceback") == 1
+        assert process.returncode == -signal.SIGINT, errors
+        assert [line for line in errors.splitlines() if line[:1].strip()][1:] in (["KeyboardInterrupt"], [])
         assert output == ""
 
 

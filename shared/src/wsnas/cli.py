@@ -639,7 +639,7 @@ def table() -> None:
 
 
 def _parquet(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
-    if value is not None and value.suffix != ".parquet":
+    if value is not None and value.suffix not in (".parquet", ""):
         raise click.BadParameter(f"a table is written as Parquet, so name the file {value.with_suffix('.parquet')}")
     return value
 
