@@ -164,8 +164,7 @@ def train_supernet(
     "--sample",
     type=COUNT,
     default=200,
-    show_default=True,
-    help="Architectures to draw uniformly, or all if there are fewer.",
+    help="Architectures to draw uniformly.  [default: 200, or all if there are fewer]",
 )
 @click.option("--arch", multiple=True, help="Evaluate this architecture instead; repeatable.")
 @click.option("--table", type=HomePath(), help="Draw the sample from this ground-truth table.")
@@ -250,12 +249,12 @@ def evaluate(
 
 
 def _drawn(truth: Table, sample: int, rng: Any, max_macs: int | None) -> list[str]:
-    """``sample`` architectures of a ground truth, or all if there are fewer. Raises WsnasError if there are none."""
-    limited = f" with at most {max_macs:,} multiply-adds" if max_macs is not None else ""
-    if not len(truth):
-        raise WsnasError(f"there are no architectures to draw: the ground truth has none{limited}")
-    if sample > len(truth) and was_given("sample"):
-        click.echo(f"the ground truth has only {len(truth)} architectures{limited}: all are scored")
+    """Architectures of a ground truth: ``--sample``, which must not be more than there are, or by default all."""
+    if not len(truth) or (sample > len(truth) and was_given("sample")):
+        raise WsnasError(
+            f"cannot draw {sample} different architectures: the ground truth has {len(truth)}"
+            + (f" with at most {max_macs:,} multiply-adds" if max_macs is not None else "")
+        )
     return truth.sample(sample, rng)
 
 
@@ -356,8 +355,7 @@ def rank(runs: tuple[Path, ...], table: str | None, dataset: str | None, scale: 
     "--sample",
     type=COUNT,
     default=200,
-    show_default=True,
-    help="Architectures to draw uniformly, or all if there are fewer.",
+    help="Architectures to draw uniformly.  [default: 200, or all if there are fewer]",
 )
 @click.option("--sample-seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
