@@ -707,12 +707,13 @@ def test_worth_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
     about = {**table.about, "3 epochs": json.dumps({"recipe": json.dumps(fewer.standalone_identity())})}
     dataclasses.replace(table, columns={**table.columns, **short}, about=about).save(tmp_path / "truth.parquet")
     command = ("--space", "nb201", *TINY, "--epochs", "8", "--seeds", "2", "--architectures", "30", "--budgets", "2")
-    command += ("--images", "16", "--paths", "fair", "--short", "1", "--table", "truth.parquet")
+    command += ("--images", "16", "--paths", "fair", "--table", "truth.parquet", "--short", "1", "--short", "1")
     done = study(forks, "worth", *command, cwd=tmp_path)
     assert done.code == 0, done.err
     results, rows = opened(tmp_path / "runs/study-worth-micro", "worth")
     found = results["results"]["nb201"]
     by_label = {row["label"]: row for row in found["rows"]}
+    assert len(by_label) == len(found["rows"])
     assert [float(row["cost"]) for row in rows] == pytest.approx([row["cost"] for row in found["rows"]])
 
     recipe = change_recipe(space.recipes["micro"], channels=2, train_size=640)

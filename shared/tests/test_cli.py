@@ -179,9 +179,7 @@ def test_a_space_in_another_spelling_is_found_again(
         done = CliRunner().invoke(main, ["score", "toy", "--sample", "2", "--proxy", proxy, "--seed", seed])
         assert done.exit_code == 0, done.output
         assert len([*tmp_path.glob("runs/toy-naswot-*.csv")]) == files  # other settings replace no file
-    assert (
-        "over 2 architectures" in CliRunner().invoke(main, ["score", "toy"]).output
-    )  # by default as many as there are
+    assert "over 2 architectures" in CliRunner().invoke(main, ["score", "toy"]).output  # by default, all there are
 
 
 def test_a_table_is_no_csv_whatever_its_name(toy_installed: Path, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_scores_of_a_supernet_that_has_trained_on_are_old(scored: None) -> None:
 
 
 def test_among_equal_scores_a_selection_is_random(scored: None) -> None:
-    """27 equal scores, where the last in alphabetical order are the best: neither the first nor the last are taken."""
+    """27 equal scores: not the first ten in alphabetical order are taken, which would be the worst."""
     names = sorted(TOY.encode(arch) for arch in ALL)
     rows = [f"{name},{i},{i}" for i, name in enumerate(names)]
     Path("all.csv").write_text("\n".join(["architecture,toy_valid_2,toy_test_2", *rows]) + "\n")
@@ -149,18 +149,15 @@ def test_among_equal_scores_a_selection_is_random(scored: None) -> None:
     net.record_all(net.kinds()[0], {name: {"accuracy": 25.0, "loss": 1.4} for name in names})
     run("rank", "net", "--table", "all.csv")
     top = json.loads(Path("net/rank/results.json").read_text())["results"]["top_10"]
-    assert 9 < top <= 26
-    listed = [row["arch"] for row in csv.DictReader(Path("net/rank/rank.csv").read_text().splitlines())]
-    assert listed != names
-    assert sorted(listed) == names
+    assert top > 9
 
 
 def test_training_again_with_other_settings_of_scoring_keeps_the_weights_and_takes_the_settings(scored: None) -> None:
     """What a supernet's weights do not depend on is as last given, also for who loads it from its directory."""
-    weights = Path("net/checkpoint.pt").read_bytes()
+    weights, started = Path("net/checkpoint.pt").read_bytes(), Run.read("net").started()
     again = train_supernet(TOY, change_recipe(MICRO, valid_size=17, calibration_steps=2), out="net", device="cpu")
     assert Path("net/checkpoint.pt").read_bytes() == weights
     for net in (again, load_supernet("net", "cpu")):
         assert (net.recipe.valid_size, net.recipe.calibration_steps) == (17, 2)
-    assert Run.read("net").started()["command"] == Run.read("net").started()["command"] != ""
+    assert Run.read("net").started() == started
     assert len(Run.read("net").metrics()) == MICRO.supernet.epochs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,15 +72,8 @@ def correlate(scores: Mapping[str, float], truth: Table, dataset: str | None = N
     return correlation(own, values)
 
 
-def in_fixed_order(names: Iterable[str]) -> list[str]:
-    """A random order that depends only on the names: resamples are reproducible, and chance decides among ties."""
-    from wsnas.randomness import numpy_rng  # imports torch
-
-    return [str(name) for name in numpy_rng(0, "order").permutation(sorted(names))]
-
-
 def _pairs(scores: Mapping[str, float], truth: Table, dataset: str, split: str) -> tuple[Floats, Floats]:
-    shared = in_fixed_order(arch for arch in scores if arch in truth.row)
+    shared = sorted(arch for arch in scores if arch in truth.row)  # the interval must not depend on their order
     values = truth.select(shared).mean(dataset, split)
     own = np.array([scores[arch] for arch in shared])
     known = ~np.isnan(values) & np.isfinite(own)

@@ -52,9 +52,9 @@ def trained_with(sample: SpaceSample, splits: Splits, epochs: int) -> tuple[floa
     stored = json.loads(truth.table.about_length(epochs).get("recipe", "{}"))
     if stored:
         same = {name: getattr(sample.recipe, name) for name in ("supernet", "evaluation_batch")}
+        if Path(stored["dataset"]).name == Path(sample.recipe.dataset).name:  # a file may lie elsewhere now
+            same["dataset"] = sample.recipe.dataset
         recipe = recipe_from_json(sample.recipe, {**stored, **same})
-        if Path(recipe.dataset).name == Path(sample.recipe.dataset).name:  # a file may lie elsewhere now
-            recipe = recipe.on(sample.recipe.dataset)
         splits = splits_once(sample.name, recipe, choose_device())
     else:
         recipe = change_recipe(sample.recipe, **{"standalone.epochs": epochs})

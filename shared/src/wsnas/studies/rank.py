@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from wsnas.agreement import dataset_of, in_fixed_order, load_ground_truth, remarks
+from wsnas.agreement import dataset_of, load_ground_truth, remarks
 from wsnas.environment import command_line, environment
 from wsnas.errors import WsnasError
 from wsnas.evaluation import latest_scores
@@ -30,6 +30,7 @@ from wsnas.metrics import (
     rank_agreement,
     top_k,
 )
+from wsnas.randomness import numpy_rng
 from wsnas.recipe import files_by_name
 from wsnas.runs import Run
 from wsnas.space import load_space
@@ -74,8 +75,10 @@ class Agreement:
 def agreement(scores: Floats, counts: Floats, macs: Floats, valid: Floats, test: Floats, seeds: Floats) -> Agreement:
     """Of scores [supernets, n]; counts (parameters), macs (multiply-adds), valid, test [n]; seeds [n, seeds] of test.
 
-    Higher is better.
+    Higher is better. Among equal scores, chance decides which are selected, not the order of the architectures.
     """
+    order = numpy_rng(0, "ties").permutation(len(test))
+    drawn = scores[:, order], valid[order], test[order]
     k, mean = min(K, len(test)), scores.mean(0)
     ours, size = rank_agreement(scores, test), rank_agreement(counts, test)
     if len(scores) > 1:
@@ -96,9 +99,9 @@ def agreement(scores: Floats, counts: Floats, macs: Floats, valid: Floats, test:
         gain if sized else None,
         with_size if sized else None,
         noise_ceiling(seeds),
-        float(np.mean([top_k(one, valid, test, k) for one in scores])),
+        float(np.mean([top_k(one, *drawn[1:], k) for one in drawn[0]])),
         random_top_k(valid, test, k),
-        measures(scores, valid, test, k).intervals(),
+        measures(*drawn, k).intervals(),
         truth,
         spread,
     )
@@ -130,7 +133,7 @@ def rank(
     loaded = load_ground_truth(space, dataset or trained_on, table)
     dataset = dataset_of(loaded, trained_on, dataset)
     finite = [{arch for arch, score in scores.items() if math.isfinite(score)} for scores in each]
-    shared = in_fixed_order(arch for arch in each[0] if arch in loaded.row and all(arch in of for of in finite))
+    shared = [arch for arch in each[0] if arch in loaded.row and all(arch in of for of in finite)]
     truth = loaded.select(shared).higher_is_better(space.metric)
     split = "valid" if truth.epochs(dataset, "valid") else "test"
     results = np.array([truth.mean(dataset, one) for one in (split, "test")])
