@@ -50,8 +50,7 @@ class Way:
     def known(self) -> dict[str, Any]:
         """What results.json and the CSV both have."""
         about = {"label": f"{self.protocol.name}: {self.reading}", "passes": self.passes, "mean": self.mean}
-        names = ("correlation", "correlation_low", "correlation_high")
-        return {**about, **{name: getattr(self.ranking, name) for name in names}}
+        return {**about, **self.ranking.with_interval()}
 
     def to_json(self) -> dict[str, Any]:
         ranked = self.ranking

@@ -128,6 +128,9 @@ def test_validation_halfway_through_a_training_is_not_that_of_a_shorter_one() ->
     np.testing.assert_array_equal(joined.columns[Column("digits", "valid", 10, 0)], [90.0, np.nan])
     np.testing.assert_array_equal(joined.columns[Column("digits", "valid", 20, 0)], [91.0, 91.0])
     np.testing.assert_array_equal(joined.columns[Column("digits", "valid", 5, 0)], [80.0, np.nan])
+    shorter = join([trained(("a",), 3, 90.0, 80.0), trained(("a",), 1, 85.0, 70.0)])
+    assert shorter.columns[Column("digits", "valid", 1, 0)] == [85.0]
+    assert shorter.about_length(1) == {"epochs": "1"}
 
 
 def test_tables_of_other_networks_or_spaces_are_not_joined() -> None:

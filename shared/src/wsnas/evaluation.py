@@ -212,10 +212,9 @@ def recorded_scores(
         return None
     run = Run.read(path)
     run.require_data(space.data_identity(recipe))
-    last = run.metrics()[-1:]
-    if not last or last[0]["epoch"] != recipe.supernet.epochs:
+    if unfinished(run):
         return None
-    rows = run.records(_kind(recipe, last[0]["step"]))
+    rows = run.records(_kind(recipe, run.metrics()[-1]["step"]))
     wanted = [space.encode(arch) for arch in archs]
     return np.array([rows[name][space.metric] for name in wanted]) if rows.keys() >= set(wanted) else None
 

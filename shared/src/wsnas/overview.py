@@ -8,7 +8,6 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from wsnas.errors import WsnasError
 from wsnas.files import read_file
@@ -83,9 +82,7 @@ def _progress(run: Run) -> tuple[str, bool]:
         return said + ("" if whole else ", not all published"), whole
     if run.identity["kind"] == "zero-cost score":  # of how many, it does not say
         return f"{len(run.records('proxy'))} architectures scored", True
-    training: Any = run.recipe["supernet" if run.identity["kind"] == "supernet" else "standalone"]
-    last = run.metrics()[-1:]
-    done, epochs = last[0]["epoch"] if last else 0, training["epochs"]
+    done, epochs = run.epochs()
     scored = sum(len(run.records(kind)) for kind in run.kinds() if kind.startswith("evaluation "))
     return f"epoch {done} of {epochs}" + (f", {scored} submodels scored" if scored else ""), done == epochs
 

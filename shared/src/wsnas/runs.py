@@ -283,6 +283,12 @@ class Run:
                 ) from error
         return found
 
+    def epochs(self) -> tuple[int, int]:
+        """How many epochs a supernet or a network has trained for, and how many its recipe asks for."""
+        training = self.recipe["supernet" if self.identity["kind"] == "supernet" else "standalone"]
+        last = self.metrics()[-1:]
+        return int(last[0]["epoch"]) if last else 0, int(training["epochs"])
+
     def _lines(self, name: str) -> list[bytes]:
         path = self.path / name
         try:

@@ -199,7 +199,7 @@ def load_supernet(path: Path | str, device: str | None = None) -> Supernet:
 
 def unfinished(run: Run) -> str:
     """A sentence if a supernet's run has not finished all its epochs, else nothing."""
-    done, epochs = len(run.metrics()), int(run.recipe["supernet"]["epochs"])
+    done, epochs = run.epochs()
     return f"{run.path} has trained for {done} of {epochs} epochs: repeat the command that began it" * (done < epochs)
 
 

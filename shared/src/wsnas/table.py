@@ -472,7 +472,8 @@ def join(tables: Sequence[Table]) -> Table:
     single: dict[str, NDArray[Any]] = {}
     failed = np.zeros(len(archs), dtype=np.bool_)
     about = {"epochs": longest, **first.about}
-    tested = {(column.dataset, column.epochs) for table in tables for column in table.columns if column.split == "test"}
+    trained = [{(c.dataset, c.epochs) for c in table.columns if c.split == "test"} for table in tables]
+    tested = set[tuple[str, int]]().union(*trained)
     for length in sorted({epochs for _, epochs in tested}):
         if len({table.about_length(length).get("recipe") for table in tables} - {None}) > 1:
             raise WsnasError(f"tables with trainings of {length} epochs by different recipes cannot be joined")
@@ -499,8 +500,8 @@ def join(tables: Sequence[Table]) -> Table:
             joined[rows] = np.where(known, here, values)
         if table.failed is not None:
             failed[rows] |= table.failed
-    for table in others:
-        lengths = sorted({c.epochs for c in table.columns} - {c.epochs for c in first.columns})
+    for table, own_lengths in zip(others, trained[1:], strict=True):
+        lengths = sorted({epochs for _, epochs in own_lengths} - {epochs for _, epochs in trained[0]})
         own = {k: v for k, v in table.about.items() if not k.endswith(" epochs")}
         if lengths:
             about[f"{own.get('epochs', lengths[-1])} epochs"] = json.dumps(own, sort_keys=True)

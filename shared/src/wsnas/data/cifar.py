@@ -96,7 +96,7 @@ def cifar(root: Path, name: str) -> Source:
             f"{name} is not in {root} and could not be downloaded ({error}); put a copy there: {make.filename}, "
             f"{BINARY[name].name}, {name}.npz, or {name}/ with the Parquet files of a dataset hub"
         ) from error
-    return Source(train, test, halve_test=name == "cifar100")
+    return Source(train, test)
 
 
 def fetch(make: Any, root: Path, name: str) -> None:

@@ -133,9 +133,8 @@ def _source(dataset: str) -> Source:
         return digits(sizes=MORE)
     if dataset in CIFAR:
         copy = data_root() / f"{dataset}.npz"
-        if copy.is_file():
-            return replace(npz(copy), halve_test=dataset in HALVED)
-        return cifar(data_root(), dataset)
+        source = npz(copy) if copy.is_file() else cifar(data_root(), dataset)
+        return replace(source, halve_test=dataset in HALVED)
     if dataset == "imagenet16-120":
         return imagenet16(data_root() / "ImageNet16")
     if dataset == "imagenet":

@@ -66,8 +66,7 @@ class Judge:
     def known(self) -> dict[str, Any]:
         """What results.json and the CSV both have."""
         about = {name: getattr(self, name) for name in ("kind", "label", "setting", "cost", "seconds")}
-        names = ("correlation", "correlation_low", "correlation_high")
-        return {**about, **{name: getattr(self.ranking, name) for name in names}}
+        return {**about, **self.ranking.with_interval()}
 
     def to_json(self, partial: dict[str, Interval]) -> dict[str, Any]:
         ranked = self.ranking

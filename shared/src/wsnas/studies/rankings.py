@@ -54,6 +54,11 @@ class Ranking:
     advantages: PerSupernet  # and advantages
     measures: Measures
 
+    def with_interval(self) -> dict[str, float]:
+        """The correlation and its interval, by their names in results.json and the CSV."""
+        names = ("correlation", "correlation_low", "correlation_high")
+        return {name: getattr(self, name) for name in names}
+
 
 @dataclass(frozen=True)
 class Point:
