@@ -75,6 +75,7 @@ class RankingTable:
 
 
 Truth = tuple[str, str | None, int | None]  # a ground truth: the networks' data, the table's, and its trainings' epochs
+Supernets = tuple[str, str, int, int]  # space, data and scale, epochs, architectures ranked
 PAPER_SPEARMAN = {"nb101": 0.618, "nb201": 0.701}  # Table 3: supernets of 1,000 and 2,000 epochs, at full size
 
 
@@ -93,7 +94,8 @@ class Headline:
     regret: str
     truth: Truth
     score: str = ""  # the best zero-cost score's, of study worth
-    exchange: str = ""  # a sentence of study worth
+    cost: str = ""  # of ranking these architectures, in trainings, of study worth
+    predictor: str = ""  # the trainings after which a predictor ranks as well, of study worth
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ class StudyResult:
     scale: str
     headlines: list[Headline]
     scores: dict[tuple[str, Truth], str]  # the best zero-cost score of study worth, by space and ground truth
-    exchanges: dict[tuple[str, str], str]  # its exchange rate in words, by what a Headline is about
+    exchanges: dict[Supernets, dict[str, Any]]  # the exchange rates of study worth
     answer: str = ""  # the title of its figure; "" in results from before there were any
     heading: str = ""
 
@@ -354,13 +356,33 @@ def zero_cost_scores(stored: dict[str, Any]) -> dict[tuple[str, Truth], str]:
     return found
 
 
-def exchanges(stored: dict[str, Any], data: dict[str, str]) -> dict[tuple[str, str], str]:
-    """The exchange rates of study ``worth`` in words."""
-    scale = stored["settings"].get("scale")
-    return {
-        (space, at_scale(data[space], scale)): (of.get("exchange") or {}).get("sentence", "")
-        for space, of in stored["results"].items()
-    }
+def exchanges(stored: dict[str, Any], data: dict[str, str]) -> dict[Supernets, dict[str, Any]]:
+    """The exchange rates of study ``worth``: each is of the supernets that trained longest, the last of its rows."""
+    scale, found = stored["settings"].get("scale"), {}
+    for space, of in stored["results"].items():
+        if rate := of.get("exchange"):
+            epochs = [row["setting"] for row in of["rows"] if row["kind"] == "supernet"][-1]
+            found[space, at_scale(data[space], scale), epochs, rate["correlation"]["n"]] = rate
+    return found
+
+
+def first_screen(studies: Sequence[StudyResult]) -> list[Headline]:
+    """One row per space and ground truth's data, of the strongest scale, with what study ``worth`` found there."""
+    scores = {key: said for study in studies for key, said in study.scores.items()}
+    rates = {key: rate for study in studies for key, rate in study.exchanges.items()}
+    rows: dict[tuple[str, str], Headline] = {}
+    for study in sorted(studies, key=lambda study: strength(study.scale)):
+        for row in study.headlines:
+            rate = rates.get((row.space, row.about, row.epochs, row.architectures), {})
+            cost, predictor = rate.get("cost"), rate.get("rates", {}).get("predictor", {})
+            found = replace(
+                row,
+                score=scores.get((row.space, row.truth), ""),
+                cost="" if cost is None else f"{cost:.2g}",
+                predictor=predictor.get("value", ""),
+            )
+            rows.setdefault((row.space, row.truth[0]), found)
+    return list(rows.values())
 
 
 def claims_table(studies: Sequence[StudyResult]) -> tuple[list[tuple[str, str]], list[Claim]]:
@@ -407,18 +429,7 @@ def write_report(folders: Sequence[Path], out: Path, explorer: Path | None = Non
         several = often[study.name, study.about] > 1
         heading = study.about + (f" ({study.folder.name})" if several else "")
         sections.setdefault(study.name, []).append(replace(study, heading=heading))
-    scores = {key: said for study in studies for key, said in study.scores.items()}
-    rates = {key: said for study in studies for key, said in study.exchanges.items()}
     strongest = sorted(studies, key=lambda study: strength(study.scale))
-    first = [
-        replace(
-            row,
-            score=scores.get((row.space, row.truth), ""),
-            exchange=rates.get((row.space, row.about), ""),
-        )
-        for study in strongest
-        for row in study.headlines
-    ]
     columns, claims = claims_table(studies)
     template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(
         files("wsnas.studies").joinpath("report.html").read_text()
@@ -427,7 +438,7 @@ def write_report(folders: Sequence[Path], out: Path, explorer: Path | None = Non
         measures=[heading for heading, _ in MEASURES.values()],
         sections=sections,
         other=OTHER,
-        headlines=first,
+        headlines=first_screen(studies),
         answers=[(each.name, each.answer, at_scale(each.about, each.scale)) for each in strongest if decided(each)],
         columns=columns,
         claims=claims,
