@@ -8,6 +8,7 @@ import json
 import math
 import re
 import runpy
+import shutil
 import tarfile
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
@@ -1394,8 +1395,9 @@ def test_the_report_begins_with_the_answer(tmp_path: Path) -> None:
 
     other = tmp_path / "desk/worth/results.json"  # of supernets that trained for fewer epochs
     other.write_text(other.read_text().replace('"setting": 9', '"setting": 5'))
+    shutil.copytree(tmp_path / "desk/epochs", tmp_path / "desk/repeated")  # of one scale, all are shown
     write_report([tmp_path / "desk"], tmp_path / "report.html")
-    assert headlines((tmp_path / "report.html").read_text())[0][-2:] == ["–", "–"]
+    assert [row[-2:] for row in headlines((tmp_path / "report.html").read_text())] == [["–", "–"]] * 2
 
 
 def test_the_report_shows_results_of_single_commands(tmp_path: Path) -> None:

@@ -367,22 +367,23 @@ def exchanges(stored: dict[str, Any], data: dict[str, str]) -> dict[Supernets, d
 
 
 def first_screen(studies: Sequence[StudyResult]) -> list[Headline]:
-    """One row per space and ground truth's data, of the strongest scale, with what study ``worth`` found there."""
+    """What ``epochs`` found on each space and data set at the strongest scale, and what ``worth`` adds to it."""
     scores = {key: said for study in studies for key, said in study.scores.items()}
     rates = {key: rate for study in studies for key, rate in study.exchanges.items()}
-    rows: dict[tuple[str, str], Headline] = {}
+    rows, scales = list[Headline](), dict[tuple[str, str], str]()
     for study in sorted(studies, key=lambda study: strength(study.scale)):
         for row in study.headlines:
             rate = rates.get((row.space, row.about, row.epochs, row.architectures), {})
             cost, predictor = rate.get("cost"), rate.get("rates", {}).get("predictor", {})
-            found = replace(
-                row,
-                score=scores.get((row.space, row.truth), ""),
-                cost="" if cost is None else f"{cost:.2g}",
-                predictor=predictor.get("value", ""),
-            )
-            rows.setdefault((row.space, row.truth[0]), found)
-    return list(rows.values())
+            if scales.setdefault((row.space, row.truth[0]), study.scale) == study.scale:
+                found = replace(
+                    row,
+                    score=scores.get((row.space, row.truth), ""),
+                    cost="" if cost is None else f"{cost:.2g}",
+                    predictor=predictor.get("value", ""),
+                )
+                rows.append(found)
+    return rows
 
 
 def claims_table(studies: Sequence[StudyResult]) -> tuple[list[tuple[str, str]], list[Claim]]:
