@@ -20,7 +20,7 @@ from wsnas.data import fingerprint as fingerprints
 from wsnas.data.fingerprint import fingerprint
 from wsnas.evaluation import recorded_scores
 from wsnas.executor import Executor
-from wsnas.ground_truth import splits_once, train_many
+from wsnas.ground_truth import merge_runs, splits_once, train_many
 from wsnas.recipe import change_recipe
 from wsnas.sampling import sample_distinct
 from wsnas.standalone import train_architecture
@@ -201,3 +201,30 @@ def test_the_fingerprint_is_of_content(tmp_path: Path, monkeypatch: pytest.Monke
     x[12345] = 1  # in no piece that is read, but the archive's directory at its end holds a checksum
     np.savez(large, x=x)
     assert fingerprint(large) != before
+
+
+def test_the_same_data_at_another_place_are_no_other_run(kind: Any, tmp_path: Path) -> None:
+    """As where each job of a cluster copies its data to a folder of its own: runs resume, and shards are merged."""
+    space, recipe, _ = kind
+    one, two = sample_distinct(space, 2, np.random.default_rng(0))
+    here = Path(recipe.dataset)
+    there = tmp_path / "copy" / f"renamed{here.suffix}"
+    there.parent.mkdir()
+    moved = recipe.on(str(there))
+    net, alone, untrained = (tmp_path / name for name in ("net", "alone", "untrained"))
+    shards = [tmp_path / "1", tmp_path / "2"]
+
+    def everything(recipe: Any, shard: Path, arch: Any) -> Path:
+        trained = train_supernet(space, recipe, out=net, device="cpu").run.path
+        train_architecture(space, one, recipe, out=alone, device="cpu")
+        train_many(space, [arch], shard, recipe, seeds=[0], executor=HERE)
+        proxy_scores(space, [one], recipe, "snip", images=4, out=untrained, device="cpu")
+        return trained
+
+    everything(recipe, shards[0], one)
+    shutil.move(here, there)
+    forget()
+    assert everything(moved, shards[1], two) == net
+    evaluate(load_supernet(net, "cpu"), [one])  # the run knows where they are now
+    _, table = merge_runs(shards, tmp_path / "merged")
+    assert len(table) == 2

@@ -28,7 +28,7 @@ from wsnas.metrics import higher_is_better
 from wsnas.progress import Report
 from wsnas.randomness import python_seed, torch_seeded
 from wsnas.recipe import Recipe, digest, recipe_from_json
-from wsnas.runs import Run
+from wsnas.runs import Run, as_if_in_place
 from wsnas.space import SearchSpace, load_space
 from wsnas.standalone import Trained, require_trainable, train_architecture
 from wsnas.table import LARGEST_NUMBER, MACS, TRAINED, Column, Table
@@ -165,8 +165,15 @@ def merge_runs(paths: Sequence[Path | str], out: Path | str) -> tuple[SearchSpac
     finished.
     """
     runs = [Run.read(path) for path in paths]
-    first = runs[0]
-    space, recipe = load_space(first.identity["space"]), first.identity["recipe"]
+    space = load_space(runs[0].identity["space"])
+
+    def has_data(run: Run) -> bool:
+        return "data" not in run.identity or bool(
+            space.data_identity(recipe_from_json(space.recipes["micro"], run.recipe))
+        )
+
+    first = next((run for run in runs if run.identity["space"] == space.name and has_data(run)), runs[0])
+    recipe = first.identity["recipe"]
     trained, archs = list[tuple[str, dict[str, Any]]](), dict[str, dict[str, Any]]()
 
     def shared(name: str) -> str:
@@ -176,7 +183,7 @@ def merge_runs(paths: Sequence[Path | str], out: Path | str) -> tuple[SearchSpac
         kind = run.identity["kind"]
         if kind not in ("ground truth", "stand-alone"):
             raise WsnasError(f"{run.path} is a {kind} run; only trainings of single architectures can be merged")
-        if (run.identity["space"], run.identity["recipe"]) != (space.name, recipe):
+        if (run.identity["space"], as_if_in_place(run.identity, first.identity)["recipe"]) != (space.name, recipe):
             raise WsnasError(f"{run.path} and {first.path} have different spaces or recipes and cannot be merged")
         run.require_data(first.identity)
         own = run.records("training")
