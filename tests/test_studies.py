@@ -1395,6 +1395,9 @@ def test_the_report_begins_with_the_answer(tmp_path: Path) -> None:
 
     other = tmp_path / "desk/worth/results.json"  # of supernets that trained for fewer epochs
     other.write_text(other.read_text().replace('"setting": 9', '"setting": 5'))
+    shutil.copytree(tmp_path / "desk/worth", tmp_path / "desk/worth-other")  # of another ground truth
+    another = tmp_path / "desk/worth-other/results.json"
+    another.write_text(other.read_text().replace('"setting": 5', '"setting": 9').replace('epochs": 20', 'epochs": 2'))
     shutil.copytree(tmp_path / "desk/epochs", tmp_path / "desk/repeated")  # of one scale, all are shown
     write_report([tmp_path / "desk"], tmp_path / "report.html")
     assert [row[-2:] for row in headlines((tmp_path / "report.html").read_text())] == [["–", "–"]] * 2

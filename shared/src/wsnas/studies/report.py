@@ -75,7 +75,9 @@ class RankingTable:
 
 
 Truth = tuple[str, str | None, int | None]  # a ground truth: the networks' data, the table's, and its trainings' epochs
-Supernets = tuple[str, str, int, int]  # space, data and scale, epochs, architectures ranked
+Supernets = tuple[
+    str, str, int, int, Truth
+]  # space, data and scale, epochs, architectures ranked, and compared with what
 PAPER_SPEARMAN = {"nb101": 0.618, "nb201": 0.701}  # Table 3: supernets of 1,000 and 2,000 epochs, at full size
 
 
@@ -362,7 +364,8 @@ def exchanges(stored: dict[str, Any], data: dict[str, str]) -> dict[Supernets, d
     for space, of in stored["results"].items():
         if rate := of.get("exchange"):
             epochs = [row["setting"] for row in of["rows"] if row["kind"] == "supernet"][-1]
-            found[space, at_scale(data[space], scale), epochs, rate["correlation"]["n"]] = rate
+            compared = truth(stored["settings"][space])
+            found[space, at_scale(data[space], scale), epochs, rate["correlation"]["n"], compared] = rate
     return found
 
 
@@ -373,7 +376,7 @@ def first_screen(studies: Sequence[StudyResult]) -> list[Headline]:
     rows, scales = list[Headline](), dict[tuple[str, str], str]()
     for study in sorted(studies, key=lambda study: strength(study.scale)):
         for row in study.headlines:
-            rate = rates.get((row.space, row.about, row.epochs, row.architectures), {})
+            rate = rates.get((row.space, row.about, row.epochs, row.architectures, row.truth), {})
             cost, predictor = rate.get("cost"), rate.get("rates", {}).get("predictor", {})
             if scales.setdefault((row.space, row.truth[0]), study.scale) == study.scale:
                 found = replace(
