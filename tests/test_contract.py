@@ -9,6 +9,7 @@ import copy
 import dataclasses
 import itertools
 import json
+import re
 import runpy
 import tempfile
 from collections import Counter
@@ -351,30 +352,35 @@ def shipped(space: Any) -> Table:
 def test_the_shipped_ground_truth_says_how_it_was_made(space: Any, shipped: Table) -> None:
     """The command, without folders of the machine that ran it; how long it took; that nothing failed unseen."""
     about = shipped.about
-    assert about["command"].startswith(f"wsnas ground-truth {space.name} --sample ")
-    assert f"--out runs/{space.name}-ground-truth" in about["command"]
+    assert about["command"].startswith(f"wsnas ground-truth {space.name} ")
+    for option, value in (("--sample", r"\d+"), ("--seeds", r"\d+"), ("--out", r"(runs/)?[\w-]+")):
+        assert re.search(rf" {option} {value}( |$)", about["command"]), option
     assert about["metric"] == space.metric
     assert about["seconds"].split()[0].isdecimal()
     assert about["status"].endswith(" ok")
 
 
 def test_the_shipped_ground_truth_is_whole(space: Any, shipped: Table) -> None:
-    """Different architectures, two seeds or more, validation, test, and validation after half the epochs, which is
-    worse; next to none missing.
+    """Fifty different architectures or more with two seeds or more, which both have validated and been tested; after
+    half the epochs they were worse. Others may have shorter trainings only.
     """
     assert shipped.space == space.name
-    assert len(set(shipped.archs)) == len(shipped) >= 20
+    assert len(set(shipped.archs)) == len(shipped)
     recipe = space.recipes["micro"]
     epochs, best = recipe.standalone.epochs, 100 if space.metric == "accuracy" else np.inf
-    for split, budget in (("valid", epochs), ("test", epochs), ("valid", epochs // 2)):
-        values = shipped.seeds(recipe.dataset, split, budget)
+    valid, test = (shipped.seeds(recipe.dataset, split, epochs) for split in ("valid", "test"))
+    for values in (valid, test):
         assert values.shape[0] == len(shipped)
         assert values.shape[1] >= 2
-        assert np.isfinite(values).mean() > 0.98
         assert 0 <= np.nanmin(values) < np.nanmax(values) <= best
+    trained = np.isfinite(test)
+    assert (trained == np.isfinite(valid)).all()
+    assert (trained.all(1) == trained.any(1)).all()
+    assert trained.any(1).sum() >= 50
+    assert (trained.any(1) == shipped.have_results()).all()
     higher = shipped.higher_is_better(space.metric)
-    full, half = (np.nanmean(higher.mean(recipe.dataset, "valid", budget)) for budget in (epochs, epochs // 2))
-    assert full > half
+    full, half = (higher.mean(recipe.dataset, "valid", budget) for budget in (epochs, epochs // 2))
+    assert np.nanmean(full - half) > 0  # where both are known
 
 
 def test_the_shipped_ground_truth_is_of_todays_recipe(space: Any, shipped: Table) -> None:
@@ -397,8 +403,6 @@ def test_a_sufficient_training_of_the_shipped_table_repeats(space: Any) -> None:
         pytest.skip("ships none")
     dataset, epochs = recipe.dataset, recipe.standalone.epochs
     table = load_ground_truth(space, dataset)
-    if epochs not in table.epochs(dataset, "test"):
-        pytest.skip(f"no trainings of {epochs} epochs yet")
     seeds = table.seeds(dataset, "test", epochs)
     trained = np.flatnonzero(np.isfinite(seeds).all(1))
     row = trained[np.argsort(table.parameters[trained], kind="stable")[len(trained) // 2]]

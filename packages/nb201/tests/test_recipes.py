@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -106,9 +105,11 @@ def shipped() -> Table:
 
 
 def test_shipped_table_has_every_architecture(shipped: Table) -> None:
-    """Of the space, once, with 3 seeds."""
+    """Of the space, once, with 3 seeds: of two epochs all of them, of sufficient trainings 700 or more."""
     assert sorted(shipped.archs) == sorted(SPACE.encode(arch) for arch in SPACE)
     assert shipped.seeds(MICRO.dataset, "test").shape == (15_284, 3)
+    assert np.isfinite(shipped.seeds(MICRO.dataset, "test", 2)).all()
+    assert shipped.have_results().sum() >= 700
 
 
 def test_multiply_adds_of_the_shipped_table_are_counted_by_one_rule(shipped: Table) -> None:
@@ -133,41 +134,8 @@ def test_multiply_adds_of_the_shipped_table_are_counted_by_one_rule(shipped: Tab
 
 
 def test_shipped_table_can_be_trusted(shipped: Table) -> None:
-    """Spearman-Brown reliability of the three seeds' mean, test accuracy: 0.893."""
+    """Spearman-Brown reliability of the three seeds' mean, test accuracy: 0.941."""
     seeds = shipped.seeds(MICRO.dataset, "test")
     ceiling = noise_ceiling(seeds[np.isfinite(seeds).all(1)])
     assert ceiling is not None
-    assert ceiling.reliability >= 0.88
-
-
-def test_shipped_rows_are_what_training_gives(shipped: Table) -> None:
-    """Rows trained again, of each of those who made the table: within 3 points, and after one of the two epochs as near
-    as two seeds are (all within 45).
-
-    They are of a version whose sums had another order and whose learning rate rose 0.5 % above its peak in one step: at
-    the highest learning rate that grows to as much as another seed makes, at the end it is gone. Those of today's code
-    repeat exactly: ``test_contract.py``. Each maker went on in the order of the sample where the one before it had
-    stopped.
-    """
-    torch.set_num_threads(1)
-    splits = SPACE.load_data(MICRO, torch.device("cpu"))
-    epochs = MICRO.standalone.epochs
-    first: dict[str, int] = {}  # of those that are the same function, the first was trained, for all
-    for row, name in enumerate(shipped.archs):
-        first.setdefault(SPACE.training_key(SPACE.decode(name)), row)
-    trained_rows = list(first.values())
-    assert shipped.parameters is not None
-    for maker in [*json.loads(shipped.about.get("taken over", "[]")), shipped.about]:
-        count = int(maker["seconds"].split(" in all of ")[1].split()[0]) // 3  # of three seeds each
-        rows, trained_rows = trained_rows[:count], trained_rows[count:]
-        rows.sort(key=lambda row: shipped.parameters[row])
-        for row in (rows[len(rows) // 4], rows[len(rows) // 2]):
-            trained = train_architecture(SPACE, shipped.archs[row], MICRO, seed=0, device="cpu", splits=splits)
-            for split, budget, value, near in (
-                ("valid", epochs, trained.valid, 3.0),
-                ("test", epochs, trained.test, 3.0),
-                ("valid", epochs // 2, trained.half_valid, 45.0),
-            ):
-                expected = float(shipped.seeds(MICRO.dataset, split, budget)[row, 0])
-                assert value == pytest.approx(expected, abs=near), (shipped.archs[row], split, budget)
-    assert not trained_rows  # all accounted for
+    assert ceiling.reliability >= 0.93

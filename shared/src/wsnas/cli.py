@@ -250,9 +250,10 @@ def evaluate(
 
 def _drawn(truth: Table, sample: int, rng: Any, max_macs: int | None) -> list[str]:
     """Architectures of a ground truth: ``--sample``, which must not be more than there are, or by default all."""
-    if not len(truth) or (sample > len(truth) and was_given("sample")):
+    there = int(truth.have_results().sum())
+    if not there or (sample > there and was_given("sample")):
         raise WsnasError(
-            f"cannot draw {sample} different architectures: the ground truth has {len(truth)}"
+            f"cannot draw {sample} different architectures: the ground truth has results of {there}"
             + (f" with at most {max_macs:,} multiply-adds" if max_macs is not None else "")
         )
     return truth.sample(sample, rng)

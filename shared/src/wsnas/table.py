@@ -191,6 +191,11 @@ class Table:
         stored = json.loads(self.about.get(f"{epochs} epochs", "{}"))
         return stored if isinstance(stored, dict) else {}
 
+    def have_results(self) -> NDArray[np.bool_]:
+        """[architectures]: whether they have a result, on any data set, of the training length that counts."""
+        kinds = {(column.dataset, column.split) for column in self.columns}
+        return np.isfinite([self.mean(*kind) for kind in kinds]).any(0)
+
     @property
     def datasets(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(c.dataset for c in self.columns))
@@ -213,14 +218,14 @@ class Table:
         return self.take(np.array([self.row[arch] for arch in archs], dtype=np.int64))
 
     def sample(self, count: int, rng: np.random.Generator | int = 0) -> list[str]:
-        """``count`` different architectures of the table, uniform; all of them, shuffled, if it has fewer.
+        """``count`` different architectures that ``have_results``, uniform; all of them, shuffled, if there are fewer.
 
         ``rng``: a generator or a seed; ``wsnas evaluate --sample-seed`` draws the same ones with the same seed.
         """
         from wsnas.randomness import numpy_rng  # here, because it imports torch
 
         rng = numpy_rng(rng, "evaluate") if isinstance(rng, int | np.integer) else rng
-        order = rng.permutation(len(self))[:count]
+        order = rng.permutation(np.flatnonzero(self.have_results()))[:count]
         return [self.archs[int(i)] for i in order]
 
     def higher_is_better(self, metric: str) -> Table:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from darts_cnn.network import Network
     from wsnas.table import Table
 
-TABLES = {"digits": Path(__file__).with_name("micro.parquet")}  # data set -> ground truth
+TABLES = {"more-digits": Path(__file__).with_name("micro.parquet")}  # data set -> ground truth
 
 
 class DartsCNN(SearchSpace[Architecture]):

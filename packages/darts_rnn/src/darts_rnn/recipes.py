@@ -64,11 +64,13 @@ PAPER = RNNRecipe(
 )
 
 # The same space and loops on a text that ships with this package, for a laptop's CPU. With 500 words and 32 units
-# the cell, not the softmax, has most of the weights and takes most of the time.
+# the cell, not the softmax, has most of the weights and takes most of the time. Stand-alone trainings average their
+# weights at a constant learning rate, as DARTS's do; without that, or on half of the text, longer ones overfit. Whether
+# they are long enough is not settled: sixteen epochs are 1.7 % better and rank a little differently (docs/tables.md).
 MICRO = RNNRecipe(
     dataset="tragedies",
     supernet=Training(
-        epochs=30,
+        epochs=15,
         batch=64,
         optimizer=SGD(lr=2.0),
         schedule=Linear(warmup=0.2),
@@ -76,18 +78,18 @@ MICRO = RNNRecipe(
         inputs=Sequences(bptt=16),
     ),
     standalone=Training(
-        epochs=2,
+        epochs=8,
         batch=64,
-        optimizer=SGD(lr=6.0),
-        schedule=Linear(warmup=0.2),
+        optimizer=SGD(lr=3.0),
+        schedule=Fixed(),
         clip=0.25,
+        average_last=0.5,
         inputs=Sequences(bptt=16),
     ),
     evaluation_batch=1600,
-    train_size=64_000,
     units=32,
     vocabulary=500,
-    dropout=0.0,  # two epochs do not overfit
+    dropout=0.0,  # eight epochs do not overfit
     dropout_hidden=0.0,
     dropout_input=0.0,
     dropout_embedding=0.0,
@@ -97,13 +99,7 @@ MICRO = RNNRecipe(
     test_streams=40,
 )
 
-# Networks of ``MICRO`` on all of its text. Stand-alone trainings average their weights at a constant learning rate, as
-# DARTS's do; without that, or on half of the text, longer ones overfit. Whether they are long enough is not settled:
-# sixteen epochs are 1.7 % better and rank a little differently (docs/tables.md).
-DESK = replace(
-    MICRO,
-    standalone=replace(MICRO.standalone, epochs=8, optimizer=SGD(lr=3.0), schedule=Fixed(), average_last=0.5),
-    train_size=None,
-)
+# As ``MICRO``, with supernets trained until their submodels stop improving.
+DESK = replace(MICRO, supernet=replace(MICRO.supernet, epochs=30))
 
 RECIPES = {"paper": PAPER, "desk": DESK, "micro": MICRO}
