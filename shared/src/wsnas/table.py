@@ -194,7 +194,8 @@ class Table:
     def have_results(self) -> NDArray[np.bool_]:
         """[architectures]: whether they have a result, on any data set, of the training length that counts."""
         kinds = {(column.dataset, column.split) for column in self.columns}
-        return np.isfinite([self.mean(*kind) for kind in kinds]).any(0)
+        known: NDArray[np.bool_] = np.array([np.isfinite(self.mean(*kind)) for kind in kinds]).any(0)
+        return known
 
     @property
     def datasets(self) -> tuple[str, ...]:
