@@ -194,7 +194,9 @@ class Table:
     def have_results(self) -> NDArray[np.bool_]:
         """[architectures]: whether they have a result, on any data set, of the training length that counts."""
         kinds = {(column.dataset, column.split) for column in self.columns}
-        known: NDArray[np.bool_] = np.array([np.isfinite(self.mean(*kind)) for kind in kinds]).any(0)
+        known = np.zeros(len(self), dtype=np.bool_)
+        for kind in kinds:
+            known |= np.isfinite(self.mean(*kind))
         return known
 
     @property
