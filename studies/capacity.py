@@ -41,7 +41,7 @@ class Size:
 
 
 SIZES = {
-    "micro": Size((1, 8, 32), architectures=100),
+    "micro": Size((1, 4, 8, 32), architectures=100),
     "desk": Size((1, 2, 4, 8, 16, 32), architectures=1000),
     "paper": Size((1, 2, 4, 8, 16, 32, 64, 128), architectures=1000),
 }

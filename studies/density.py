@@ -26,7 +26,7 @@ from wsnas.studies.verdicts import Answer, Holds, Numbers, Verdict, enough, sign
 
 HARDLY = 0.05  # a correlation that is higher by less than this hardly is
 SIZES = {  # factors, architectures scored
-    "micro": ((1, 8, 64), 100),
+    "micro": ((1, 4, 16, 64), 100),
     "desk": ((1, 4, 16, 64), 1000),
     "paper": ((1, 2, 4, 8, 16, 32, 64), 1000),
 }

@@ -554,7 +554,7 @@ def test_standalone_at_desk_judges_by_the_shipped_trainings_of_its_length() -> N
 
 
 def test_standalone_judges_by_the_whole_ground_truth_where_it_ships() -> None:
-    """Six trainings say nothing on a claim that thousands of shipped ones of the same recipe decide."""
+    """Six trainings say nothing on a claim that hundreds of shipped ones of the same recipe decide."""
     code = runpy.run_path(str(STUDIES / "standalone.py"))
     space = load_space("nb201")
     shipped = load_ground_truth(space)
@@ -566,7 +566,7 @@ def test_standalone_judges_by_the_whole_ground_truth_where_it_ships() -> None:
     assert shipped.parameters is not None
     expected = stats.spearmanr(shipped.parameters[known], tests[known]).statistic
     assert verdict.numbers["correlation"] == pytest.approx(expected, abs=1e-9)
-    assert verdict.numbers["architectures"] == known.sum() > 10_000
+    assert verdict.numbers["architectures"] == known.sum() >= 700
     assert verdict.verdict == "holds"
     (alone,) = code["verdicts_of"](space, code["findings_of"](six, None, space, "digits"))
     assert alone.verdict == "inconclusive"
