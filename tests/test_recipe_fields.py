@@ -37,7 +37,7 @@ VALUES: dict[str, Any] = {  # where twice the value will not do
     "weight_decay": 0.05,
     "warmup": 0.6,
     "clip": 0.01,
-    "average_last": 0.5,
+    "average_last": 0.7,
     "label_smoothing": 0.1,
     "crop": 1,
     "cutout": 3,
@@ -85,7 +85,7 @@ def changes(field: RecipeField, folder: Path) -> list[Any]:
         return [value for value in get_args(field.type) if value != field.value]
     name = field.name.rpartition(".")[2]
     if name == "dataset":
-        if field.value == "digits":
+        if field.value in ("digits", "more-digits"):
             return ["faint-digits"]
         words = np.random.default_rng(0).choice(["to", "be", "or", "not", "a", "king"], (3000, 9))
         (folder / "words.txt").write_text("\n".join(map(" ".join, words)))

@@ -43,9 +43,9 @@ def test_rank(forks: Any, tmp_path: Path) -> None:
         "--train-size",
         "640",
         "--valid-size",
-        "200",
+        "2000",
         "--epochs",
-        "1",
+        "2",
         "--calibration-steps",
         "1",
     )

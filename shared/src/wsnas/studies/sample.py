@@ -96,9 +96,13 @@ def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Reci
         )
     valid, test = _common_means(loaded, dataset, epochs)
     known = ~(np.isnan(valid) | np.isnan(test))
-    left_out = int((~known).sum())
-    if left_out:
-        click.echo(f"{space.name}: {left_out} of {len(loaded)} architectures have no result (failed or not trained)")
+    left_out, without = int((~known).sum()), ~known
+    for other in lengths["test"] - {epochs}:  # that some were trained for another length only is no news
+        without &= np.isnan(loaded.mean(dataset, "test", other))
+    if without.any():
+        click.echo(
+            f"{space.name}: {without.sum()} of {len(loaded)} architectures have no result (failed or not trained)"
+        )
     kept = loaded.select([arch for arch, ok in zip(loaded.archs, known, strict=True) if ok])
     kept = kept.higher_is_better(space.metric)
     valid, test = _common_means(kept, dataset, epochs)
