@@ -65,8 +65,9 @@ PAPER = RNNRecipe(
 
 # The same space and loops on a text that ships with this package, for a laptop's CPU. With 500 words and 32 units
 # the cell, not the softmax, has most of the weights and takes most of the time. Stand-alone trainings average their
-# weights at a constant learning rate, as DARTS's do; without that, or on half of the text, longer ones overfit. Whether
-# they are long enough is not settled: sixteen epochs are 1.7 % better and rank a little differently (docs/tables.md).
+# weights at a constant learning rate, as DARTS's do; without that, seeds agree less, and on half of the text longer
+# ones overfit. Whether they are long enough is not settled: sixteen epochs are 1.7 % better and rank a little
+# differently (docs/tables.md).
 MICRO = RNNRecipe(
     dataset="tragedies",
     supernet=Training(

@@ -108,7 +108,7 @@ MICRO = ProxylessRecipe(
     identity_start=True,
 )
 
-# Networks and images of ``MICRO``, with supernets trained to the end and sufficient stand-alone trainings
+# Networks and images of ``MICRO``, with longer supernets and stand-alone trainings, whose sufficiency is not settled
 # (docs/tables.md): hours instead of minutes.
 DESK = replace(
     MICRO,

@@ -97,7 +97,7 @@ def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Reci
     valid, test = _common_means(loaded, dataset, epochs)
     known = ~(np.isnan(valid) | np.isnan(test))
     left_out, without = int((~known).sum()), ~known
-    for other in lengths["test"] - {epochs}:  # that some were trained for another length only is no news
+    for other in lengths["test"] - {epochs}:  # those trained only for another length are not worth a message
         without &= np.isnan(loaded.mean(dataset, "test", other))
     if without.any():
         click.echo(
