@@ -685,6 +685,26 @@ def test_capacity_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
     assert all((net / "checkpoint.pt").stat().st_mtime_ns != stamps[net.name] for net in nets)
 
 
+def test_only_architectures_without_any_training_are_worth_a_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Most of nb201's shipped table has trainings of two epochs only, which is no news; two of another table have none."""
+    space = load_space("nb201")
+    recipe, shipped = space.recipes["micro"], load_ground_truth(space)
+    asked: Any = SimpleNamespace(truth=None, table=None)
+    truth = ground_truth_of(space, asked, recipe)
+    assert len(truth.archs) == shipped.have_results().sum() == len(shipped) - truth.left_out
+    assert capsys.readouterr().out == ""
+    few = shipped.take(np.array([0, 1, 2, 15_000, 15_001]))
+    for values in few.columns.values():
+        values[[1, 3]] = np.nan
+    few.save(tmp_path / "few.parquet")
+    asked.table = tmp_path / "few.parquet"
+    truth = ground_truth_of(space, asked, recipe)
+    assert (len(truth.archs), truth.left_out) == (2, 3)
+    assert capsys.readouterr().out == "nb201: 2 of 5 architectures have no result (failed or not trained)\n"
+
+
 def test_a_training_of_the_ground_truth_is_counted_on_its_own_data() -> None:
     """Also where supernets train on other data: 10 epochs of 6,000 digits are 460 batches of 128, not 4,680."""
     space = load_space("nb201")

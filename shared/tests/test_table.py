@@ -50,6 +50,20 @@ def assert_equal(one: Table, other: Table) -> None:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
+def test_only_architectures_with_results_are_drawn() -> None:
+    """Those of the length that counts: of a seed, of validation or of another data set; not of other lengths alone."""
+    assert table().have_results().all()  # cifar100 has all four
+    columns = {column: values for column, values in table().columns.items() if column.dataset == "digits"}
+    tests = {column: values for column, values in columns.items() if column.split == "test"}
+    assert Table("toy", table().archs, columns).have_results().tolist() == [True, True, True, True]  # valid has
+    alone = Table("toy", table().archs, tests)
+    assert alone.have_results().tolist() == [True, True, True, False]
+    assert sorted(alone.sample(9)) == ["a", "b", "c"]
+    assert len({*alone.sample(2)} - {"d"}) == 2
+    shorter = Table("toy", table().archs, tests, about={"epochs": "4"})
+    assert sorted(shorter.sample(9)) == ["a", "b", "c", "d"]
+
+
 def test_a_saved_table_comes_back(tmp_path: Path) -> None:
     table().save(tmp_path / "table.parquet")
     assert_equal(Table.load(tmp_path / "table.parquet"), table())
