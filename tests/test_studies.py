@@ -688,7 +688,7 @@ def test_capacity_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
 def test_only_architectures_without_any_training_are_worth_a_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Most of nb201's shipped table has trainings of two epochs only, which is no news; two of another table have none."""
+    """Most of nb201's shipped table has trainings of two epochs only, which is no news; two of another have none."""
     space = load_space("nb201")
     recipe, shipped = space.recipes["micro"], load_ground_truth(space)
     asked: Any = SimpleNamespace(truth=None, table=None)
