@@ -75,9 +75,8 @@ class RankingTable:
 
 
 Truth = tuple[str, str | None, int | None]  # a ground truth: the networks' data, the table's, and its trainings' epochs
-Supernets = tuple[
-    str, str, int, int, Truth
-]  # space, data and scale, epochs, architectures ranked, and compared with what
+# space, data and scale, epochs, architectures ranked, and compared with what
+Supernets = tuple[str, str, int, int, Truth]
 PAPER_SPEARMAN = {"nb101": 0.618, "nb201": 0.701}  # Table 3: supernets of 1,000 and 2,000 epochs, at full size
 
 
