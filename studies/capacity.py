@@ -22,7 +22,7 @@ import numpy as np
 from wsnas.errors import WsnasError
 from wsnas.metrics import Interval, contrast
 from wsnas.randomness import numpy_rng
-from wsnas.studies.figures import counted, ranking_figure
+from wsnas.studies.figures import ranking_figure
 from wsnas.studies.jobs import all_scores, sub_space_job
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.pruned import Pruning
@@ -30,6 +30,7 @@ from wsnas.studies.rankings import K, Point, csv_rows, judged, ranking_within
 from wsnas.studies.results import desk_rows, settings_of, write_results
 from wsnas.studies.sample import ENOUGH, SpaceSample, space_samples
 from wsnas.studies.verdicts import FEWEST, Answer, Numbers, Verdict, enough, sign_verdict
+from wsnas.words import counted
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
             f"{options.about}, {counted(seeds_each, 'supernet')} a factor. The first seed of the ground truth prunes "
             "and picks, the others report, unless a panel says that they are the same. Any judge: a training, made as "
             "bad as the supernets at 1x by noise, which the pruning does not change",
-            desk_rows(Path(__file__), options),
+            desk_rows(Path(__file__), options, [sample for sample, _ in panels.values()]),
         ),
     )
 

@@ -21,6 +21,7 @@ from wsnas.studies.rankings import finite
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample
 from wsnas.studies.verdicts import Answer, Numbers, Verdict, enough, sign_verdict
+from wsnas.words import counted
 
 
 def mean_of(parts: Sequence[PerSupernet]) -> PerSupernet:
@@ -111,7 +112,7 @@ def main(options: StudyOptions, count: int | None) -> None:
     for sample, by_epochs in scores_by_budget(options, count):
         ranked = {epochs: finite(scores) for epochs, scores in by_epochs.items()}
         predictors = {
-            f"{epochs} epochs": scores[0] for epochs, scores in ranked.items()
+            counted(epochs, "epoch"): scores[0] for epochs, scores in ranked.items()
         }  # the first seed of each budget
         longest = ranked[max(ranked)]
         predictors |= {f"seed {seed}": one for seed, one in zip(options.seeds[1:], longest[1:], strict=True)}

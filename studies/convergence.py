@@ -16,23 +16,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from wsnas.metrics import Floats, PerSupernet, contrast, correlation_over, mean_score, rank_agreement, sign_of
-from wsnas.studies.figures import (
-    BLACK,
-    BLUE,
-    GREEN,
-    STYLE,
-    axes_grid,
-    caption,
-    counted,
-    head,
-    part_ticks,
-)
+from wsnas.studies.figures import BLACK, BLUE, GREEN, STYLE, axes_grid, caption, head, part_ticks
 from wsnas.studies.jobs import budgets_option, scores_by_budget
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import finite
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample
 from wsnas.studies.verdicts import Answer, Numbers, Verdict, enough, sign_verdict
+from wsnas.words import counted
 
 
 @dataclass(frozen=True)
@@ -75,8 +66,9 @@ def verdicts_of(space: str, means: Mapping[int, PerSupernet], truth: PerSupernet
 
     def means_in_words(numbers: Numbers) -> str:
         return (
-            f"{numbers.say('mean of the shortest', abs(first.mean))} at {numbers.say('shortest', shortest, 'd')} "
-            f"epochs, {numbers.say('mean of the longest', abs(last.mean))} at {numbers.say('longest', longest, 'd')}"
+            f"{numbers.say('mean of the shortest', abs(first.mean))} at "
+            f"{numbers.count('shortest', shortest, 'epoch')}, "
+            f"{numbers.say('mean of the longest', abs(last.mean))} at {numbers.say('longest', longest, 'd')}"
         )
 
     rising, passing = Numbers(), Numbers()

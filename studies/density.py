@@ -16,13 +16,14 @@ import numpy as np
 from wsnas.errors import WsnasError
 from wsnas.metrics import contrast, noise_ceiling
 from wsnas.randomness import numpy_rng
-from wsnas.studies.figures import counted, ranking_figure
+from wsnas.studies.figures import ranking_figure
 from wsnas.studies.jobs import all_scores, sub_space_job
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import K, Point, Ranking, csv_rows, judged, mean_ranking, ranking_within
 from wsnas.studies.results import desk_rows, settings_of, write_results
 from wsnas.studies.sample import ENOUGH, SpaceSample, random_archs, space_samples
 from wsnas.studies.verdicts import Answer, Holds, Numbers, Verdict, enough, sign_verdict
+from wsnas.words import counted
 
 HARDLY = 0.05  # a correlation that is higher by less than this hardly is
 SIZES = {  # factors, architectures scored
@@ -131,7 +132,7 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
             list(panels.values()),
             "downscaling factor (kept at random), architectures left",
             f"{options.about}, {counted(len(options.seeds), 'supernet')} per factor, each on a different sub-space",
-            desk_rows(Path(__file__), options),
+            desk_rows(Path(__file__), options, [sample for sample, _ in panels.values()]),
         ),
     )
 

@@ -14,13 +14,14 @@ import click
 import numpy as np
 
 from wsnas.metrics import Floats, contrast, top_k
-from wsnas.studies.figures import counted, ranking_figure
+from wsnas.studies.figures import ranking_figure
 from wsnas.studies.jobs import budgets_option, scores_by_budget
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import K, Point, csv_rows, finite, ranking
 from wsnas.studies.results import desk_rows, settings_of, write_results
 from wsnas.studies.sample import SpaceSample
 from wsnas.studies.verdicts import FEWEST, Answer, Numbers, Verdict, enough, sign_verdict
+from wsnas.words import counted
 
 
 def surpassed_budgets(points: Sequence[Point]) -> int:
@@ -58,7 +59,7 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
                 "the differences above 0); holds where some shorter budget's is above the longest's (the "
                 "intervals corrected for how many there are); else, and with one supernet, inconclusive",
                 f"best {numbers.say('best correlation', best.ranking.correlation)} at "
-                f"{numbers.say('best epochs', best.setting, 'd')} epochs, "
+                f"{numbers.count('best epochs', best.setting, 'epoch')}, "
                 f"{numbers.say('longest correlation', last.correlation)} at "
                 f"{numbers.say('longest epochs', points[-1].setting, 'd')}",
                 "inconclusive" if alone else "does not hold" if above_all else "holds" if below_one else "inconclusive",
@@ -127,7 +128,7 @@ def main(options: StudyOptions, count: int | None) -> None:
             panels,
             "supernet epochs, one training for each budget",
             f"{options.about}, {counted(len(options.seeds), 'supernet')} a budget",
-            desk_rows(Path(__file__), options),
+            desk_rows(Path(__file__), options, [sample for sample, _ in panels]),
         ),
     )
 

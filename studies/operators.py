@@ -19,22 +19,14 @@ from scipy import stats
 
 from wsnas.errors import WsnasError
 from wsnas.metrics import Floats, higher_is_better, sign_of
-from wsnas.studies.figures import (
-    GREY,
-    RED,
-    STYLE,
-    axes_grid,
-    caption,
-    counted,
-    head,
-    legend_below,
-)
+from wsnas.studies.figures import GREY, RED, STYLE, axes_grid, caption, head, legend_below
 from wsnas.studies.jobs import Variant, scores_of
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import finite
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample, space_samples
 from wsnas.studies.verdicts import Answer, Numbers, Verdict, enough
+from wsnas.words import counted
 
 ARCHITECTURES = {"micro": 200, "desk": 1000, "paper": 1000}
 LEAST = 8  # architectures on either side of a choice
@@ -226,7 +218,9 @@ def main(options: StudyOptions, decision: str | None) -> None:
         there = sample.space.decisions(sample.archs[0])
         if decision is not None and decision not in there:
             raise WsnasError(f"--decision '{decision}': {sample.name} has {', '.join(there)}; choose with --space")
-    wanted = [(s, Variant(f"{s.recipe.supernet.epochs} epochs", s.recipe, "uniform", options.seeds)) for s in samples]
+    wanted = [
+        (s, Variant(counted(s.recipe.supernet.epochs, "epoch"), s.recipe, "uniform", options.seeds)) for s in samples
+    ]
     scores = scores_of(options, wanted)
     panels: list[Panel] = []
     for sample, variant in wanted:

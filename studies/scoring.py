@@ -25,13 +25,14 @@ from wsnas.ground_truth import splits_once
 from wsnas.metrics import Floats, contrast
 from wsnas.protocols import Protocol, require_images
 from wsnas.recipe import Recipe, Sequences
-from wsnas.studies.figures import BLUE, ORANGE, STYLE, axes_grid, caption, counted, head, legend_below
+from wsnas.studies.figures import BLUE, ORANGE, STYLE, axes_grid, caption, head, legend_below
 from wsnas.studies.jobs import ProtocolJob, SupernetJob, all_scores_by_protocol
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import K, Ranking, measures_csv, measures_json, ranking
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample, space_samples
 from wsnas.studies.verdicts import Answer, Numbers, Verdict, enough, sign_verdict
+from wsnas.words import counted
 
 ARCHITECTURES = {"micro": 100, "desk": 300, "paper": 1000}
 READINGS = ("accuracy", "loss")

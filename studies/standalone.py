@@ -31,20 +31,13 @@ from wsnas.recipe_options import chosen_recipe
 from wsnas.runs import Run
 from wsnas.sampling import sample_candidates
 from wsnas.space import SearchSpace
-from wsnas.studies.figures import (
-    BLUE,
-    GREY,
-    STYLE,
-    caption,
-    counted,
-    head,
-    legend_below,
-)
+from wsnas.studies.figures import BLUE, GREY, STYLE, caption, head, legend_below
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.results import write_results
 from wsnas.studies.sample import chosen_spaces
 from wsnas.studies.verdicts import Answer, Numbers, Verdict, enough, sign_verdict
 from wsnas.table import Table
+from wsnas.words import counted
 
 ARCHITECTURES = {"micro": 4, "desk": 4, "paper": 100}  # trained per space; the paper: 377, 36 and 137
 
@@ -243,7 +236,7 @@ def standalone_figure(panels: Sequence[Panel], note: str) -> Figure:
                         axis.set_minor_formatter("{x:g}")
             for axes in row[len(predictors) :]:
                 axes.set_visible(False)
-            row[0].set_ylabel(f"{unit}, {recipe.standalone.epochs} epochs")
+            row[0].set_ylabel(f"{unit}, {counted(recipe.standalone.epochs, 'epoch')}")
             if shipped is not None:
                 legend_below(row[0], 2)
         caption(

@@ -42,25 +42,14 @@ from wsnas.metrics import (
 )
 from wsnas.recipe import change_recipe
 from wsnas.recipe_options import chosen_recipe
-from wsnas.studies.figures import (
-    BLACK,
-    BLUE,
-    GREY,
-    RED,
-    STYLE,
-    Matrix,
-    caption,
-    counted,
-    head,
-    matrix_figure,
-    matrix_of,
-)
+from wsnas.studies.figures import BLACK, BLUE, GREY, RED, STYLE, Matrix, caption, head, matrix_figure, matrix_of
 from wsnas.studies.jobs import Variant, scores_of
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import K, finite, measures_csv, measures_json
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import ENOUGH, SpaceSample, space_samples
 from wsnas.studies.verdicts import Answer, Holds, Numbers, Verdict, enough, sign_verdict
+from wsnas.words import counted
 
 OTHERS = {"digits": ("faint-digits",), "cifar100": ("cifar10", "imagenet16-120")}  # training data sets, by the recipe's
 
@@ -98,7 +87,7 @@ def variants(sample: SpaceSample, seeds: int, scale: str, dataset: str | None) -
     if recipe != sample.recipe:
         longer = [change_recipe(sample.recipe, epochs=longest * more) for more in (1, 2)[: paths // 2]]
         wanted[1:1] = [
-            Variant(f"{one.supernet.epochs} epochs, not {recipe.supernet.epochs}", one, "uniform", numbers)
+            Variant(f"{counted(one.supernet.epochs, 'epoch')}, not {recipe.supernet.epochs}", one, "uniform", numbers)
             for one in longer  # the last one trains as many paths as multi-path
         ]
     for other in (dataset,) if dataset else OTHERS.get(recipe.dataset, ()):

@@ -30,20 +30,7 @@ from wsnas.metrics import Interval, contrast, correlation_over, partial_agreemen
 from wsnas.options import was_given
 from wsnas.proxies import require_images
 from wsnas.studies.costs import Costs
-from wsnas.studies.figures import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    RED,
-    STYLE,
-    WIDEST,
-    caption,
-    counted,
-    end_labels,
-    head,
-)
+from wsnas.studies.figures import BLACK, BLUE, GREEN, GREY, ORANGE, RED, STYLE, WIDEST, caption, end_labels, head
 from wsnas.studies.jobs import BUDGETS, budgets_option, scores_of
 from wsnas.studies.judges import (
     FAIR,
@@ -71,6 +58,7 @@ from wsnas.studies.rankings import K
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample, space_samples
 from wsnas.studies.verdicts import Answer, Numbers, Verdict, enough, sign_verdict
+from wsnas.words import counted
 
 WITHOUT = ("supernets", "paths", "zero-cost")
 
@@ -114,7 +102,7 @@ def exchange(sample: SpaceSample, costs: Costs, judges: Sequence[Judge]) -> dict
     if PREDICTOR in rates:
         said.append(f"{rates[PREDICTOR].value} trained architectures and a predictor")
     if SHORT in rates:
-        said.append(f"training each for {rates[SHORT].value} of {sample.truth.epochs} epochs")
+        said.append(f"training each for {rates[SHORT].value} of {counted(sample.truth.epochs, 'epoch')}")
     scoring = costs.scoring(sample.recipe)
     sentence = f"a supernet that costs {net.cost:.3g} trainings, {scoring:.3g} of them for scoring, "
     sentence += f"ranks ({found.value:.2f})"
@@ -353,7 +341,7 @@ def main(
         if short and max(short) >= sample.truth.epochs:
             raise WsnasError(
                 f"--short {max(short)} is no shorter than the ground truth of {sample.name}, which has "
-                f"{sample.truth.epochs} epochs"
+                f"{counted(sample.truth.epochs, 'epoch')}"
             )
         if "zero-cost" not in without:
             require_images(splits_once(sample.name, sample.recipe, choose_device()), sample.recipe, images)

@@ -1555,22 +1555,29 @@ def test_capacity_says_to_what_factor_the_fall_is_certain() -> None:
     assert said(1.0, 0.0, 0.0, size=FEWEST - 1, last=FEWEST - 1) is None
 
 
-def test_micro_figures_show_the_desk_results_that_are_there(tmp_path: Path) -> None:
+def test_micro_figures_show_the_desk_results_of_the_same_ground_truth(tmp_path: Path) -> None:
     script = tmp_path / "studies" / "epochs.py"
-    stored = tmp_path / "docs/results/desk/epochs/results.json"
-    options = {"scale": "micro", "recipe": {}}
-    assert desk_rows(script, SimpleNamespace(**options)) == {}
-    stored.parent.mkdir(parents=True)
-    stored.write_text(json.dumps({"results": {"nb201": [{"x": 100, "correlation": 0.6}]}}))
-    other = tmp_path / "docs/results/desk/nb101-epochs/results.json"
-    other.parent.mkdir()
-    other.write_text(json.dumps({"results": {"nb101": [{"x": 400, "correlation": 0.8}]}}))
-    assert desk_rows(script, SimpleNamespace(**options)) == {
-        "nb101": [{"x": 400, "correlation": 0.8}],
-        "nb201": [{"x": 100, "correlation": 0.6}],
-    }
-    assert desk_rows(script, SimpleNamespace(**options | {"scale": "desk"})) == {}
-    assert desk_rows(script, SimpleNamespace(**options | {"recipe": {"epochs": 3}})) == {}
+    about = {"dataset": "digits", "truth": "digits", "truth_epochs": 10, "train_size": 6000}
+    options = SimpleNamespace(scale="micro", recipe={})
+    samples = [SimpleNamespace(name=name, settings=lambda: about | {"train_size": 4000}) for name in ("nb101", "nb201")]
+
+    def store(name: str, space: str, rows: list[dict[str, float]], **other: object) -> None:
+        path = tmp_path / "docs/results/desk" / name / "results.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"settings": {"scale": "desk", space: about | other}, "results": {space: rows}}))
+
+    assert desk_rows(script, options, samples) == {}
+    one, two = [{"x": 100, "correlation": 0.6}], [{"x": 400, "correlation": 0.8}]
+    store("epochs", "nb201", one)
+    store("nb101-epochs", "nb101", two)
+    store("proxyless-epochs", "proxyless", two)
+    assert desk_rows(script, options, samples) == {"nb201": one, "nb101": two}
+    assert desk_rows(script, options, samples[:1]) == {"nb101": two}
+    assert desk_rows(script, SimpleNamespace(scale="desk", recipe={}), samples) == {}
+    assert desk_rows(script, SimpleNamespace(scale="micro", recipe={"epochs": 3}), samples) == {}
+    for other in ({"truth_epochs": 2}, {"truth": "cifar10"}, {"dataset": "more-digits"}):
+        store("epochs", "nb201", one, **other)
+        assert desk_rows(script, options, samples) == {"nb101": two}
 
 
 def test_the_committed_scores_serve_a_study_without_training(forks: Any, tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from wsnas.errors import NoGroundTruth, WsnasError, spelled
+from wsnas.errors import NoGroundTruth, WsnasError
 from wsnas.metrics import Floats, Interval, correlation
 from wsnas.space import SearchSpace, load_space
 from wsnas.table import Table, import_home
+from wsnas.words import spelled
 
 
 def load_ground_truth(

@@ -19,6 +19,7 @@ from wsnas.options import Group, HomePath, Stopped, complete_spaces, executor_op
 from wsnas.progress import is_leader, progress
 from wsnas.recipe_options import RecipeCommand, chosen_recipe, complete_scales, data_set_option
 from wsnas.studies.scripts import Studies
+from wsnas.words import counted
 
 if TYPE_CHECKING:
     from wsnas.executor import Executor
@@ -288,7 +289,7 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
     result = compare(scores, truth, dataset, split)
     click.echo(
         f"Spearman {result.value:.3f}, 95 % interval {result.low:.3f} to {result.high:.3f}, over {result.n} of "
-        f"{len(scores)} evaluated architectures ({dataset} {split}, {truth.length(dataset, split)} epochs)"
+        f"{len(scores)} evaluated architectures ({dataset} {split}, {counted(truth.length(dataset, split), 'epoch')})"
     )
     for remark in (*scores.remarks, *remarks(scores, truth, dataset, split)):
         click.echo(remark)
@@ -451,7 +452,7 @@ def score(
         by_size = f", parameter count {correlation(sizes, results)}" if len(set(sizes)) > 1 else ""
         said = (
             f"Spearman: {proxy} {ranked}{by_size}, over {ranked.n} architectures "
-            f"({dataset} test, {known.length(dataset, 'test')} epochs)"
+            f"({dataset} test, {counted(known.length(dataset, 'test'), 'epoch')})"
         )
     settings = proxy_identity(found, chosen, parse(proxy), images, seed) | {"archs": sorted(scores)}
     settings |= {"threads": threads, "truth": None if known is None else dataset, "table": table}
@@ -495,7 +496,8 @@ def train(
             found, decoded, chosen, seed=seed, out=where, device=device, threads=threads, report=report
         )
     valid = "" if math.isnan(result.valid) else f"validation {measured(found, result.valid)}, "
-    click.echo(f"{valid}test {measured(found, result.test)} after {chosen.standalone.epochs} epochs: {where}")
+    said = f"{valid}test {measured(found, result.test)}"
+    click.echo(f"{said} after {counted(chosen.standalone.epochs, 'epoch')}: {where}")
     return {"run": where, "metric": found.metric, "epochs": chosen.standalone.epochs, **vars(result)}
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import Any
 
 
@@ -19,26 +18,6 @@ class WsnasError(Exception):
 
 class NoGroundTruth(WsnasError):
     """There is no ground truth of a space or data set, as opposed to one that cannot be read."""
-
-
-def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """A hint to append to a message, ``; did you mean 'cifar10'?``, or nothing if no name is close."""
-    spelled = {name.lower().lstrip("-"): name for name in known}
-    plain = given.lower().lstrip("-")
-    begin = [name for name in spelled if len(plain) > 2 and name.startswith(plain)]
-    close = begin or get_close_matches(plain, spelled, n=1)
-    return f"; did you mean '{spelled[close[0]]}'?" if close else ""
-
-
-def spelled(given: str, known: Iterable[str]) -> str:
-    """Which of the names is meant, whatever its case and hyphens: CIFAR-10 is cifar10. ``given`` if none."""
-    names = tuple(known)
-    plain = {_plain(name): name for name in names}
-    return given if given in names else plain.get(_plain(given), given)
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("-", "").replace("_", "")
 
 
 class WsnasWarning(UserWarning):

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from wsnas.errors import SHORT, WsnasError, did_you_mean, short_of_memory, warnings_as_sentences
+from wsnas.errors import SHORT, WsnasError, short_of_memory, warnings_as_sentences
 from wsnas.progress import is_leader
 from wsnas.stopping import stopped_by_signals
+from wsnas.words import did_you_mean
 
 if TYPE_CHECKING:
     from wsnas.space import SearchSpace

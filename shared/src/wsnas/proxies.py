@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from wsnas.data.images import Splits
 from wsnas.devices import choose_device, cpu_threads, to_device
-from wsnas.errors import WsnasError, did_you_mean
+from wsnas.errors import WsnasError
 from wsnas.evaluation import fill
 from wsnas.progress import Report
 from wsnas.randomness import python_seed, torch_seeded
@@ -31,6 +31,7 @@ from wsnas.recipe import Augmentation, Recipe, Sequences, change_recipe
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
 from wsnas.training import require_suitable
+from wsnas.words import did_you_mean
 
 Score = Callable[[nn.Module, Tensor, Tensor], float]
 

@@ -18,7 +18,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from wsnas.errors import WsnasError, did_you_mean
+from wsnas.errors import WsnasError
+from wsnas.words import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
-from wsnas.errors import WsnasError, did_you_mean, spelled
+from wsnas.errors import WsnasError
 from wsnas.options import Command, Number, one_sentence
+from wsnas.words import did_you_mean, spelled
 
 if TYPE_CHECKING:
     from wsnas.recipe import RecipeField

@@ -16,7 +16,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
-from wsnas.errors import WsnasError, did_you_mean
+from wsnas.errors import WsnasError
+from wsnas.words import did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np

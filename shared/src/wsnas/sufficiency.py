@@ -15,9 +15,9 @@ from typing import Literal
 
 import numpy as np
 
-from wsnas.errors import spelled
 from wsnas.metrics import Floats, Interval, correlation
 from wsnas.table import Table
+from wsnas.words import counted, spelled
 
 LEAST = 60  # architectures the rule needs
 POINTS, PERCENT = 1.0, 2.0  # of accuracy, of perplexity
@@ -45,10 +45,11 @@ class Sufficiency:
 
     def __str__(self) -> str:
         verdict = {True: "sufficient", False: "not sufficient", None: f"undecided, the rule needs {LEAST}"}[self.holds]
+        length = counted(self.epochs, "epoch")
         unit = "points" if self.metric == "accuracy" else "% of perplexity"
         return (
-            f"{self.epochs} epochs against {2 * self.epochs} on {self.n} architectures: they agree at {self.doubled}, "
-            f"two seeds of {self.epochs} epochs at {self.seeds}; the mean goes from {self.mean:.2f} to "
+            f"{length} against {2 * self.epochs} on {self.n} architectures: they agree at {self.doubled}, "
+            f"two seeds of {length} at {self.seeds}; the mean goes from {self.mean:.2f} to "
             f"{self.doubled_mean:.2f} ({self.gain:+.2f} {unit}): {verdict}"
         )
 

@@ -26,9 +26,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wsnas.errors import WsnasError, spelled
+from wsnas.errors import WsnasError
 from wsnas.files import atomic_write, cannot_read, home, read_file
 from wsnas.metrics import NEARLY_ALL, higher_is_better
+from wsnas.words import spelled
 
 Floats = NDArray[np.float64]
 SINGLE = {"parameters": np.int64, "macs": np.float64, "latency": np.float64, "failed": np.bool_}  # beside ``columns``

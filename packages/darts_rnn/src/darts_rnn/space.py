@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from wsnas.errors import WsnasError, did_you_mean
+from wsnas.errors import WsnasError
+from wsnas.words import did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from wsnas.errors import WsnasError, did_you_mean
+from wsnas.errors import WsnasError
+from wsnas.words import did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wsnas.errors import WsnasError, did_you_mean
+from wsnas.errors import WsnasError
+from wsnas.words import did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np

@@ -39,11 +39,12 @@ from numpy.typing import NDArray
 from wsnas.data.cifar import cifar
 from wsnas.data.digits import MORE, digits
 from wsnas.data.images import Images, Labels, Pixels, Source, Splits
-from wsnas.errors import WsnasError, did_you_mean
+from wsnas.errors import WsnasError
 from wsnas.files import files_in, home, read_file, read_npz
 from wsnas.pickles import read_pickle
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import Recipe
+from wsnas.words import did_you_mean
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 PIXELS = 1 << 26  # of one image: a third of a gigabyte while it is decoded

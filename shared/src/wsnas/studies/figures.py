@@ -42,11 +42,6 @@ AT_THE_END = "at the end of a line"  # the label, in matplotlib's sense, of such
 WIDEST = 13.6  # inches: beyond that a page of the report shrinks the letters
 
 
-def counted(number: int, what: str) -> str:
-    """A number with its noun: 1 supernet, 3 supernets."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def caption(figure: Figure, text: str) -> None:
     """Writes a description below the figure, in lines that fit its width."""
     width = int(16 * figure.get_figwidth())

@@ -33,6 +33,7 @@ from wsnas.space import load_space
 from wsnas.studies.options import StudyOptions
 from wsnas.studies.sample import SpaceSample, space_samples
 from wsnas.supernet import Supernet, require_trainable, supernet_identity, train_supernet
+from wsnas.words import counted
 
 J = TypeVar("J")
 T = TypeVar("T")
@@ -234,7 +235,7 @@ def scores_by_budget(options: StudyOptions, count: int | None) -> list[tuple[Spa
         longest = sample.recipe.supernet.epochs
         for epochs in sorted({max(1, round(longest / 2**halvings)) for halvings in range(count or usual)}):
             recipe = change_recipe(sample.recipe, epochs=epochs)
-            wanted.append((sample, Variant(f"{epochs} epochs", recipe, "uniform", options.seeds)))
+            wanted.append((sample, Variant(counted(epochs, "epoch"), recipe, "uniform", options.seeds)))
     scores = scores_of(options, wanted)
     by_space: dict[str, tuple[SpaceSample, dict[int, Floats]]] = {}
     for sample, variant in wanted:

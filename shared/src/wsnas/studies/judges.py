@@ -23,13 +23,13 @@ from wsnas.randomness import numpy_rng
 from wsnas.recipe import Sequences, change_recipe, digest
 from wsnas.runs import Run
 from wsnas.studies.costs import Costs
-from wsnas.studies.figures import counted
 from wsnas.studies.jobs import BUDGETS, ProxyJob, SupernetJob, Variant, all_untrained_scores
 from wsnas.studies.options import StudyOptions
 from wsnas.studies.predictor import features, gaussian_process, linear, most, predictions
 from wsnas.studies.rankings import K, Ranking, finite, measures_csv, measures_json, ranking
 from wsnas.studies.sample import SpaceSample
 from wsnas.table import Column
+from wsnas.words import counted
 
 FREE, UNTRAINED = "free", "zero-cost score"
 UNIFORM, FAIR, MULTI = "supernet", "supernet, FairNAS", "supernet, multi-path"
@@ -138,7 +138,9 @@ def variants(options: StudyOptions, sample: SpaceSample, count: int | None, othe
         else:
             wanted += [(paths, epochs) for epochs in budgets((2, 3))]
     return [
-        Variant(f"{paths}, {epochs} epochs", change_recipe(sample.recipe, epochs=epochs), paths, options.seeds)
+        Variant(
+            f"{paths}, {counted(epochs, 'epoch')}", change_recipe(sample.recipe, epochs=epochs), paths, options.seeds
+        )
         for paths, epochs in wanted
     ]
 
@@ -209,7 +211,7 @@ def short_trainings(sample: SpaceSample, costs: Costs) -> Iterator[Judge]:
         scores = truth.table.seeds(truth.dataset, "valid", epochs)[truth.rows(sample.archs)]
         scores = scores[:, np.isfinite(scores).mean(0) >= NEARLY_ALL]
         if scores.shape[1]:
-            label = f"{epochs} of {truth.epochs} epochs"
+            label = f"{epochs} of {counted(truth.epochs, 'epoch')}"
             yield judge(sample, SHORT, label, scores.T, costs.short(epochs), setting=epochs)
 
 

@@ -34,9 +34,10 @@ from wsnas.randomness import numpy_rng
 from wsnas.recipe import files_by_name
 from wsnas.runs import Run
 from wsnas.space import load_space
-from wsnas.studies.figures import BLUE, GREY, STYLE, caption, counted, head
+from wsnas.studies.figures import BLUE, GREY, STYLE, caption, head
 from wsnas.studies.rankings import K
 from wsnas.studies.results import write_files
+from wsnas.words import counted
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from wsnas.errors import WsnasError
 from wsnas.files import atomic_write, read_file
 from wsnas.metrics import sign_of
 from wsnas.studies.verdicts import Verdict
+from wsnas.words import counted
 
 PAPER = ("spaces", "epochs", "density", "consistency", "operators", "capacity", "standalone", "tricks", "convergence")
 ORDER = (*PAPER, "worth", "scoring")
@@ -283,7 +284,7 @@ def ranking_tables(results: dict[str, Any]) -> list[RankingTable]:
             if "measures" not in stored:
                 continue
             label = stored.get("label") or (
-                f"{stored['factor']}x" if "factor" in stored else f"{stored['epochs']} epochs"
+                f"{stored['factor']}x" if "factor" in stored else counted(stored["epochs"], "epoch")
             )
             spearman = {"value": stored.get("correlation", stored.get("corr_truth"))}
             if "correlation_low" in stored:

@@ -42,16 +42,26 @@ def to_jsonable(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def desk_rows(script: Path, options: StudyOptions) -> dict[str, list[dict[str, float]]]:
+def desk_rows(script: Path, options: StudyOptions, samples: Sequence[SpaceSample]) -> dict[str, list[dict[str, float]]]:
     """By space, the committed desk results of the study ``script``, which a figure at the micro scale shows faintly.
 
-    Empty at other scales, with options that change the recipe, and without a checkout.
+    Only of the same data and the same ground truth. Empty at other scales, with options that change the recipe, and
+    without a checkout.
     """
     found: dict[str, list[dict[str, float]]] = {}
     if options.scale == "micro" and not options.recipe:
-        for stored in sorted(script.parents[1].glob(f"docs/results/desk/*{script.stem}/results.json")):
-            found |= json.loads(stored.read_text())["results"]
+        own = {sample.name: _compared(sample.settings()) for sample in samples}
+        for path in sorted(script.parents[1].glob(f"docs/results/desk/*{script.stem}/results.json")):
+            stored = json.loads(path.read_text())
+            for space, rows in stored["results"].items():
+                if own.get(space) == _compared(stored["settings"][space]):
+                    found[space] = rows
     return found
+
+
+def _compared(settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What two results must share to be drawn as one curve."""
+    return tuple(settings[name] for name in ("dataset", "truth", "truth_epochs"))
 
 
 def settings_of(options: StudyOptions, samples: Sequence[SpaceSample], **more: Any) -> dict[str, Any]:

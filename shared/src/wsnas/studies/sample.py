@@ -20,6 +20,7 @@ from wsnas.recipe_options import chosen_recipe
 from wsnas.space import SearchSpace, installed_spaces, load_space
 from wsnas.studies.options import StudyOptions
 from wsnas.table import Table
+from wsnas.words import counted
 
 A = TypeVar("A", bound=Hashable)
 
@@ -92,7 +93,7 @@ def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Reci
     if epochs != wanted[0] and epochs < max(wanted[1:]):
         click.echo(
             f"{space.name}: the {max(wanted[1:])}-epoch results of {dataset} are not used; the longest training with "
-            f"both validation and test results has {epochs} epochs"
+            f"both validation and test results has {counted(epochs, 'epoch')}"
         )
     valid, test = _common_means(loaded, dataset, epochs)
     known = ~(np.isnan(valid) | np.isnan(test))

@@ -13,6 +13,7 @@ from wsnas.metrics import spearman
 from wsnas.space import SearchSpace
 from wsnas.studies.figures import BLUE, GREY, STYLE, caption, head
 from wsnas.table import Table
+from wsnas.words import counted
 
 
 def truth_figure(table: Table, space: SearchSpace[Any], dataset: str) -> Figure:
@@ -27,7 +28,7 @@ def truth_figure(table: Table, space: SearchSpace[Any], dataset: str) -> Figure:
         spread.hist(test[known], bins=40, color=BLUE)
         spread.set_xlabel(result)
         spread.set_ylabel("architectures")
-        head(spread, f"{table.space}: {known.sum():,} architectures", f"{table.length(dataset, 'test')} epochs")
+        head(spread, f"{table.space}: {known.sum():,} architectures", counted(table.length(dataset, "test"), "epoch"))
         both = np.isfinite(seeds[:, :2]).all(1)
         if seeds.shape[1] > 1 and both.sum() > 1:
             two.plot(seeds[both, 0], seeds[both, 1], color=BLUE, **dots)

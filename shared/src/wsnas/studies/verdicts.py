@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from wsnas.metrics import Interval
+from wsnas.words import counted
 
 FEWEST = 30  # architectures a verdict needs: three for each of the top-10, a correlation known to about +-0.3
 
@@ -87,6 +88,10 @@ class Numbers(dict[str, float]):
             raise KeyError(f"{name} is said twice")
         self[name] = float(value)
         return format(value, form)
+
+    def count(self, name: str, number: int, noun: str) -> str:
+        self.say(name, number, "d")
+        return counted(number, noun)
 
     def interval(self, name: str, found: Interval, form: str = "+.2f") -> str:
         low, high = (self.say(f"{name}, {end}", getattr(found, end), form) for end in ("low", "high"))
