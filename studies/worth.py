@@ -73,7 +73,10 @@ class Rate:
 
 
 def equal_setting(judges: Sequence[Judge], correlation: float) -> str:
-    """The first setting whose correlation is this high, between two settings by a straight line over its logarithm."""
+    """The first setting whose correlation is this high, between two settings by a straight line over its logarithm.
+
+    A whole number from 10 on, as trainings and long epochs are; below, two digits.
+    """
     settings = [float(one.setting or 0) for one in judges]
     reached = np.array([one.ranking.correlation for one in judges])
     if correlation <= reached[0]:
@@ -83,7 +86,8 @@ def equal_setting(judges: Sequence[Judge], correlation: float) -> str:
         return f"more than {settings[-1]:g}"
     i = int(above[0])
     share = (correlation - reached[i - 1]) / (reached[i] - reached[i - 1])
-    return f"{np.exp(np.interp(share, (0, 1), np.log(settings[i - 1 : i + 1]))):.3g}"
+    between = np.exp(np.interp(share, (0, 1), np.log(settings[i - 1 : i + 1])))
+    return f"{between:.0f}" if between >= 10 else f"{between:.2g}"
 
 
 def exchange(sample: SpaceSample, costs: Costs, judges: Sequence[Judge]) -> dict[str, Any]:
