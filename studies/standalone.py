@@ -263,7 +263,8 @@ def main(options: StudyOptions) -> None:
             require_trainings(space, archs, recipe)
         wanted.append((space, recipe, archs))
     for space, recipe, archs in wanted:
-        run = options.out.parent / "ground-truth" / f"{space.name}-{digest(recipe.identity())}"
+        name = digest(recipe.identity(), space.data_identity(recipe))
+        run = options.out.parent / "ground-truth" / f"{space.name}-{name}"
         if not options.resume:
             Run.remove(run)
         with progress(f"{space.name} ground truth") as report:

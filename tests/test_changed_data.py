@@ -24,6 +24,7 @@ from wsnas.ground_truth import merge_runs, splits_once, train_many
 from wsnas.recipe import change_recipe
 from wsnas.sampling import sample_distinct
 from wsnas.standalone import train_architecture
+from wsnas.studies.jobs import ProxyJob, SupernetJob, data_of
 
 HERE = Executor(workers=0)
 
@@ -65,6 +66,7 @@ def forget() -> None:
     import sys
 
     splits_once.cache_clear()
+    data_of.cache_clear()
     if "darts_rnn.text" in sys.modules:
         sys.modules["darts_rnn.text"].load_text.cache_clear()
 
@@ -214,6 +216,11 @@ def test_the_same_data_at_another_place_are_no_other_run(kind: Any, tmp_path: Pa
     net, alone, untrained = (tmp_path / name for name in ("net", "alone", "untrained"))
     shards = [tmp_path / "1", tmp_path / "2"]
 
+    def shared(recipe: Any) -> list[Path]:
+        """Where studies look for a supernet and scores; the first is where a supernet goes by default, too."""
+        net = SupernetJob(space.name, recipe, 0, None, (one,), str(tmp_path))
+        return [net.out, ProxyJob(space.name, recipe, "snip", 4, 0, (one,), str(tmp_path)).out]
+
     def everything(recipe: Any, shard: Path, arch: Any) -> Path:
         trained = train_supernet(space, recipe, out=net, device="cpu").run.path
         train_architecture(space, one, recipe, out=alone, device="cpu")
@@ -222,9 +229,15 @@ def test_the_same_data_at_another_place_are_no_other_run(kind: Any, tmp_path: Pa
         return trained
 
     everything(recipe, shards[0], one)
+    found = shared(recipe)
     shutil.move(here, there)
     forget()
+    assert shared(moved) == found  # though the file has another name, too
+    assert train_supernet(space, moved, folder=tmp_path, device="cpu").run.path == found[0]
     assert everything(moved, shards[1], two) == net
     evaluate(load_supernet(net, "cpu"), [one])  # the run knows where they are now
+    there.write_bytes(there.read_bytes()[:-1] + b"x")
+    forget()
+    assert not {*shared(moved)} & {*found}  # other data, other supernets
     _, table = merge_runs(shards, tmp_path / "merged")
     assert len(table) == 2

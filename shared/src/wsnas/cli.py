@@ -456,7 +456,7 @@ def score(
         )
     settings = proxy_identity(found, chosen, parse(proxy), images, seed) | {"archs": sorted(scores)}
     settings |= {"threads": threads, "truth": None if known is None else dataset, "table": table}
-    where = out or Path("runs") / f"{found.name}-{proxy}-{digest(settings)}.csv"
+    where = out or Path("runs") / f"{found.name}-{proxy}-{digest(settings, found.data_identity(chosen))}.csv"
     write_csv(where, rows)
     click.echo(f"{said}: {where}")
     return {"out": where, "proxy": proxy, "spearman": ranked, "scores": scores}
@@ -490,7 +490,7 @@ def train(
     decoded = found.decode(arch)
     identity = {"arch": found.encode(decoded), "recipe": chosen.standalone_identity(), "seed": seed}
     identity |= {} if threads in (None, 1) else {"threads": threads}
-    where = out or Path("runs") / f"{found.name}-alone-{digest(identity)}"
+    where = out or Path("runs") / f"{found.name}-alone-{digest(identity, found.data_identity(chosen))}"
     with progress(f"{space} stand-alone") as report:
         result = train_architecture(
             found, decoded, chosen, seed=seed, out=where, device=device, threads=threads, report=report

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -453,7 +454,16 @@ def _from_json(like: Any, stored: Mapping[str, Any]) -> Any:
     return type(like)(**values)
 
 
-def digest(identity: Mapping[str, Any]) -> str:
-    """Sixteen hex digits of a JSON-able description: the name of a content-addressed run."""
+def digest(identity: Mapping[str, Any], data: Mapping[str, str] | None = None) -> str:
+    """Sixteen hex digits of a JSON-able description: the name of a content-addressed run.
+
+    ``data``: what ``SearchSpace.data_identity`` returns. Files then count by their content, not by their place.
+    """
+    if data:
+        recipe = identity.get("recipe", identity)
+        files = [name for name in ("dataset", "split_file") if os.path.isabs(recipe.get(name) or "")]  # no known name
+        if files:
+            recipe = {**recipe, **dict.fromkeys(files, "a file"), **data}
+            identity = {**identity, "recipe": recipe} if "recipe" in identity else recipe
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

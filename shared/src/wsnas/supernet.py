@@ -85,8 +85,9 @@ def train_supernet(
         raise WsnasError("out names the run directory, folder the one it is put in: give only one of them")
     identity = supernet_identity(space, recipe, seed, paths, candidates, sync_bn, amp, threads)
     identity |= {"deterministic": True} if deterministic else {}
-    where = Path(folder or "runs") / f"{space.name}-{digest(identity)}" if out is None else Path(out)
-    identity |= space.data_identity(recipe)
+    data = space.data_identity(recipe)
+    where = Path(folder or "runs") / f"{space.name}-{digest(identity, data)}" if out is None else Path(out)
+    identity |= data
     chosen = choose_device(device)
     if deterministic and chosen.type != "cuda":
         raise WsnasError("on the CPU every training is deterministic: leave the option out")

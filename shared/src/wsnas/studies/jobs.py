@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,6 +41,12 @@ T = TypeVar("T")
 PAUSE = 2.0  # seconds between two looks at a run that another process writes
 
 
+@cache  # of a folder of a million images, this takes a while
+def data_of(space: str, recipe: Recipe) -> dict[str, str]:
+    """What names a recipe's data in a run's identity (``SearchSpace.data_identity``)."""
+    return load_space(space).data_identity(recipe)
+
+
 @dataclass(frozen=True)
 class SupernetJob:
     """Train one supernet and score some of its submodels; the run is addressed by its content."""
@@ -58,7 +64,7 @@ class SupernetJob:
         """Its run directory."""
         space, sampler = load_space(self.space), path_samplers.parse(self.paths)
         identity = supernet_identity(space, self.recipe, self.seed, sampler, self.candidates)
-        return Path(self.runs) / f"{self.space}-{digest(identity)}"
+        return Path(self.runs) / f"{self.space}-{digest(identity, data_of(self.space, self.recipe))}"
 
     def recorded(self) -> Floats | None:
         """The scores recorded by an earlier study, if it has all of them."""
@@ -261,7 +267,7 @@ class ProxyJob:
         """Its run directory."""
         space = load_space(self.space)
         identity = proxy_identity(space, self.recipe, parse(self.proxy), self.images, self.seed)
-        return Path(self.runs) / f"{self.space}-{self.proxy}-{digest(identity)}"
+        return Path(self.runs) / f"{self.space}-{self.proxy}-{digest(identity, data_of(self.space, self.recipe))}"
 
 
 def untrained_scores(job: ProxyJob) -> tuple[Floats, float]:

@@ -220,7 +220,8 @@ def fresh_trainings(options: StudyOptions, sample: SpaceSample, costs: Costs, ep
     recipe = change_recipe(sample.recipe, **{"standalone.epochs": epochs})
     known = {column.seed or 0 for column in sample.truth.table.columns}
     seeds = [max(known) + 1 + seed for seed in options.seeds]  # none begins as a training of the ground truth does
-    out = Path(options.supernets) / f"{sample.name}-alone-{digest(recipe.standalone_identity())}"
+    name = digest(recipe.standalone_identity(), sample.space.data_identity(recipe))
+    out = Path(options.supernets) / f"{sample.name}-alone-{name}"
     if not options.resume:
         Run.remove(out)
     with progress(f"{sample.name}, {epochs} epochs") as report:
