@@ -414,7 +414,8 @@ def test_a_sufficient_training_of_the_shipped_table_repeats(space: Any) -> None:
     makers = [about, *json.loads(about.get("taken over", "[]"))]  # which row is whose, the table does not say
     made_in = [json.loads(maker["environment"]) for maker in makers]
     values = {split: float(table.seeds(dataset, split, epochs)[row, 0]) for split in ("valid", "test")}
-    if all(here[name] == maker[name] for name in ("torch", "processor", "cpu") for maker in made_in):
+    same = all(here[name] == maker[name] for name in ("torch", "processor", "cpu") for maker in made_in)
+    if same and space.name != "proxyless":  # its rows are older than its gradient by depthwise kernels
         assert {"valid": np.float32(found.valid), "test": np.float32(found.test)} == values
     elif seeds.shape[1] > 1:
         near = 6 * float(np.median(seeds[trained].std(1, ddof=1)))

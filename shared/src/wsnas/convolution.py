@@ -7,6 +7,7 @@ plain modules' only by the order of sums.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,11 @@ SMALL = 8  # side in pixels; on larger maps torch's convolution is at least as f
 
 
 def conv_norm(x: Tensor, weight: Tensor, norm: nn.BatchNorm2d, stride: int = 1) -> Tensor:
-    """``norm(convolution(x, weight, None, stride))``; in eval mode the batch norm is folded into the convolution."""
+    """Convolution without bias and batch norm; in eval mode the batch norm is folded into the convolution.
+
+    x [N, I, H, W]; weight [O, I, K, K], or, for a depthwise convolution of more than one channel, [I, 1, K, K].
+    """
+    convolution = depthwise if weight.shape[1] < x.shape[1] else dense
     if norm.training or x.device.type != "cpu":
         return norm(convolution(x, weight, None, stride))  # type: ignore[no-any-return]
     assert norm.running_mean is not None
@@ -26,7 +31,7 @@ def conv_norm(x: Tensor, weight: Tensor, norm: nn.BatchNorm2d, stride: int = 1) 
     return convolution(x, weight * scale[:, None, None, None], bias, stride)
 
 
-def convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1) -> Tensor:
+def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1) -> Tensor:
     """``F.conv2d(x, weight, bias, stride, kernel // 2)`` for an odd kernel: x [N, I, H, W], weight [O, I, K, K].
 
     On small maps on a CPU, a kernel of 1 is a matrix product over all pixels, and a kernel of 3 on a 2x2 map, where
@@ -44,6 +49,52 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: i
             y = y.view(len(x), 2, 2, outputs).permute(0, 3, 1, 2)
             return y if bias is None else y + bias[:, None, None]
     return F.conv2d(x, weight, bias, stride, kernel // 2)
+
+
+def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1) -> Tensor:
+    """``F.conv2d(x, weight, bias, stride, kernel // 2, groups=C)``: x [N, C, H, W], weight [C, 1, K, K], K odd.
+
+    For the gradient by a kernel of 5 or 7, torch takes up to eight times as long as for all else; on small maps on a CPU
+    it is a matrix product over images here, of every pixel with every other.
+    """
+    slow = weight.shape[-1] > 3 or x.shape[2] == 2
+    if slow and x.shape[2] == x.shape[3] <= SMALL and x.device.type == "cpu" and weight.requires_grad:
+        y: Tensor = _Depthwise.apply(x, weight, stride)
+        return y if bias is None else y + bias[:, None, None]
+    return F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2, groups=len(weight))
+
+
+class _Depthwise(torch.autograd.Function):
+    """Gradients of gradients are those of the operations in ``backward``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride = stride
+        return F.conv2d(x, weight, None, stride, weight.shape[-1] // 2, groups=len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        (gradient,) = gradients
+        x, weight = (saved.to(gradient.dtype) for saved in ctx.saved_tensors)  # another under autocast
+        channels, kernel = len(weight), weight.shape[-1]
+        by_x = None
+        if ctx.needs_input_grad[0]:
+            how = [2 * [ctx.stride], 2 * [kernel // 2], [1, 1], False, [0, 0], channels]
+            by_x, *_ = torch.ops.aten.convolution_backward(gradient, x, weight, None, *how, [True, False, False])
+        inputs, outputs = (y.transpose(0, 1).flatten(2).contiguous() for y in (x, gradient))  # [C, N, pixels]
+        pairs = inputs.transpose(1, 2) @ outputs  # of an input's and an output's pixel, summed over images
+        taps = _all_taps(x.shape[-1], kernel, ctx.stride).to(pairs.dtype)
+        return by_x, (pairs.flatten(1) @ taps).view_as(weight), None
+
+
+@cache
+def _all_taps(side: int, kernel: int, stride: int) -> Tensor:
+    """[(side * outputs)^2, kernel^2] float32: 1 where the tap lies between the input's and the output's pixel."""
+    with torch.inference_mode(False):
+        ahead = torch.arange(side)[:, None] - stride * torch.arange(-(-side // stride)) + kernel // 2
+        taps = F.one_hot(ahead.clamp(-1, kernel) + 1, kernel + 2)[..., 1:-1]  # [inputs, outputs, kernel], of one axis
+        return torch.einsum("abk,cdl->acbdkl", taps, taps).reshape(-1, kernel**2).float()
 
 
 @cache

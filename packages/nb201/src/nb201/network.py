@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from nb201.space import CONV1, CONV3, EDGES, INCOMING, NONE, OPS, POOL, Architecture
 from wsnas import pooling
-from wsnas.convolution import conv_norm, convolution
+from wsnas.convolution import conv_norm, dense
 from wsnas.pieces import INPUT, LOGITS, Piece
 
 CONVOLUTIONS = {CONV1: 1, CONV3: 3}  # operation -> kernel size
@@ -160,7 +160,7 @@ class Reduction(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = convolution(F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False), self.shortcut.weight)
+        shortcut = dense(F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False), self.shortcut.weight)
         return shortcut + self.b(F.relu(self.a(F.relu(x))))  # type: ignore[no-any-return]
 
 

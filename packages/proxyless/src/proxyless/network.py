@@ -23,6 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from proxyless.recipes import ProxylessTraining
 from proxyless.space import CHOICES, OPS, RADIX, SKIP, STAGES, Architecture
 from wsnas import WsnasError
+from wsnas.convolution import conv_norm
 
 STEM, FIRST, WIDTHS, HEAD = 32, 16, (24, 40, 80, 96, 192, 320), 1280  # channels at width 1
 
@@ -90,7 +91,7 @@ class ConvBN(nn.Module):
         self.activate = activate
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.bn(self.conv(x))
+        x = conv_norm(x, self.conv.weight, self.bn, self.conv.stride[0])
         return F.relu6(x, inplace=True) if self.activate else x
 
 
