@@ -1,6 +1,6 @@
 """Small stand-alone trainings and evaluations of submodels: ours against plain code, side by side in one run.
 
-At micro size, on one thread of the CPU, for random architectures of nb101 and nb201:
+At micro size, on one thread of the CPU, for random architectures of nb101, nb201 and proxyless:
 
 - training: our loop against the same training as plain code, ``nn.Conv2d``, ``nn.BatchNorm2d``, ``torch.optim.SGD``
   and a running mean of the weights; same initial weights, same batches.
@@ -24,11 +24,13 @@ import click
 import numpy as np
 import torch
 import torch.nn.functional as F
-from textbook import TextbookNetwork, TextbookNetwork101, copy_weights, textbook_sgd
+from textbook import TextbookNetwork, TextbookNetwork101, TextbookProxyless, copy_weights, textbook_sgd
 from torch import Tensor, nn
 
 from nb101.recipes import NB101Recipe
 from nb201.recipes import NB201Recipe
+from proxyless.images import skeleton_of
+from proxyless.recipes import ProxylessRecipe
 from wsnas import load_space
 from wsnas.data.images import Images, Splits
 from wsnas.data.sources import shape_of
@@ -47,6 +49,8 @@ def plain_network(recipe: Recipe, arch: Any = None) -> nn.Module:
     classes, inputs = shape_of(recipe.dataset)[:2]
     if isinstance(recipe, NB101Recipe):
         return TextbookNetwork101(recipe.channels, recipe.cells, classes, inputs, recipe.bn_momentum, arch)
+    if isinstance(recipe, ProxylessRecipe):
+        return TextbookProxyless(skeleton_of(recipe), arch)
     assert isinstance(recipe, NB201Recipe)
     return TextbookNetwork(recipe.channels, recipe.cells, classes, inputs, arch)
 
@@ -200,11 +204,12 @@ def main(architectures: int, dry_run: bool) -> None:
             "benchmark": "small_training" + (", dry run: not a measurement" if dry_run else ""),
             **environment(),
         }
-        for name in ("nb101", "nb201"):
+        for name in ("nb101", "nb201", "proxyless"):
             space = load_space(name)
             recipe = space.recipes["micro"]
             if dry_run:
-                recipe = replace(recipe, train_size=512, valid_size=200, channels=4, calibration_steps=1)
+                small = {} if name == "proxyless" else {"channels": 4}
+                recipe = replace(recipe, train_size=512, valid_size=200, calibration_steps=1, **small)
             report[name] = compare(space, recipe, 2 if dry_run else architectures)
     finally:
         torch.set_num_threads(threads)

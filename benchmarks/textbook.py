@@ -1,4 +1,4 @@
-"""nb201 and nb101 in textbook style, the baseline of the benchmarks.
+"""nb201, nb101 and proxyless in textbook style, the baseline of the benchmarks.
 
 An operation is an ``nn.Sequential`` of ReLU, Conv2d and BatchNorm2d, every edge is computed, tensors have the default
 layout, images come from a DataLoader one PIL image at a time.
@@ -12,7 +12,9 @@ from torch.utils.data import Dataset
 from torchvision import transforms
 
 import nb101.space as nb101
+import proxyless.space as proxyless
 from nb201.space import EDGES, INCOMING, OPS, Architecture
+from proxyless.network import Skeleton
 from wsnas.data.images import Images, augmentation_of
 from wsnas.recipe import SGD, Augmentation, Training
 
@@ -163,6 +165,58 @@ class TextbookNetwork101(nn.Module):
         for block in self.blocks:
             x = block(x, arch) if isinstance(block, TextbookCell101) else block(x)
         return self.classifier(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs, eps=1e-3))
+
+
+class TextbookBottleneck(nn.Module):
+    """MobileNetV2's inverted bottleneck."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, expansion: int, stride: int) -> None:
+        super().__init__()
+        inner = inputs * expansion
+        expand = [conv_bn(inputs, inner, 1), nn.ReLU6(inplace=True)] if expansion > 1 else []
+        depthwise = [conv_bn(inner, inner, kernel, stride, inner), nn.ReLU6(inplace=True)]
+        self.body = nn.Sequential(*expand, *depthwise, conv_bn(inner, outputs, 1))
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x) if self.residual else self.body(x)  # type: ignore[no-any-return]
+
+
+class TextbookProxyless(nn.Module):
+    """proxyless's supernet, or with ``arch`` the network of one architecture."""
+
+    def __init__(self, skeleton: Skeleton, arch: proxyless.Architecture | None = None) -> None:
+        super().__init__()
+        self.arch = arch
+        channels, stride = skeleton.stem
+        self.stem = nn.Sequential(conv_bn(skeleton.inputs, channels, 3, stride), nn.ReLU6(inplace=True))
+        self.first = TextbookBottleneck(channels, skeleton.first, 3, 1, 1)
+        self.blocks = nn.ModuleList()
+        for block, shape in enumerate(skeleton.blocks):
+            inputs, outputs, stride = shape
+            kept = range(proxyless.SKIP) if arch is None else [arch.blocks[block]]
+            ops = {
+                str(choice): TextbookBottleneck(inputs, outputs, *proxyless.CHOICES[choice], stride)
+                for choice in kept
+                if choice != proxyless.SKIP
+            }
+            self.blocks.append(nn.ModuleDict(ops))
+        self.head = nn.Sequential(conv_bn(outputs, skeleton.head, 1), nn.ReLU6(inplace=True))
+        self.classifier = nn.Linear(skeleton.head, skeleton.classes)
+
+    def forward(self, x: Tensor, arch: proxyless.Architecture | None = None) -> Tensor:
+        arch = arch or self.arch
+        assert arch is not None
+        x = self.first(self.stem(x))
+        for ops, choice in zip(self.blocks, arch.blocks, strict=True):
+            if choice != proxyless.SKIP:
+                x = ops[str(choice)](x)  # type: ignore[index]
+        return self.classifier(self.head(x).mean((2, 3)))  # type: ignore[no-any-return]
 
 
 def copy_weights(ours: nn.Module, theirs: nn.Module) -> None:

@@ -108,7 +108,7 @@ def test_small_training_compares_equal_networks(monkeypatch: pytest.MonkeyPatch)
     assert torch.get_num_threads() == threads
     report = json.loads(result.output)
     assert "not a measurement" in report["benchmark"]
-    for name in ("nb101", "nb201"):
+    for name in ("nb101", "nb201", "proxyless"):
         training, evaluation = report[name]["training"], report[name]["evaluation"]
         assert training["losses of the first epoch"] == pytest.approx(training["textbook's"], rel=1e-3)
         assert evaluation["largest difference of cross-entropies"] < 0.02  # the textbook's variances are unbiased

@@ -54,8 +54,8 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1
 def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1) -> Tensor:
     """``F.conv2d(x, weight, bias, stride, kernel // 2, groups=C)``: x [N, C, H, W], weight [C, 1, K, K], K odd.
 
-    For the gradient by a kernel of 5 or 7, torch takes up to eight times as long as for all else; on small maps on a CPU
-    it is a matrix product over images here, of every pixel with every other.
+    For the gradient by a kernel of 5 or 7, torch takes up to eight times as long as for all else; on small maps on a
+    CPU it is a matrix product over images here, of every pixel with every other.
     """
     slow = weight.shape[-1] > 3 or x.shape[2] == 2
     if slow and x.shape[2] == x.shape[3] <= SMALL and x.device.type == "cpu" and weight.requires_grad:
