@@ -142,7 +142,8 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
             # at 1x the same sample as other studies, to share its scores
             reported = pruning.reported(sample.archs if factor == 1 else [kept[int(i)] for i in order])
             if len(reported.archs) <= K:
-                click.echo(f"{sample.name}: left out {factor}x, which would keep {len(reported.archs)} architectures")
+                left = counted(len(reported.archs), "architecture")
+                click.echo(f"{sample.name}: left out {factor}x, which would keep {left}")
                 continue
             if not reported.seeds:
                 click.echo(

@@ -68,7 +68,7 @@ def verdicts_of(space: str, means: Mapping[int, PerSupernet], truth: PerSupernet
         return (
             f"{numbers.say('mean of the shortest', abs(first.mean))} at "
             f"{numbers.count('shortest', shortest, 'epoch')}, "
-            f"{numbers.say('mean of the longest', abs(last.mean))} at {numbers.say('longest', longest, 'd')}"
+            f"{numbers.say('mean of the longest', abs(last.mean))} at {numbers.say('longest', longest, ',')}"
         )
 
     rising, passing = Numbers(), Numbers()

@@ -91,7 +91,8 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
         archs = sample.truth.archs
         for factor in factors:
             if len(archs) / factor <= K:
-                click.echo(f"{sample.name}: left out {factor}x, which would keep {len(archs) // factor} architectures")
+                left = counted(len(archs) // factor, "architecture")
+                click.echo(f"{sample.name}: left out {factor}x, which would keep {left}")
                 continue
             subsets = []
             for seed in options.seeds:  # another sub-space for each supernet

@@ -61,7 +61,7 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
                 f"best {numbers.say('best correlation', best.ranking.correlation)} at "
                 f"{numbers.count('best epochs', best.setting, 'epoch')}, "
                 f"{numbers.say('longest correlation', last.correlation)} at "
-                f"{numbers.say('longest epochs', points[-1].setting, 'd')}",
+                f"{numbers.say('longest epochs', points[-1].setting, ',')}",
                 "inconclusive" if alone else "does not hold" if above_all else "holds" if below_one else "inconclusive",
                 numbers,
             )

@@ -87,7 +87,7 @@ def variants(sample: SpaceSample, seeds: int, scale: str, dataset: str | None) -
     if recipe != sample.recipe:
         longer = [change_recipe(sample.recipe, epochs=longest * more) for more in (1, 2)[: paths // 2]]
         wanted[1:1] = [
-            Variant(f"{counted(one.supernet.epochs, 'epoch')}, not {recipe.supernet.epochs}", one, "uniform", numbers)
+            Variant(f"{counted(one.supernet.epochs, 'epoch')}, not {recipe.supernet.epochs:,}", one, "uniform", numbers)
             for one in longer  # the last one trains as many paths as multi-path
         ]
     for other in (dataset,) if dataset else OTHERS.get(recipe.dataset, ()):

@@ -75,7 +75,7 @@ class Rate:
 def equal_setting(judges: Sequence[Judge], correlation: float) -> str:
     """The first setting whose correlation is this high, between two settings by a straight line over its logarithm.
 
-    A whole number from 10 on, as trainings and long epochs are; below, two digits.
+    Rounded to a whole number from 10 on; below, to two digits.
     """
     settings = [float(one.setting or 0) for one in judges]
     reached = np.array([one.ranking.correlation for one in judges])

@@ -43,6 +43,7 @@ from wsnas.studies.sample import GroundTruth, SpaceSample, ground_truth_of, spac
 from wsnas.studies.scripts import Studies
 from wsnas.studies.verdicts import FEWEST, Answer, Numbers, Verdict, enough
 from wsnas.table import Column, Table
+from wsnas.words import counted
 
 if "nb201" not in installed_spaces():
     pytest.skip("needs the space nb201", allow_module_level=True)
@@ -231,7 +232,9 @@ def every_number_is_in_the_results(folder: Path, out: Path) -> None:
     if stored["study"] in ("epochs", "density", "capacity", "tricks", "worth", "scoring"):
         points = of_space["rows"] if stored["study"] in ("tricks", "worth") else of_space
         for row, point in zip(bodies["trick rankings"], points, strict=True):
-            label = point.get("label") or (f"{point['factor']}x" if "factor" in point else f"{point['epochs']} epochs")
+            label = point.get("label") or (
+                f"{point['factor']}x" if "factor" in point else counted(point["epochs"], "epoch")
+            )
             assert row[0] == label
             if stored["study"] == "tricks":
                 assert_shown(row[1], [point["corr_truth"]])
@@ -752,7 +755,7 @@ def test_worth_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
     training = 3 * macs.mean() * 640 * 8
     assert found["training"]["total"] == pytest.approx(training)
     for (paths, epochs), of_seeds in scored.items():
-        row = by_label[f"{paths}, {epochs} epochs"]
+        row = by_label[f"{paths}, {counted(epochs, 'epoch')}"]
         drawn = [
             sum(
                 space.macs(arch, recipe)
@@ -1560,7 +1563,7 @@ def test_capacity_says_to_what_factor_the_fall_is_certain() -> None:
 def test_micro_figures_show_the_desk_results_of_the_same_ground_truth(tmp_path: Path) -> None:
     script = tmp_path / "studies" / "epochs.py"
     about = {"dataset": "digits", "truth": "digits", "truth_epochs": 10, "train_size": 6000}
-    options = SimpleNamespace(scale="micro", recipe={})
+    options = SimpleNamespace(scale="micro", recipe={}, table=None)
     samples = [SimpleNamespace(name=name, settings=lambda: about | {"train_size": 4000}) for name in ("nb101", "nb201")]
 
     def store(name: str, space: str, rows: list[dict[str, float]], **other: object) -> None:
@@ -1575,8 +1578,8 @@ def test_micro_figures_show_the_desk_results_of_the_same_ground_truth(tmp_path: 
     store("proxyless-epochs", "proxyless", two)
     assert desk_rows(script, options, samples) == {"nb201": one, "nb101": two}
     assert desk_rows(script, options, samples[:1]) == {"nb101": two}
-    assert desk_rows(script, SimpleNamespace(scale="desk", recipe={}), samples) == {}
-    assert desk_rows(script, SimpleNamespace(scale="micro", recipe={"epochs": 3}), samples) == {}
+    for other in ({"scale": "desk"}, {"recipe": {"epochs": 3}}, {"table": "mine.parquet"}):
+        assert desk_rows(script, SimpleNamespace(**{**vars(options), **other}), samples) == {}
     for other in ({"truth_epochs": 2}, {"truth": "cifar10"}, {"dataset": "more-digits"}):
         store("epochs", "nb201", one, **other)
         assert desk_rows(script, options, samples) == {"nb101": two}

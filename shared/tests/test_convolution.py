@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -82,7 +84,7 @@ def test_depthwise_value_and_gradients_are_the_convolutions(
     def drawn(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
 
-    x, weight, bias = drawn(6, 3, side, side).contiguous(memory_format=layout), drawn(3, 1, kernel, kernel), drawn(3)
+    x, weight, bias = drawn(64, 3, side, side).contiguous(memory_format=layout), drawn(3, 1, kernel, kernel), drawn(3)
     found = depthwise(x, weight, bias, stride)
     expected = F.conv2d(x, weight, bias, stride, kernel // 2, groups=3)
     torch.testing.assert_close(found, expected)
@@ -99,7 +101,7 @@ def test_depthwise_value_and_gradients_are_the_convolutions(
 
 
 def test_a_depthwise_batch_norm_is_folded_too() -> None:
-    x = torch.randn(6, 5, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = torch.randn(64, 5, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     weight = torch.randn(5, 1, 5, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64).requires_grad_()
     norm = nn.BatchNorm2d(5, eps=0.1).double()
     for training in (True, False):
@@ -111,7 +113,7 @@ def test_a_depthwise_batch_norm_is_folded_too() -> None:
 
 def test_depthwise_under_autocast() -> None:
     """As torch's: results in bfloat16, gradients in the weights' type."""
-    x = torch.randn(6, 3, 4, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    x = torch.randn(64, 3, 4, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
     weight = torch.randn(3, 1, 5, 5, generator=torch.Generator().manual_seed(1)).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         both = depthwise(x, weight), F.conv2d(x, weight, None, 1, 2, groups=3)
@@ -122,6 +124,20 @@ def test_depthwise_under_autocast() -> None:
         torch.testing.assert_close(one, other, rtol=0.05, atol=0.5)
 
 
+def test_depthwise_through_torch_func() -> None:
+    """Gradients for each of several sets of weights at once, as a user's zero-cost score may take them."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 3, 4, 4, generator=generator, dtype=torch.float64)
+    weights = torch.randn(2, 3, 1, 5, 5, generator=generator, dtype=torch.float64)
+
+    def gradients(convolution: Callable[[Tensor], Tensor]) -> Tensor:
+        found: Tensor = torch.func.vmap(torch.func.grad(lambda weight: convolution(weight).pow(2).sum()))(weights)
+        return found
+
+    theirs = gradients(lambda weight: F.conv2d(x, weight, None, 1, 2, groups=3))
+    torch.testing.assert_close(gradients(lambda weight: depthwise(x, weight)), theirs)
+
+
 def test_a_cache_made_in_inference_can_be_trained_with() -> None:
     x, weight = tensors(2, 3, torch.channels_last)
     with torch.inference_mode():
@@ -129,6 +145,7 @@ def test_a_cache_made_in_inference_can_be_trained_with() -> None:
     dense(x, weight).sum().backward()
     assert weight.grad is not None
     weight = torch.ones(3, 1, 5, 5, dtype=torch.float64, requires_grad=True)
+    x = torch.ones(64, 3, 2, 2, dtype=torch.float64)
     with torch.inference_mode():
         depthwise(x, weight)
     depthwise(x, weight).sum().backward()

@@ -155,7 +155,7 @@ def train_supernet(
     lines = supernet.run.metrics() if is_leader() else []
     if is_leader():
         loss = f"last epoch's loss {lines[-1]['loss']:.4f}" if lines else "its losses are not there (metrics.jsonl)"
-        click.echo(f"trained {supernet.step} steps, {loss}: {supernet.run.path}")
+        click.echo(f"trained {counted(supernet.step, 'step')}, {loss}: {supernet.run.path}")
     return {"run": supernet.run.path, "steps": supernet.step, "last_epoch": lines[-1:]}
 
 
@@ -242,7 +242,7 @@ def evaluate(
     if not len(values):
         raise WsnasError(f"no score is finite: train the supernet longer, or with a lower learning rate: {run}")
     click.echo(
-        f"{len(values)} submodels: validation {'accuracy ' if supernet.space.metric == 'accuracy' else ''}"
+        f"{counted(len(values), 'submodel')}: validation {'accuracy ' if supernet.space.metric == 'accuracy' else ''}"
         f"{measured(supernet.space, values.mean())} "
         f"(from {values.min():.2f} to {values.max():.2f}): {run / 'records.sqlite'}"
     )
@@ -442,7 +442,7 @@ def score(
         {"arch": name, "score": value, "parameters": found.parameters(found.decode(name), chosen)}
         for name, value in scores.items()
     ]
-    said, ranked = f"{len(rows)} architectures", None
+    said, ranked = counted(len(rows), "architecture"), None
     if known is not None and len(rows) > 1:
         results = known.mean(dataset, "test")[[known.row[name] for name in scores]]
         for row, result in zip(rows, results, strict=True):
@@ -591,8 +591,8 @@ def ground_truth(
     failed = sum(row["status"] != "ok" for row in rows)
     if failed > MANY_FAILED * len(rows):
         raise WsnasError(
-            f"{failed} of {len(rows)} trainings failed: find out why before you use this table (their errors are in "
-            f"{out / 'records.sqlite'}); --retry-failed repeats them"
+            f"{failed} of {counted(len(rows), 'training')} failed: find out why before you use this table (their "
+            f"errors are in {out / 'records.sqlite'}); --retry-failed repeats them"
         )
     return {"out": out, "architectures": len(table), "columns": list(map(str, table.columns)), "about": table.about}
 
@@ -616,7 +616,8 @@ def report(folders: tuple[Path, ...], out: Path | None) -> Any:
     except WsnasError as error:
         explorer, why = None, f"no explorer.html: {error}"
     names = write_report(folders, target, explorer)
-    click.echo(f"{len(names)} studies ({', '.join(names)}): {target}" if names else f"results of no study: {target}")
+    said = "1 study" if len(names) == 1 else f"{len(names)} studies"
+    click.echo(f"{said} ({', '.join(names)}): {target}" if names else f"results of no study: {target}")
     if explorer or why:
         click.echo(why or f"explorer of the architectures: {explorer}")
     return {"report": target, "studies": names, "explorer": explorer}
@@ -685,7 +686,7 @@ def _imported(job: tuple[str, Path, Path | None]) -> tuple[list[str], dict[str, 
     imported = space.import_table(file)
     imported.save(target)
     size = f"{target.stat().st_size / 1e6:.2f} MB"
-    said = [f"{len(imported)} architectures, {len(imported.columns)} columns, {size}: {target}"]
+    said = [f"{counted(len(imported), 'architecture')}, {counted(len(imported.columns), 'column')}, {size}: {target}"]
     said += [f"{note}: {imported.about[note]}" for note in ("dropped", "disagreeing") if note in imported.about]
     found = {"table": target, "architectures": len(imported), "columns": list(map(str, imported.columns))}
     return said, found
@@ -705,7 +706,8 @@ def table_join(files: tuple[Path, ...], out: Path) -> Any:
 
     joined = join([load_space(Table.load(file).space).import_table(file) for file in files])
     joined.save(out)
-    click.echo(f"{len(joined)} architectures, {len(joined.columns)} columns, {out.stat().st_size / 1e6:.2f} MB: {out}")
+    size = f"{out.stat().st_size / 1e6:.2f} MB"
+    click.echo(f"{counted(len(joined), 'architecture')}, {counted(len(joined.columns), 'column')}, {size}: {out}")
     return {"table": out, "architectures": len(joined), "columns": list(map(str, joined.columns))}
 
 
@@ -765,7 +767,7 @@ def table_show(space: str, file: str | None, dataset: str | None, figure: Path |
 
     loaded, dataset = _asked_for(load_space(space), file, dataset)
     failed = 0 if loaded.failed is None else int(loaded.failed.sum())
-    click.echo(f"{loaded.space}: {len(loaded)} architectures, {failed} with a failed training")
+    click.echo(f"{loaded.space}: {counted(len(loaded), 'architecture')}, {failed} with a failed training")
     about_seeds = ("two seeds agree", "reliability")
     grid = Grid("data set", "split", "epochs", "seeds", "measured", "lowest", "mean", "highest", *about_seeds)
     copies: list[str] = []

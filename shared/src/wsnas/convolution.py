@@ -54,10 +54,11 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1
 def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1) -> Tensor:
     """``F.conv2d(x, weight, bias, stride, kernel // 2, groups=C)``: x [N, C, H, W], weight [C, 1, K, K], K odd.
 
-    For the gradient by a kernel of 5 or 7, torch takes up to eight times as long as for all else; on small maps on a
-    CPU it is a matrix product over images here, of every pixel with every other.
+    Torch's gradient of a kernel of 5 or 7, or of any on a 2x2 map, takes up to eight times as long as its forward pass
+    and its gradient of x together. On small maps on a CPU it is a matrix product here, over images, of every pixel of x
+    with every pixel of the result; batches of fewer than 64 images gain nothing.
     """
-    slow = weight.shape[-1] > 3 or x.shape[2] == 2
+    slow = (weight.shape[-1] > 3 or x.shape[2] == 2) and len(x) >= 64
     if slow and x.shape[2] == x.shape[3] <= SMALL and x.device.type == "cpu" and weight.requires_grad:
         y: Tensor = _Depthwise.apply(x, weight, stride)
         return y if bias is None else y + bias[:, None, None]
@@ -67,11 +68,16 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int
 class _Depthwise(torch.autograd.Function):
     """Gradients of gradients are those of the operations in ``backward``."""
 
+    generate_vmap_rule = True  # torch.func may be used on networks, too
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.stride = stride
+    def forward(x: Tensor, weight: Tensor, stride: int) -> Tensor:
         return F.conv2d(x, weight, None, stride, weight.shape[-1] // 2, groups=len(weight))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
+        *saved, ctx.stride = inputs
+        ctx.save_for_backward(*saved)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None]:

@@ -30,6 +30,7 @@ from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
 from wsnas.supernet import Supernet, load_supernet, unfinished
 from wsnas.training import stop_between_steps
+from wsnas.words import counted
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -50,7 +51,7 @@ class Scores(dict[str, float]):
     def __repr__(self) -> str:
         known = [value for value in self.values() if math.isfinite(value)]
         spread = f" from {min(known):.2f} to {max(known):.2f}" if known else ""
-        return f"Scores of {len(self):,} architectures: {self.metric}{spread}"
+        return f"Scores of {counted(len(self), 'architecture')}: {self.metric}{spread}"
 
     def _repr_html_(self) -> str:
         """The five best and the worst."""

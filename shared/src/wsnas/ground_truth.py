@@ -33,6 +33,7 @@ from wsnas.space import SearchSpace, load_space
 from wsnas.standalone import Trained, require_trainable, train_architecture
 from wsnas.table import LARGEST_NUMBER, MACS, TRAINED, Column, Table
 from wsnas.training import first_steps
+from wsnas.words import counted
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -249,7 +250,8 @@ def of_trainings(
     if held and not worked:
         first: Any = held[0][1]
         raise WsnasError(
-            f"none of {len(held)} trainings succeeded, so nothing was recorded; the first error was: {in_words(first)}"
+            f"none of {counted(len(held), 'training')} succeeded, so nothing was recorded; the first error was: "
+            f"{in_words(first)}"
         )
     yield from held
 

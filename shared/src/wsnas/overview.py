@@ -13,6 +13,7 @@ from wsnas.errors import WsnasError
 from wsnas.files import read_file
 from wsnas.runs import Run
 from wsnas.table import Table
+from wsnas.words import counted
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def _progress(run: Run) -> tuple[str, bool]:
     """How far a run is, in words, and whether it has all that it was to do."""
     if run.identity["kind"] == "ground truth":
         trainings, wanted = run.records("training"), run.records("architecture")
-        said = f"{len(trainings)} trainings of {len(wanted)} architectures"
+        said = f"{counted(len(trainings), 'training')} of {counted(len(wanted), 'architecture')}"
         asked = run.records("request").get("latest", {}).get("trainings", [])
         missing = len(set(asked) - trainings.keys())
         if missing:
@@ -81,10 +82,10 @@ def _progress(run: Run) -> tuple[str, bool]:
         whole = len(table) == len(wanted) and published == statuses
         return said + ("" if whole else ", not all published"), whole
     if run.identity["kind"] == "zero-cost score":  # of how many, it does not say
-        return f"{len(run.records('proxy'))} architectures scored", True
+        return f"{counted(len(run.records('proxy')), 'architecture')} scored", True
     done, epochs = run.epochs()
     scored = sum(len(run.records(kind)) for kind in run.kinds() if kind.startswith("evaluation "))
-    return f"epoch {done} of {epochs}" + (f", {scored} submodels scored" if scored else ""), done == epochs
+    return f"epoch {done} of {epochs}" + (f", {counted(scored, 'submodel')} scored" if scored else ""), done == epochs
 
 
 def _of_study(path: Path) -> Overview | None:
@@ -94,4 +95,4 @@ def _of_study(path: Path) -> Overview | None:
         command = str(described["command"])
     except (WsnasError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return None  # another program's results
-    return Overview(path, what, f"{verdicts} verdicts", True, _megabytes(path), command)
+    return Overview(path, what, counted(verdicts, "verdict"), True, _megabytes(path), command)

@@ -275,8 +275,8 @@ def proxy_scores(
 
 
 def proxy_identity(space: SearchSpace[Any], recipe: Recipe, proxy: Score, images: int, seed: int) -> dict[str, Any]:
-    """What a score depends on besides the architecture. The run adds its data's fingerprint, which does not name its
-    directory.
+    """What a score depends on besides the architecture. The run adds its data's fingerprint, which names its directory
+    if the data are in a file or folder.
     """
     about = {"kind": "zero-cost score", "space": space.name, "recipe": recipe.standalone_identity()}
     return {**about, "proxy": name_of(proxy), "images": int(images), "seed": python_seed(seed)}

@@ -16,6 +16,7 @@ from wsnas.recipe import Recipe
 from wsnas.runs import Run
 from wsnas.space import SearchSpace
 from wsnas.table import MACS, Table
+from wsnas.words import counted
 
 
 def publish(space: SearchSpace[Any], table: Table, out: Path | str, sample: str = "") -> list[str]:
@@ -46,7 +47,7 @@ def _said(table: Table) -> list[str]:
     failed = 0 if table.failed is None else int(table.failed.sum())
     seeds = table.seeds(dataset, "test")
     said = [
-        f"{len(table)} architectures, {seeds.shape[1]} seeds, {failed} with a failed training "
+        f"{counted(len(table), 'architecture')}, {counted(seeds.shape[1], 'seed')}, {failed} with a failed training "
         f"(trainings: {table.about['status']})"
     ]
     if "guesses" in table.about:

@@ -457,12 +457,13 @@ def _from_json(like: Any, stored: Mapping[str, Any]) -> Any:
 def digest(identity: Mapping[str, Any], data: Mapping[str, str] | None = None) -> str:
     """Sixteen hex digits of a JSON-able description: the name of a content-addressed run.
 
-    ``data``: what ``SearchSpace.data_identity`` returns. Files then count by their content, not by their place.
+    ``data``: what ``SearchSpace.data_identity`` returns. Files that are there and whose paths are absolute, as those
+    from a command line are, then count by their content, not by their place.
     """
     if data:
         recipe = identity.get("recipe", identity)
         files = [name for name in ("dataset", "split_file") if os.path.isabs(recipe.get(name) or "")]  # no known name
-        if files:
+        if files and all(os.path.exists(recipe[name]) for name in files):
             recipe = {**recipe, **dict.fromkeys(files, "a file"), **data}
             identity = {**identity, "recipe": recipe} if "recipe" in identity else recipe
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))

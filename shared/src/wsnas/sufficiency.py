@@ -48,7 +48,7 @@ class Sufficiency:
         length = counted(self.epochs, "epoch")
         unit = "points" if self.metric == "accuracy" else "% of perplexity"
         return (
-            f"{length} against {2 * self.epochs} on {self.n} architectures: they agree at {self.doubled}, "
+            f"{length} against {2 * self.epochs:,} on {self.n:,} architectures: they agree at {self.doubled}, "
             f"two seeds of {length} at {self.seeds}; the mean goes from {self.mean:.2f} to "
             f"{self.doubled_mean:.2f} ({self.gain:+.2f} {unit}): {verdict}"
         )

@@ -25,6 +25,7 @@ from wsnas.recipe import Recipe, digest, recipe_from_json
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, SubSpace, load_space
 from wsnas.training import first_steps, guesses, require_suitable, train
+from wsnas.words import counted
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def supernet_identity(
 ) -> dict[str, Any]:
     """Everything that affects a supernet's weights on a given device: runs with the same identity are the same.
 
-    The run adds its data's fingerprint, which does not name its directory.
+    The run adds its data's fingerprint, which names its directory if the data are in a file or folder.
     """
     part = None if candidates is None else SubSpace(space, candidates)
     return {
@@ -201,7 +202,8 @@ def load_supernet(path: Path | str, device: str | None = None) -> Supernet:
 def unfinished(run: Run) -> str:
     """A sentence if a supernet's run has not finished all its epochs, else nothing."""
     done, epochs = run.epochs()
-    return f"{run.path} has trained for {done} of {epochs} epochs: repeat the command that began it" * (done < epochs)
+    of = f"{done} of {counted(epochs, 'epoch')}"
+    return f"{run.path} has trained for {of}: repeat the command that began it" * (done < epochs)
 
 
 def submodel(supernet: nn.Module, network: nn.Module) -> nn.Module:

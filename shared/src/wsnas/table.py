@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write, cannot_read, home, read_file
 from wsnas.metrics import NEARLY_ALL, higher_is_better
-from wsnas.words import spelled
+from wsnas.words import counted, spelled
 
 Floats = NDArray[np.float64]
 SINGLE = {"parameters": np.int64, "macs": np.float64, "latency": np.float64, "failed": np.bool_}  # beside ``columns``
@@ -90,7 +90,8 @@ class Table:
 
     def __repr__(self) -> str:
         names = ", ".join(dict.fromkeys(f"{c.dataset}/{c.split}/{c.epochs}" for c in self.columns))
-        return f"Table of {self.space}: {len(self):,} architectures, {len(self.columns)} columns ({names})"
+        size = f"{counted(len(self), 'architecture')}, {counted(len(self.columns), 'column')}"
+        return f"Table of {self.space}: {size} ({names})"
 
     def _repr_html_(self) -> str:
         """What was measured, a row for each data set, split and training length."""
@@ -103,7 +104,7 @@ class Table:
             rows.append("".join(f"<td>{escape(str(cell))}</td>" for cell in cells))
         heads = "".join(f"<th>{name}</th>" for name in ("data set", "split", "epochs", "seeds", "measured", "range"))
         body = "".join(f"<tr>{row}</tr>" for row in rows)
-        return f"<p>{escape(self.space)}: {len(self):,} architectures</p><table><tr>{heads}</tr>{body}</table>"
+        return f"<p>{escape(self.space)}: {counted(len(self), 'architecture')}</p><table><tr>{heads}</tr>{body}</table>"
 
     def to_arrow(self) -> Any:
         """A ``pyarrow.Table``: ``arch``, a column for each measurement, e.g. ``digits/test/8/0``, and ``single``."""
@@ -485,7 +486,9 @@ def join(tables: Sequence[Table]) -> Table:
     tested = set[tuple[str, int]]().union(*trained)
     for length in sorted({epochs for _, epochs in tested}):
         if len({table.about_length(length).get("recipe") for table in tables} - {None}) > 1:
-            raise WsnasError(f"tables with trainings of {length} epochs by different recipes cannot be joined")
+            raise WsnasError(
+                f"tables with trainings of {counted(length, 'epoch')} by different recipes cannot be joined"
+            )
     for table in tables:
         if table.space != first.space:
             raise WsnasError(f"tables of {first.space} and {table.space} cannot be joined")

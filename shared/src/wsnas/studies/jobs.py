@@ -167,7 +167,7 @@ def _all_of(
     position = {id(job): i for i, job in enumerate(jobs)}
     left = [i for i in range(len(jobs)) if i not in results]
     missing = [jobs[i] for i in sorted(left, key=lambda i: -lengths[i])]  # so no worker idles at the end
-    click.echo(f"{options.study}: {len(jobs)} supernets, {len(missing)} of them to train or score", err=True)
+    click.echo(f"{options.study}: {counted(len(jobs), 'supernet')}, {len(missing)} of them to train or score", err=True)
     failed: list[BaseException] = []
     with progress(options.study) as report:
         for job, result in run_jobs(function, missing, options.executor) if missing else ():
@@ -179,7 +179,8 @@ def _all_of(
     if failed:
         kept = ", the others are kept" if results else ""
         raise WsnasError(
-            f"{len(failed)} of {len(jobs)} supernets failed{kept}; the first error was: {in_words(failed[0])}"
+            f"{len(failed)} of {counted(len(jobs), 'supernet')} failed{kept}; the first error was: "
+            f"{in_words(failed[0])}"
         ) from failed[0]
     return [results[i] for i in range(len(jobs))]
 

@@ -224,7 +224,7 @@ def fresh_trainings(options: StudyOptions, sample: SpaceSample, costs: Costs, ep
     out = Path(options.supernets) / f"{sample.name}-alone-{name}"
     if not options.resume:
         Run.remove(out)
-    with progress(f"{sample.name}, {epochs} epochs") as report:
+    with progress(f"{sample.name}, {counted(epochs, 'epoch')}") as report:
         table = train_many(
             sample.space, sample.archs, out, recipe, seeds=seeds, executor=options.executor, report=report
         )

@@ -45,11 +45,11 @@ def to_jsonable(value: Any) -> Any:
 def desk_rows(script: Path, options: StudyOptions, samples: Sequence[SpaceSample]) -> dict[str, list[dict[str, float]]]:
     """By space, the committed desk results of the study ``script``, which a figure at the micro scale shows faintly.
 
-    Only of the same data and the same ground truth. Empty at other scales, with options that change the recipe, and
-    without a checkout.
+    Only of the same data and the same ground truth. Empty at other scales, with options that change the recipe or the
+    table, and without a checkout.
     """
     found: dict[str, list[dict[str, float]]] = {}
-    if options.scale == "micro" and not options.recipe:
+    if options.scale == "micro" and not options.recipe and options.table is None:
         own = {sample.name: _compared(sample.settings()) for sample in samples}
         for path in sorted(script.parents[1].glob(f"docs/results/desk/*{script.stem}/results.json")):
             stored = json.loads(path.read_text())

@@ -102,7 +102,8 @@ def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Reci
         without &= np.isnan(loaded.mean(dataset, "test", other))
     if without.any():
         click.echo(
-            f"{space.name}: {without.sum()} of {len(loaded)} architectures have no result (failed or not trained)"
+            f"{space.name}: {without.sum()} of {counted(len(loaded), 'architecture')} have no result (failed or not "
+            "trained)"
         )
     kept = loaded.select([arch for arch, ok in zip(loaded.archs, known, strict=True) if ok])
     kept = kept.higher_is_better(space.metric)
