@@ -320,7 +320,7 @@ def test_ground_truth_of_one_epoch_and_one_architecture(forks: Any, tmp_path: Pa
     command += ("--train-size", str(IMAGES))
     done = forks.wsnas(*command, "--sample", "1", "--out", "truth", cwd=tmp_path)
     assert done.code == 0, done.err
-    assert done.out.startswith("1 architectures, 2 seeds")
+    assert done.out.startswith("1 architecture, 2 seeds")
     table = Table.load(tmp_path / "truth/table.parquet")
     assert np.isfinite(table.seeds("digits", "test", 1)).all()
     assert table.epochs("digits", "valid") == {1}

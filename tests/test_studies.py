@@ -1318,7 +1318,7 @@ def test_the_report_shows_every_study(forks: Any, truth: Path, tmp_path: Path) -
     assert done.code == 0, done.err
     page = forks.wsnas("report", cwd=tmp_path)
     assert page.code == 0, page.err
-    assert page.out.startswith("1 studies (spaces)")
+    assert page.out.startswith("1 study (spaces)")
     html = (tmp_path / "runs/report.html").read_text()
     results, _ = opened(tmp_path / "runs/study-spaces", "spaces")
     assert results["verdicts"]

@@ -156,7 +156,7 @@ def test_train_evaluate_and_correlate(toy_installed: Path, tmp_path: Path, monke
     assert "left out: 1 of 5 scores, which are not finite" in said
     supernet.record_all(kind, {name: {"accuracy": 25.0, "loss": 1.4} for name in names})
     assert "all 5 scores are equal (25): there is no order" in run("correlate", "run", "--table", "truth.csv")
-    assert "5 architectures, 1 columns" in run("table", "import", "toy", "truth.csv", "--out", "toy.parquet")
+    assert "5 architectures, 1 column" in run("table", "import", "toy", "truth.csv", "--out", "toy.parquet")
     assert "51.000" in run("table", "query", "toy", names[1], "--table", "toy.parquet")
     assert "toy: 5 architectures" in run("table", "show", "toy", "--table", "toy.parquet")
 
@@ -200,7 +200,7 @@ def test_ground_truth_trains_a_table(
     for _ in range(2):  # the second time there is nothing left to train
         done = CliRunner().invoke(main, arguments, catch_exceptions=False)
         assert done.exit_code == 0, done.output
-        assert f"{count} architectures, 2 seeds, 0 with a failed training" in done.output
+        assert f"{count} architecture{'s' * (count != '1')}, 2 seeds, 0 with a failed training" in done.output
     assert (tmp_path / "truth" / "table.parquet").exists()
 
 

@@ -240,7 +240,7 @@ def test_trials_that_disagree_on_parameters_are_counted_and_not_believed(tmp_pat
     assert table.parameters[0] == parameters(decode(ARCHS[0]), 16, 5, 10)
     assert table.macs[0] == macs(decode(ARCHS[0]), 16, 5, 10) / 1e6
     # a complete architecture has 4 trainings x 3 seeds, and 5 of 12 epochs; one lacks a seed
-    assert table.about["disagreeing"].startswith("3 of 47 trials, in 1 architectures, give the parameters or FLOPs of")
+    assert table.about["disagreeing"].startswith("3 of 47 trials, in 1 architecture, give the parameters or FLOPs of")
     for states in content["arch2infos"][0].values():
         for result in states["all_results"].values():
             result["params"] = result["flop"] = 0.5

@@ -42,6 +42,7 @@ from wsnas import WsnasError
 from wsnas.files import read_file
 from wsnas.pickles import read_pickle
 from wsnas.table import MACS, TRAINED, Column, Table, checked, read_csv, reader
+from wsnas.words import counted
 
 OFFICIAL = "NAS-Bench-201-v1_1-096897.pth or the directory NATS-tss-v1_0-3ffb9-simple"
 LARGEST = 32 << 20  # bytes of one architecture's pickle; the published ones have about 1 MB
@@ -169,8 +170,9 @@ def _from_results(path: Path, results: Iterable[Result]) -> Table:
     wrong = [result.disagreeing for result in found if result.disagreeing]
     if wrong:
         about["disagreeing"] = (
-            f"{sum(wrong)} of {sum(result.trials for result in found)} trials, in {len(wrong)} architectures, give the "
-            "parameters or FLOPs of another network; these were left out, their accuracies were not"
+            f"{sum(wrong)} of {sum(result.trials for result in found)} trials, in "
+            f"{counted(len(wrong), 'architecture')}, give the parameters or FLOPs of another network; "
+            "these were left out, their accuracies were not"
         )
     return replace(table, failed=failed, about=about)
 
