@@ -39,7 +39,7 @@ from wsnas.environment import environment
 from wsnas.evaluation import evaluate_submodel
 from wsnas.options import Command
 from wsnas.randomness import numpy_rng, torch_rng, torch_seeded
-from wsnas.recipe import Recipe, Training
+from wsnas.recipe import Recipe, Training, change_recipe
 from wsnas.sampling import sample_distinct
 from wsnas.space import SearchSpace
 from wsnas.training import learning_rate, train
@@ -206,7 +206,7 @@ def main(architectures: int, dry_run: bool) -> None:
         }
         for name in ("nb101", "nb201", "proxyless"):
             space = load_space(name)
-            recipe = space.recipes["micro"]
+            recipe = change_recipe(space.recipes["micro"], **{"standalone.epochs": 2})  # a step is a step
             if dry_run:
                 small = {} if name == "proxyless" else {"channels": 4}
                 recipe = replace(recipe, train_size=512, valid_size=200, calibration_steps=1, **small)
