@@ -59,7 +59,8 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int
     with every pixel of the result; batches of fewer than 64 images gain nothing.
     """
     slow = (weight.shape[-1] > 3 or x.shape[2] == 2) and len(x) >= 64
-    if slow and x.shape[2] == x.shape[3] <= SMALL and x.device.type == "cpu" and weight.requires_grad:
+    wanted = weight.requires_grad and torch.is_grad_enabled()
+    if slow and wanted and x.shape[2] == x.shape[3] <= SMALL and x.device.type == "cpu":
         y: Tensor = _Depthwise.apply(x, weight, stride)
         return y if bias is None else y + bias[:, None, None]
     return F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2, groups=len(weight))
