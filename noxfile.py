@@ -36,8 +36,8 @@ def tests(session: nox.Session, package: str) -> None:
         install(session, [], "pytest", "pytest-xdist", "hypothesis")
         where = [*SIDE_BY_SIDE, "shared/tests", CONTRACT, f"--deselect={CONTRACT}::test_a_space_is_installed"]
     elif package == "ray":
-        session.install(*PINS, "./shared[ray,slurm]", "pytest", "pytest-xdist")
-        where = ["-n", "2", "--dist", "loadfile", "shared/tests/test_ray.py", "shared/tests/test_slurm.py"]
+        session.install(*PINS, "./shared[ray,slurm]", "pytest")
+        where = ["shared/tests/test_ray.py", "shared/tests/test_slurm.py"]
     elif package == "all":
         install(session, PACKAGES, "pytest", "pytest-xdist", "hypothesis", core=REPORT)
         where = [*SIDE_BY_SIDE, "tests", f"--ignore={CONTRACT}"]  # which each package's session and shared's run
