@@ -43,7 +43,7 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1
             return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
         if kernel == 3 and x.shape[2:] == (2, 2):
             outputs, inputs = weight.shape[:2]
-            taps = weight.permute(2, 3, 1, 0).reshape(9, inputs * outputs).index_select(0, _taps())
+            taps = weight.permute(2, 3, 1, 0).reshape(9, inputs * outputs).index_select(0, _taps(2, 3))
             matrix = taps.view(4, 4, inputs, outputs).transpose(1, 2).reshape(4 * inputs, 4 * outputs)
             y = x.permute(0, 2, 3, 1).reshape(len(x), 4 * inputs) @ matrix
             y = y.view(len(x), 2, 2, outputs).permute(0, 3, 1, 2)
@@ -54,9 +54,9 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1
 def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1) -> Tensor:
     """``F.conv2d(x, weight, bias, stride, kernel // 2, groups=C)``: x [N, C, H, W], weight [C, 1, K, K], K odd.
 
-    Torch's gradient of a kernel of 5 or 7, or of any on a 2x2 map, takes up to eight times as long as its forward pass
-    and its gradient of x together. On small maps on a CPU it is a matrix product here, over images, of every pixel of x
-    with every pixel of the result; batches of fewer than 64 images gain nothing.
+    Torch's gradient of a kernel of 5 or 7, or of any on a 2x2 map, takes far longer than its forward pass and its
+    gradient of x together. On small maps on a CPU it is a matrix product here, over images, of every pixel of x with
+    every pixel of the result (timed in ``benchmarks/small_training.py``); small batches gain nothing.
     """
     slow = (weight.shape[-1] > 3 or x.shape[2] == 2) and len(x) >= 64
     wanted = weight.requires_grad and torch.is_grad_enabled()
@@ -91,22 +91,22 @@ class _Depthwise(torch.autograd.Function):
             by_x, *_ = torch.ops.aten.convolution_backward(gradient, x, weight, None, *how, [True, False, False])
         inputs, outputs = (y.transpose(0, 1).flatten(2).contiguous() for y in (x, gradient))  # [C, N, pixels]
         pairs = inputs.transpose(1, 2) @ outputs  # of an input's and an output's pixel, summed over images
-        taps = _all_taps(x.shape[-1], kernel, ctx.stride).to(pairs.dtype)
-        return by_x, (pairs.flatten(1) @ taps).view_as(weight), None
+        by_tap = pairs.flatten(1) @ _sum_by_tap(x.shape[-1], kernel, ctx.stride).to(pairs.dtype)
+        return by_x, by_tap.view_as(weight), None
 
 
 @cache
-def _all_taps(side: int, kernel: int, stride: int) -> Tensor:
-    """[(side * outputs)^2, kernel^2] float32: 1 where the tap lies between the input's and the output's pixel."""
-    with torch.inference_mode(False):
-        ahead = torch.arange(side)[:, None] - stride * torch.arange(-(-side // stride)) + kernel // 2
-        taps = F.one_hot(ahead.clamp(-1, kernel) + 1, kernel + 2)[..., 1:-1]  # [inputs, outputs, kernel], of one axis
-        return torch.einsum("abk,cdl->acbdkl", taps, taps).reshape(-1, kernel**2).float()
-
-
-@cache
-def _taps() -> Tensor:
-    """[16] int64: for each input and output pixel of a 2x2 map, the tap of the 3x3 kernel (0 to 8) between them."""
+def _taps(side: int, kernel: int, stride: int = 1) -> Tensor:
+    """[pixels of x * pixels of the result] int64: the kernel's tap between the two; kernel^2 where there is none."""
     with torch.inference_mode(False):  # if first made while evaluating, training can still use it
-        y, x = torch.arange(4) // 2, torch.arange(4) % 2
-        return ((y[:, None] - y + 1) * 3 + x[:, None] - x + 1).flatten()
+        ahead = torch.arange(side)[:, None] - stride * torch.arange(-(-side // stride)) + kernel // 2  # on one axis
+        rows, columns = ahead[:, None, :, None], ahead[None, :, None, :]
+        inside = (rows >= 0) & (rows < kernel) & (columns >= 0) & (columns < kernel)
+        return torch.where(inside, rows * kernel + columns, kernel**2).flatten()
+
+
+@cache
+def _sum_by_tap(side: int, kernel: int, stride: int) -> Tensor:
+    """[pixels of x * pixels of the result, kernel^2] float32, 0 or 1: a product with it sums the pairs of each tap."""
+    with torch.inference_mode(False):
+        return F.one_hot(_taps(side, kernel, stride), kernel**2 + 1)[:, :-1].float()
