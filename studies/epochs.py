@@ -66,25 +66,26 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
                 numbers,
             )
         )
-    above, numbers = last.correlation_low > 0.4, Numbers()
-    verdicts.append(
-        Verdict(
-            "where the correlation is above 0.4, top-10 clearly outperforms random search",
-            "section 2, Figure 1",
-            space,
-            "asked where the interval of the longest budget's correlation is above 0.4: holds where the 95 % interval "
-            "of (top-10 - expected random top-10) is above 0, does not hold where it is below 0; else, and with one "
-            "supernet, inconclusive",
-            f"correlation {numbers.say('correlation', last.correlation)} "
-            f"[{numbers.say('correlation_low', last.correlation_low)}, "
-            f"{numbers.say('correlation_high', last.correlation_high)}], "
-            f"advantage {numbers.say('advantage', last.advantage, '+.2f')} "
-            f"[{numbers.say('advantage_low', last.advantage_low, '+.2f')}, "
-            f"{numbers.say('advantage_high', last.advantage_high, '+.2f')}]",
-            sign_verdict(last.advantage_low, last.advantage_high, len(last.top_seeds)) if above else "inconclusive",
-            numbers,
+    if last.correlation_low > 0.4:
+        numbers = Numbers()
+        verdicts.append(
+            Verdict(
+                "where the correlation is above 0.4, top-10 clearly outperforms random search",
+                "section 2, Figure 1",
+                space,
+                "asked where the interval of the longest budget's correlation is above 0.4: holds where the 95 % "
+                "interval of (top-10 - expected random top-10) is above 0, does not hold where it is below 0; else, "
+                "and with one supernet, inconclusive",
+                f"correlation {numbers.say('correlation', last.correlation)} "
+                f"[{numbers.say('correlation_low', last.correlation_low)}, "
+                f"{numbers.say('correlation_high', last.correlation_high)}], "
+                f"advantage {numbers.say('advantage', last.advantage, '+.2f')} "
+                f"[{numbers.say('advantage_low', last.advantage_low, '+.2f')}, "
+                f"{numbers.say('advantage_high', last.advantage_high, '+.2f')}]",
+                sign_verdict(last.advantage_low, last.advantage_high, len(last.top_seeds)),
+                numbers,
+            )
         )
-    )
     return verdicts
 
 

@@ -1513,6 +1513,24 @@ def test_the_answer_names_the_spaces() -> None:
     assert said() == "Does it help?"
 
 
+def test_top_10_is_asked_only_where_the_correlation_is_above_0_4() -> None:
+    """The paper claims an advantage where supernets rank well; elsewhere there is no verdict, not an open one."""
+    code, truth, noise = runpy.run_path(str(STUDIES / "epochs.py")), np.arange(200.0), numpy_rng(5)
+    sample = SimpleNamespace(valid=truth, test=truth, parameters=truth)
+
+    def asked(strength: float, supernets: int = 3) -> list[tuple[float, str]]:
+        scores = strength * truth + 10 * noise.standard_normal((supernets, 200))
+        point = code["point_of"](sample, 4, scores, None)
+        found = [one for one in code["verdicts_of"]("nb201", [point]) if one.claim.startswith("where the correlation")]
+        return [(point.ranking.correlation_low, one.verdict) for one in found]
+
+    ((low, said),) = asked(1.0)
+    assert (low > 0.4, said) == (True, "holds")
+    assert [said for _, said in asked(1.0, supernets=1)] == ["inconclusive"]
+    assert asked(0.0) == asked(-1.0) == []
+    assert asked(0.07) == []  # about 0.4: its interval begins below
+
+
 def test_the_answer_says_what_is_certain_where_the_claim_is_undecided() -> None:
     """Budgets that rank at random, well, and better by nothing: the longest surpasses only the first."""
     points_of, partly = (runpy.run_path(str(STUDIES / "epochs.py"))[name] for name in ("point_of", "partly"))
