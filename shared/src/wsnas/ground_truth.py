@@ -27,8 +27,8 @@ from wsnas.executor import Executor, run_jobs
 from wsnas.metrics import higher_is_better
 from wsnas.progress import Report
 from wsnas.randomness import python_seed, torch_seeded
-from wsnas.recipe import Recipe, digest, recipe_from_json
-from wsnas.runs import Run, as_if_in_place
+from wsnas.recipe import Recipe, as_if_in_place, digest, recipe_from_json
+from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
 from wsnas.standalone import Trained, require_trainable, train_architecture
 from wsnas.table import LARGEST_NUMBER, MACS, TRAINED, Column, Table

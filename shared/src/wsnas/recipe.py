@@ -245,9 +245,12 @@ class Recipe:
         return {k: v for k, v in self.identity().items() if k not in other and decides.get(k) in kept}
 
 
+FILES = ("dataset", "split_file")  # the fields that can be paths
+
+
 def files_by_name(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe's ``to_json()`` for a published result: its files without the folders they lie in."""
-    files = {name: recipe[name] for name in ("dataset", "split_file") if recipe.get(name) is not None}
+    files = {name: recipe[name] for name in FILES if recipe.get(name) is not None}
     return {**recipe, **{name: Path(file).name for name, file in files.items()}}
 
 
@@ -454,6 +457,20 @@ def _from_json(like: Any, stored: Mapping[str, Any]) -> Any:
     return type(like)(**values)
 
 
+def as_if_in_place(identity: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The identity, with the files of ``other`` instead of its own if these are the same, at another place.
+
+    On a cluster each job may copy its data to a folder of its own.
+    """
+    if "data" not in identity or identity["data"] != other.get("data"):
+        return identity
+    recipe, there = dict(identity["recipe"]), other["recipe"]
+    for name in FILES:
+        if all(os.path.isabs(one.get(name) or "") for one in (recipe, there)):  # no name of a data set
+            recipe[name] = there[name]
+    return {**identity, "recipe": recipe}
+
+
 def digest(identity: Mapping[str, Any], data: Mapping[str, str] | None = None) -> str:
     """Sixteen hex digits of a JSON-able description: the name of a content-addressed run.
 
@@ -462,7 +479,7 @@ def digest(identity: Mapping[str, Any], data: Mapping[str, str] | None = None) -
     """
     if data:
         recipe = identity.get("recipe", identity)
-        files = [name for name in ("dataset", "split_file") if os.path.isabs(recipe.get(name) or "")]  # no known name
+        files = [name for name in FILES if os.path.isabs(recipe.get(name) or "")]  # no known name
         if files and all(os.path.exists(recipe[name]) for name in files):
             recipe = {**recipe, **dict.fromkeys(files, "a file"), **data}
             identity = {**identity, "recipe": recipe} if "recipe" in identity else recipe

@@ -37,6 +37,7 @@ import filelock
 from wsnas.environment import command_line, environment
 from wsnas.errors import Busy, WsnasError
 from wsnas.files import atomic_write, cannot_write, read_file
+from wsnas.recipe import as_if_in_place
 
 if TYPE_CHECKING:
     import torch  # imported where it is used: a list of runs does without
@@ -419,20 +420,6 @@ class Run:
 
 def _unsealed_file(path: Path) -> dict[str, Any]:
     return unsealed(json.loads(read_file(path, LARGEST["run.json"])))
-
-
-def as_if_in_place(identity: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The identity, with the files of ``other`` instead of its own if these are the same, at another place.
-
-    On a cluster each job may copy its data to a folder of its own.
-    """
-    if "data" not in identity or identity["data"] != other.get("data"):
-        return identity
-    recipe, there = dict(identity["recipe"]), other["recipe"]
-    for name in ("dataset", "split_file"):
-        if all(os.path.isabs(one.get(name) or "") for one in (recipe, there)):  # no name of a data set
-            recipe[name] = there[name]
-    return {**identity, "recipe": recipe}
 
 
 def _first_difference(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> tuple[str, str, str] | None:
