@@ -332,6 +332,18 @@ def test_ground_truth_of_one_epoch_and_one_architecture(forks: Any, tmp_path: Pa
 # tables ------------------------------------------------------------------------------------------------------
 
 
+def test_show_says_of_each_length_how_it_was_trained(forks: Any, tmp_path: Path) -> None:
+    """All of the length that counts, a line of each other one; --json has both whole."""
+    shown, stored = (forks.wsnas("table", "show", "nb201", *more, cwd=tmp_path) for more in ((), ("--json",)))
+    lines = shown.out.splitlines()
+    assert [line for line in lines if line.startswith("recipe: ")] != []
+    (two, twenty) = (line for line in lines if re.match(r"\d+ epochs?: ", line))
+    assert two.startswith("2 epochs: command wsnas ground-truth nb201 --sample 15284 --seeds 3 ")
+    assert twenty.startswith("20 epochs: command wsnas ground-truth nb201 --scale desk --epochs 20 ")
+    assert two.endswith("; seconds 30882 in all of 13161 trainings, median 1.77; --json has the rest")
+    assert "recipe" in json.loads(json.loads(stored.out)["about"]["2 epochs"])
+
+
 def test_import_show_query(forks: Any, tmp_path: Path) -> None:
     """A publisher's CSV is imported once, then found without being named."""
     archs = sample(6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import stats
 
 from wsnas import WsnasError
@@ -50,6 +51,27 @@ def test_twice_the_epochs_are_compared_with_another_seed() -> None:
         assert found.gain == 0
     columns = {column._replace(seed=column.seed if column.epochs == 10 else None): x for column, x in columns.items()}
     assert sufficiency(Table("toy", whole.archs, columns), "digits", "accuracy") == []  # a mean over unknown seeds
+
+
+def test_every_pair_of_seeds_counts() -> None:
+    """Three seeds of 10 epochs, two of 20, and a fourth of a tenth of the architectures, which is left out."""
+    rng = np.random.default_rng(1)
+    true = rng.normal(90, 2, N)
+    ten, twenty = ([true + level + rng.normal(0, 1, N) for _ in range(count)] for level, count in ((0, 3), (0.5, 2)))
+    few = np.where(np.arange(N) < N // 10, 90.0, np.nan)
+    columns = {Column("digits", "test", 10, seed): values for seed, values in enumerate([*ten, few])}
+    columns |= {Column("digits", "test", 20, seed): values for seed, values in enumerate(twenty)}
+    (found,) = sufficiency(Table("toy", tuple(f"a{i}" for i in range(N)), columns), "digits", "accuracy")
+
+    def mean(pairs: list[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> float:
+        return float(np.mean([stats.spearmanr(a, b).statistic for a, b in pairs]))
+
+    assert found.n == N
+    assert found.seeds.value == pytest.approx(mean([(ten[0], ten[1]), (ten[0], ten[2]), (ten[1], ten[2])]))
+    others = [(twenty[0], ten[1]), (twenty[0], ten[2]), (twenty[1], ten[0]), (twenty[1], ten[2])]
+    assert found.doubled.value == pytest.approx(mean(others))
+    assert found.gain == pytest.approx(np.mean(twenty) - np.mean(ten[:2]))
+    assert found.seeds.low < found.seeds.value < found.seeds.high
 
 
 def test_a_level_that_still_rises_is_not_sufficient() -> None:

@@ -788,8 +788,14 @@ def table_show(space: str, file: str | None, dataset: str | None, figure: Path |
     sufficient = [f"{name}, {rule}" for name in loaded.datasets for rule in sufficiency(loaded, name, metric)]
     for line in sufficient:
         click.echo(line)
+    others = {f"{length} epochs": length for length in sorted({column.epochs for column in loaded.columns})}
     for name, value in loaded.about.items():
-        click.echo(f"{name}: {_in_words(value)}")
+        if name not in others:
+            click.echo(f"{name}: {_in_words(value)}")
+    for name in (name for name in others if name in loaded.about):  # in short: about the others is as much again
+        about = loaded.about_length(others[name])
+        said = "; ".join(f"{key} {about[key]}" for key in ("command", "seconds") if key in about)
+        click.echo(f"{counted(others[name], 'epoch')}: {said}; --json has the rest")
     if figure is not None:
         from wsnas.studies.results import save_figure
         from wsnas.studies.truth import truth_figure

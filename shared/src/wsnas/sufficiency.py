@@ -4,18 +4,20 @@ The paper's ground truth is the score of an architecture "when it is trained ind
 training of E epochs counts as sufficient if, on a uniform sample of architectures, twice the epochs change neither
 
 (a) the order: Spearman of E and 2E, of different seeds, is at least the lower end of the 95 % interval of the
-    agreement of two seeds at E on the same architectures; nor
+    agreement of two seeds at E on the same architectures (both are means over all pairs of seeds); nor
 (b) the level: the mean improves by less than a point of accuracy, or 2 % of perplexity, from E to 2E.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
 
-from wsnas.metrics import Floats, Interval, correlation
+from wsnas.metrics import NEARLY_ALL, Floats, Interval, PerSupernet, percentiles, rank_agreement
 from wsnas.table import Table
 from wsnas.words import counted, spelled
 
@@ -25,12 +27,12 @@ POINTS, PERCENT = 1.0, 2.0  # of accuracy, of perplexity
 
 @dataclass(frozen=True)
 class Sufficiency:
-    """The effect of twice the epochs on the ``n`` architectures with a training of 2E and two seeds of E."""
+    """The effect of twice the epochs on the ``n`` architectures with trainings of 2E and two seeds or more of E."""
 
     epochs: int  # E
     n: int
-    doubled: Interval  # Spearman of a seed of 2E with another of E: nothing in common but the architecture
-    seeds: Interval  # Spearman of two seeds of E
+    doubled: Interval  # Spearman of a seed of 2E with another of E, mean over pairs: they share only the architecture
+    seeds: Interval  # Spearman of two seeds of E, mean over pairs
     mean: float  # test accuracy in percent, or perplexity, at E
     doubled_mean: float  # at 2E
     gain: float  # points of accuracy, or percent of perplexity, from E to 2E; above zero is better
@@ -61,19 +63,29 @@ def sufficiency(table: Table, dataset: str, metric: Literal["accuracy", "perplex
         single, double = (_by_seed(table, dataset, length) for length in (epochs, 2 * epochs))
         if len(single) < 2 or not double:
             continue
-        seed = min(double)
-        one, other = sorted(single, key=lambda own: (own != seed, own))[:2]  # only the first may be the doubled one's
-        columns = np.stack([single[one], single[other], double[seed]])
-        known = np.isfinite(columns).all(0)
+        doubled_known = np.isfinite(np.stack([*double.values()])).all(0)
+        often = {seed: int(np.isfinite(values[doubled_known]).sum()) for seed, values in single.items()}
+        least = NEARLY_ALL * sorted(often.values())[-2]  # a seed of few architectures would leave out the others'
+        single = {seed: values for seed, values in single.items() if often[seed] >= least}
+        known = doubled_known & np.isfinite(np.stack([*single.values()])).all(0)
         n = int(known.sum())
         if n < 2:
             continue
-        first, second, doubled = columns[:, known]
-        mean, doubled_mean = float(first.mean()), float(doubled.mean())
+        one, two = ({seed: values[known] for seed, values in by_seed.items()} for by_seed in (single, double))
+        same = [seed for seed in two if seed in one]  # whose batches and initial weights are the same
+        mean = float(np.mean([one[seed] for seed in same or one]))
+        doubled_mean = float(np.mean([two[seed] for seed in same or two]))
         gain = doubled_mean - mean if metric == "accuracy" else 100 * (mean - doubled_mean) / mean
-        agree, seeds = correlation(doubled, second), correlation(first, second)
+        agree = _mean_agreement((two[a], one[b]) for a in two for b in one if a != b)
+        seeds = _mean_agreement(combinations(one.values(), 2))
         rules.append(Sufficiency(epochs, n, agree, seeds, mean, doubled_mean, gain, metric))
     return rules
+
+
+def _mean_agreement(pairs: Iterable[tuple[Floats, Floats]]) -> Interval:
+    """Mean Spearman over pairs of vectors [n] of the same architectures; bootstrap percentiles over these."""
+    every = PerSupernet.of_all([rank_agreement(a, b) for a, b in pairs])
+    return Interval(every.mean, *percentiles(every.drawn.mean(0)), every.architectures)
 
 
 def _by_seed(table: Table, dataset: str, epochs: int) -> dict[int, Floats]:
