@@ -2,8 +2,9 @@
 
 Each decision of an architecture (the operation of an edge or vertex, the activation of a node) groups the sample.
 A choice's effect is how much higher supernets rank architectures with it than the ground truth does, compared with
-all others; tested by permutation, corrected over all choices (Holm). The largest is drawn. The scored architectures
-are also saved one by one, for the explorer page of ``wsnas report``.
+all others. Whether it differs from 0 is tested over architectures (by permutation) and over architectures and supernets
+(Student's t), and corrected over all choices (Holm). The largest is drawn. The scored architectures are also saved one
+by one, for the explorer page of ``wsnas report``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from wsnas.errors import WsnasError
-from wsnas.metrics import Floats, higher_is_better, sign_of
+from wsnas.metrics import Floats, chance_of, contrast, group_difference, higher_is_better, sign_of
 from wsnas.studies.figures import GREY, RED, STYLE, axes_grid, caption, head, legend_below
 from wsnas.studies.jobs import Variant, scores_of
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
@@ -41,12 +42,21 @@ class Effect:
     choice: str
     architectures: int  # that made it
     effect: float  # mean of (rank by supernet - rank by ground truth) / n, minus that of all that chose otherwise
-    low: float  # its 95 % interval (Welch)
+    low: float  # its 95 % interval over architectures and supernets
     high: float
-    p: float  # by permutation
+    p: float  # the larger of two: by permutation of the architectures, and by ``metrics.chance_of``
     preferred_by_supernet: float  # mean rank / n, minus that of all that chose otherwise
-    better_when_trained: float
+    preferred_low: float  # its 95 % interval
+    preferred_high: float
+    better_when_trained: float  # the same of the rank by ground truth
+    better_low: float
+    better_high: float
     p_corrected: float = 1.0  # after Holm's correction over all choices
+
+    @property
+    def misleads(self) -> bool:
+        """Whether supernets rank architectures with the choice higher, and the ground truth lower, than all others."""
+        return self.effect > 0 and self.preferred_low > 0 and self.better_high < 0
 
 
 @dataclass(frozen=True)
@@ -64,11 +74,15 @@ class Scored:
 
 
 def effects(sample: SpaceSample, made: Sequence[Mapping[str, str]], scores: Floats) -> list[Effect]:
-    """The effect of each choice that enough architectures made and did not make, strongest first. scores [n]."""
-    n = len(scores)
-    by_supernet, by_truth = stats.rankdata(scores) / n, stats.rankdata(sample.test) / n
+    """The effect of each choice that enough architectures made and did not make, strongest first.
+
+    scores [supernets, n], higher is better.
+    """
+    n = scores.shape[1]
+    by_supernet, by_truth = stats.rankdata(scores, axis=1) / n, stats.rankdata(sample.test) / n
     gap = by_supernet - by_truth  # above 0: ranked too high by the supernet
-    shuffled = np.random.default_rng(0).permuted(np.tile(gap, (PERMUTATIONS, 1)), axis=1)
+    mean = gap.mean(0)
+    shuffled = np.random.default_rng(0).permuted(np.tile(mean, (PERMUTATIONS, 1)), axis=1)
     tested: list[Effect] = []
     for decision in made[0]:
         values = np.array([one[decision] for one in made])
@@ -76,21 +90,25 @@ def effects(sample: SpaceSample, made: Sequence[Mapping[str, str]], scores: Floa
             mine = values == choice
             if min(mine.sum(), n - mine.sum()) < LEAST:
                 continue
-            effect = gap[mine].mean() - gap[~mine].mean()
+            differences = [group_difference(ranks, mine) for ranks in (gap, by_supernet, by_truth)]
+            effect, preferred, better = (contrast((1, one)) for one in differences)
             weights = mine / mine.sum() - ~mine / (~mine).sum()
-            as_large = int((np.abs(shuffled @ weights) >= abs(effect) - 1e-12).sum())
-            interval = stats.ttest_ind(gap[mine], gap[~mine], equal_var=False).confidence_interval()  # Welch
+            as_large = int((np.abs(shuffled @ weights) >= abs(effect.value) - 1e-12).sum())
             tested.append(
                 Effect(
                     decision=decision,
                     choice=str(choice),
                     architectures=int(mine.sum()),
-                    effect=float(effect),
-                    low=float(interval.low),
-                    high=float(interval.high),
-                    p=(as_large + 1) / (len(shuffled) + 1),
-                    preferred_by_supernet=float(by_supernet[mine].mean() - by_supernet[~mine].mean()),
-                    better_when_trained=float(by_truth[mine].mean() - by_truth[~mine].mean()),
+                    effect=effect.value,
+                    low=effect.low,
+                    high=effect.high,
+                    p=max((as_large + 1) / (len(shuffled) + 1), chance_of((1, differences[0]))),
+                    preferred_by_supernet=preferred.value,
+                    preferred_low=preferred.low,
+                    preferred_high=preferred.high,
+                    better_when_trained=better.value,
+                    better_low=better.low,
+                    better_high=better.high,
                 )
             )
     corrected: list[Effect] = []
@@ -122,16 +140,16 @@ def scored_architectures(sample: SpaceSample, made: Sequence[Mapping[str, str]],
 
 def verdicts_of(sample: SpaceSample, effects: Sequence[Effect], supernets: int) -> list[Verdict]:
     worst, biased = effects[0], [one for one in effects if one.p_corrected < 0.05]
-    misled = [one for one in biased if one.effect > 0 and one.better_when_trained < 0 < one.preferred_by_supernet]
+    misled = [one for one in biased if one.misleads]
     numbers = Numbers()
     return [
         Verdict(
             "weight sharing is biased towards certain operators or connections",
             "section 2, Figure 4",
             sample.name,
-            "holds where at least one choice's effect has a permutation p below 0.05 after Holm's correction over "
-            "all choices; "
-            "inconclusive otherwise (no bias found is not none), and with one supernet",
+            "holds where at least one choice's effect has p below 0.05 after Holm's correction over all choices, by a "
+            "permutation of the architectures and by Student's t over architectures and supernets; inconclusive "
+            "otherwise (no bias found is not none), and with one supernet",
             f"{numbers.say('biased', len(biased), 'd')} of {numbers.say('choices', len(effects), 'd')} choices; "
             f"largest: {worst.choice} at {worst.decision} {numbers.say('effect', worst.effect, '+.2f')} "
             f"[{numbers.say('effect, low', worst.low, '+.2f')}, {numbers.say('effect, high', worst.high, '+.2f')}]",
@@ -143,8 +161,7 @@ def verdicts_of(sample: SpaceSample, effects: Sequence[Effect], supernets: int) 
             "section 2, Figure 4 (conv3x3 from input to output on NAS-Bench-201, tanh on PTB)",
             sample.name,
             "holds where a biased choice is ranked above the others by the supernets and below them by the ground "
-            "truth; "
-            "inconclusive otherwise, and with one supernet",
+            "truth (both 95 % intervals); inconclusive otherwise, and with one supernet",
             "; ".join(f"{one.choice} at {one.decision}" for one in misled[:3]) or "none found",
             "holds" if misled and supernets > 1 else "inconclusive",
         ),
@@ -202,7 +219,8 @@ def operators_figure(panels: Sequence[Panel], note: str) -> Figure:
             figure,
             "Upper right is better. Effect: mean of (rank by "
             "supernet minus rank by ground truth), as a fraction of the sample, against all other choices of that "
-            f"decision, with its 95 % interval; p after Holm's correction. {note}",
+            "decision, with its 95 % interval over architectures and supernets; p after Holm's correction. "
+            f"{note}",
         )
         plt.close(figure)
         return figure
@@ -226,7 +244,7 @@ def main(options: StudyOptions, decision: str | None) -> None:
     for sample, variant in wanted:
         matrix = scores[sample.name, variant.label]
         made = [sample.space.decisions(arch) for arch in sample.archs]
-        biases = effects(sample, made, np.mean([stats.rankdata(one) for one in finite(matrix)], axis=0))
+        biases = effects(sample, made, finite(matrix))
         if not biases:
             click.echo(f"{sample.name}: left out: no choice was made by at least {LEAST} of {len(sample.archs)}")
             continue

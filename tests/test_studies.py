@@ -505,9 +505,31 @@ def test_the_parameter_count_borrows_no_spread_from_supernets() -> None:
 
 def test_a_single_supernet_shows_no_bias_of_supernets() -> None:
     code = runpy.run_path(str(STUDIES / "operators.py"))
-    effect = code["Effect"]("edge 0-1", "skip", 40, 0.4, 0.3, 0.5, 0.0, 0.4, -0.1, 0.0)
+    effect = code["Effect"]("edge 0-1", "skip", 40, 0.4, 0.3, 0.5, 0.0, 0.4, 0.3, 0.5, -0.1, -0.2, -0.05, 0.0)
     verdicts = [code["verdicts_of"](SimpleNamespace(name="nb201"), [effect], supernets) for supernets in (1, 2)]
     assert [[one.verdict for one in found] for found in verdicts] == [["inconclusive"] * 2, ["holds"] * 2]
+    for unsure in (
+        {"preferred_low": -0.01},
+        {"better_high": 0.01},
+    ):  # biased, but which of the two it is is not certain
+        found = code["verdicts_of"](SimpleNamespace(name="nb201"), [dataclasses.replace(effect, **unsure)], 2)
+        assert [one.verdict for one in found] == ["holds", "inconclusive"]
+
+
+def test_a_bias_that_supernets_do_not_share_is_none() -> None:
+    """Three supernets favour a choice by 0.45, 0.25 and 0.02 of the ranks: on average certain for these three only."""
+    effects, noise = runpy.run_path(str(STUDIES / "operators.py"))["effects"], numpy_rng(9)
+    made = [{"edge": "skip" if i % 2 else "none"} for i in range(200)]
+    truth, skips = noise.standard_normal(200), np.arange(200) % 2
+
+    def found(*favours: float) -> Any:
+        scores = np.array([truth + 0.3 * noise.standard_normal(200) + favour * skips for favour in favours])
+        return effects(SimpleNamespace(test=truth), made, scores)[0]
+
+    alike, unlike = found(0.8, 0.8, 0.8), found(2.0, 0.8, 0.0)
+    assert abs(unlike.effect) == pytest.approx(abs(alike.effect), abs=0.01)
+    assert (alike.p_corrected < 0.001, unlike.p_corrected > 0.05) == (True, True)
+    assert abs(alike.low - alike.high) < abs(unlike.low - unlike.high)
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,12 @@ from wsnas.metrics import (
     Measures,
     PerSupernet,
     any_judge,
+    chance_of,
     contrast,
     correlation,
     correlation_matrix,
     correlation_over,
+    group_difference,
     halves,
     mean_score,
     measures,
@@ -537,3 +539,28 @@ def test_partial_agreement_where_nothing_is_left() -> None:
     found = partial_agreement(sizes[::-1], np.sin(sizes), sizes)
     assert found.each.tolist() == [0.0]
     assert (found.drawn == 0).all()
+
+
+def test_the_difference_of_two_groups_is_welchs() -> None:
+    """One supernet: scipy's Welch, its interval and p. Several: the mean, and p rises as they differ."""
+    rng = np.random.default_rng(3)
+    mine = np.arange(60) < 12
+    values = np.where(mine, rng.normal(1.6, 2.0, 60), rng.normal(0.0, 0.5, 60))
+    welch = stats.ttest_ind(values[mine], values[~mine], equal_var=False)
+    found, wanted = contrast((1, group_difference(values, mine))), welch.confidence_interval()
+    assert found.value == pytest.approx(values[mine].mean() - values[~mine].mean())
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=0.15)
+    assert chance_of((1, group_difference(values, mine))) == pytest.approx(welch.pvalue, abs=0.05)
+    alike = np.array([values + rng.normal(0, 0.01, 60) for _ in range(3)])
+    unlike = alike + np.array([[-2.0], [0.0], [2.0]]) * mine
+    assert contrast((1, group_difference(unlike, mine))).value == pytest.approx(found.value, abs=0.01)
+    assert chance_of((1, group_difference(unlike, mine))) > 2 * chance_of((1, group_difference(alike, mine)))
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
+def test_a_contrast_ends_at_0_where_chance_is_what_its_level_leaves(level: float) -> None:
+    rng = np.random.default_rng(4)
+    group = rank_agreement(np.arange(40.0) + rng.normal(0, 15, (4, 40)), np.arange(40.0))
+    least = contrast((1, group), level=level).low
+    moved = PerSupernet(group.each - least, group.drawn - least, group.architectures, group.freedom)
+    assert chance_of((1, moved)) == pytest.approx(1 - level)

@@ -291,9 +291,21 @@ def contrast(*terms: tuple[float, PerSupernet], level: float = 0.95) -> Interval
     s^2 of the others; if no term has several supernets, the interval covers architectures only.
     ``benchmarks/intervals.py`` measures the coverage.
     """
+    value, error, freedom = _estimate(terms)
+    half = float(scipy.stats.t.ppf((1 + level) / 2, freedom)) * error
+    return Interval(value, value - half, value + half, min(group.architectures for _, group in terms))
+
+
+def chance_of(*terms: tuple[float, PerSupernet]) -> float:
+    """The two-sided p of the hypothesis that the sum is 0: 0.05 where ``contrast`` ends at 0."""
+    value, error, freedom = _estimate(terms)
+    return float(2 * scipy.stats.t.sf(abs(value) / error, freedom)) if error else float(value == 0)
+
+
+def _estimate(terms: Sequence[tuple[float, PerSupernet]]) -> tuple[float, float, float]:
+    """The sum, its standard error and the degrees of freedom of that."""
     total = sum(weight * group.drawn.mean(0) for weight, group in terms)
     value = sum(weight * group.mean for weight, group in terms)
-    n = min(group.architectures for _, group in terms)
     whole = float(np.var(total, ddof=1))
     several = [(weight, group) for weight, group in terms if len(group.each) > 1]
     borrowed = sum(weight**2 for weight, group in terms if len(group.each) == 1) / max(1, len(several))
@@ -308,8 +320,7 @@ def contrast(*terms: tuple[float, PerSupernet], level: float = 0.95) -> Interval
     fewest = min(group.freedom for _, group in terms)
     uncertainty = shared**2 / fewest + sum(part**2 / degrees for part, degrees in zip(parts, freedom, strict=True))
     freedoms = (shared + sum(parts)) ** 2 / uncertainty if uncertainty > 0 else np.inf
-    half = float(scipy.stats.t.ppf((1 + level) / 2, freedoms)) * sqrt(whole + sum(parts))
-    return Interval(value, value - half, value + half, n)
+    return float(value), sqrt(whole + sum(parts)), float(freedoms)
 
 
 def correlation_over(agreement: PerSupernet) -> Interval:
@@ -356,6 +367,25 @@ def rank_agreement(scores: ArrayLike, truth: ArrayLike, seed: int = 0, resamples
     parts = [drawn(min(part, resamples - first)) for first in range(0, resamples, part)]
     each = np.array([spearman(predictor, values) for predictor in predictors])
     return PerSupernet(each, np.concatenate(parts, axis=1), n, n - 1)
+
+
+def group_difference(values: ArrayLike, mine: NDArray[np.bool_], seed: int = 0, resamples: int = 2000) -> PerSupernet:
+    """Mean of ``values`` [supernets, n] where ``mine`` [n], minus the mean elsewhere; resampled within both groups.
+
+    The degrees of freedom are Welch's, of the values' mean over supernets.
+    """
+    each_of, rng = np.atleast_2d(np.asarray(values, dtype=np.float64)), np.random.default_rng(seed)
+    each, drawn, errors, freedoms = np.zeros(len(each_of)), np.zeros((len(each_of), resamples)), [], []
+    for sign, group in ((1, each_of[:, mine]), (-1, each_of[:, ~mine])):
+        size = group.shape[1]
+        counts = rng.multinomial(size, np.full(size, 1 / size), size=resamples)
+        each += sign * group.mean(1)
+        drawn += sign * (group @ counts.T) / size
+        errors.append(float(group.mean(0).var(ddof=1)) / size)
+        freedoms.append(size - 1)
+    squares = sum(error**2 / freedom for error, freedom in zip(errors, freedoms, strict=True))
+    freedom = int(sum(errors) ** 2 / squares) if squares > 0 else sum(freedoms)
+    return PerSupernet(each, drawn, each_of.shape[1], max(1, freedom))
 
 
 def partial_agreement(scores: ArrayLike, truth: ArrayLike, given: ArrayLike, seed: int = 0) -> PerSupernet:
