@@ -13,7 +13,7 @@ from itertools import combinations
 import click
 import numpy as np
 
-from wsnas.metrics import Floats, PerSupernet, contrast, rank_agreement
+from wsnas.metrics import Floats, PerSupernet, contrast, mutual_agreement, rank_agreement
 from wsnas.studies.figures import Matrix, matrix_figure, matrix_of
 from wsnas.studies.jobs import budgets_option, scores_by_budget
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
@@ -30,36 +30,35 @@ def mean_of(parts: Sequence[PerSupernet]) -> PerSupernet:
     return PerSupernet(each, drawn, parts[0].architectures, parts[0].freedom)
 
 
-def agreements(sample: SpaceSample, predictors: Floats) -> tuple[PerSupernet, PerSupernet] | None:
-    """Of each seed: its supernets of different budgets among each other, and with the ground truth; None of one budget.
+def agreements(
+    sample: SpaceSample, predictors: Floats, seeds: Sequence[int]
+) -> tuple[PerSupernet, PerSupernet, PerSupernet] | None:
+    """Supernets of two budgets with each other, by the seed of the shorter, by that of the longer, and with the truth.
 
-    ``predictors`` [budgets, seeds, n].
+    ``predictors`` [budgets, seeds, n]; None of one budget. The first two are ``metrics.mutual_agreement``'s: of
+    different seeds, and the second has mean 0.
     """
-    pairs = list(combinations(range(len(predictors)), 2))
+    pairs = list(combinations(predictors, 2))
     if not pairs:
         return None
-    mutual = PerSupernet.of_all(
-        [
-            mean_of([rank_agreement(predictors[i, seed], predictors[j, seed]) for i, j in pairs])
-            for seed in range(predictors.shape[1])
-        ]
-    )
-    return mutual, mean_of([rank_agreement(of_budget, sample.test) for of_budget in predictors])
+    mutual = [mutual_agreement(shorter, longer, seeds, seeds) for shorter, longer in pairs]
+    by_shorter, by_longer = (mean_of(parts) for parts in zip(*mutual, strict=True))
+    return by_shorter, by_longer, mean_of([rank_agreement(of_budget, sample.test) for of_budget in predictors])
 
 
-def verdicts_of(sample: SpaceSample, predictors: Floats) -> list[Verdict]:
+def verdicts_of(sample: SpaceSample, predictors: Floats, seeds: Sequence[int]) -> list[Verdict]:
     """Statements about ``predictors`` [budgets, seeds, n], the longest budget last."""
     longest, supernets = predictors[-1], predictors.shape[1]
     verdicts = []
-    if (found := agreements(sample, predictors)) is not None:
-        mutual, truth = found
-        gap, numbers = contrast((1, mutual - truth)), Numbers()
+    if (found := agreements(sample, predictors, seeds)) is not None:
+        mutual, others, truth = found
+        gap, numbers = contrast((1, mutual - truth), (1, others)), Numbers()
         verdicts.append(
             Verdict(
                 "supernets agree with each other more than with the ground truth",
                 "section 2, Figure 3",
                 sample.name,
-                "holds where the 95 % interval of (mean correlation of two supernets of different budgets "
+                "holds where the 95 % interval of (mean correlation of two supernets of different budgets and seeds "
                 "- mean correlation with the ground truth) is above 0",
                 f"{numbers.say('mutual', mutual.mean)} against {numbers.say('with the ground truth', truth.mean)}: "
                 f"difference {numbers.interval('difference', gap)}",
@@ -111,16 +110,17 @@ def main(options: StudyOptions, count: int | None) -> None:
     means: dict[str, dict[str, float]] = {}
     for sample, by_epochs in scores_by_budget(options, count):
         ranked = {epochs: finite(scores) for epochs, scores in by_epochs.items()}
-        predictors = {
-            counted(epochs, "epoch"): scores[0] for epochs, scores in ranked.items()
-        }  # the first seed of each budget
+        predictors = {  # of each budget one supernet: the first seed of the longest, neighbours of different seeds
+            counted(epochs, "epoch"): scores[(len(ranked) - 1 - i) % len(scores)]
+            for i, (epochs, scores) in enumerate(ranked.items())
+        }
         longest = ranked[max(ranked)]
         predictors |= {f"seed {seed}": one for seed, one in zip(options.seeds[1:], longest[1:], strict=True)}
         panels.append((sample, matrix_of(sample, predictors)))
         every = np.array(list(ranked.values()))
-        found = agreements(sample, every)
-        means[sample.name] = {} if found is None else {"mutual": found[0].mean, "with_ground_truth": found[1].mean}
-        verdicts += enough(verdicts_of(sample, every), len(sample.archs))
+        found = agreements(sample, every, options.seeds)
+        means[sample.name] = {} if found is None else {"mutual": found[0].mean, "with_ground_truth": found[2].mean}
+        verdicts += enough(verdicts_of(sample, every, options.seeds), len(sample.archs))
     write_results(
         options.study,
         options.out,
@@ -146,8 +146,8 @@ def main(options: StudyOptions, count: int | None) -> None:
         figure=matrix_figure(
             [matrix for _, matrix in panels],
             "Spearman correlations of supernets "
-            "(by epochs, one seed each; then the other seeds of the longest), parameter count (P) and ground truth "
-            f"(GT). {options.about}.",
+            "(by epochs, one each, neighbours of different seeds; then the other seeds of the longest), parameter "
+            f"count (P) and ground truth (GT). {options.about}.",
         ),
     )
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,9 @@ from wsnas.metrics import (
     Floats,
     Interval,
     Measures,
-    PerSupernet,
     contrast,
     measures,
+    mutual_agreement,
     rank_agreement,
     sign_of,
     spearman,
@@ -138,6 +139,15 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """The supernets of one variant."""
+
+    label: str
+    seeds: tuple[int, ...]
+    scores: Floats  # [supernets, n], higher is better
+
+
+@dataclass(frozen=True)
 class Table:
     """Table 3 and Figure 7 of one space."""
 
@@ -157,20 +167,22 @@ class Table:
         }
 
 
-def row_of(sample: SpaceSample, base: Floats, scores: Floats, label: str) -> Row:
-    """The row of the variant ``label``, or of the baseline. base, scores [supernets, n], higher is better."""
+def row_of(sample: SpaceSample, base: Scored, variant: Scored) -> Row:
+    """The row of a variant, or of the baseline."""
+    scores = variant.scores
     correlations = [spearman(one, sample.test) for one in scores]
     tops = [top_k(one, sample.valid, sample.test, K) for one in scores]
-    if scores is base:
-        agreement = [spearman(base[i], base[j]) for i in range(len(base)) for j in range(i)]
-        change = gap = None
-    else:
-        agreement = [spearman(one, other) for one in scores for other in base]
-        change = change_of(sample, base, scores)
-        gap = gap_of(sample, base, scores) if min(len(base), len(scores)) > 1 else None
+    agreement, change, gap = None, None, None
+    if variant is not base:
+        mutual, others = mutual_agreement(scores, base.scores, variant.seeds, base.seeds)
+        agreement, change = mutual.mean, change_of(sample, base.scores, scores)
+        if min(len(base.scores), len(scores)) > 1:
+            gap = contrast((1, mutual - rank_agreement(scores, sample.test)), (1, others))
+    elif len(scores) > 1:
+        agreement = float(np.mean([spearman(one, other) for one, other in combinations(scores, 2)]))
     return Row(
-        label=label,
-        corr_baseline=float(np.mean(agreement)) if agreement else None,
+        label=variant.label,
+        corr_baseline=agreement,
         corr_truth=float(np.mean(correlations)),
         corr_truth_seeds=correlations,
         top10=float(np.mean(tops)),
@@ -199,25 +211,12 @@ def change_of(sample: SpaceSample, base: Floats, scores: Floats) -> Change:
     )
 
 
-def gap_of(sample: SpaceSample, base: Floats, scores: Floats) -> Interval:
-    """Mean correlation of a variant's supernets with the baseline's, minus that with the ground truth.
-
-    Its spread is that of other supernets of either: the baseline's, whose mean is taken off, only add theirs.
-    """
-    agreements = [rank_agreement(scores, one) for one in base]
-    each, drawn = (np.array([getattr(one, name) for one in agreements]) for name in ("each", "drawn"))
-    mutual, of_base = ((each.mean(axis), drawn.mean(axis)) for axis in (0, 1))
-    n = len(sample.test)
-    ours = PerSupernet(*mutual, n, n - 1) - rank_agreement(scores, sample.test)
-    theirs = PerSupernet(of_base[0] - of_base[0].mean(), of_base[1] - of_base[1].mean(0), n, n - 1)
-    return contrast((1, ours), (1, theirs))
-
-
 def table_of(sample: SpaceSample, variants: Sequence[Variant], scores: Mapping[str, Floats]) -> Table:
     """scores: by label [supernets, n], the baseline first."""
-    base = scores["baseline"]
-    rows = [row_of(sample, base, scores[variant.label], variant.label) for variant in variants]
-    several = len(base) > 1
+    scored = [Scored(variant.label, variant.seeds, scores[variant.label]) for variant in variants]
+    base = scored[0]
+    rows = [row_of(sample, base, one) for one in scored]
+    several = len(base.seeds) > 1
     predictors = {
         variant.label if variant.label == "another seed" else f"{variant.label}, {seed}": one
         for variant in variants

@@ -32,6 +32,7 @@ from wsnas.metrics import (
     halves,
     mean_score,
     measures,
+    mutual_agreement,
     noise_ceiling,
     partial_agreement,
     pruned_ceiling,
@@ -564,3 +565,34 @@ def test_a_contrast_ends_at_0_where_chance_is_what_its_level_leaves(level: float
     least = contrast((1, group), level=level).low
     moved = PerSupernet(group.each - least, group.drawn - least, group.architectures, group.freedom)
     assert chance_of((1, moved)) == pytest.approx(1 - level)
+
+
+def test_supernets_of_one_seed_are_not_compared() -> None:
+    """Theirs of seeds 0 to 3, ours of 0 and 4: scipy's mean over the pairs of different seeds, of which there are 7."""
+    rng = np.random.default_rng(5)
+    theirs, ours = rng.normal(size=(4, 30)), rng.normal(size=(2, 30))
+    ours[0] = theirs[0]  # of one seed: equal
+    mutual, spread = mutual_agreement(ours, theirs, (0, 4), (0, 1, 2, 3))
+
+    def mean(pairs: list[tuple[int, int]]) -> float:
+        return float(np.mean([stats.spearmanr(ours[i], theirs[j]).statistic for i, j in pairs]))
+
+    assert mutual.each == pytest.approx([mean([(0, 1), (0, 2), (0, 3)]), mean([(1, 0), (1, 1), (1, 2), (1, 3)])])
+    by_theirs = [mean([(1, 0)]), *(mean([(0, j), (1, j)]) for j in (1, 2, 3))]
+    assert spread.each == pytest.approx(np.array(by_theirs) - np.mean(by_theirs))
+    assert spread.drawn.mean(0) == pytest.approx(0)
+    alone, _ = mutual_agreement(ours[:1], theirs[:1], (0,), (0,))
+    assert alone.each == pytest.approx(1)  # no other seeds
+
+
+def test_the_spread_of_mutual_agreements_is_that_of_other_supernets() -> None:
+    """Three supernets a side that know the truth well or badly by chance: most intervals cover the mean of many."""
+    rng, truth = np.random.default_rng(6), stats.zscore(np.arange(60.0))
+
+    def drawn(supernets: int) -> tuple[PerSupernet, PerSupernet]:
+        sides = rng.uniform(0.2, 2.0, (2, supernets, 1)) * truth + rng.normal(size=(2, supernets, 60))
+        return mutual_agreement(*sides, range(supernets), range(supernets))
+
+    expected = drawn(40)[0].mean
+    found = [contrast((1, mutual), (1, spread)) for mutual, spread in (drawn(3) for _ in range(40))]
+    assert np.mean([one.low < expected < one.high for one in found]) > 0.85

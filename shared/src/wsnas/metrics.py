@@ -369,6 +369,31 @@ def rank_agreement(scores: ArrayLike, truth: ArrayLike, seed: int = 0, resamples
     return PerSupernet(each, np.concatenate(parts, axis=1), n, n - 1)
 
 
+def mutual_agreement(
+    ours: ArrayLike, theirs: ArrayLike, our_seeds: Sequence[int], their_seeds: Sequence[int]
+) -> tuple[PerSupernet, PerSupernet]:
+    """Mean Spearman of each of our supernets [k, n] with theirs [m, n], and the spread of the same for each of theirs.
+
+    Only supernets of different seeds are compared, because those of one seed begin with the same weights and see the
+    same batches and paths; if there are no others, all. The second result has mean 0: the sum of both in ``contrast``
+    covers other supernets on either side. Resampled as ``rank_agreement``.
+    """
+    apart = np.array([[a != b for a in our_seeds] for b in their_seeds])  # [m, k]
+    if not (apart.any(0).all() and apart.any(1).all()):
+        apart = np.ones_like(apart)
+    found = [rank_agreement(ours, one) for one in np.atleast_2d(np.asarray(theirs, dtype=np.float64))]
+    each, drawn = (np.array([getattr(one, name) for one in found]) for name in ("each", "drawn"))
+
+    def mean(values: Floats, axis: int) -> Floats:
+        weights = apart.reshape(apart.shape + (1,) * (values.ndim - 2))
+        return np.asarray((values * weights).sum(axis) / weights.sum(axis))
+
+    n, freedom = found[0].architectures, found[0].freedom
+    by_theirs, theirs_drawn = mean(each, 1), mean(drawn, 1)
+    spread = PerSupernet(by_theirs - by_theirs.mean(), theirs_drawn - theirs_drawn.mean(0), n, freedom)
+    return PerSupernet(mean(each, 0), mean(drawn, 0), n, freedom), spread
+
+
 def group_difference(values: ArrayLike, mine: NDArray[np.bool_], seed: int = 0, resamples: int = 2000) -> PerSupernet:
     """Mean of ``values`` [supernets, n] where ``mine`` [n], minus the mean elsewhere; resampled within both groups.
 
