@@ -16,12 +16,20 @@ from typing import Any
 import click
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wsnas.agreement import load_ground_truth
 from wsnas.errors import WsnasError
-from wsnas.ground_truth import measure_latencies, require_trainings, table_of, train_many
+from wsnas.ground_truth import (
+    INTERRUPTED,
+    measure_latencies,
+    require_trainings,
+    splits_once,
+    table_of,
+    train_many,
+)
 from wsnas.metrics import Floats, Interval, correlation, noise_ceiling
 from wsnas.progress import progress
 from wsnas.publish import drawn_uniformly, publish
@@ -261,6 +269,10 @@ def main(options: StudyOptions) -> None:
         archs = sample_candidates(space, recipe, min(count, space.size), numpy_rng(0, "ground truth"))
         if options.executor.ray is None:  # where only the nodes need to have the data
             require_trainings(space, archs, recipe)
+            if not len(splits_once(space.name, recipe, torch.device("cpu")).valid):
+                raise WsnasError(
+                    f"{space.name}: this study needs validation images, too: leave some with a smaller --train-size"
+                )
         wanted.append((space, recipe, archs))
     for space, recipe, archs in wanted:
         name = digest(recipe.identity(), space.data_identity(recipe))
@@ -268,7 +280,16 @@ def main(options: StudyOptions) -> None:
         if not options.resume:
             Run.remove(run)
         with progress(f"{space.name} ground truth") as report:
-            whole = train_many(space, archs, run, recipe, seeds=options.seeds, executor=options.executor, report=report)
+            whole = train_many(
+                space,
+                archs,
+                run,
+                recipe,
+                seeds=options.seeds,
+                executor=options.executor,
+                retry=INTERRUPTED,
+                report=report,
+            )
         sample = drawn_uniformly(whole, len(archs), recipe)
         for line in publish(space, measure_latencies(space, whole, run, recipe), run, sample):
             click.echo(f"{space.name}: {line}")

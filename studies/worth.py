@@ -347,6 +347,10 @@ def main(
                 f"--short {max(short)} is no shorter than the ground truth of {sample.name}, which has "
                 f"{counted(sample.truth.epochs, 'epoch')}"
             )
+        if short and not len(splits_once(sample.name, sample.recipe, choose_device()).valid):
+            raise WsnasError(
+                f"--short judges {sample.name} by validation results: leave images for them with a smaller --train-size"
+            )
         if "zero-cost" not in without:
             require_images(splits_once(sample.name, sample.recipe, choose_device()), sample.recipe, images)
     wanted = {

@@ -125,6 +125,7 @@ UNUSABLE = [
     (("train", "nb201", ARCH, "--train-size", "100", "--batch", "128"), ["batch of 128", "has 100"]),
     (("train-supernet", "nb201", "--epochs", "2", "--split-file", "missing.json"), ["missing.json"]),
     (("evaluate", "nowhere"), ["nowhere", "run.json"]),
+    (("evaluate", "nowhere", "--workers", "2", "--device", "cuda:1"), ["--device cuda:1", "CUDA_VISIBLE_DEVICES"]),
     (("correlate", "nowhere"), ["nowhere", "run.json"]),
     (("table", "import", "nb201", "missing.csv"), ["missing.csv"]),
     (("table", "query", "nb201", ARCH, "--table", "missing.parquet"), ["missing.parquet", "wsnas table import"]),

@@ -215,3 +215,36 @@ def test_an_interrupted_score_does_not_say_that_it_is_kept(monkeypatch: pytest.M
     assert done.exit_code == 130
     assert "nothing is written" in done.output
     assert "saved" not in done.output
+
+
+@pytest.mark.parametrize(("how", "again"), [((), "again"), (("--fresh",), "without --fresh")])
+def test_a_study_that_began_anew_does_not_begin_anew_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: tuple[str, ...], again: str
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("wsnas.studies.jobs.require_supernets", stopped)
+    done = CliRunner().invoke(main, ["study", "epochs", "--space", "nb201", *how])
+    assert done.exit_code == 130
+    assert f"finished work is saved: run the same command {again} to resume" in done.output
+
+
+@pytest.mark.parametrize(
+    "study", [("standalone",), ("worth", "--without", "supernets", "--short", "1", "--truth", "digits")]
+)
+def test_studies_that_need_validation_say_so_before_they_train(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, study: tuple[str, ...]
+) -> None:
+    """A training on all images of a file has only test results; both studies ended in an error after it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("wsnas.ground_truth.run_jobs", lambda *_: pytest.fail("it started workers"))
+    rng = np.random.default_rng(0)
+    parts = {f"{part}_images": rng.integers(0, 255, (200, 8, 8, 3), dtype=np.uint8) for part in ("train", "test")}
+    np.savez(tmp_path / "all.npz", **parts, train_labels=np.arange(200) % 10, test_labels=np.arange(200) % 10)
+    data = ("--space", "nb201", "--architectures", "24", "--dataset", "all.npz", "--train-size", "200", "--batch", "50")
+    done = CliRunner().invoke(main, ["study", *study, *data])
+    assert done.exit_code == 2, done.output
+    assert "validation" in done.output
+    assert "--train-size" in done.output

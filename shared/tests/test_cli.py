@@ -204,6 +204,20 @@ def test_ground_truth_trains_a_table(
     assert (tmp_path / "truth" / "table.parquet").exists()
 
 
+def test_all_of_a_space_smaller_than_the_usual_sample_are_scored(
+    toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a ground truth to draw from; a number that was asked for is not made smaller."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WSNAS_TABLES", str(tmp_path))
+    assert CliRunner().invoke(main, ["train-supernet", "toy", "--out", "net", "--device", "cpu"]).exit_code == 0
+    done = CliRunner().invoke(main, ["evaluate", "net", "--device", "cpu"])
+    assert (done.exit_code, done.output.splitlines()[-1].startswith("27 submodels: ")) == (0, True), done.output
+    assert "27 architectures" in CliRunner().invoke(main, ["score", "toy", "--device", "cpu"]).output
+    refused = CliRunner().invoke(main, ["evaluate", "net", "--sample", "28", "--device", "cpu"])
+    assert (refused.exit_code, "cannot draw 28 different architectures" in refused.output) == (2, True)
+
+
 def test_a_limit_on_multiply_adds_is_kept(toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 27 toy architectures with 4 channels, 8 have no 3x3 convolution: at most 3 x 1,024 beside what is fixed."""
     monkeypatch.chdir(tmp_path)

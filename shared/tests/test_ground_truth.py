@@ -21,7 +21,7 @@ from wsnas import load_ground_truth
 from wsnas.cli import main
 from wsnas.errors import WsnasError
 from wsnas.executor import Executor
-from wsnas.ground_truth import best_of, measure_latencies, train_many
+from wsnas.ground_truth import FAILED, best_of, measure_latencies, train_many
 from wsnas.overview import overview
 from wsnas.publish import publish
 from wsnas.randomness import numpy_rng
@@ -255,8 +255,9 @@ def test_failures_are_rows_and_are_counted(
     assert "3 with a failed training (trainings: 1 crash, 1 diverged, 1 ok, 1 timeout)" in publish(TOY, table, out)[0]
     broken = False
     assert train_many(TOY, SOME, out, seeds=(0,), executor=HERE).failed.tolist() == [True, True, True, False]
-    mended = train_many(TOY, SOME, out, seeds=(0,), executor=HERE, retry_failed=True)
-    assert not mended.failed.any()
+    mended = train_many(TOY, SOME, out, seeds=(0,), executor=HERE, retry=("crash", "timeout"))
+    assert mended.failed.tolist() == [True, False, False, False]
+    assert not train_many(TOY, SOME, out, seeds=(0,), executor=HERE, retry=FAILED).failed.any()
 
 
 def test_a_perplexity_too_large_for_the_table_is_a_failure(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from toy_space import TOY, Arch, Net
+from toy_space import ALL, TOY, Arch, Net
 
 from wsnas import protocols
 from wsnas.calibration import calibrate
 from wsnas.errors import WsnasError
-from wsnas.evaluation import evaluate_submodel
+from wsnas.evaluation import evaluate, evaluate_submodel
 from wsnas.protocols import Protocol, protocol_scores, score_submodel, tune
 from wsnas.supernet import Supernet, train_supernet
 
@@ -47,6 +48,22 @@ def test_inherited_statistics_are_those_of_the_checkpoint(trained: Supernet) -> 
     for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
         norm.momentum = None
     assert scored(trained, WAYS[0]) == pytest.approx(by_hand(model, trained))
+
+
+def test_statistics_are_inherited_also_after_submodels_were_calibrated(tmp_path: Path) -> None:
+    """Scores of one object used to depend on what it had scored before; also where scoring is interrupted."""
+    net = train_supernet(TOY, out=tmp_path / "net", device="cpu")
+    others = [arch for arch in TOY if arch != PATH][:4]
+    before = scored(net, WAYS[0])
+    evaluate(net, others)
+    assert scored(net, WAYS[0]) == before
+
+    def press(done: int, total: int, note: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(net, ALL[10:], report=press)
+    assert scored(net, WAYS[0]) == before
 
 
 def test_a_batchs_own_statistics_are_those_of_a_batch_norm_without_memory(trained: Supernet) -> None:

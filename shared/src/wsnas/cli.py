@@ -23,6 +23,7 @@ from wsnas.words import counted
 
 if TYPE_CHECKING:
     from wsnas.executor import Executor
+    from wsnas.space import SearchSpace
     from wsnas.table import Table
 
 
@@ -217,6 +218,11 @@ def evaluate(
     alone = executor.workers is None and executor.ray is None and executor.slurm is None
     if alone and executor.timeout is not None:
         raise WsnasError("--timeout limits the jobs of several processes: give --workers, --ray or --slurm, too")
+    if not alone and device is not None and ":" in device:
+        raise WsnasError(
+            f"--device {device} is for one process, and several share all GPUs: set CUDA_VISIBLE_DEVICES instead, or "
+            "leave out --workers, --ray and --slurm"
+        )
     supernet = load_supernet(run, device)
     changed = change_recipe(supernet.recipe, valid_size=valid_size, max_macs=max_macs)
     if valid_size is not None and valid_size > len(supernet.splits.valid):
@@ -228,7 +234,7 @@ def evaluate(
         try:
             truth = load_ground_truth(supernet.space, changed.dataset, table)
         except NoGroundTruth:
-            archs = sample_candidates(supernet.space, changed, sample, rng)  # no ground truth to compare with
+            archs = sample_candidates(supernet.space, changed, _at_most(sample, supernet.space), rng)
         else:
             if changed.max_macs is not None:
                 macs = {name: supernet.space.macs(supernet.space.decode(name), changed) for name in truth.archs}
@@ -247,6 +253,11 @@ def evaluate(
         f"(from {values.min():.2f} to {values.max():.2f}): {run / 'records.sqlite'}"
     )
     return {"run": run, "metric": supernet.space.metric, "scores": scores}
+
+
+def _at_most(sample: int, space: SearchSpace[Any]) -> int:
+    """``--sample``, or, if it is the default, all architectures of a smaller space."""
+    return sample if was_given("sample") else min(sample, space.size)
 
 
 def _drawn(truth: Table, sample: int, rng: Any, max_macs: int | None) -> list[str]:
@@ -422,7 +433,7 @@ def score(
     except NoGroundTruth:
         if truth is not None:
             raise
-        archs = [found.encode(arch) for arch in sample_candidates(found, chosen, sample, rng)]
+        archs = [found.encode(arch) for arch in sample_candidates(found, chosen, _at_most(sample, found), rng)]
     else:
         dataset = dataset_of(known, chosen.dataset, truth)
         if chosen.max_macs is not None:
@@ -551,7 +562,7 @@ def ground_truth(
       wsnas table show nb201 --table runs/truth
     """
     from wsnas.agreement import load_ground_truth
-    from wsnas.ground_truth import MANY_FAILED, best_of, measure_latencies, train_many
+    from wsnas.ground_truth import FAILED, MANY_FAILED, best_of, measure_latencies, train_many
     from wsnas.publish import drawn_uniformly, publish
     from wsnas.randomness import numpy_rng
     from wsnas.runs import Run
@@ -578,7 +589,7 @@ def ground_truth(
             executor=executor,
             dedupe=dedupe,
             known=None if known is None else load_ground_truth(found, table=known),
-            retry_failed=retry_failed,
+            retry=FAILED if retry_failed else (),
             shard=part,
             report=report,
         )

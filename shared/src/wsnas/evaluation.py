@@ -24,6 +24,7 @@ from wsnas.data.images import Splits
 from wsnas.devices import cpu_threads
 from wsnas.errors import Unfinished, WsnasError
 from wsnas.executor import Executor, run_jobs
+from wsnas.pieces import buffers_kept
 from wsnas.progress import Report, bar_in_notebook
 from wsnas.recipe import Decides, Recipe, recipe_fields
 from wsnas.runs import Run
@@ -133,7 +134,8 @@ def score_job(job: ScoringJob) -> list[tuple[float, float]]:
     threads = supernet.run.identity.get("threads") if device.type == "cpu" else None
     with cpu_threads(threads, device):
         decoded = map(supernet.space.decode, job.archs)
-        return [evaluate_submodel(supernet.model, arch, supernet.splits, job.recipe, job.amp) for arch in decoded]
+        with buffers_kept(supernet.model):
+            return [evaluate_submodel(supernet.model, arch, supernet.splits, job.recipe, job.amp) for arch in decoded]
 
 
 def evaluate(
@@ -162,6 +164,7 @@ def evaluate(
     with (
         cpu_threads(threads, device),
         supernet.run.writing(),
+        buffers_kept(supernet.model),  # other ways to score start from the statistics of training
         stop_between_steps() as stopping,
         bar_in_notebook(report, "evaluate") as report,
     ):
@@ -184,16 +187,23 @@ def evaluate(
                 yield from zip(job.archs, result, strict=True)
 
         for done, (name, (value, loss)) in enumerate(scored(), start=len(wanted) - len(missing) + 1):
-            rows[name] = {space.metric: value, "loss": loss if math.isfinite(loss) else None}
+            row = {space.metric: value, "loss": loss if math.isfinite(loss) else None}
             fine = math.isfinite(loss) and math.isfinite(value)  # a perplexity overflows before its loss does
-            supernet.run.record(kind, name, rows[name], "ok" if fine else "not finite")
+            status = "ok" if fine else "not finite"
+            supernet.run.record(kind, name, row, status)
+            rows[name] = {**row, "status": status}
             if report is not None:
                 report(done, len(wanted), "submodels")
             if stopping():
                 raise KeyboardInterrupt
-    scores = Scores((name, rows[name][space.metric]) for name in wanted)
+    scores = Scores((name, _score(rows[name], space.metric)) for name in wanted)
     scores.metric = space.metric
     return scores
+
+
+def _score(row: Mapping[str, Any], metric: str) -> float:
+    """NaN where the score or its loss is not finite: no ranking has a place for it."""
+    return float(row[metric]) if row["status"] == "ok" and math.isfinite(row[metric]) else math.nan
 
 
 def _kind(recipe: Recipe, step: int, amp: bool = False) -> str:
@@ -206,25 +216,27 @@ def _kind(recipe: Recipe, step: int, amp: bool = False) -> str:
 
 
 def recorded_scores(
-    path: Path, space: SearchSpace[Any], recipe: Recipe, archs: Iterable[Any]
+    path: Path, space: SearchSpace[Any], recipe: Recipe, archs: Iterable[Any], data: Mapping[str, str] | None = None
 ) -> NDArray[np.float64] | None:
-    """Scores [n] of the architectures, if a finished run has all of them; loads no data and builds no network."""
+    """Scores [n] of the architectures, if a finished run has all of them; loads no data and builds no network.
+
+    ``data``: what ``SearchSpace.data_identity`` returns, if it is known: of a large folder it takes a while.
+    """
     if not (path / "metrics.jsonl").exists():
         return None
     run = Run.read(path)
-    run.require_data(space.data_identity(recipe))
+    run.require_data(space.data_identity(recipe) if data is None else data)
     if unfinished(run):
         return None
     rows = run.records(_kind(recipe, run.metrics()[-1]["step"]))
     wanted = [space.encode(arch) for arch in archs]
-    return np.array([rows[name][space.metric] for name in wanted]) if rows.keys() >= set(wanted) else None
+    return np.array([_score(rows[name], space.metric) for name in wanted]) if rows.keys() >= set(wanted) else None
 
 
 def latest_scores(run: Run) -> Scores:
     """Validation accuracy in percent (or perplexity) by architecture, for the latest weights; ``remarks`` say more.
 
-    Of several settings, those of most architectures, then in float32, then of the most images. Scores that are not
-    finite are NaN: no ranking has a place for them.
+    Of several settings, those of most architectures, then in float32, then of the most images.
     """
     kinds = [kind for kind in run.kinds() if kind.startswith("evaluation ")]
     if not kinds:
@@ -233,10 +245,7 @@ def latest_scores(run: Run) -> Scores:
     of_settings = {kind: run.records(kind) for kind in kinds if kind.split(" ")[1] == latest}
     chosen = max(of_settings, key=lambda kind: (len(of_settings[kind]), not kind.endswith(BF16), kind))
     metric = load_space(run.identity["space"]).metric
-    scores = Scores(
-        (arch, row[metric] if row["status"] == "ok" and math.isfinite(row[metric]) else math.nan)
-        for arch, row in of_settings[chosen].items()
-    )
+    scores = Scores((arch, _score(row, metric)) for arch, row in of_settings[chosen].items())
     scores.metric = metric
     remarks = [unfinished(run)]
     step, trained = int(latest.removeprefix("step=")), max((line["step"] for line in run.metrics()), default=0)

@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing, suppress
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -38,6 +38,8 @@ from wsnas.words import counted
 J = TypeVar("J")
 R = TypeVar("R")
 
+INTERRUPTED = ("timeout", "crash")  # statuses of trainings that might end well if they were repeated
+FAILED = ("diverged", *INTERRUPTED)  # of all that have no result
 FIRST_FAILURES = 20  # trainings that fail before one succeeds
 MANY_FAILED = 0.1  # of the trainings
 
@@ -96,7 +98,7 @@ def train_many(
     executor: Executor | None = None,
     dedupe: bool = True,
     known: Table | None = None,
-    retry_failed: bool = False,
+    retry: Collection[str] = (),
     shard: tuple[int, int] = (1, 1),
     report: Report | None = None,
 ) -> Table:
@@ -106,9 +108,9 @@ def train_many(
     the architectures with the same ``training_key`` only the first is trained. Rows are committed as they come; a
     second call trains only the missing ones, and its table includes the architectures and seeds of earlier calls. The
     trainings in ``known`` (a table of the same recipe) are reused. A training that diverged, crashed or timed out is a
-    row with that status; ``retry_failed`` trains it again. Trainings of at least ``LONG`` steps keep checkpoints in
-    ``out`` and go on where they were stopped. ``shard``: (i, n) trains only the i-th of n equal parts, to be put
-    together by ``merge_runs``.
+    row with that status; those of a status in ``retry`` are trained again. Trainings of at least ``LONG`` steps keep
+    checkpoints in ``out`` and go on where they were stopped. ``shard``: (i, n) trains only the i-th of n equal parts,
+    to be put together by ``merge_runs``.
     """
     space, out = load_space(space), Path(out)
     archs, recipe = space.archs(archs), space.recipe(recipe)
@@ -135,7 +137,7 @@ def train_many(
         folder = str((out / "trainings").absolute())
         run.record("request", "latest", {"trainings": list(named)})
         wanted = {TrainingJob(space.name, recipe, arch, seed, folder): name for name, (arch, seed) in named.items()}
-        have = {name for name, row in rows.items() if row["status"] == "ok" or not retry_failed}
+        have = {name for name, row in rows.items() if row["status"] not in retry}
         jobs = [job for job, name in wanted.items() if name not in have]
         done, failed = len(wanted) - len(jobs), 0
         worked = any(row["status"] == "ok" for row in rows.values())

@@ -59,7 +59,10 @@ def one_sentence() -> Iterator[None]:
     except WsnasError as error:
         raise Refused(str(error)) from error
     except KeyboardInterrupt as error:
-        raise Stopped("stopped; finished work is saved: run the same command again to resume") from error
+        context = click.get_current_context(silent=True)
+        fresh = context is not None and context.params.get("resume") is False  # would start over again
+        again = "the same command without --fresh" if fresh else "the same command again"
+        raise Stopped(f"stopped; finished work is saved: run {again} to resume") from error
     except (MemoryError, RuntimeError) as error:
         if not short_of_memory(error):
             raise

@@ -215,7 +215,9 @@ def first_of(names: Iterator[Hashable]) -> list[bool]:
 def buffers_kept(model: nn.Module) -> Iterator[None]:
     """Restores the model's buffers (running statistics) after the block."""
     before = [buffer.clone() for buffer in model.buffers()]
-    yield
-    with torch.no_grad():
-        for buffer, value in zip(model.buffers(), before, strict=True):
-            buffer.copy_(value)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in zip(model.buffers(), before, strict=True):
+                buffer.copy_(value)

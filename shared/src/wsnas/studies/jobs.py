@@ -68,7 +68,8 @@ class SupernetJob:
 
     def recorded(self) -> Floats | None:
         """The scores recorded by an earlier study, if it has all of them."""
-        return recorded_scores(self.out, load_space(self.space), self.recipe, self.evaluate)
+        data = data_of(self.space, self.recipe)
+        return recorded_scores(self.out, load_space(self.space), self.recipe, self.evaluate, data)
 
 
 def when_free(work: Callable[[], T]) -> T:

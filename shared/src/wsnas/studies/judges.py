@@ -15,7 +15,7 @@ from scipy import stats
 
 from wsnas import paths as path_samplers
 from wsnas.errors import WsnasError
-from wsnas.ground_truth import train_many
+from wsnas.ground_truth import INTERRUPTED, train_many
 from wsnas.metrics import NEARLY_ALL, Floats, Interval, correlation_over, higher_is_better
 from wsnas.progress import progress
 from wsnas.proxies import SHAPE, ZERO_COST, name_of, proxy_scores, require_fit
@@ -23,12 +23,12 @@ from wsnas.randomness import numpy_rng
 from wsnas.recipe import Sequences, change_recipe, digest
 from wsnas.runs import Run
 from wsnas.studies.costs import Costs
-from wsnas.studies.jobs import BUDGETS, ProxyJob, SupernetJob, Variant, all_untrained_scores
+from wsnas.studies.jobs import BUDGETS, ProxyJob, SupernetJob, Variant, all_untrained_scores, when_free
 from wsnas.studies.options import StudyOptions
 from wsnas.studies.predictor import features, gaussian_process, linear, most, predictions
 from wsnas.studies.rankings import K, Ranking, finite, measures_csv, measures_json, ranking
 from wsnas.studies.sample import SpaceSample
-from wsnas.table import Column
+from wsnas.table import Column, Table
 from wsnas.words import counted
 
 FREE, UNTRAINED = "free", "zero-cost score"
@@ -224,13 +224,25 @@ def fresh_trainings(options: StudyOptions, sample: SpaceSample, costs: Costs, ep
     out = Path(options.supernets) / f"{sample.name}-alone-{name}"
     if not options.resume:
         Run.remove(out)
-    with progress(f"{sample.name}, {counted(epochs, 'epoch')}") as report:
-        table = train_many(
-            sample.space, sample.archs, out, recipe, seeds=seeds, executor=options.executor, report=report
-        )
+
+    def trained() -> Table:
+        with progress(f"{sample.name}, {counted(epochs, 'epoch')}") as report:
+            return train_many(
+                sample.space,
+                sample.archs,
+                out,
+                recipe,
+                seeds=seeds,
+                executor=options.executor,
+                retry=INTERRUPTED,
+                report=report,
+            )
+
     names = [sample.space.encode(arch) for arch in sample.archs]
-    columns = table.select(names).columns
+    columns = when_free(trained).select(names).columns
     found = [columns[Column(recipe.dataset, "valid", epochs, seed)] for seed in seeds]
+    if missing := int(np.isnan(found).sum()):
+        click.echo(f"{sample.name}: {missing} of {counted(len(seeds) * len(names), 'training')} failed, and rank last")
     scores = higher_is_better(np.array(found), sample.space.metric)
     label = f"{counted(epochs, 'epoch')}, trained here"
     return judge(sample, SHORT, label, scores, costs.fresh(recipe.standalone), setting=epochs)
