@@ -1,23 +1,26 @@
 """Figure 2: does it help when fewer architectures share the weights?
 
-For growing k a random 1/k of the architectures with a ground truth becomes the space. Supernets are
-trained by uniform sampling within it, and up to N of its architectures are scored. This needs a ground truth
-large enough to be downscaled.
+For growing k a random 1/k of the architectures with a ground truth becomes the space. Supernets are trained by uniform
+sampling within it, and up to N of its architectures are scored, also by the supernet of the same seed that all
+architectures share (1x). The two are compared: one sample of architectures is easier to rank than another. This needs
+a ground truth large enough to be downscaled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 
 from wsnas.errors import WsnasError
-from wsnas.metrics import contrast, noise_ceiling
+from wsnas.metrics import PerSupernet, contrast, noise_ceiling
 from wsnas.randomness import numpy_rng
 from wsnas.studies.figures import ranking_figure
-from wsnas.studies.jobs import all_scores, sub_space_job
+from wsnas.studies.jobs import SupernetJob, all_scores, sub_space_job
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import K, Point, Ranking, csv_rows, judged, mean_ranking, ranking_within
 from wsnas.studies.results import desk_rows, settings_of, write_results
@@ -36,19 +39,20 @@ SIZES = {  # factors, architectures scored
 def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
     """The paper: an improvement only at 64x on NAS-Bench-201, no trend on NAS-Bench-101."""
     first, last = points[0], points[-1]
-    if first.setting != 1 or first is last:  # nothing to compare with
+    if first.setting != 1 or last.gain is None:  # nothing to compare with
         return []
     supernets = len(first.ranking.correlation_seeds)
-    change = contrast((1, last.ranking.agreement), (-1, first.ranking.agreement))
+    change = contrast((1, last.gain))
     at_largest, at_all = Numbers(), Numbers()
+    against = "the correlation there minus that of the supernet at 1x of the same seed, on the same architectures"
     found = [
         Verdict(
             "a random sub-space at the largest factor ranks better than the whole",
             "section 2, Figure 2 (NAS-Bench-201, 64x)",
             space,
-            "holds where the 95 % interval of (correlation at the largest factor - at 1x) is above 0, does not hold "
-            "where it is below 0",
-            f"{at_largest.estimate('change', change)} from 1x to {at_largest.say('factor', last.setting, 'd')}x",
+            "holds where the 95 % interval of the gain at the largest factor is above 0, does not hold where it is "
+            f"below 0; the gain is {against}",
+            f"{at_largest.estimate('gain', change)} at {at_largest.say('factor', last.setting, 'd')}x",
             sign_verdict(change.low, change.high, supernets),
             at_largest,
         ),
@@ -56,22 +60,23 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
             "reducing the sharing density hardly helps",
             "section 2, Figure 2",
             space,
-            "holds where, at every factor below the largest, the 95 % interval of (correlation - at 1x) "
-            f"ends below +{HARDLY}; does not hold where it is above 0 at every one; else inconclusive",
+            f"holds where, at every factor below the largest, the 95 % interval of the gain ends below +{HARDLY}; does "
+            f"not hold where it is above 0 at every one; else inconclusive; the gain is {against}",
             ", ".join(
-                f"{at_all.say(f'factor {point.setting}', point.setting, 'd')}x: "
-                f"{at_all.say(f'correlation at {point.setting}x', point.ranking.correlation)}"
+                f"{at_all.estimate(f'gain at {point.setting}x', contrast((1, point.gain)))} at "
+                f"{at_all.say(f'factor {point.setting}', point.setting, 'd')}x"
                 for point in points
+                if point.gain is not None
             ),
-            hardly([point.ranking for point in points]) if supernets > 1 else "inconclusive",
+            hardly(points) if supernets > 1 else "inconclusive",
             at_all,
         ),
     ]
     return enough(found, min(point.ranking.evaluated for point in points), "factors")
 
 
-def hardly(rankings: Sequence[Ranking]) -> Holds:
-    gains = [contrast((1, one.agreement), (-1, rankings[0].agreement)) for one in rankings[1:-1]]
+def hardly(points: Sequence[Point]) -> Holds:
+    gains = [contrast((1, point.gain)) for point in points[:-1] if point.gain is not None]
     if not gains:
         return "inconclusive"
     if all(gain.high < HARDLY for gain in gains):
@@ -86,34 +91,60 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
     """Weight sharing on randomly downscaled spaces (Figure 2)."""
     factors = tuple(sorted(set(factors))) or SIZES[options.scale][0]
     count = options.architectures or SIZES[options.scale][1]
-    jobs, settings = [], []
-    for sample in space_samples(options, count, least=K + 1 if options.spaces else ENOUGH):
+    samples = space_samples(options, count, least=K + 1 if options.spaces else ENOUGH)
+    jobs: dict[tuple[str, int, int], SupernetJob] = {}  # by space, factor and seed
+    for sample in samples:
         archs = sample.truth.archs
         for factor in factors:
             if len(archs) / factor <= K:
                 left = counted(len(archs) // factor, "architecture")
                 click.echo(f"{sample.name}: left out {factor}x, which would keep {left}")
                 continue
-            subsets = []
             for seed in options.seeds:  # another sub-space for each supernet
-                kept = random_archs(archs, factor, numpy_rng(seed, "density", factor))
-                order = numpy_rng(seed, "density sample", factor).permutation(len(kept))[:count]
-                subsets.append(sample.archs if factor == 1 else tuple(kept[int(i)] for i in order))
-                jobs.append(sub_space_job(options, sample, kept, subsets[-1], seed))
-            settings.append((sample, factor, len(kept), subsets))
+                kept: Sequence[Any] = archs
+                scored = sample.archs
+                if factor > 1:
+                    kept = random_archs(archs, factor, numpy_rng(seed, "density", factor))
+                    order = numpy_rng(seed, "density sample", factor).permutation(len(kept))[:count]
+                    scored = tuple(kept[int(i)] for i in order)
+                jobs[sample.name, factor, seed] = sub_space_job(options, sample, kept, scored, seed)
     if not jobs:
         raise WsnasError("no factor leaves enough architectures of the ground truth; choose smaller ones with --factor")
-    scores = iter(all_scores(jobs, options))
+    for (space, factor, seed), job in jobs.items():
+        if factor == 1:  # it also scores what the others of its seed do
+            others = [arch for key, one in jobs.items() if (key[0], key[2]) == (space, seed) for arch in one.evaluate]
+            jobs[space, factor, seed] = replace(job, evaluate=tuple(dict.fromkeys([*job.evaluate, *others])))
+    scored_by = zip(jobs.items(), all_scores(list(jobs.values()), options), strict=True)
+    scores = {key: dict(zip(job.evaluate, values, strict=True)) for (key, job), values in scored_by}
+
+    def ranked(sample: SpaceSample, factor: int, seed: int, scored: Sequence[Any]) -> Ranking:
+        """Architectures by the supernet of a factor and seed."""
+        own = scores[sample.name, factor, seed]
+        return ranking_within(
+            sample, scored, *sample.truth.means(scored), np.array([[own[arch] for arch in scored]]), K
+        )
+
     panels: dict[str, tuple[SpaceSample, list[Point]]] = {}
-    for sample, factor, size, subsets in settings:
-        parts = [
-            ranking_within(sample, scored, *sample.truth.means(scored), next(scores)[None], K) for scored in subsets
-        ]
-        ceilings = [noise_ceiling(sample.truth.seeds(scored)) for scored in subsets]
-        known = [ceiling.ceiling for ceiling in ceilings if ceiling is not None]
-        mean = float(np.mean(known)) if known else None
-        point = Point(factor, f"{factor}x\n{size:,}", mean_ranking(parts), mean, architectures=size)
-        panels.setdefault(sample.name, (sample, []))[1].append(point)
+    for sample in samples:
+        for factor in (factor for factor in factors if (sample.name, factor, options.seeds[0]) in jobs):
+            of_seeds = {seed: jobs[sample.name, factor, seed] for seed in options.seeds}
+            subsets = {seed: job.evaluate if factor > 1 else sample.archs for seed, job in of_seeds.items()}
+            parts = [ranked(sample, factor, seed, scored) for seed, scored in subsets.items()]
+            ceilings = [noise_ceiling(sample.truth.seeds(scored)) for scored in subsets.values()]
+            known = [ceiling.ceiling for ceiling in ceilings if ceiling is not None]
+            size = len(of_seeds[options.seeds[0]].candidates or sample.truth.archs)
+            point = Point(
+                factor,
+                f"{factor}x\n{size:,}",
+                mean_ranking(parts),
+                float(np.mean(known)) if known else None,
+                architectures=size,
+            )
+            if factor > 1 and 1 in factors:
+                whole = [ranked(sample, 1, seed, scored).agreement for seed, scored in subsets.items()]
+                gain = PerSupernet.of_all([part.agreement - one for part, one in zip(parts, whole, strict=True)])
+                point = replace(point, whole_correlation=PerSupernet.of_all(whole).mean, gain=gain)
+            panels.setdefault(sample.name, (sample, []))[1].append(point)
     write_results(
         options.study,
         options.out,

@@ -163,7 +163,26 @@ def test_runs_and_writes_its_files(forks: Any, truth: Path, tmp_path: Path, name
     if name == "density":
         first = results["results"]["nb201"][0]
         assert first["random_top_low"] <= first["random_top"] <= first["random_top_high"] <= first["best"]
+        gains_are_on_the_same_architectures(results["results"]["nb201"][1], tmp_path, Table.load(truth))
     every_number_is_in_the_results(tmp_path / "out", tmp_path / "report.html")
+
+
+def gains_are_on_the_same_architectures(point: dict[str, Any], folder: Path, table: Table) -> None:
+    """By scipy from the records: a sub-space's supernet against that of its seed that all architectures share."""
+    by_seed: dict[int, list[dict[str, float]]] = {}
+    for net in sorted((folder / "supernets").iterdir(), key=lambda net: Run.read(net).identity["candidates"]):
+        run = Run.read(net)
+        (kind,) = run.kinds()
+        scores = {arch: record["accuracy"] for arch, record in run.records(kind).items()}
+        by_seed.setdefault(run.identity["seed"], []).append(scores)
+    test, gains = table.mean("digits", "test"), []
+    for part, whole in by_seed.values():  # of 22 and of 44 architectures
+        assert part.keys() < whole.keys()
+        truth = [test[table.row[arch]] for arch in part]
+        own, same = ([one[arch] for arch in part] for one in (part, whole))
+        gains.append(stats.spearmanr(own, truth).statistic - stats.spearmanr(same, truth).statistic)
+    assert point["gain"] == pytest.approx(np.mean(gains))
+    assert point["gain"] == pytest.approx(point["correlation"] - point["whole_correlation"])
 
 
 NUMBER = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
@@ -357,12 +376,14 @@ SAID: dict[str, Callable[[Any], dict[str, float]]] = {  # claim -> the numbers o
     "where the correlation is above 0.4, top-10 clearly outperforms random search": lambda of: _of_the_last(
         of, *(f"{name}{end}" for name in ("correlation", "advantage") for end in ("", "_low", "_high"))
     ),
-    "a random sub-space at the largest factor ranks better than the whole": lambda of: _change(of, "correlation"),
+    "a random sub-space at the largest factor ranks better than the whole": lambda of: _of_the_last(
+        _judged(of), "gain", "factor"
+    ),
     "reducing the sharing density hardly helps": lambda of: {
         name: value
-        for point in _judged(of)
+        for point in _judged(of)[1:]
         for name, value in (
-            (f"correlation at {point['factor']}x", point["correlation"]),
+            (f"gain at {point['factor']}x", point["gain"]),
             (f"factor {point['factor']}", point["factor"]),
         )
     },
@@ -547,8 +568,12 @@ def test_factors_that_leave_too_few_architectures_do_not_spoil_a_verdict(name: s
         points = []
         for factor, (size, strength) in enumerate(zip(left.values(), (1.0, -1.0, 1.0), strict=False)):
             truth = np.arange(float(size))
-            scores = strength * truth + 0.2 * size * noise.standard_normal((5, size))
-            points.append(Point(2**factor, "", ranking(scores, truth, truth, min(K, size)), None))
+            ranked, whole = (
+                ranking(one * truth + 0.2 * size * noise.standard_normal((5, size)), truth, truth, min(K, size))
+                for one in (strength, 1.0)
+            )
+            gain = ranked.agreement - whole.agreement if factor else None
+            points.append(Point(2**factor, "", ranked, None, gain=gain))
         (verdict,) = [one for one in verdicts_of("nb201", judged(points)) if one.claim == claim]
         return verdict
 
@@ -1202,7 +1227,7 @@ def drawn(settings: list[int], desk: list[int], ticks: list[str], **changed: flo
     numbers = {"correlation": 0.5, "correlation_low": 0.4, "correlation_high": 0.6}
     row = {**numbers, "correlation_seeds": [0.5, 0.6], "parameters_correlation": 0.3, "evaluated": 50}
     row |= {"top_seeds": [70, 71], "random_top": 69, "random_top_low": 66, "random_top_high": 70, "best": 72}
-    none = {"ceiling": 0.9, "any_judge": None, "top1": None, "reporting_seeds": None}
+    none = {"ceiling": 0.9, "any_judge": None, "whole_correlation": None, "top1": None, "reporting_seeds": None}
     points: Any = [
         SimpleNamespace(setting=one, tick=tick, ranking=SimpleNamespace(**row | changed), **none)
         for one, tick in zip(settings, ticks, strict=True)

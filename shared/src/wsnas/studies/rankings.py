@@ -73,14 +73,19 @@ class Point:
     top1: float | None = None  # as ``Ranking.top``, k = 1
     reporting_seeds: int | None = None  # of the ground truth, that did not choose; 0: those that chose also report
     any_judge: float | None = None  # what the correlation at 1x of any judge comes to (``metrics.any_judge``)
+    whole_correlation: float | None = None  # of supernets of the whole space, on the same architectures
+    gain: PerSupernet | None = None  # correlation minus that, of supernets of the same seed
 
     def to_json(self, setting: str) -> dict[str, Any]:
         """Its row of results.json; ``setting``: the setting's name there."""
         row = {setting: self.setting, "x": self.setting, "tick": self.tick, **vars(self.ranking)}
         del row["agreement"], row["advantages"]
         row["measures"] = measures_json(self.ranking.measures)
-        names = ("truth_agreement", "architectures", "top1", "reporting_seeds", "any_judge")
+        names = ("truth_agreement", "architectures", "top1", "reporting_seeds", "any_judge", "whole_correlation")
         more = {name: getattr(self, name) for name in names}
+        if self.gain is not None:
+            gain = contrast((1, self.gain))
+            more |= {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}
         return {**row, "ceiling": self.ceiling, **{name: value for name, value in more.items() if value is not None}}
 
 
@@ -115,6 +120,7 @@ def csv_rows(space: str, setting: str, points: Sequence[Point]) -> list[dict[str
         | ({} if point.architectures is None else {"architectures": point.architectures})
         | measures_csv(point.ranking.measures, seed)
         | ({} if point.reporting_seeds is None else {"any_judge": point.any_judge})
+        | ({} if point.whole_correlation is None else {"whole_correlation": point.whole_correlation})
         | ({} if point.reporting_seeds is None else {"reporting_seeds": point.reporting_seeds})
         for point in points
         for seed, (correlation, top) in enumerate(
