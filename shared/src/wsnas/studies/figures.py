@@ -247,7 +247,7 @@ def _draw_correlations(
         (ceilings, "noise ceiling", GREEN, "--", "s"),
         (_line(r.parameters_correlation for r in rankings), "parameter count", ORANGE, ":", "^"),
         (_line(point.any_judge for point in points), "any judge as good at 1x", GREY, "-.", "x"),
-        (_line(point.whole_correlation for point in points), "1x, the same ones", GREY, "-.", "x"),
+        (_line(point.whole_correlation for point in points), "1x, same architectures", GREY, "-.", "x"),
     ):
         if np.isfinite(values).any():
             axes.plot(along, _level(values), color=colour, ls=dash, marker=marker, ms=3)
