@@ -163,8 +163,8 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
         figure=ranking_figure(
             list(panels.values()),
             "downscaling factor (kept at random), architectures left",
-            f"{options.about}, {counted(len(options.seeds), 'supernet')} per factor, each on a different sub-space; in grey, "
-            "how the supernets at 1x rank the architectures of these",
+            f"{options.about}, {counted(len(options.seeds), 'supernet')} per factor, each on a different sub-space; in "
+            "grey, how the supernets at 1x rank the architectures of these",
             desk_rows(Path(__file__), options, [sample for sample, _ in panels.values()]),
         ),
     )
