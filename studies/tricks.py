@@ -126,7 +126,7 @@ class Row:
     top10_seeds: list[float]
     measures: Measures
     change: Change | None = None  # None: the baseline itself
-    gap: Interval | None = None  # corr_baseline - corr_truth; None: the baseline itself, or one supernet
+    gap: Interval | None = None  # corr_baseline - corr_truth; None: the baseline itself, or fewer than three supernets
 
     def to_json(self) -> dict[str, Any]:
         row = vars(self) | {"measures": measures_json(self.measures)}
@@ -174,10 +174,13 @@ def row_of(sample: SpaceSample, base: Scored, variant: Scored) -> Row:
     tops = [top_k(one, sample.valid, sample.test, K) for one in scores]
     agreement, change, gap = None, None, None
     if variant is not base:
-        mutual, others = mutual_agreement(scores, base.scores, variant.seeds, base.seeds)
-        agreement, change = mutual.mean, change_of(sample, base.scores, scores)
-        if min(len(base.scores), len(scores)) > 1:
-            gap = contrast((1, mutual - rank_agreement(scores, sample.test)), (1, others))
+        change = change_of(sample, base.scores, scores)
+        agreement = float(np.mean([spearman(one, other) for one in scores for other in base.scores]))
+        if variant.seeds == base.seeds:
+            mutual = mutual_agreement(scores, base.scores)
+            agreement = mutual.mean
+            if len(scores) > 2:
+                gap = contrast((1, mutual - rank_agreement(scores, sample.test)))
     elif len(scores) > 1:
         agreement = float(np.mean([spearman(one, other) for one, other in combinations(scores, 2)]))
     return Row(
@@ -248,7 +251,7 @@ def verdicts_of(table: Table) -> list[Verdict]:
         f"{tricks.say(f'{label}, high', c.difference_high, '+.2f')}]"
         for label, c in changes
     )
-    of_ways = "one seed"
+    of_ways = "fewer than three seeds"
     if gaps and baseline.corr_baseline is not None:
         of_ways = ", ".join(f"{row.label} {ways.estimate(row.label, gap)}" for row, gap in gaps)
         of_ways += f"; two seeds of the baseline agree at {ways.say('seeds', baseline.corr_baseline)}"
@@ -276,7 +279,7 @@ def verdicts_of(table: Table) -> list[Verdict]:
             "Appendix C, Table 3 and Figure 7",
             table.sample.name,
             "holds where every variant's 95 % interval of (correlation with the baseline - with the ground truth) is "
-            "above 0, does not hold where every one is below 0; else, and with one seed, inconclusive",
+            "above 0, does not hold where every one is below 0; else, and with fewer than three seeds, inconclusive",
             of_ways,
             sign_verdict(min(gap.low for _, gap in gaps), max(gap.high for _, gap in gaps)) if gaps else "inconclusive",
             ways,

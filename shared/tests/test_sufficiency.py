@@ -54,13 +54,13 @@ def test_twice_the_epochs_are_compared_with_another_seed() -> None:
 
 
 def test_every_pair_of_seeds_counts() -> None:
-    """Three seeds of 10 epochs, two of 20, and a fourth of a tenth of the architectures, which is left out."""
+    """Three seeds of 10 epochs, two of 20, and one more of each of a tenth of the architectures, which is left out."""
     rng = np.random.default_rng(1)
     true = rng.normal(90, 2, N)
     ten, twenty = ([true + level + rng.normal(0, 1, N) for _ in range(count)] for level, count in ((0, 3), (0.5, 2)))
     few = np.where(np.arange(N) < N // 10, 90.0, np.nan)
     columns = {Column("digits", "test", 10, seed): values for seed, values in enumerate([*ten, few])}
-    columns |= {Column("digits", "test", 20, seed): values for seed, values in enumerate(twenty)}
+    columns |= {Column("digits", "test", 20, seed): values for seed, values in enumerate([*twenty, few])}
     (found,) = sufficiency(Table("toy", tuple(f"a{i}" for i in range(N)), columns), "digits", "accuracy")
 
     def mean(pairs: list[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> float:

@@ -369,43 +369,46 @@ def rank_agreement(scores: ArrayLike, truth: ArrayLike, seed: int = 0, resamples
     return PerSupernet(each, np.concatenate(parts, axis=1), n, n - 1)
 
 
-def mutual_agreement(
-    ours: ArrayLike, theirs: ArrayLike, our_seeds: Sequence[int], their_seeds: Sequence[int]
-) -> tuple[PerSupernet, PerSupernet]:
-    """Mean Spearman of each of our supernets [k, n] with theirs [m, n], and the spread of the same for each of theirs.
+def mutual_agreement(ours: ArrayLike, theirs: ArrayLike) -> PerSupernet:
+    """Mean Spearman of our supernets [k, n] with theirs [k, n] of other seeds; row i of both has one seed.
 
-    Only supernets of different seeds are compared, because those of one seed begin with the same weights and see the
-    same batches and paths; if there are no others, all. The second result has mean 0: the sum of both in ``contrast``
-    covers other supernets on either side. Resampled as ``rank_agreement``.
+    Supernets of one seed begin with the same weights and see the same batches and paths, so they are not compared (but
+    with k = 1 there are no others). Every pair rests on two seeds: the k numbers are the jackknife's pseudo-values
+    (Tukey, 1958), k times the mean over all pairs minus k - 1 times that without a seed. Their mean is that over all
+    pairs, their spread what seeds contribute, on either side. From two seeds there is one number: no spread is known.
+    Resampled as ``rank_agreement``.
     """
-    apart = np.array([[a != b for a in our_seeds] for b in their_seeds])  # [m, k]
-    if not (apart.any(0).all() and apart.any(1).all()):
-        apart = np.ones_like(apart)
-    found = [rank_agreement(ours, one) for one in np.atleast_2d(np.asarray(theirs, dtype=np.float64))]
-    each, drawn = (np.array([getattr(one, name) for one in found]) for name in ("each", "drawn"))
+    found = [rank_agreement(theirs, one) for one in np.atleast_2d(np.asarray(ours, dtype=np.float64))]
+    k, n, freedom = len(found), found[0].architectures, found[0].freedom
 
-    def mean(values: Floats, axis: int) -> Floats:
-        weights = apart.reshape(apart.shape + (1,) * (values.ndim - 2))
-        return np.asarray((values * weights).sum(axis) / weights.sum(axis))
+    def pseudo_values(name: str) -> Floats:
+        pairs = np.array([getattr(one, name) for one in found])  # [k, k], or [k, k, resamples]
+        if k == 1:
+            return np.asarray(pairs[0])
+        pairs[np.arange(k), np.arange(k)] = 0
+        whole = pairs.sum((0, 1)) / (k * (k - 1))
+        if k == 2:
+            return np.asarray(whole[None])
+        rest = (pairs.sum((0, 1)) - pairs.sum(0) - pairs.sum(1)) / ((k - 1) * (k - 2))
+        return np.asarray(k * whole - (k - 1) * rest)
 
-    n, freedom = found[0].architectures, found[0].freedom
-    by_theirs, theirs_drawn = mean(each, 1), mean(drawn, 1)
-    spread = PerSupernet(by_theirs - by_theirs.mean(), theirs_drawn - theirs_drawn.mean(0), n, freedom)
-    return PerSupernet(mean(each, 0), mean(drawn, 0), n, freedom), spread
+    return PerSupernet(pseudo_values("each"), pseudo_values("drawn"), n, freedom)
 
 
 def group_difference(values: ArrayLike, mine: NDArray[np.bool_], seed: int = 0, resamples: int = 2000) -> PerSupernet:
     """Mean of ``values`` [supernets, n] where ``mine`` [n], minus the mean elsewhere; resampled within both groups.
 
-    The degrees of freedom are Welch's, of the values' mean over supernets.
+    The variance over architectures and its degrees of freedom are Welch's, of the values' mean over supernets.
     """
     each_of, rng = np.atleast_2d(np.asarray(values, dtype=np.float64)), np.random.default_rng(seed)
     each, drawn, errors, freedoms = np.zeros(len(each_of)), np.zeros((len(each_of), resamples)), [], []
     for sign, group in ((1, each_of[:, mine]), (-1, each_of[:, ~mine])):
         size = group.shape[1]
         counts = rng.multinomial(size, np.full(size, 1 / size), size=resamples)
-        each += sign * group.mean(1)
-        drawn += sign * (group @ counts.T) / size
+        mean = group.mean(1)
+        each += sign * mean
+        deviations = (group @ counts.T) / size - mean[:, None]  # of a bootstrap: too small by (size - 1) / size
+        drawn += sign * (mean[:, None] + deviations * sqrt(size / (size - 1)))
         errors.append(float(group.mean(0).var(ddof=1)) / size)
         freedoms.append(size - 1)
     squares = sum(error**2 / freedom for error, freedom in zip(errors, freedoms, strict=True))

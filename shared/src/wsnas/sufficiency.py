@@ -10,12 +10,13 @@ training of E epochs counts as sufficient if, on a uniform sample of architectur
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wsnas.metrics import NEARLY_ALL, Floats, Interval, PerSupernet, percentiles, rank_agreement
 from wsnas.table import Table
@@ -63,10 +64,8 @@ def sufficiency(table: Table, dataset: str, metric: Literal["accuracy", "perplex
         single, double = (_by_seed(table, dataset, length) for length in (epochs, 2 * epochs))
         if len(single) < 2 or not double:
             continue
-        doubled_known = np.isfinite(np.stack([*double.values()])).all(0)
-        often = {seed: int(np.isfinite(values[doubled_known]).sum()) for seed, values in single.items()}
-        least = NEARLY_ALL * sorted(often.values())[-2]  # a seed of few architectures would leave out the others'
-        single = {seed: values for seed, values in single.items() if often[seed] >= least}
+        double, doubled_known = _of_most(double, 1)
+        single, _ = _of_most({seed: np.where(doubled_known, values, np.nan) for seed, values in single.items()}, 2)
         known = doubled_known & np.isfinite(np.stack([*single.values()])).all(0)
         n = int(known.sum())
         if n < 2:
@@ -80,6 +79,17 @@ def sufficiency(table: Table, dataset: str, metric: Literal["accuracy", "perplex
         seeds = _mean_agreement(combinations(one.values(), 2))
         rules.append(Sufficiency(epochs, n, agree, seeds, mean, doubled_mean, gain, metric))
     return rules
+
+
+def _of_most(by_seed: Mapping[int, Floats], least: int) -> tuple[dict[int, Floats], NDArray[np.bool_]]:
+    """The seeds that nearly as many architectures have as the ``least``-th most frequent one, and [n]: which have all.
+
+    A seed of only a few architectures, such as the best, would leave out all others.
+    """
+    often = {seed: int(np.isfinite(values).sum()) for seed, values in by_seed.items()}
+    enough = NEARLY_ALL * sorted(often.values())[-least]
+    kept = {seed: values for seed, values in by_seed.items() if often[seed] >= enough}
+    return kept, np.asarray(np.isfinite(np.stack([*kept.values()])).all(0))
 
 
 def _mean_agreement(pairs: Iterable[tuple[Floats, Floats]]) -> Interval:
