@@ -255,7 +255,8 @@ class PerSupernet:
     """One number for each of several supernets, such as the correlation with a ground truth.
 
     ``each`` [supernets]: as measured. ``drawn`` [supernets, resamples]: on resampled architectures, the same ones for
-    all supernets; it varies as much as the number would with another sample of architectures.
+    all supernets; it varies as much as the number would with another sample of architectures. Where supernets scored
+    architectures of their own (``density``), each is resampled by itself: what samples share is not counted.
     """
 
     each: Floats
