@@ -16,7 +16,6 @@ from typing import Any
 import click
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -26,7 +25,7 @@ from wsnas.ground_truth import (
     INTERRUPTED,
     measure_latencies,
     require_trainings,
-    splits_once,
+    require_validation,
     table_of,
     train_many,
 )
@@ -269,10 +268,7 @@ def main(options: StudyOptions) -> None:
         archs = sample_candidates(space, recipe, min(count, space.size), numpy_rng(0, "ground truth"))
         if options.executor.ray is None:  # where only the nodes need to have the data
             require_trainings(space, archs, recipe)
-            if not len(splits_once(space.name, recipe, torch.device("cpu")).valid):
-                raise WsnasError(
-                    f"{space.name}: this study needs validation images, too: leave some with a smaller --train-size"
-                )
+            require_validation(space, recipe, "this study")
         wanted.append((space, recipe, archs))
     for space, recipe, archs in wanted:
         name = digest(recipe.identity(), space.data_identity(recipe))

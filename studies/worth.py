@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from wsnas import paths as path_samplers
 from wsnas.devices import choose_device
 from wsnas.errors import WsnasError
-from wsnas.ground_truth import splits_once
+from wsnas.ground_truth import require_validation, splits_once
 from wsnas.metrics import Interval, contrast, correlation_over, partial_agreement
 from wsnas.options import was_given
 from wsnas.proxies import require_images
@@ -347,10 +347,8 @@ def main(
                 f"--short {max(short)} is no shorter than the ground truth of {sample.name}, which has "
                 f"{counted(sample.truth.epochs, 'epoch')}"
             )
-        if short and not len(splits_once(sample.name, sample.recipe, choose_device()).valid):
-            raise WsnasError(
-                f"--short judges {sample.name} by validation results: leave images for them with a smaller --train-size"
-            )
+        if short:
+            require_validation(sample.space, sample.recipe, "--short")
         if "zero-cost" not in without:
             require_images(splits_once(sample.name, sample.recipe, choose_device()), sample.recipe, images)
     wanted = {

@@ -36,7 +36,7 @@ from wsnas.studies.costs import trained_with
 from wsnas.studies.figures import axes_grid, caption, legend_below, ranking_figure, say_at_the_top
 from wsnas.studies.options import StudyOptions
 from wsnas.studies.pruned import Pruning
-from wsnas.studies.rankings import K, Point, judged, ranking
+from wsnas.studies.rankings import K, Point, finite, judged, ranking
 from wsnas.studies.report import write_report
 from wsnas.studies.results import desk_rows, save_figure, to_jsonable, write_results
 from wsnas.studies.sample import GroundTruth, SpaceSample, ground_truth_of, space_samples
@@ -522,6 +522,14 @@ def test_the_parameter_count_borrows_no_spread_from_supernets() -> None:
     assert np.mean(above) - stats.t.ppf(0.975, 4) * single < judges[2].ranking.correlation
     _, together = code["verdicts_of"](SimpleNamespace(name="nb201", test=truth), judges)
     assert (together.claim[:35], together.verdict) == ("a supernet and the parameter count ", "holds")
+
+
+@pytest.mark.parametrize("lowest", [0.0, 50.0, -3.0, -1e17])
+def test_a_score_that_is_not_finite_ranks_last(lowest: float) -> None:
+    """Also beside scores so large that 1 less is the same number."""
+    scores = finite(np.array([lowest, np.inf, lowest + abs(lowest) + 1, np.nan]))
+    assert np.argsort(-scores, kind="stable")[:2].tolist() == [2, 0]
+    assert scores[1] == scores[3] < lowest
 
 
 def test_a_single_supernet_shows_no_bias_of_supernets() -> None:

@@ -87,6 +87,12 @@ def require_trainings(space: SearchSpace[Any], archs: Sequence[Any], recipe: Rec
             require_trainable(space, space.network(arch, recipe), splits, recipe)
 
 
+def require_validation(space: SearchSpace[Any], recipe: Recipe, what: str) -> None:
+    """Raises WsnasError if there are no images for the validation results that ``what`` rests on."""
+    if not len(splits_once(space.name, recipe, choose_device()).valid):
+        raise WsnasError(f"{what} needs validation results of {space.name}: leave images for them (--train-size)")
+
+
 @cpu_threads(1, torch.device("cpu"))  # as in the workers, and so recorded
 def train_many(
     space: SearchSpace[Any] | str,

@@ -132,7 +132,8 @@ def csv_rows(space: str, setting: str, points: Sequence[Point]) -> list[dict[str
 def finite(scores: Floats) -> Floats:
     """Replaces scores that are not finite (overflowed perplexities) by a value below all others, to rank last."""
     known = np.isfinite(scores)
-    return np.where(known, scores, np.nextafter(np.min(scores, where=known, initial=0.0), -np.inf))
+    lowest = float(np.min(scores, where=known, initial=0.0))
+    return np.where(known, scores, lowest - max(1.0, abs(lowest)))  # 1 is nothing beside a very large score
 
 
 def ranking(
