@@ -17,6 +17,7 @@ PACKAGES = sorted(path.parent.name for path in Path("packages").glob("*/pyprojec
 STUDIES = sorted(path.stem for path in Path("studies").glob("*.py"))
 REPORT = "./shared[explorer]"  # the core with what the report's page of architectures needs
 BENCHMARKS = sorted(path.stem for path in Path("benchmarks").glob("*.py") if path.stem not in ("textbook", "trials"))
+TIMINGS = ["supernet_step", "small_training", "rnn_step", "ground_truth", "loaders"]  # they need no GPU
 COMMITTED = ("docs/results/desk", "docs/results/real")  # results shown beside what is in runs/
 PINS = ("-c", "constraints.txt")
 CONTRACT = "tests/test_contract.py"  # of every installed space, and of the documentation's own, depth
@@ -31,13 +32,13 @@ def install(session: nox.Session, packages: list[str], *tools: str, core: str = 
 @nox.session
 @nox.parametrize("package", ["shared", "ray", *PACKAGES, "all"], ids=["shared", "ray", *PACKAGES, "all"])
 def tests(session: nox.Session, package: str) -> None:
-    """The tests of the core alone, of Ray and Slurm, of each space with the core alone, and of what crosses them."""
+    """The tests of the core, of Ray and Slurm, of each space with only the core, and of several packages."""
     if package == "shared":
         install(session, [], "pytest", "pytest-xdist", "hypothesis")
         where = [*SIDE_BY_SIDE, "shared/tests", CONTRACT, f"--deselect={CONTRACT}::test_a_space_is_installed"]
     elif package == "ray":
-        session.install(*PINS, "./shared[ray,slurm]", "pytest")
-        where = ["shared/tests/test_ray.py", "shared/tests/test_slurm.py"]
+        session.install(*PINS, "./shared[ray,slurm]", "pytest", "pytest-xdist")
+        where = ["-n", "2", "--dist", "loadfile", "shared/tests/test_ray.py", "shared/tests/test_slurm.py"]  # they wait
     elif package == "all":
         install(session, PACKAGES, "pytest", "pytest-xdist", "hypothesis", core=REPORT)
         where = [*SIDE_BY_SIDE, "tests", f"--ignore={CONTRACT}"]  # which each package's session and shared's run
@@ -113,10 +114,9 @@ def notebook(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Timings, each against the textbook way in one run; names after -- choose, e.g. nox -s bench -- supernet_step.
 
-    Without a name all but gpu and gpu_check, which need one.
+    Without a name the timings that need no GPU. What else is in benchmarks/, simulations and trials, runs by its name.
     """
-    cpu = [name for name in BENCHMARKS if not name.startswith("gpu")]
-    names = [name for name in session.posargs if name in BENCHMARKS] or cpu
+    names = [name for name in session.posargs if name in BENCHMARKS] or TIMINGS
     install(session, PACKAGES, *(["pytest", "hypothesis"] if "gpu_check" in names else []))
     for name in names:
         session.run("python", f"benchmarks/{name}.py", *(arg for arg in session.posargs if arg not in BENCHMARKS))

@@ -29,6 +29,7 @@ import torch
 import torch.nn.functional as F
 from textbook import Pictures, TextbookNetwork, textbook_sgd
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -200,6 +201,20 @@ def card(device: torch.device, side: int) -> dict[str, float]:
     }
 
 
+class Outputs(TorchDispatchMode):
+    """Counts the numbers that convolutions and batch norms put out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if "convolution" in str(func) or "batch_norm" in str(func):
+            self.numbers += (output if isinstance(output, Tensor) else output[0]).numel()
+        return output
+
+
 def estimates(network: nn.Module, arch: Architecture, batch: int, rates: dict[str, float]) -> dict[str, float]:
     """Seconds that a bfloat16 step's operations take at the matmul rate, and its activations at the copy rate.
 
@@ -207,20 +222,12 @@ def estimates(network: nn.Module, arch: Architecture, batch: int, rates: dict[st
     the measured copies, and only the outputs of convolutions and batch norms are counted, each as written and read
     once forward and twice backward.
     """
-    moved = 0
-
-    def count(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        nonlocal moved
-        moved += output.numel() * 2 * 6
-
-    hooks = [m.register_forward_hook(count) for m in network.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
     x = torch.zeros(1, 3, 32, 32, device=next(network.parameters()).device)
-    with FlopCounterMode(display=False) as flops, torch.no_grad():
-        network.eval()(x, arch)
-    for hook in hooks:
-        hook.remove()
+    with FlopCounterMode(display=False) as flops, Outputs() as outputs, torch.no_grad():
+        network.train()(x.expand(2, -1, -1, -1), arch)  # a batch norm that trains needs two images
+    moved = outputs.numbers / 2 * 2 * 6  # bytes of one image: 2 a number, moved six times
     return {
-        "by operations": 3 * flops.get_total_flops() * batch / (rates["matmul TFLOP/s"] * 1e12),
+        "by operations": 3 * flops.get_total_flops() / 2 * batch / (rates["matmul TFLOP/s"] * 1e12),
         "by activations": moved * batch / (rates["copy GB/s"] * 1e9),
     }
 

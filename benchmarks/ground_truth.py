@@ -201,7 +201,7 @@ def main(sizes: tuple[str, ...], architectures: int | None, steps: int, workers:
     """Architectures per hour, ours against the textbook: rates, ratio and mean accuracies."""
     workers = cores() if workers is None else workers
     counts = {size: enough(architectures, {"micro": 16, "paper": 8}[size], workers) for size in sizes}
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch is imported, and for the workers: both use the CPU
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before CUDA is initialised, and for the workers: both use the CPU
     result: dict[str, Any] = {"benchmark": "ground_truth", **environment()}
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:

@@ -1,4 +1,4 @@
-"""How should a submodel be scored? Statistics of its batch norms, tuning them, accuracy or loss.
+"""How should a submodel be scored: with which batch-norm statistics, tuned or not, by accuracy or by loss?
 
 The same supernets, the longest that ``epochs`` trains, score the same architectures in several ways
 (``wsnas.protocols``): with the running statistics of training, with each validation batch's own, with statistics

@@ -141,6 +141,19 @@ def test_gpu_runs_dry_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(not (BENCHMARKS / "gpu.py").exists(), reason="not a checkout")
+def test_a_steps_time_is_estimated_from_all_its_convolutions_and_batch_norms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted by hand at paper size: 15 cells of five conv-BNs, the stem, two reductions and the last batch norm."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    gpu = importlib.import_module("gpu")
+    arch = gpu.SPACE.decode(gpu.ARCH)
+    found = gpu.estimates(gpu.SPACE.build(gpu.PAPER, arch), arch, 1, {"matmul TFLOP/s": 1e-12, "copy GB/s": 1e-9})
+    assert found["by operations"] == 6 * gpu.SPACE.macs(arch, gpu.PAPER)  # forward and backward, two a multiply-add
+    cells, ends = 2 * 25 * (16_384 + 8_192 + 4_096), 2 * 16_384 + 5 * (8_192 + 4_096) + 4_096
+    products = 6 * 4_096  # on 8x8 maps a CPU computes conv1x1 as matrix products, which are not counted
+    assert found["by activations"] == 12 * (cells + ends - products)
+
+
+@pytest.mark.skipif(not (BENCHMARKS / "gpu.py").exists(), reason="not a checkout")
 def test_trainings_side_by_side_count_while_all_of_them_train(monkeypatch: pytest.MonkeyPatch) -> None:
     """From 12 s to 20 s: two epochs of four seconds, and half of one of sixteen."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))

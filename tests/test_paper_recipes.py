@@ -42,8 +42,8 @@ class Published:
 
 PUBLISHED = {
     "nb201": Published(0.1, 200, False, 0.9, True, 5e-4, True),  # Dong & Yang (2020), Table 1
-    "darts_cnn": Published(0.025, 600, False, 0.9, False, 3e-4, True),  # Liu et al. (2019), A.3.1 and train.py
-    "darts_rnn": Published(20.0, None, False, 0.0, False, 8e-7, True),  # Liu et al. (2019), A.4.2
+    "darts_cnn": Published(0.025, 600, False, 0.9, False, 3e-4, True),  # Liu et al. (2019), A.2.1 and train.py
+    "darts_rnn": Published(20.0, None, False, 0.0, False, 8e-7, True),  # Liu et al. (2019), A.2.2
     "proxyless": Published(0.2, 300, True, 0.9, True, 4e-5, False),  # Cai et al. (2019) and their released code
 }
 

@@ -254,7 +254,7 @@ def test_sampling_is_uniform() -> None:
     assert some(100) == some(100)
 
 
-def test_fair_paths_use_every_weight_once() -> None:
+def test_fair_paths_use_every_operation_once() -> None:
     """Weights belong to (cell, node, slot, operation): each is on exactly one of the seven paths; inputs stay."""
     rng = np.random.default_rng(0)
     first = np.zeros((8, 2, 7), dtype=np.int64)

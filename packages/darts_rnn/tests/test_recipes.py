@@ -21,7 +21,7 @@ PAPER, MICRO = SPACE.recipes["paper"], SPACE.recipes["micro"]
 
 
 def test_stand_alone_recipe_does_nothing_that_darts_does_not() -> None:
-    """Liu et al. (2019), A.4.2 and the released train.py: beside the steps, which tests/test_paper_recipes.py takes."""
+    """Liu et al. (2019), A.2.2 and the released train.py: beside the steps, which tests/test_paper_recipes.py takes."""
     steps = {"optimizer", "epochs", "lr", "schedule", "momentum", "weight_decay"}
     used = {name: one.value for name, one in recipe_fields(PAPER.standalone).items() if one.value and name not in steps}
     assert used == {"batch": 64, "clip": 0.25, "bptt": 35, "patience": 5}  # averaged by the non-monotone rule

@@ -269,7 +269,7 @@ def plan(channels: int, cells: int) -> Iterator[tuple[tuple[int, int], int, bool
 
 
 def _operations(arch: Architecture, reduction: bool) -> tuple[int, int]:
-    """For one cell: weights of its depthwise convolutions per channel, and its conv1x1-BNs, with halves paired."""
+    """One cell's depthwise weights per channel, and how many conv1x1-BNs it has (a factorised reduction is one)."""
     depthwise = pointwise = 0
     for op, source in (slot for node in (arch.reduce if reduction else arch.normal) for slot in node):
         if op in KERNEL:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from wsnas.recipe import SGD, Augmentation, Count, Fraction, Linear, NotNegative, Recipe, Training
+from wsnas.recipe import SGD, Augmentation, Between, Count, Fraction, Linear, NotNegative, Recipe, Training
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class DartsRecipe(Recipe):
     """A recipe with the skeleton's sizes, the same for the supernet and the stand-alone network."""
 
     channels: Annotated[Count, "channels of the first cell; each of the two reductions doubles them"] = 36
-    cells: Annotated[Count, "total number of cells, including the two reduction cells"] = 20
+    cells: Annotated[int, Between(2), "total number of cells, including the two reduction cells"] = 20
     auxiliary_head: Annotated[bool, "supernet and stand-alone network have an auxiliary head"] = False
 
 
 # Supernet: Table 2 of the paper (which gives no momentum: 0.9 is a choice), with the flips and crops of DARTS's own
-# search. Stand-alone: the evaluation of Liu et al. (2019), A.3 and the released train.py; the paper's batch is
+# search. Stand-alone: the evaluation of Liu et al. (2019), A.2.1 and the released train.py; the paper's batch is
 # also 96; the last batch of an epoch is smaller, as in the released code. Both train on 40,000 images, as nb101 does,
 # which leaves 10,000 for validation.
 PAPER = DartsRecipe(

@@ -1,9 +1,10 @@
 """The convolutional search space of DARTS (Liu et al., 2019): a normal and a reduction cell of four nodes.
 
-A cell's nodes 0 and 1 are the outputs of the two cells before it. Each of its nodes 2 to 5 adds up two slots;
-a slot applies one of seven operations to one earlier node, and the two slots of a node read different
-nodes. The cell's output is the four nodes, concatenated. Slots are ordered, as in the paper's count: node i of
-four has (i + 2)(i + 1) pairs of inputs, hence (2 * 6 * 12 * 20 * 7^8)^2 = 275,647,219,316,498,534,400 architectures.
+A cell's nodes 0 and 1 are the outputs of the two cells before it. Each of its nodes 2 to 5 adds up two slots; a slot
+applies one of seven operations to one earlier node, and the two slots of a node read different nodes. The cell's
+output is the four nodes, concatenated. Slots are ordered, as in the paper's count: node i of four has (i + 2)(i + 1)
+pairs of inputs, hence (2 * 6 * 12 * 20 * 7^8)^2 = 275,647,219,316,498,534,400 architectures. The slots of a node can
+be exchanged, so each network is among them at least 2^8 times.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ def fair_paths(rng: np.random.Generator) -> Sequence[Architecture]:
     """Seven architectures of one topology in which every slot takes each of the seven operations exactly once.
 
     All share one uniformly drawn topology. Weights belong to slots and operations, not to inputs (network.py), so
-    every weight is used equally often, as strict fairness requires (Chu et al., 2019).
+    every operation of a slot is trained once, as strict fairness requires (Chu et al., 2019); the factorised skip of a
+    reduction cell only where its slot reads an input of the cell.
     """
     topology = sample(rng)
     every = iter([rng.permutation(len(OPS)).tolist() for _ in range(4 * NODES)])

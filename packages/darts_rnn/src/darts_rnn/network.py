@@ -1,14 +1,16 @@
 """The recurrent language model of DARTS, as supernet and as stand-alone network, from the same modules.
 
 Words are embedded, run through one recurrent cell and decoded with the embedding's own weights (Liu et al.,
-2019, appendix A.2; Merity et al., 2018). The cell, with x the word and h the state before it, all of one width:
+2019, A.2.2; Merity et al., 2018). The cell, with x the word and h the state before it, all of one width:
 
     [c, u] = [x, h] W0          s0 = h + sigmoid(c) (tanh(u) - h)
     [c, u] = s_pred W_i         s_i = s_pred + sigmoid(c) (activation(u) - s_pred)       node i of 1 to 8
     new h = mean of s_1 to s_8
 
 A node's matrix does not depend on its predecessor or activation, so every architecture has the same
-parameters, and the supernet is one such network that can run any cell.
+parameters, and the supernet is one such network that can run any cell. DARTS's own search normalises every
+node's product by batch norm (section 3.1.2); this supernet has no batch norms, as the paper's 0 calibration
+steps for Penn Treebank imply.
 
 The cell is a chain of small products. Some can leave the chain: the word's half of W0 is one product
 for all time steps, and so is the gradient of every matrix; nodes that share a predecessor share one product.
@@ -40,7 +42,7 @@ def initial_bound(units: int) -> float:
 
 @dataclass(frozen=True)
 class Siblings:
-    """The nodes of one predecessor, adjacent in the order of the cell's states: ``first`` to ``last``.
+    """The nodes that share a predecessor, adjacent in the order of the cell's states: ``first`` to ``last``.
 
     ``parent``: the predecessor's place in that order, -1 for the initial state. ``activations``: (name, from,
     to), counted from ``first``.
@@ -378,6 +380,3 @@ def parameters(words: int, units: int) -> int:
 def macs(words: int, units: int) -> int:
     """Multiply-adds for one token: the cell's products and the decoder's."""
     return 4 * units * units + NODES * 2 * units * units + words * units
-
-
-__all__ = ["Network", "Unrolled", "macs", "parameters"]

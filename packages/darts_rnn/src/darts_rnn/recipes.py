@@ -39,9 +39,9 @@ class RNNRecipe(Recipe):
 
 # Supernet: Table 2 of the paper, which gives neither momentum nor width nor regularisation. No momentum, as in
 # DARTS's recurrent code (with 0.9, learning rate 40 would be 400); the width and dropouts of the stand-alone
-# network, because one network serves all architectures here: --units chooses another. Stand-alone: DARTS,
-# section A.4.2 and its released code, which takes the best weights by validation; it trains "until convergence",
-# 8,000 epochs is the code's limit.
+# network, because one network serves all architectures here: --units chooses another (DARTS's search has 300 and
+# drops no whole words). Stand-alone: DARTS, section A.2.2 and its released code, which takes the best weights by
+# validation; it trains "until convergence", 8,000 epochs is the code's limit.
 PAPER = RNNRecipe(
     dataset="ptb",
     supernet=Training(

@@ -89,11 +89,9 @@ def load_splits(recipe: RNNRecipe, device: torch.device) -> Splits:
 def vocabulary_size(recipe: RNNRecipe) -> int:
     """The number of words the recipe's networks embed; reads the text only if that is not known beforehand."""
     known = WORDS.get(recipe.dataset)
-    if known is not None and (recipe.vocabulary is None or recipe.vocabulary >= known):
-        return known
-    if known is not None and recipe.vocabulary is not None:
-        return recipe.vocabulary
-    return len(load_text(recipe.dataset, recipe.vocabulary).words)
+    if known is None:
+        return len(load_text(recipe.dataset, recipe.vocabulary).words)
+    return min(known, recipe.vocabulary or known)
 
 
 @lru_cache(maxsize=2)

@@ -113,7 +113,7 @@ def decode(text: str) -> Architecture:
     return Architecture(tuple(sources), tuple(ops))
 
 
-# chance ------------------------------------------------------------------------------------------------------
+# sampling, decisions, drawing ------------------------------------------------------------------------------------
 
 
 def sample(rng: np.random.Generator) -> Architecture:

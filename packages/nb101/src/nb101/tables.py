@@ -10,12 +10,12 @@
 ``*.parquet``                              written by ``wsnas table import``
 =========================================  ==================================================================
 
-A TFRecord is a row of: length (uint64), masked CRC-32C of the length, that many bytes, masked CRC-32C of them. The
-bytes are JSON, ``[hash, epochs, adjacency, operations, metrics]``: 49 digits, seven names with commas between, and a
-``ModelMetrics`` message in base64. Of that, ``evaluation_data`` (field 1: at the start, half-way, and at the end of the
-training; in it ``validation_accuracy``, 4, and ``test_accuracy``, 5, as fractions) and ``trainable_parameters`` (2) are
-needed. Sources: ``nasbench/api.py`` and ``nasbench/lib/model_metrics.proto`` (google-research/nasbench), the TFRecord
-description of TensorFlow's guide.
+A TFRecord file is a sequence of records, each of: length (uint64), masked CRC-32C of the length, that many bytes,
+masked CRC-32C of them. The bytes are JSON, ``[hash, epochs, adjacency, operations, metrics]``: 49 digits, seven names
+with commas between, and a ``ModelMetrics`` message in base64. Of that, ``evaluation_data`` (field 1: at the start,
+half-way, and at the end of the training; in it ``validation_accuracy``, 4, and ``test_accuracy``, 5, as fractions)
+and ``trainable_parameters`` (2) are needed. Sources: ``nasbench/api.py`` and ``nasbench/lib/model_metrics.proto``
+(google-research/nasbench), the TFRecord description of TensorFlow's guide.
 
 The benchmark measured each class of isomorphic cells once; here every cell of a class has its row.
 """

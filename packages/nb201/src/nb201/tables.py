@@ -259,7 +259,7 @@ def _pth(path: Path) -> Iterator[Result]:
             f"{path} is not the NAS-Bench-201 table, which holds {', '.join(sorted(names))}; it has {have}"
         )
     if not all(type(index) is int for index in content["arch2infos"]):
-        raise WsnasError(f"{path} names architectures by something else than their numbers; give {OFFICIAL}")
+        raise WsnasError(f"{path} names architectures by something other than their numbers; give {OFFICIAL}")
     for index, states in sorted(content["arch2infos"].items()):
         yield _result(states, path, f"architecture {index}")
 

@@ -26,7 +26,7 @@ def load_splits(recipe: ProxylessRecipe, device: torch.device) -> Splits:
                     f"or take it as a data set of its own with --dataset {folder}"
                 )
         return stream_splits(folder, recipe.size, recipe, device, skip_corrupt=recipe.skip_corrupt)
-    if recipe.size or recipe.skip_corrupt:
+    if (recipe.size or recipe.skip_corrupt) and sources.is_there(recipe.dataset):
         raise WsnasError(
             f"{recipe.dataset} is held in memory: size and skip_corrupt are only for streamed image folders"
         )

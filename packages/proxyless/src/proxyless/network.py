@@ -3,7 +3,8 @@
 Stem conv3x3 of stride 2 to 32 channels, an inverted bottleneck without expansion to 16, six stages of inverted
 bottlenecks at 24, 40, 80, 96, 192 and 320 channels, conv1x1 to 1280, global average pool, linear (Cai et al., 2019;
 parameter and multiply-add counts equal the published ones). Every convolution is followed by a batch norm with
-eps 1e-3, and by ReLU6 unless it ends a block. All widths are scaled by one factor and rounded to multiples of 8.
+eps 1e-3, and by ReLU6 unless it ends a block. All widths are scaled by one factor and rounded to multiples of 8
+(the released code scales the last, 1280, only upwards).
 
 The supernet holds the six inverted bottlenecks of every block, each with its own weights; a path picks one of
 them per block, or none if it skips. The stand-alone network holds only its architecture's, under the same

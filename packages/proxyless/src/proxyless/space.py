@@ -65,9 +65,7 @@ def decode(text: str) -> Architecture:
             raise WsnasError(f"'{name[:200]}' is not a block{hint}")
         choice = OPS.index(name)
         if choice >= RADIX[position]:
-            raise WsnasError(
-                f"block {position + 1} is the first of its stage: it changes the width, so it cannot be skipped"
-            )
+            raise WsnasError(f"block {position + 1} is the first of its stage, which is never skipped")
         blocks.append(choice)
     return Architecture(tuple(blocks))
 

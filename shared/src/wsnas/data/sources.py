@@ -119,6 +119,11 @@ def _no_such(dataset: str) -> WsnasError:
     )
 
 
+def is_there(dataset: str) -> bool:
+    """Whether a data set is one of those known by name, or a file or folder that exists."""
+    return dataset in KNOWN or Path(dataset).exists()
+
+
 def place_of(dataset: str) -> Path | None:
     """The file or folder a data set is read from; None if it is installed, or official files whose md5 is checked."""
     if dataset not in KNOWN:
