@@ -201,11 +201,11 @@ def card(device: torch.device, side: int) -> dict[str, float]:
     }
 
 
-class Outputs(TorchDispatchMode):
+class Outputs(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the numbers that convolutions and batch norms put out."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.numbers = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -20,11 +20,11 @@ from wsnas.data import fingerprint as fingerprints
 from wsnas.data.fingerprint import fingerprint
 from wsnas.evaluation import recorded_scores
 from wsnas.executor import Executor
-from wsnas.ground_truth import merge_runs, splits_once, train_many
+from wsnas.ground_truth import merge_runs, train_many
 from wsnas.recipe import change_recipe
 from wsnas.sampling import sample_distinct
 from wsnas.standalone import train_architecture
-from wsnas.studies.jobs import ProxyJob, SupernetJob, data_of
+from wsnas.studies.jobs import ProxyJob, SupernetJob
 
 HERE = Executor(workers=0)
 
@@ -47,7 +47,6 @@ def image_set(path: Path, seed: int, classes: int = 3) -> None:
 def kind(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, Any, Callable[[int], None]]:
     """A space, a small recipe on a file, and a function that writes the file anew from a seed."""
     torch.set_num_threads(1)
-    splits_once.cache_clear()
     space = load_space(request.param)
     text = space.metric == "perplexity"
     file = tmp_path / ("data.txt" if text else "data.npz")
@@ -59,16 +58,6 @@ def kind(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, Any, Call
         recipe = dataclasses.replace(recipe, train_size=2000, valid_streams=2, test_streams=2)
     small_training = change_recipe(recipe.standalone, epochs=1, batch=small["batch"])
     return space, dataclasses.replace(recipe, standalone=small_training, valid_size=20 if not text else 100), write
-
-
-def forget() -> None:
-    """As in a new process."""
-    import sys
-
-    splits_once.cache_clear()
-    data_of.cache_clear()
-    if "darts_rnn.text" in sys.modules:
-        sys.modules["darts_rnn.text"].load_text.cache_clear()
 
 
 def test_data_that_changed_under_a_run_are_refused(kind: Any, tmp_path: Path) -> None:
@@ -88,7 +77,6 @@ def test_data_that_changed_under_a_run_are_refused(kind: Any, tmp_path: Path) ->
     everything()
     assert recorded_scores(net, space, recipe, [one]) is not None
     table = train_many(space, [one], truth, recipe, seeds=[0], executor=HERE)
-    forget()
     write(1)
     attempts: list[Callable[[], Any]] = [
         lambda: train_supernet(space, recipe, out=net, device="cpu"),
@@ -102,9 +90,21 @@ def test_data_that_changed_under_a_run_are_refused(kind: Any, tmp_path: Path) ->
     for attempt in attempts:
         with pytest.raises(WsnasError, match=r"made with other data: the files of .*data\.\w+ have changed since"):
             attempt()
-    forget()
     write(0)
     everything()
+
+
+def test_a_process_remembers_no_data_that_have_changed(kind: Any, tmp_path: Path) -> None:
+    """Which it otherwise does, because it trains many networks on the same."""
+    space, recipe, write = kind
+    one = sample_distinct(space, 1, np.random.default_rng(0))[0]
+    results = []
+    for seed in range(2):
+        write(seed)
+        table = train_many(space, [one], tmp_path / str(seed), recipe, seeds=[0], executor=HERE)
+        results.append(table.mean(recipe.dataset, "test")[0])
+        assert results[-1] == pytest.approx(train_architecture(space, one, recipe, device="cpu").test)
+    assert results[0] != results[1]
 
 
 def test_a_run_from_before_the_fingerprints_still_resumes(kind: Any, tmp_path: Path) -> None:
@@ -137,9 +137,6 @@ def test_a_class_added_under_a_run_without_a_fingerprint_is_one_sentence(tmp_pat
     del described["identity"]["data"]
     (tmp_path / "net/run.json").write_text(json.dumps(described))
     image_set(file, 0, classes=4)
-    from wsnas.data import sources
-
-    sources._shape_of_file.cache_clear()
     for attempt in (
         lambda: load_supernet(tmp_path / "net", "cpu"),
         lambda: train_supernet(space, recipe, out=tmp_path / "net", device="cpu"),
@@ -231,13 +228,11 @@ def test_the_same_data_at_another_place_are_no_other_run(kind: Any, tmp_path: Pa
     everything(recipe, shards[0], one)
     found = shared(recipe)
     shutil.move(here, there)
-    forget()
     assert shared(moved) == found  # though the file has another name, too
     assert train_supernet(space, moved, folder=tmp_path, device="cpu").run.path == found[0]
     assert everything(moved, shards[1], two) == net
     evaluate(load_supernet(net, "cpu"), [one])  # the run knows where they are now
     there.write_bytes(there.read_bytes()[:-1] + b"x")
-    forget()
     assert not {*shared(moved)} & {*found}  # other data, other supernets
     _, table = merge_runs(shards, tmp_path / "merged")
     assert len(table) == 2

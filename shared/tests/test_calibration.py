@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from wsnas.evaluation import evaluate, latest_scores
 from wsnas.recipe import change_recipe
 from wsnas.standalone import train_architecture
 from wsnas.supernet import train_supernet
+from wsnas.table import Column, Table
 
 SIZES = (5, 16, 11)
 
@@ -210,6 +212,32 @@ def test_scores_do_not_outlive_their_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::wsnas.errors.Guesses")
+def test_scores_of_other_weights_than_the_runs_are_refused(tmp_path: Path) -> None:
+    """Weights that were changed since, and a directory that holds another training by now."""
+    tuned, old = (train_supernet(TOY, out=tmp_path / name, splits=splits(), device="cpu") for name in ("tuned", "old"))
+    before = evaluate(tuned, ALL[:2])
+    bias = tuned.model.head.bias.detach()
+    as_trained = bias.clone()
+    bias += 1
+    with pytest.raises(WsnasError, match="the weights of this supernet have changed since"):
+        evaluate(tuned, ALL[:3])
+    bias.copy_(as_trained)
+    assert evaluate(tuned, ALL[:2]) == before
+    shutil.rmtree(tmp_path / "old")
+    train_supernet(TOY, seed=1, out=tmp_path / "old", splits=splits(), device="cpu")
+    with pytest.raises(WsnasError, match="old has held another run since this supernet was trained or loaded"):
+        evaluate(old, ALL[:2])
+
+
+def test_what_is_no_architecture_of_the_space_is_refused(tmp_path: Path) -> None:
+    supernet = train_supernet(TOY, out=tmp_path / "net", splits=splits(), device="cpu")
+    with pytest.raises(WsnasError, match=r"\(0, 1, 2\) \(tuple\) is not an architecture of toy"):
+        evaluate(supernet, [(0, 1, 2)])
+    names = tuple(map(TOY.encode, ALL[:3]))
+    table = Table("toy", names, {Column("toy", "test", 2, 0): np.arange(3.0)})
+    assert tuple(evaluate(supernet, table)) == names
+
+
 def test_more_images_than_there_are_to_train_on_are_refused(tmp_path: Path) -> None:
     """Of 96: six batches of 16, not seven. A scale's own three are left to data that have fewer images."""
     averaged = change_recipe(MICRO, **{"standalone.average_last": 0.5})

@@ -19,7 +19,7 @@ from toy_space import ALL, MICRO, TOY, images
 
 from wsnas import load_ground_truth
 from wsnas.cli import main
-from wsnas.errors import WsnasError
+from wsnas.errors import NoGroundTruth, WsnasError
 from wsnas.executor import Executor
 from wsnas.ground_truth import FAILED, best_of, measure_latencies, train_many
 from wsnas.overview import overview
@@ -291,6 +291,34 @@ def test_a_space_ships_a_table_for_each_data_set(tmp_path: Path, monkeypatch: py
         assert (found.datasets, found.mean(dataset, "test").tolist()) == ((dataset,), [value])
     with pytest.raises(WsnasError, match="toy has no ground truth on faint-digits"):
         load_ground_truth(TOY, "faint-digits")
+
+
+def test_an_imported_table_answers_only_for_its_own_data_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And with the results on the one that was asked for alone. A table is returned as it is."""
+    names = ("cifar10", "cifar100")
+    columns = {Column(name, "test", 2, 0): np.array([10.0 * i]) for i, name in enumerate(names, start=1)}
+    table = Table(TOY.name, (TOY.encode(SOME[0]),), columns)
+    monkeypatch.setattr("wsnas.agreement.import_home", lambda: tmp_path)
+    table.save(tmp_path / "toy.parquet")
+    found = load_ground_truth(TOY, "CIFAR-100")
+    assert (found.datasets, found.mean("cifar100", "test").tolist()) == (("cifar100",), [20.0])
+    assert load_ground_truth(TOY).datasets == names
+    assert load_ground_truth(TOY, table=table) is table
+    for wrong in ("svhn", "runs/truth"):
+        with pytest.raises(NoGroundTruth, match=f"the table of toy has no data set '{wrong}', only cifar10, cifar100"):
+            load_ground_truth(TOY, wrong)
+
+
+class Wider(type(TOY)):  # type: ignore[misc]
+    """Another space under the name of one that is installed."""
+
+
+def test_workers_train_the_space_that_was_given_or_none(toy_installed: Path, tmp_path: Path) -> None:
+    with pytest.raises(WsnasError, match="workers load the space toy by its name, and that is not yours"):
+        train_many(Wider(), SOME[:2], tmp_path / "truth")
+    with pytest.raises(WsnasError, match="there are no architectures to train"):
+        train_many(TOY, [], tmp_path / "truth")
+    assert not (tmp_path / "truth").exists()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,3 +95,27 @@ def test_a_sampler_of_ones_own_trains_a_supernet_and_is_named_in_its_identity(tm
     for layer in supernet.model.layers:  # never trained: still as batch norm begins
         assert (layer["pool"][2].weight == 1).all()
         assert (layer["conv1"][2].weight != 1).any()
+
+
+class Several:
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __call__(self, space: Any, rng: np.random.Generator) -> list[tuple[Arch, float]]:
+        return [(space.sample(rng), 1 / self.count)] * self.count
+
+
+def test_a_sampler_has_a_name_of_its_own() -> None:
+    """Two of one name would share their runs: an object's class is none, nor is that of a sampler that is built in."""
+
+    def fair(space: Any, rng: np.random.Generator) -> list[tuple[Arch, float]]:
+        return [(ALL[0], 1.0)]
+
+    for sampler in (Several(2), functools.partial(multi_path, 2), lambda space, rng: [(ALL[0], 1.0)]):
+        with pytest.raises(WsnasError, match="a path sampler needs a name for the run's identity"):
+            name_of(sampler)  # type: ignore[arg-type]
+    with pytest.raises(WsnasError, match="a path sampler named 'fair' is built in"):
+        name_of(fair)
+    named = Several(2)
+    named.__name__ = "twice"  # type: ignore[attr-defined]
+    assert name_of(named) == "twice"

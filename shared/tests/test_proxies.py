@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from toy_space import ALL, MICRO, TOY, Arch, splits
 
 from wsnas import WsnasError, proxy_scores
+from wsnas.agreement import correlate
 from wsnas.errors import Busy
 from wsnas.proxies import (
     ZERO_COST,
@@ -31,6 +32,7 @@ from wsnas.proxies import (
 )
 from wsnas.recipe import Sequences
 from wsnas.runs import Run
+from wsnas.table import Column, Table
 
 N, PIXELS, HIDDEN, CLASSES = 5, 6, 4, 3
 
@@ -235,6 +237,25 @@ def test_a_run_keeps_scores_and_seconds(tmp_path: Path) -> None:
         proxy_scores(TOY, ALL[:2], MICRO, mine, images=8, seed=1, out=tmp_path / "run")
     with Run.read(tmp_path / "run").writing(), pytest.raises(Busy, match="being written by another process"):
         proxy_scores(TOY, ALL[:4], MICRO, mine, images=8, out=tmp_path / "run")
+
+
+def test_scores_that_are_kept_need_a_name_of_their_own(tmp_path: Path) -> None:
+    def naswot(network: nn.Module, x: Tensor, y: Tensor) -> float:
+        return 1.0
+
+    for own, said in ((lambda network, x, y: 1.0, "needs a name"), (naswot, "named 'naswot' is built in")):
+        assert set(proxy_scores(TOY, ALL[:2], MICRO, own, images=8).values()) == {1.0}
+        with pytest.raises(WsnasError, match=said):
+            proxy_scores(TOY, ALL[:2], MICRO, own, images=8, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_higher_is_better_also_where_ground_truth_is_a_perplexity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(TOY), "metric", "perplexity")
+    scores = proxy_scores(TOY, ALL[:5], MICRO, "snip", images=8)
+    order = sorted(scores, key=scores.__getitem__)
+    best_last = Table("toy", tuple(order), {Column("toy", "test", 2, 0): np.arange(5.0, 0, -1)})
+    assert correlate(scores, best_last).value == 1
 
 
 def test_refusals() -> None:

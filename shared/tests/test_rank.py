@@ -139,6 +139,20 @@ def test_scores_of_a_supernet_that_has_trained_on_are_old(scored: None) -> None:
     assert f"net was last scored at step {steps} of {2 * steps}" in run("rank", "net", "--table", "truth.csv")
 
 
+def test_supernets_are_others_of_other_seeds(scored: None) -> None:
+    """One twice would count as two that agree; that two were trained in different ways is said."""
+    for name, options in (("copy", ()), ("seed", ("--seed", "1")), ("short", ("--seed", "2", "--epochs", "1"))):
+        run("train-supernet", "toy", *options, "--out", name, "--device", "cpu")
+        run("evaluate", name, "--table", "truth.csv", "--device", "cpu")
+    for twice in (("net", "net"), ("net", "copy")):
+        refused = CliRunner().invoke(main, ["rank", *twice, "--table", "truth.csv", "--out", "ranked"])
+        assert refused.exit_code == 2
+        assert "some of the runs are the same supernet" in refused.output
+    said = "the runs differ in more than their seeds"
+    assert said not in run("rank", "net", "seed", "--table", "truth.csv", "--out", "ranked")
+    assert said in run("rank", "net", "seed", "short", "--table", "truth.csv", "--out", "ranked")
+
+
 def test_among_equal_scores_a_selection_is_random(scored: None) -> None:
     """27 equal scores: not the first ten in alphabetical order are taken, which would be the worst."""
     names = sorted(TOY.encode(arch) for arch in ALL)

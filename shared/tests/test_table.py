@@ -18,6 +18,7 @@ from scipy import stats
 
 from wsnas.agreement import correlate, remarks
 from wsnas.errors import WsnasError
+from wsnas.evaluation import Scores
 from wsnas.table import Column, Table, read_csv, read_table, reader
 
 NAN = np.nan
@@ -212,8 +213,35 @@ def test_correlate_leaves_out_what_was_not_measured() -> None:
     found = correlate(scores, table(), "digits", "test")
     assert found.n == 3
     assert found.value == pytest.approx(stats.spearmanr([3, 1, 5], [1, 2, 4]).statistic)
+    for count in (0, -1):
+        with pytest.raises(WsnasError, match="give 1 or more"):
+            table().sample(count)
     with pytest.raises(WsnasError, match="only 1 of the 2"):
         correlate({"a": 1.0, "d": 2.0}, table(), "digits", "test")
+
+
+def test_correlate_compares_with_what_was_trained_on() -> None:
+    """Of several data sets that of the scores, else the one asked for; never just the first. Order: of accuracies."""
+    scores = Scores({"a": 1.0, "b": 2.0, "c": 3.0})
+    scores.metric, scores.dataset = "accuracy", "CIFAR-100"
+    both = {Column("digits", "test", 8, 0): np.arange(3.0), Column("cifar100", "test", 8, 0): -np.arange(3.0)}
+    found = Table("toy", ("a", "b", "c"), both)
+    assert correlate(scores, found).value == -1
+    assert correlate(scores, found, "digits").value == 1
+    with pytest.raises(WsnasError, match=r"has digits, cifar100: say which one to compare with \(dataset\)"):
+        correlate(dict(scores), found)
+    with pytest.raises(WsnasError, match="has no data set 'svhn', only digits, cifar100"):
+        correlate(scores, found, "svhn")
+    with pytest.raises(WsnasError, match="expected the scores and then a ground truth, a Table, not Scores"):
+        correlate(found, scores)  # type: ignore[arg-type]
+
+
+def test_a_perplexity_is_compared_with_a_perplexity() -> None:
+    scores = Scores({"a": 100.0, "b": 90.0, "c": 80.0})
+    scores.metric = scores.truth_metric = "perplexity"
+    assert (
+        correlate(scores, Table("toy", ("a", "b", "c"), {Column("d", "test", 8, 0): np.array([9.0, 8, 7])})).value == 1
+    )
 
 
 # what is said beside a correlation ------------------------------------------------------------------

@@ -26,11 +26,6 @@ PTB = next((path for path in SHARED if path.exists()), None)
 LINES = [f"the cat number{i} sat on the mat" for i in range(1000)]
 
 
-@pytest.fixture(autouse=True)
-def forget() -> None:
-    load_text.cache_clear()
-
-
 def three(folder: Path, names: str = "{}.txt") -> Path:
     folder.mkdir(exist_ok=True)
     for part, lines in (("train", LINES[:800]), ("valid", LINES[800:900]), ("test", LINES[900:])):
@@ -128,7 +123,6 @@ def test_only_line_feeds_and_carriage_returns_end_a_line(tmp_path: Path, between
     expected = load_text(str(plain))
     for end in ("\n", "\r\n", "\r"):
         path.write_bytes(end.join(lines).encode("utf-8-sig"))
-        load_text.cache_clear()
         found = load_text(str(path))
         assert found.words == expected.words
         assert sum((part == found.words.index("<eos>")).sum() for part in (found.train, found.valid, found.test)) == 600
@@ -214,7 +208,6 @@ def test_the_form_of_a_text_does_not_change_its_tokens(tmp_path: Path, form: str
         assert np.array_equal(getattr(one, part), getattr(two, part))
     if form in ("CRLF", "no last newline"):  # under Penn Treebank's names it is refused, and how to use it is said
         (tmp_path / "other/train.txt").rename(tmp_path / "other/ptb.train.txt")
-        load_text.cache_clear()
         with pytest.raises(WsnasError, match=r"differs from the known copy of Penn Treebank.*rename it to train\.txt"):
             load_text(str(tmp_path / "other"))
 

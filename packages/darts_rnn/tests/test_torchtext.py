@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,16 +21,14 @@ PTB = next((path for path in SHARED if path.exists()), None)
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data folder that has the files where torchtext looks for them; it would download them otherwise."""
     if PTB is None:
         pytest.skip("needs shared/data/ptb.zip")
     with zipfile.ZipFile(PTB) as stored:
         stored.extractall(tmp_path / "datasets" / "PennTreebank")
     monkeypatch.setenv("WSNAS_DATA", str(tmp_path))
-    load_text.cache_clear()
-    yield tmp_path
-    load_text.cache_clear()
+    return tmp_path
 
 
 def test_ids_are_the_same(root: Path) -> None:

@@ -4,28 +4,52 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from wsnas.errors import NoGroundTruth, WsnasError
-from wsnas.metrics import Floats, Interval, correlation
+from wsnas.evaluation import Scores
+from wsnas.metrics import Floats, Interval, correlation, higher_is_better
 from wsnas.space import SearchSpace, load_space
 from wsnas.table import Table, import_home
 from wsnas.words import spelled
 
 
 def load_ground_truth(
-    space: SearchSpace[Any] | str, dataset: str | None = None, table: Path | str | None = None
+    space: SearchSpace[Any] | str, dataset: str | None = None, table: Table | Path | str | None = None
 ) -> Table:
     """The ground truth of a space (or of the space of this name): the file ``table``, or one that the space ships, or
     an imported official one.
 
-    ``dataset``, in any case and with or without hyphens, chooses between the last two; by default the micro recipe's.
-    If there is none, raises NoGroundTruth with the command that helps; WsnasError if it cannot be read.
+    ``dataset``, in any case and with or without hyphens, chooses between the last two, by default the micro recipe's;
+    of a table of several data sets, only its results are returned. If there is none, raises NoGroundTruth with the
+    command that helps; WsnasError if it cannot be read.
     """
-    space = load_space(space)
+    found = _load(load_space(space), dataset, table)
+    if dataset is None:
+        return found
+    chosen = dataset_of(found, dataset, dataset)
+    return replace(found, columns={column: of for column, of in found.columns.items() if column.dataset == chosen})
+
+
+def ground_truth_for(
+    space: SearchSpace[Any], trained_on: str, asked: str | None = None, table: Path | str | None = None
+) -> tuple[Table, str]:
+    """The ground truth to compare with what was trained on a data set, and which of its data sets (``dataset_of``).
+
+    Raises as ``load_ground_truth``.
+    """
+    found = _load(space, asked or trained_on, table)
+    return found, dataset_of(found, trained_on, asked)
+
+
+def _load(space: SearchSpace[Any], dataset: str | None, table: Table | Path | str | None) -> Table:
+    """An imported table, whether it has the data set or not."""
+    if isinstance(table, Table):
+        return table
     if table is not None:
         path = Path(table)
         if path.is_dir() and (path / "table.parquet").exists():
@@ -57,8 +81,10 @@ def load_ground_truth(
 def dataset_of(truth: Table, trained_on: str, asked: str | None = None) -> str:
     """The data set of a ground truth to compare with: the one asked for, else the one trained on, else its first.
 
-    Raises NoGroundTruth if the table does not have the one asked for.
+    Raises NoGroundTruth if the table does not have the one asked for, or none at all.
     """
+    if not truth.datasets:
+        raise NoGroundTruth(f"the table of {truth.space} has no results")
     found = spelled(asked or trained_on, truth.datasets)
     if found in truth.datasets:
         return found
@@ -68,8 +94,19 @@ def dataset_of(truth: Table, trained_on: str, asked: str | None = None) -> str:
 
 
 def correlate(scores: Mapping[str, float], truth: Table, dataset: str | None = None, split: str = "test") -> Interval:
-    """Spearman correlation of supernet scores with ground truth over the architectures that have both, and finite."""
-    own, values = _pairs(scores, truth, truth.datasets[0] if dataset is None else dataset, split)
+    """Spearman correlation of supernet scores with ground truth over the architectures that have both, and finite.
+
+    ``dataset``: of the ground truth; by default what the supernet was trained on or, if the table has only one, that.
+    The order of ``Scores`` is respected: of a perplexity and a zero-cost score, one is better if lower, one if higher.
+    """
+    if not isinstance(truth, Table):
+        raise WsnasError(f"expected the scores and then a ground truth, a Table, not {type(truth).__name__}")
+    trained_on = scores.dataset if isinstance(scores, Scores) else ""
+    if dataset is None and spelled(trained_on, truth.datasets) not in truth.datasets and len(truth.datasets) > 1:
+        raise WsnasError(f"the ground truth has {', '.join(truth.datasets)}: say which one to compare with (dataset)")
+    own, values = _pairs(scores, truth, dataset_of(truth, trained_on, dataset), split)
+    if isinstance(scores, Scores):
+        own, values = higher_is_better(own, scores.metric), higher_is_better(values, scores.truth_metric)
     return correlation(own, values)
 
 

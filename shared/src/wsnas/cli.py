@@ -202,7 +202,7 @@ def evaluate(
 
     import numpy as np
 
-    from wsnas.agreement import load_ground_truth
+    from wsnas.agreement import ground_truth_for
     from wsnas.evaluation import evaluate as score
     from wsnas.randomness import numpy_rng
     from wsnas.recipe import change_recipe
@@ -232,7 +232,7 @@ def evaluate(
     archs: list[Any] = list(arch)
     if not archs:
         try:
-            truth = load_ground_truth(supernet.space, changed.dataset, table)
+            truth, _ = ground_truth_for(supernet.space, changed.dataset, table=table)
         except NoGroundTruth:
             archs = sample_candidates(supernet.space, changed, _at_most(sample, supernet.space), rng)
         else:
@@ -286,16 +286,14 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
       wsnas correlate runs/first --table runs/truth --json
     """
     from wsnas.agreement import correlate as compare
-    from wsnas.agreement import dataset_of, load_ground_truth, remarks
+    from wsnas.agreement import ground_truth_for, remarks
     from wsnas.evaluation import latest_scores
     from wsnas.runs import Run
     from wsnas.space import load_space
 
     supernet_run = Run.read(run)
     space = load_space(supernet_run.identity["space"])
-    trained_on = supernet_run.recipe["dataset"]
-    truth = load_ground_truth(space, dataset or trained_on, table)
-    dataset = dataset_of(truth, trained_on, dataset)
+    truth, dataset = ground_truth_for(space, supernet_run.recipe["dataset"], dataset, table)
     scores = latest_scores(supernet_run)
     result = compare(scores, truth, dataset, split)
     click.echo(
@@ -414,7 +412,7 @@ def score(
     """
     import numpy as np
 
-    from wsnas.agreement import dataset_of, load_ground_truth
+    from wsnas.agreement import ground_truth_for
     from wsnas.metrics import correlation
     from wsnas.proxies import name_of, parse, proxy_identity, proxy_scores, require_fit
     from wsnas.randomness import numpy_rng
@@ -429,13 +427,12 @@ def score(
     require_fit(found, chosen, parse(proxy))
     proxy = name_of(parse(proxy))
     try:
-        known = load_ground_truth(found, truth or chosen.dataset, table)
+        known, dataset = ground_truth_for(found, chosen.dataset, truth, table)
     except NoGroundTruth:
         if truth is not None:
             raise
         archs = [found.encode(arch) for arch in sample_candidates(found, chosen, _at_most(sample, found), rng)]
     else:
-        dataset = dataset_of(known, chosen.dataset, truth)
         if chosen.max_macs is not None:
             small = [name for name in known.archs if found.macs(found.decode(name), chosen) <= chosen.max_macs]
             known = known.select(small)

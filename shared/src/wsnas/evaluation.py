@@ -28,8 +28,8 @@ from wsnas.pieces import buffers_kept
 from wsnas.progress import Report, bar_in_notebook
 from wsnas.recipe import Decides, Recipe, recipe_fields
 from wsnas.runs import Run
-from wsnas.space import SearchSpace, load_space
-from wsnas.supernet import Supernet, load_supernet, unfinished
+from wsnas.space import SearchSpace, load_space, require_installed
+from wsnas.supernet import Supernet, load_supernet, unfinished, weights_digest
 from wsnas.training import stop_between_steps
 from wsnas.words import counted
 
@@ -43,10 +43,14 @@ BF16 = " bf16"  # suffix of the kind of rows scored in bfloat16
 class Scores(dict[str, float]):
     """Scores by encoded architecture: a dict that is short to look at.
 
-    ``metric``: ``accuracy`` or ``perplexity``. ``remarks``: sentences about them that a reader should know.
+    ``metric``: ``accuracy``, ``perplexity`` or, of a zero-cost score, ``score``. ``truth_metric``: that of the space's
+    stand-alone results. ``dataset``: what the supernet was trained on. ``remarks``: sentences about them that a reader
+    should know.
     """
 
     metric = "score"
+    truth_metric = "accuracy"
+    dataset = ""
     remarks: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -152,13 +156,16 @@ def evaluate(
     ``supernet``: one that is trained, or its run directory. ``archs``: architectures or their encodings, or a single
     one. Existing rows for the same weights and settings, ``amp`` (bfloat16) included, are reused. ``executor``: workers
     that load the supernet from its run directory and share the work; by default this process does it all. On the CPU
-    torch uses as many threads as in training. Raises WsnasError for an invalid encoding, before anything is evaluated.
+    torch uses as many threads as in training. Raises WsnasError, before anything is evaluated, for an invalid encoding
+    and if the weights are no longer those of the run.
     """
     supernet = supernet if isinstance(supernet, Supernet) else load_supernet(supernet)
     space, recipe = supernet.space, supernet.recipe
     wanted = {space.encode(arch): arch for arch in space.archs(archs)}
     if not wanted:
         raise WsnasError("there are no architectures to evaluate")
+    if executor is not None:
+        require_installed(space)
     kind, device = _kind(recipe, supernet.step, amp), supernet.splits.valid.device
     threads = supernet.run.identity.get("threads") if device.type == "cpu" else None
     with (
@@ -168,6 +175,7 @@ def evaluate(
         stop_between_steps() as stopping,
         bar_in_notebook(report, "evaluate") as report,
     ):
+        _require_own_rows(supernet)
         rows = supernet.run.records(kind) if resume else {}
         missing = [name for name in wanted if name not in rows]
         if report is not None and not missing:
@@ -197,8 +205,21 @@ def evaluate(
             if stopping():
                 raise KeyboardInterrupt
     scores = Scores((name, _score(rows[name], space.metric)) for name in wanted)
-    scores.metric = space.metric
+    scores.metric = scores.truth_metric = space.metric
+    scores.dataset = recipe.dataset
     return scores
+
+
+def _require_own_rows(supernet: Supernet) -> None:
+    """Raises WsnasError if rows of this supernet and those in its directory would not be of the same weights."""
+    where = supernet.run.path
+    if Run.read(where).identity != supernet.run.identity:
+        raise WsnasError(f"{where} has held another run since this supernet was trained or loaded: load it again")
+    if weights_digest(supernet.model) != supernet.weights:
+        raise WsnasError(
+            f"the weights of this supernet have changed since it was trained or loaded, and {where} keeps scores of "
+            "those: score yours with wsnas.evaluation.evaluate_submodel"
+        )
 
 
 def _score(row: Mapping[str, Any], metric: str) -> float:
@@ -246,7 +267,8 @@ def latest_scores(run: Run) -> Scores:
     chosen = max(of_settings, key=lambda kind: (len(of_settings[kind]), not kind.endswith(BF16), kind))
     metric = load_space(run.identity["space"]).metric
     scores = Scores((arch, _score(row, metric)) for arch, row in of_settings[chosen].items())
-    scores.metric = metric
+    scores.metric = scores.truth_metric = metric
+    scores.dataset = run.recipe["dataset"]
     remarks = [unfinished(run)]
     step, trained = int(latest.removeprefix("step=")), max((line["step"] for line in run.metrics()), default=0)
     if step < trained:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 
+from wsnas.data.fingerprint import Version
 from wsnas.data.images import Splits
 from wsnas.devices import choose_device, cpu_threads, to_device
 from wsnas.environment import environment
@@ -29,7 +30,7 @@ from wsnas.progress import Report
 from wsnas.randomness import python_seed, torch_seeded
 from wsnas.recipe import Recipe, as_if_in_place, digest, recipe_from_json
 from wsnas.runs import Run
-from wsnas.space import SearchSpace, load_space
+from wsnas.space import SearchSpace, load_space, require_installed
 from wsnas.standalone import Trained, require_trainable, train_architecture
 from wsnas.table import LARGEST_NUMBER, MACS, TRAINED, Column, Table
 from wsnas.training import first_steps
@@ -44,9 +45,13 @@ FIRST_FAILURES = 20  # trainings that fail before one succeeds
 MANY_FAILED = 0.1  # of the trainings
 
 
-@lru_cache(maxsize=1)
 def splits_once(space: str, recipe: Recipe, device: torch.device) -> Splits:
-    """The recipe's data, loaded once per worker, which trains many networks on the same images."""
+    """The recipe's data, loaded once per worker, which trains many networks on the same images, and after a change."""
+    return _splits(space, recipe, device, load_space(space).data_version(recipe))
+
+
+@lru_cache(maxsize=1)
+def _splits(space: str, recipe: Recipe, device: torch.device, version: tuple[Version, ...]) -> Splits:
     return load_space(space).load_data(recipe, device)
 
 
@@ -119,7 +124,10 @@ def train_many(
     to be put together by ``merge_runs``.
     """
     space, out = load_space(space), Path(out)
+    require_installed(space)
     archs, recipe = space.archs(archs), space.recipe(recipe)
+    if not archs:
+        raise WsnasError("there are no architectures to train")
     seeds = tuple(map(python_seed, seeds))
     data = space.data_identity(recipe)
     identity = {"kind": "ground truth", "space": space.name, "recipe": recipe.standalone_identity(), **data}

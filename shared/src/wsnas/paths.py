@@ -14,6 +14,7 @@ import numpy as np
 
 from wsnas.errors import WsnasError
 from wsnas.space import Paths
+from wsnas.words import own_name
 
 Step = Sequence[tuple[Any, float]]
 Sampler = Callable[[Paths[Any], np.random.Generator], Step]
@@ -56,9 +57,4 @@ def parse(text: str) -> Sampler:
 
 def name_of(sampler: Sampler) -> str:
     """The sampler's name in a run's identity: ``uniform``, ``fair``, ``multi:4``, or your function's name."""
-    name = str(getattr(sampler, "__name__", type(sampler).__name__))
-    if name == "<lambda>":
-        raise WsnasError(
-            "a path sampler needs a name for the run's identity: define it as a function (def), not a lambda"
-        )
-    return name
+    return own_name(sampler, (uniform, fair), "a path sampler")

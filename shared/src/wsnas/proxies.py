@@ -24,14 +24,14 @@ from torch.overrides import TorchFunctionMode
 from wsnas.data.images import Splits
 from wsnas.devices import choose_device, cpu_threads, to_device
 from wsnas.errors import WsnasError
-from wsnas.evaluation import fill
+from wsnas.evaluation import Scores, fill
 from wsnas.progress import Report
 from wsnas.randomness import python_seed, torch_seeded
 from wsnas.recipe import Augmentation, Recipe, Sequences, change_recipe
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
 from wsnas.training import require_suitable
-from wsnas.words import did_you_mean
+from wsnas.words import did_you_mean, own_name
 
 Score = Callable[[nn.Module, Tensor, Tensor], float]
 
@@ -230,7 +230,7 @@ def proxy_scores(
     threads: int | None = None,
     splits: Splits | None = None,
     report: Report | None = None,
-) -> dict[str, float]:
+) -> Scores:
     """The score of each architecture, by its encoding, in the order given; higher is better, -inf is possible.
 
     ``space``, ``recipe``: as in ``train_supernet``. ``archs``: architectures or their encodings, or a single one.
@@ -271,7 +271,9 @@ def proxy_scores(
     with cpu_threads(threads, chosen), nullcontext() if run is None else run.writing():
         rows = {} if run is None else run.records("proxy")
         fill(rows, wanted, compute, "architectures", report)
-    return {name: -math.inf if rows[name]["score"] is None else rows[name]["score"] for name in wanted}
+    scores = Scores((name, -math.inf if (found := rows[name]["score"]) is None else found) for name in wanted)
+    scores.dataset, scores.truth_metric = recipe.dataset, space.metric
+    return scores
 
 
 def proxy_identity(space: SearchSpace[Any], recipe: Recipe, proxy: Score, images: int, seed: int) -> dict[str, Any]:
@@ -279,4 +281,5 @@ def proxy_identity(space: SearchSpace[Any], recipe: Recipe, proxy: Score, images
     if the data are in a file or folder.
     """
     about = {"kind": "zero-cost score", "space": space.name, "recipe": recipe.standalone_identity()}
-    return {**about, "proxy": name_of(proxy), "images": int(images), "seed": python_seed(seed)}
+    name = own_name(proxy, (*ZERO_COST, *SHAPE), "a zero-cost score")
+    return {**about, "proxy": name, "images": int(images), "seed": python_seed(seed)}

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from wsnas.data.fingerprint import Version
     from wsnas.data.images import Splits
     from wsnas.recipe import Recipe
     from wsnas.table import Table
@@ -201,11 +202,22 @@ class SearchSpace(ABC, Generic[A]):
         return found
 
     def arch(self, arch: A | str) -> A:
-        """An architecture, given as it is or by its encoding. Raises WsnasError if the encoding is not valid."""
-        return self.decode(arch) if isinstance(arch, str) else arch
+        """An architecture, given as it is or by its encoding. Raises WsnasError if it is not one of this space."""
+        if isinstance(arch, str):
+            return self.decode(arch)
+        if self._kind.__module__ != "builtins" and not isinstance(arch, self._kind):
+            raise WsnasError(f"{str(arch)[:200]} ({type(arch).__name__}) is not an architecture of {self.name}")
+        return arch
+
+    @cached_property
+    def _kind(self) -> type:
+        return type(next(iter(self)))
 
     def archs(self, archs: Any) -> list[A]:
-        """Architectures, each given as it is or by its encoding; a single one is a list of one."""
+        """Architectures, each given as it is or by its encoding; a single one is a list of one, a table all it has."""
+        from wsnas.table import Table
+
+        archs = archs.archs if isinstance(archs, Table) else archs
         several = isinstance(archs, Iterable) and not isinstance(archs, str)
         return [self.arch(one) for one in (archs if several else [archs])]
 
@@ -219,9 +231,18 @@ class SearchSpace(ABC, Generic[A]):
         """The part of a run's identity that tells whether its data have changed: a fingerprint of the files, if any."""
         from wsnas.data.fingerprint import fingerprint
 
-        places = self.data_place(recipe), None if recipe.split_file is None else Path(recipe.split_file)
-        found = [one for one in (fingerprint(place) for place in places if place is not None) if one is not None]
+        found = [one for one in map(fingerprint, self._data_places(recipe)) if one is not None]
         return {"data": " ".join(found)} if found else {}
+
+    def data_version(self, recipe: Any) -> tuple[Version, ...]:
+        """Another one when the recipe's files have changed, for what a process remembers of them: reads none."""
+        from wsnas.data.fingerprint import version
+
+        return tuple(map(version, self._data_places(recipe)))
+
+    def _data_places(self, recipe: Any) -> list[Path]:
+        places = self.data_place(recipe), None if recipe.split_file is None else Path(recipe.split_file)
+        return [place for place in places if place is not None]
 
     def supernet(self, recipe: Any) -> nn.Module:
         """``forward(x, arch) -> logits``."""
@@ -278,6 +299,15 @@ def installed_spaces() -> tuple[str, ...]:
 def space_named(text: str) -> str | None:
     """The installed space that ``text`` spells, whatever its case, ``-`` or ``_``; None if there is none."""
     return next((name for name in installed_spaces() if name == text.lower().replace("-", "_")), None)
+
+
+def require_installed(space: SearchSpace[Any]) -> None:
+    """Raises WsnasError if workers, which load a space by its name, would get another one."""
+    if load_space(space.name) is not space:
+        raise WsnasError(
+            f"workers load the space {space.name} by its name, and that is not yours: give yours a name of its own, "
+            "and install it"
+        )
 
 
 def load_space(space: str | SearchSpace[Any]) -> SearchSpace[Any]:

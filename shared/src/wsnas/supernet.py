@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,10 @@ class Supernet:
     splits: Splits
     run: Run
     step: int  # training steps done
+    weights: str = field(init=False, repr=False)  # a digest of them as they were trained or loaded
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", weights_digest(self.model))
 
     def __repr__(self) -> str:
         said = f"{self.step:,} steps on {self.recipe.dataset}, seed {self.run.identity['seed']}"
@@ -197,6 +202,14 @@ def load_supernet(path: Path | str, device: str | None = None) -> Supernet:
     if said := unfinished(run):
         warnings.warn(said, Unfinished, stacklevel=2)
     return Supernet(space, recipe, model, space.load_data(recipe, chosen), run, step)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Sixteen hex digits of all parameters' bits."""
+    found = hashlib.blake2b(digest_size=8)
+    for parameter in model.parameters():
+        found.update(parameter.detach().contiguous().view(-1).view(torch.uint8).cpu().numpy())
+    return found.hexdigest()
 
 
 def unfinished(run: Run) -> str:

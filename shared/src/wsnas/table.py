@@ -229,6 +229,8 @@ class Table:
         """
         from wsnas.randomness import numpy_rng  # here, because it imports torch
 
+        if count < 1:
+            raise WsnasError(f"cannot sample {count} architectures: give 1 or more")
         rng = numpy_rng(rng, "evaluate") if isinstance(rng, int | np.integer) else rng
         order = rng.permutation(np.flatnonzero(self.have_results()))[:count]
         return [self.archs[int(i)] for i in order]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from typing import Any
+
+from wsnas.errors import WsnasError
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
@@ -24,6 +27,20 @@ def spelled(given: str, known: Iterable[str]) -> str:
 
 def _plain(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "")
+
+
+def own_name(function: Callable[..., Any], built_in: Iterable[Callable[..., Any]], what: str) -> str:
+    """The name of a function in a run's identity: its ``__name__``.
+
+    Raises WsnasError if it has none (as a lambda, a ``functools.partial`` or an object with ``__call__``), or that of
+    another function in ``built_in``: two functions of one name would share their runs.
+    """
+    name = str(getattr(function, "__name__", "<none>"))
+    if name.startswith("<"):
+        raise WsnasError(f"{what} needs a name for the run's identity: define it with def, or set its __name__")
+    if any(one.__name__ == name and one is not function for one in built_in):
+        raise WsnasError(f"{what} named '{name}' is built in: give yours another name")
+    return name
 
 
 def counted(number: int, what: str) -> str:

@@ -38,6 +38,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wsnas.data.fingerprint import Version, version
 from wsnas.data.images import Splits
 from wsnas.data.sources import data_root, nearest
 from wsnas.data.tokens import Tokens
@@ -94,9 +95,16 @@ def vocabulary_size(recipe: RNNRecipe) -> int:
     return min(known, recipe.vocabulary or known)
 
 
-@lru_cache(maxsize=2)
 def load_text(dataset: str, vocabulary: int | None = None) -> Text:
-    """A data set by name or path, with at most ``vocabulary`` words, including ``<unk>`` and ``<eos>``."""
+    """A data set by name or path, with at most ``vocabulary`` words, including ``<unk>`` and ``<eos>``.
+
+    Raises WsnasError if it is missing, malformed or too short.
+    """
+    return _load_text(dataset, vocabulary, version(data_root() if dataset in WORDS else Path(dataset)))
+
+
+@lru_cache(maxsize=2)
+def _load_text(dataset: str, vocabulary: int | None, version: Version) -> Text:
     parts = _parts(dataset)
     tokens = [[*_tokens(part)] for part in parts]
     for name, part in zip(PARTS, tokens, strict=True):

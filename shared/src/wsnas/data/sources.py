@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 
 from wsnas.data.cifar import cifar
 from wsnas.data.digits import MORE, digits
+from wsnas.data.fingerprint import Version, version
 from wsnas.data.images import Images, Labels, Pixels, Source, Splits
 from wsnas.errors import WsnasError
 from wsnas.files import files_in, home, read_file, read_npz
@@ -93,11 +94,11 @@ KNOWN = {
 
 def shape_of(dataset: str) -> tuple[int, int, int, int]:
     """(classes, channels, height, width) of a data set's images, in pixels: what a network's head and stem need."""
-    return KNOWN[dataset] if dataset in KNOWN else _shape_of_file(dataset)
+    return KNOWN[dataset] if dataset in KNOWN else _shape_of_file(dataset, version(Path(dataset)))
 
 
 @cache
-def _shape_of_file(dataset: str) -> tuple[int, int, int, int]:
+def _shape_of_file(dataset: str, version: Version) -> tuple[int, int, int, int]:
     source = _source(dataset)  # cached: counting the parameters of a whole space needs it often
     _, height, width, channels = source.train[0].shape
     return int(max(source.train[1].max(), source.test[1].max())) + 1, channels, height, width

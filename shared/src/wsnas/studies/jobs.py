@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from wsnas import paths as path_samplers
+from wsnas.data.fingerprint import Version
 from wsnas.data.images import Splits
 from wsnas.devices import choose_device
 from wsnas.errors import Busy, WsnasError, in_words
@@ -41,9 +42,13 @@ T = TypeVar("T")
 PAUSE = 2.0  # seconds between two looks at a run that another process writes
 
 
-@cache  # of a folder of a million images, this takes a while
 def data_of(space: str, recipe: Recipe) -> dict[str, str]:
-    """What names a recipe's data in a run's identity (``SearchSpace.data_identity``)."""
+    """What names a recipe's data in a run's identity (``SearchSpace.data_identity``), found once until they change."""
+    return _data_of(space, recipe, load_space(space).data_version(recipe))
+
+
+@cache  # of a folder of a million images, this takes a while
+def _data_of(space: str, recipe: Recipe, version: tuple[Version, ...]) -> dict[str, str]:
     return load_space(space).data_identity(recipe)
 
 

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from wsnas.agreement import dataset_of, load_ground_truth, remarks
+from wsnas.agreement import ground_truth_for, remarks
 from wsnas.environment import command_line, environment
 from wsnas.errors import WsnasError
 from wsnas.evaluation import latest_scores
@@ -31,7 +31,7 @@ from wsnas.metrics import (
     top_k,
 )
 from wsnas.randomness import numpy_rng
-from wsnas.recipe import files_by_name
+from wsnas.recipe import digest, files_by_name
 from wsnas.runs import Run
 from wsnas.space import load_space
 from wsnas.studies.figures import BLUE, GREY, STYLE, caption, head
@@ -127,12 +127,12 @@ def rank(
     names = {supernet.identity["space"] for supernet in supernets}
     if len(names) > 1:
         raise WsnasError(f"the runs are of several spaces ({', '.join(sorted(names))}): rank those of one space")
+    if len({digest(supernet.identity) for supernet in supernets}) < len(supernets):
+        raise WsnasError("some of the runs are the same supernet: give each only once, and others of other seeds")
     space = load_space(names.pop())
     recipe = space.recipe(scale)
-    trained_on = supernets[0].recipe["dataset"]
     each = [latest_scores(supernet) for supernet in supernets]
-    loaded = load_ground_truth(space, dataset or trained_on, table)
-    dataset = dataset_of(loaded, trained_on, dataset)
+    loaded, dataset = ground_truth_for(space, supernets[0].recipe["dataset"], dataset, table)
     finite = [{arch for arch, score in scores.items() if math.isfinite(score)} for scores in each]
     shared = [arch for arch in each[0] if arch in loaded.row and all(arch in of for of in finite)]
     truth = loaded.select(shared).higher_is_better(space.metric)
@@ -155,6 +155,8 @@ def rank(
     said = dict.fromkeys(
         remark for scores in each for remark in (*scores.remarks, *remarks(scores, loaded, dataset, "test"))
     )
+    if len({_way(supernet) for supernet in supernets}) > 1:
+        said["the runs differ in more than their seeds: the interval is not that of one way to train"] = None
     evaluated = len(set(each[0]).intersection(*each))
     compared, score = replace(compared, evaluated=evaluated, remarks=tuple(said)), scored.mean(0)
     described = {
@@ -173,6 +175,12 @@ def rank(
     ]
     write_files(out, "rank", described, rows, {"rank": _figure(compared, score, counts, test, space.metric, dataset)})
     return compared
+
+
+def _way(supernet: Run) -> str:
+    """A digest of how a supernet was trained, its seed aside and wherever its data were."""
+    identity = {**supernet.identity, "seed": 0}
+    return digest(identity, {"data": identity.pop("data")} if "data" in identity else None)
 
 
 def _figure(compared: Agreement, score: Floats, counts: Floats, test: Floats, metric: str, dataset: str) -> Figure:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 import numpy as np
 
-from wsnas.agreement import dataset_of, load_ground_truth
+from wsnas.agreement import ground_truth_for
 from wsnas.errors import NoGroundTruth, WsnasError
 from wsnas.metrics import Floats, noise_ceiling
 from wsnas.randomness import numpy_rng
@@ -80,8 +80,7 @@ def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Reci
     Validation and test results come from the same training length: the recipe's own, else the table's, else the longest
     that has both.
     """
-    loaded = load_ground_truth(space, options.truth or recipe.dataset, options.table)
-    dataset = dataset_of(loaded, recipe.dataset, options.truth)
+    loaded, dataset = ground_truth_for(space, recipe.dataset, options.truth, options.table)
     lengths = {split: loaded.epochs(dataset, split) for split in ("valid", "test")}
     both = lengths["valid"] & lengths["test"]
     if not both:
