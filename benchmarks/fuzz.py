@@ -121,8 +121,8 @@ def _tables(place: Path) -> dict[str, Reader]:
         return zipped({"table/data.pkl": content, "table/version": b"3\n"}, zipfile.ZIP_STORED)
 
     from nb101.isomorphism import classes, hashes
-    from nb101.space import arch_at
-    from nb101.tables import LABELS, _masked_crc
+    from nb101.space import LABELS, arch_at
+    from nb101.tables import _masked_crc
 
     cell, adjacency = arch_at(int(classes().firsts[5])), np.zeros((7, 7), dtype=int)
     for target, taken in enumerate(cell.sources, start=1):
@@ -134,7 +134,7 @@ def _tables(place: Path) -> dict[str, Reader]:
     numbers = struct.pack("<d", 0.93)
     evaluation = b"\x19" + numbers + b"\x21" + numbers + b"\x29" + numbers
     message = (b"\x0a" + bytes([len(evaluation)]) + evaluation) * 3 + b"\x10\xb8\x17"
-    labels = ",".join(["input", *([*LABELS][op] for op in cell.ops), "output"])
+    labels = ",".join(["input", *(LABELS[op] for op in cell.ops), "output"])
     described = [hashes()[5], 108, "".join(map(str, adjacency.reshape(-1))), labels, base64.b64encode(message).decode()]
     record = json.dumps(described).encode()
 

@@ -22,7 +22,7 @@ from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import finite
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample
-from wsnas.studies.verdicts import Answer, Numbers, Verdict, enough, sign_verdict
+from wsnas.studies.verdicts import Answer, Holds, Numbers, Verdict, enough, sign_verdict
 from wsnas.words import counted
 
 
@@ -61,8 +61,11 @@ def verdicts_of(space: str, means: Mapping[int, PerSupernet], truth: PerSupernet
     shortest, longest = min(means), max(means)
     first, last = means[shortest], means[longest]
     change, gap, supernets = contrast((1, last), (-1, first)), contrast((1, last - truth)), len(last.each)
-    improved = sign_verdict(change.low, change.high, supernets)
-    rises = all(b.mean > a.mean for a, b in pairwise(means.values()))
+    steps = list(pairwise(means.values()))
+    gains = [contrast((1, b), (-1, a)) for a, b in steps]
+    rises = all(gain.low > 0 for gain in gains)
+    falls = any(contrast((1, b), (-1, a), level=1 - 0.05 / len(steps)).high < 0 for a, b in steps)
+    throughout: Holds = "holds" if rises else "does not hold" if falls else "inconclusive"
 
     def means_in_words(numbers: Numbers) -> str:
         return (
@@ -77,11 +80,15 @@ def verdicts_of(space: str, means: Mapping[int, PerSupernet], truth: PerSupernet
             "extended training raises the mean supernet performance throughout",
             "Appendix D, Figure 8",
             space,
-            "holds where the mean over supernets improves at every budget and the 95 % interval of the improvement "
-            "from the shortest to the longest is above 0; does not hold where it is below 0; else, and with one "
-            "supernet, inconclusive",
-            f"{means_in_words(rising)}: better by {rising.estimate('improvement', change, '.2f')}",
-            improved if improved != "holds" or rises else "inconclusive",
+            "holds where the 95 % interval of the improvement from every budget to the next is above 0; does not hold "
+            "where one of them, corrected for how many there are, is below 0; else, and with one supernet, "
+            "inconclusive",
+            f"{means_in_words(rising)}: better by {rising.estimate('improvement', change, '.2f')}"
+            + "".join(
+                f", in the least certain step by {rising.estimate('step', gain, '.2f')}"
+                for gain in sorted(gains, key=lambda gain: gain.low)[: len(gains) > 1]
+            ),
+            throughout if supernets > 1 else "inconclusive",
             rising,
         ),
         Verdict(

@@ -360,10 +360,11 @@ def main(
     for sample in samples:
         costs = Costs.of(sample, splits_once(sample.name, sample.recipe, choose_device()))
         of_nets = [scores[sample.name, variant.label] for variant in wanted[sample.name]]
+        nets = [*supernets(options, sample, costs, wanted[sample.name], of_nets)]
         judges = [
             *free(sample, costs),
             *(() if "zero-cost" in without else untrained(options, sample, costs, images)),
-            *supernets(options, sample, costs, wanted[sample.name], of_nets),
+            *nets,
             *sorted(
                 [
                     *short_trainings(sample, costs),
@@ -371,7 +372,7 @@ def main(
                 ],
                 key=lambda one: one.setting or 0,
             ),
-            *predictors(options, sample),
+            *predictors(options, sample, [one.cost for one in of_kind(nets, UNIFORM)[-1:]]),
         ]
         if not judges:
             click.echo(f"{sample.name}: left out: nothing to rank its architectures by")

@@ -36,7 +36,7 @@ from wsnas.recipe import Sequences, change_recipe, recipe_fields, recipe_from_js
 from wsnas.sampling import sample_distinct
 from wsnas.space import SubSpace
 from wsnas.standalone import train_architecture
-from wsnas.supernet import submodel, train_supernet
+from wsnas.supernet import inherit, train_supernet
 from wsnas.table import SINGLE, Column, Table
 
 EXAMPLES = Path(__file__).parents[1] / "docs/examples"
@@ -220,7 +220,7 @@ def test_a_supernet_path_is_the_network_with_its_weights(space: Any, archs: list
             nn.init.normal_(module.bias)
     (x, y), (another, _) = itertools.islice(splits.valid.ordered(12), 2)
     for one in archs[:20]:
-        network = submodel(supernet, space.network(one, recipe))
+        network = inherit(supernet, space.network(one, recipe))
         parameters = dict(network.named_parameters())
         assert set(network.state_dict()) <= set(supernet.state_dict())
         supernet.zero_grad(set_to_none=True)
@@ -235,7 +235,7 @@ def test_a_supernet_path_is_the_network_with_its_weights(space: Any, archs: list
             assert (parameter.grad is None) == (gradient is None), name  # off the path: no decay, no momentum
             assert gradient is None or torch.equal(parameter.grad, gradient), name
         calibrate(supernet, one, [x, another])
-        network = submodel(supernet, space.network(one, recipe))
+        network = inherit(supernet, space.network(one, recipe))
         with torch.no_grad():
             assert torch.equal(network.eval()(x), supernet.eval()(x, one))
 

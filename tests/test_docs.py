@@ -19,7 +19,7 @@ from wsnas.executor import Executor
 from wsnas.ground_truth import train_many
 from wsnas.recipe import change_recipe
 from wsnas.sampling import sample_distinct
-from wsnas.supernet import submodel
+from wsnas.supernet import inherit
 
 EXAMPLES = Path(__file__).parents[1] / "docs/examples"
 
@@ -54,7 +54,7 @@ def test_a_space_and_a_sampler_of_ones_own(depth: Any, tmp_path: Path) -> None:
     truth = train_many(depth, archs, tmp_path / "truth", recipe, seeds=(0,), executor=Executor(workers=0))
     assert wsnas.correlate(scores, truth).n == 6
     x, _ = next(supernet.splits.valid.ordered(8))
-    network = submodel(supernet.model, depth.network(archs[0], recipe)).eval()
+    network = inherit(supernet.model, depth.network(archs[0], recipe)).eval()
     np.testing.assert_allclose(
         network(x).detach().numpy(), supernet.model.eval()(x, archs[0]).detach().numpy(), rtol=1e-5, atol=1e-6
     )

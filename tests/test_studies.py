@@ -11,7 +11,7 @@ import runpy
 import shutil
 import tarfile
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from html import escape, unescape
 from itertools import pairwise
 from pathlib import Path
@@ -534,15 +534,32 @@ def test_a_score_that_is_not_finite_ranks_last(lowest: float) -> None:
 
 def test_a_single_supernet_shows_no_bias_of_supernets() -> None:
     code = runpy.run_path(str(STUDIES / "operators.py"))
-    effect = code["Effect"]("edge 0-1", "skip", 40, 0.4, 0.3, 0.5, 0.0, 0.4, 0.3, 0.5, -0.1, -0.2, -0.05, 0.0)
+    effect = code["Effect"]("edge 0-1", "skip", 40, 0.4, 0.3, 0.5, 0.0, 0.4, 0.3, 0.5, -0.1, -0.2, -0.05, 0.0, 0.0, 0.0)
     verdicts = [code["verdicts_of"](SimpleNamespace(name="nb201"), [effect], supernets) for supernets in (1, 2)]
     assert [[one.verdict for one in found] for found in verdicts] == [["inconclusive"] * 2, ["holds"] * 2]
-    for unsure in (
-        {"preferred_low": -0.01},
-        {"better_high": 0.01},
-    ):  # biased, but which of the two it is is not certain
-        found = code["verdicts_of"](SimpleNamespace(name="nb201"), [dataclasses.replace(effect, **unsure)], 2)
-        assert [one.verdict for one in found] == ["holds", "inconclusive"]
+    unsure = dataclasses.replace(effect, p_misleads_corrected=0.06)  # biased, but which of the two it is is not certain
+    found = code["verdicts_of"](SimpleNamespace(name="nb201"), [unsure], 2)
+    assert [one.verdict for one in found] == ["holds", "inconclusive"]
+
+
+def test_holms_correction_by_hand() -> None:
+    holm = runpy.run_path(str(STUDIES / "operators.py"))["holm"]
+    assert holm([0.03, 0.01, 0.04, 0.9]) == pytest.approx([0.09, 0.04, 0.09, 0.9])
+    assert holm([0.5, 0.5]) == [1, 1]
+
+
+def test_among_many_choices_one_that_trains_worse_by_chance_misleads_nobody() -> None:
+    """Supernets prefer all twenty, and training tells none of them from the others: one in forty seems worse."""
+    effects, noise = runpy.run_path(str(STUDIES / "operators.py"))["effects"], numpy_rng(11)
+    made = [
+        {f"edge {i}": "skip" if has else "none" for i, has in enumerate(one)} for one in noise.random((300, 20)) < 0.5
+    ]
+    skips = np.array([[choice == "skip" for choice in one.values()] for one in made])
+    truth = noise.standard_normal(300)
+    scores = np.array([skips.sum(1) + 0.5 * noise.standard_normal(300) for _ in range(3)])
+    found = effects(SimpleNamespace(test=truth), made, scores)
+    assert any(one.preferred_low > 0 > one.better_high for one in found)
+    assert not any(one.misleads for one in found)
 
 
 def test_a_bias_that_supernets_do_not_share_is_none() -> None:
@@ -958,6 +975,30 @@ def test_convergence_writes_the_mean_that_its_verdicts_compare() -> None:
     assert verdict.numbers["mean of the shortest"] == pytest.approx(-budget.mean)
     (alone,) = code["verdicts_of"]("nb201", {4: means[0]}, code["mean_score"](test))
     assert alone.claim == "the mean supernet performance surpasses the mean ground truth"
+
+
+@pytest.mark.parametrize(
+    ("means", "verdict"),
+    [((10, 40, 60, 70), "holds"), ((10, 40, 41, 70), "inconclusive"), ((10, 60, 40, 70), "does not hold")],
+)
+def test_a_mean_rises_throughout_if_every_step_does(means: Sequence[float], verdict: str) -> None:
+    """Three supernets a budget, whose means spread by 2."""
+    code, noise = runpy.run_path(str(STUDIES / "convergence.py")), numpy_rng(12)
+    found = {2**i: mean + np.array([[-2], [0], [2]]) + noise.random((3, 50)) for i, mean in enumerate(means)}
+    by_epochs = {epochs: code["mean_score"](scores) for epochs, scores in found.items()}
+    throughout, _ = code["verdicts_of"]("nb201", by_epochs, code["mean_score"](np.zeros(50)))
+    assert throughout.verdict == verdict
+
+
+def test_supernets_that_have_hardly_trained_do_not_decide_whether_supernets_agree() -> None:
+    code, noise = runpy.run_path(str(STUDIES / "consistency.py")), numpy_rng(13)
+    truth, shared = noise.standard_normal((2, 100))
+    longest = np.array([[truth + 2 * shared + 0.5 * noise.standard_normal(100) for _ in range(3)] for _ in range(2)])
+    short = noise.standard_normal((5, 3, 100))
+    sample = SimpleNamespace(name="nb201", test=truth, parameters=np.ones(100))
+    (alone,), (among,) = (code["verdicts_of"](sample, one) for one in (longest, np.concatenate([short, longest])))
+    assert alone.verdict == among.verdict == "holds"
+    assert alone.numbers == among.numbers
 
 
 def test_all_of_a_perplexity_ground_truth_is_higher_is_better(tmp_path: Path) -> None:

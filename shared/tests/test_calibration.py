@@ -14,7 +14,7 @@ from toy_space import ALL, MICRO, TOY, Arch, Net, splits
 
 from wsnas.calibration import calibrate
 from wsnas.errors import WsnasError
-from wsnas.evaluation import evaluate, latest_scores
+from wsnas.evaluation import evaluate, latest_scores, submodel
 from wsnas.recipe import change_recipe
 from wsnas.standalone import train_architecture
 from wsnas.supernet import train_supernet
@@ -227,6 +227,22 @@ def test_scores_of_other_weights_than_the_runs_are_refused(tmp_path: Path) -> No
     train_supernet(TOY, seed=1, out=tmp_path / "old", splits=splits(), device="cpu")
     with pytest.raises(WsnasError, match="old has held another run since this supernet was trained or loaded"):
         evaluate(old, ALL[:2])
+
+
+def test_a_submodel_is_a_network_that_predicts_what_is_scored(tmp_path: Path) -> None:
+    """Of calibrated weights, its own: training it leaves the supernet as it was."""
+    supernet = train_supernet(TOY, out=tmp_path / "net", splits=splits(), device="cpu")
+    score = evaluate(supernet, [ALL[5]])
+    before = {name: value.clone() for name, value in supernet.model.state_dict().items()}
+    for arch in (ALL[5], TOY.encode(ALL[5])):
+        network = submodel(supernet, arch)
+        assert not network.training
+        right = sum(int((network(x).argmax(1) == y).sum()) for x, y in supernet.splits.valid.ordered(16))
+        assert 100 * right / len(supernet.splits.valid) == pytest.approx(score[TOY.encode(ALL[5])])
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 1
+    assert all(torch.equal(value, before[name]) for name, value in supernet.model.state_dict().items())
 
 
 def test_what_is_no_architecture_of_the_space_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 import tracemalloc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -599,3 +599,17 @@ def test_the_spread_of_mutual_agreements_is_that_of_other_seeds(shared: bool) ->
     expected = drawn(30).mean
     found = [contrast((1, drawn(3))) for _ in range(40)]
     assert np.mean([one.low < expected < one.high for one in found]) > 0.8
+
+
+def test_draws_from_one_pool_are_no_independent_ones() -> None:
+    """Means of 20 of 60 numbers: the interval of their mean covers that of all numbers there are, 0."""
+    rng, covered, naive = np.random.default_rng(5), 0, 0
+    for _ in range(300):
+        pool = rng.standard_normal(60)
+        each = np.array([rng.choice(pool, 20, replace=False).mean() for _ in range(25)])
+        group = PerSupernet(each, np.zeros((25, 10)) + each[:, None], 100, 99, common=20 / 40)
+        found, wrong = contrast((1, group)), contrast((1, replace(group, common=0.0)))
+        covered += found.low <= 0 <= found.high
+        naive += wrong.low <= 0 <= wrong.high
+    assert 0.92 < covered / 300 < 0.98
+    assert naive / 300 < 0.6

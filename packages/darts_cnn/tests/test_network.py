@@ -21,7 +21,7 @@ from darts_cnn.space import AVG_POOL, DIL3, DIL5, MAX_POOL, SEP3, SEP5, SKIP, Ar
 from wsnas import WsnasError
 from wsnas.calibration import calibrate
 from wsnas.recipe import SGD
-from wsnas.supernet import submodel
+from wsnas.supernet import inherit
 
 DARTS_V2 = decode(
     "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 1), "
@@ -210,7 +210,7 @@ def test_a_supernet_path_is_the_network_with_its_weights(scrambled: Any) -> None
     scrambled(supernet)
     x, y = torch.randn(6, 1, 8, 8), torch.arange(6)
     for one in [DARTS_V2, *some(10)]:
-        network = submodel(supernet, Network(4, 3, 10, 1, True, one))
+        network = inherit(supernet, Network(4, 3, 10, 1, True, one))
         names = dict(network.named_parameters())
         assert names.keys() <= dict(supernet.named_parameters()).keys()
         supernet.train()
@@ -226,7 +226,7 @@ def test_a_supernet_path_is_the_network_with_its_weights(scrambled: Any) -> None
             else:
                 assert torch.equal(parameter.grad, names[name].grad), name  # type: ignore[arg-type]
         calibrate(supernet, one, [x[:3], x[3:]])
-        network = submodel(supernet, Network(4, 3, 10, 1, True, one)).eval()
+        network = inherit(supernet, Network(4, 3, 10, 1, True, one)).eval()
         with torch.no_grad():
             assert torch.equal(supernet(x, one), network(x))
 

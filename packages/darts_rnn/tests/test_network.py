@@ -27,7 +27,7 @@ from wsnas.randomness import numpy_rng, torch_seeded
 from wsnas.recipe import SGD, Fixed, Sequences, Training, change_recipe
 from wsnas.runs import Run
 from wsnas.standalone import train_architecture
-from wsnas.supernet import load_supernet, submodel, train_supernet
+from wsnas.supernet import inherit, load_supernet, train_supernet
 from wsnas.training import train
 
 CPU = torch.device("cpu")
@@ -252,7 +252,7 @@ def test_submodel_with_copied_weights_is_the_stand_alone_network() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
         arch = sample(rng)
-        alone = submodel(supernet, network(arch=arch, seed=1))
+        alone = inherit(supernet, network(arch=arch, seed=1))
         assert torch.equal(alone(x), supernet(x, arch))
         assert dict(alone.named_parameters()).keys() == dict(supernet.named_parameters()).keys()
 

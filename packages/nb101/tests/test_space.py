@@ -23,6 +23,7 @@ from nb101.space import (
     CONV1,
     CONV3,
     INTERMEDIATES,
+    OPS,
     POOL,
     Architecture,
     arch_at,
@@ -32,6 +33,9 @@ from nb101.space import (
     decode,
     encode,
     fair_paths,
+    of_matrix,
+    sample,
+    to_matrix,
     training_key,
 )
 from wsnas import WsnasError
@@ -375,3 +379,36 @@ def test_drawing_by_hand() -> None:
             ("5 conv1x1", "output 6", ""),
         ]
     }
+
+
+# the benchmark's own form --------------------------------------------------------------------------------------------
+
+
+def test_matrices_come_back() -> None:
+    rng = np.random.default_rng(0)
+    for arch in [architectures()[0], *(sample(rng) for _ in range(50))]:
+        adjacency, labels = to_matrix(arch)
+        np.testing.assert_array_equal(adjacency, matrix(arch))
+        assert labels[0] == "input"
+        assert labels[-1] == "output"
+        assert [label.split("-")[0] for label in labels[1:-1]] == [OPS[op] for op in arch.ops]
+        assert of_matrix(adjacency.tolist(), labels) == arch
+
+
+def test_matrices_of_other_cells_are_refused() -> None:
+    """The benchmark's own example is none of this space: its output takes three vertices."""
+    example = np.zeros((7, 7), dtype=int)
+    for source, target in ((0, 1), (0, 2), (0, 3), (0, 5), (1, 6), (2, 6), (3, 4), (4, 5), (5, 6)):
+        example[source, target] = 1
+    conv1, conv3, pool = "conv1x1-bn-relu", "conv3x3-bn-relu", "maxpool3x3"
+    labels = ["input", conv1, conv3, conv3, conv3, pool, "output"]
+    good, names = to_matrix(architectures()[0])
+    for adjacency, words, said in (
+        (example, labels, "the vertices 1 to 6 take 1, 1, 1, 2, 2, 2 earlier ones, not 1, 1, 1, 1, 2, 3"),
+        (good[:6, :6], names[:6], r"a cell of this space has 7 vertices, not a matrix \(6, 6\) and 6 labels"),
+        (good, ["input", *["conv5x5"] * 5, "output"], "its intermediates are .*, not conv5x5"),
+        (good.T, names, "an upper triangular matrix of 0 and 1"),
+        (2 * good, names, "an upper triangular matrix of 0 and 1"),
+    ):
+        with pytest.raises(WsnasError, match=said):
+            of_matrix(adjacency, words)

@@ -8,7 +8,7 @@ from wsnas.errors import WsnasError
 
 if TYPE_CHECKING:
     from wsnas.agreement import correlate, load_ground_truth
-    from wsnas.evaluation import evaluate
+    from wsnas.evaluation import evaluate, submodel
     from wsnas.proxies import proxy_scores
     from wsnas.space import installed_spaces, load_space
     from wsnas.standalone import train_architecture
@@ -24,6 +24,7 @@ __all__ = [
     "load_space",
     "load_supernet",
     "proxy_scores",
+    "submodel",
     "train_architecture",
     "train_supernet",
 ]
@@ -36,6 +37,7 @@ _HOME = {
     "load_space": "space",
     "load_supernet": "supernet",
     "proxy_scores": "proxies",
+    "submodel": "evaluation",
     "train_architecture": "standalone",
     "train_supernet": "supernet",
 }

@@ -21,7 +21,7 @@ from torch import nn
 
 from wsnas.calibration import calibrate
 from wsnas.data.images import Splits
-from wsnas.devices import cpu_threads
+from wsnas.devices import cpu_threads, to_device
 from wsnas.errors import Unfinished, WsnasError
 from wsnas.executor import Executor, run_jobs
 from wsnas.pieces import buffers_kept
@@ -29,7 +29,7 @@ from wsnas.progress import Report, bar_in_notebook
 from wsnas.recipe import Decides, Recipe, recipe_fields
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space, require_installed
-from wsnas.supernet import Supernet, load_supernet, unfinished, weights_digest
+from wsnas.supernet import Supernet, inherit, load_supernet, unfinished, weights_digest
 from wsnas.training import stop_between_steps
 from wsnas.words import counted
 
@@ -91,6 +91,23 @@ def evaluate_submodel(
             batches: Iterator[torch.Tensor] = (x for x, _ in splits.train.ordered(recipe.calibration_batch, images))
             calibrate(model, path, batches)
         return splits.valid.score(model, path, recipe.evaluation_batch, recipe.valid_size)
+
+
+def submodel(supernet: Supernet | Path | str, arch: Any) -> nn.Module:
+    """An architecture's own network, ``forward(x) -> logits``, with the supernet's weights: to fine-tune or to export.
+
+    ``arch``: the architecture or its encoding. Its batch norms are calibrated, so that in eval mode, in which it comes,
+    it predicts what ``evaluate`` scores. Raises WsnasError for an invalid encoding.
+    """
+    supernet = supernet if isinstance(supernet, Supernet) else load_supernet(supernet)
+    space, recipe, splits = supernet.space, supernet.recipe, supernet.splits
+    arch = space.arch(arch)
+    network = to_device(space.network(arch, recipe), splits.train.device)
+    with buffers_kept(supernet.model):
+        if images := recipe.calibration_images:
+            batches = (x for x, _ in splits.train.ordered(recipe.calibration_batch, images))
+            calibrate(supernet.model, arch, batches)
+        return inherit(supernet.model, network).eval()
 
 
 def fill(

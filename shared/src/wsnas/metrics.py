@@ -263,6 +263,7 @@ class PerSupernet:
     drawn: Floats
     architectures: int
     freedom: int  # of the variance over architectures: their number minus one, if every one contributes
+    common: float = 0.0  # what of their variance more of them would not average out, as for predictors of one pool
 
     @property
     def mean(self) -> float:
@@ -288,7 +289,8 @@ def contrast(*terms: tuple[float, PerSupernet], level: float = 0.95) -> Interval
     how supernets differ, so the variance is the bootstrap variance over architectures plus s^2 / k for each term. What
     resampling changes in each supernet separately is in both; this makes up for degrees of freedom that two or three
     supernets determine only roughly. The interval is Student's t, with Satterthwaite's degrees of freedom (Biometrics
-    Bulletin 2, 1946) for the variance that all supernets share and for s^2 / k. A term with one supernet borrows the
+    Bulletin 2, 1946) for the variance that all supernets share and for s^2 / k. Where a share of s^2 is ``common``, it
+    is not divided by k. A term with one supernet borrows the
     s^2 of the others; if no term has several supernets, the interval covers architectures only.
     ``benchmarks/intervals.py`` measures the coverage.
     """
@@ -312,11 +314,11 @@ def _estimate(terms: Sequence[tuple[float, PerSupernet]]) -> tuple[float, float,
     borrowed = sum(weight**2 for weight, group in terms if len(group.each) == 1) / max(1, len(several))
     shared, parts, freedom = whole, [], []
     for weight, group in several:
-        k = len(group.each)
+        k = 1 / (1 / len(group.each) + group.common)
         own = group.drawn - group.drawn.mean(1, keepdims=True)
         shared -= weight**2 / k * float(own.var(0, ddof=1).mean())
         parts.append((weight**2 / k + borrowed) * float(group.each.var(ddof=1)))
-        freedom.append(k - 1)
+        freedom.append(len(group.each) - 1)
     shared = max(0.0, shared)
     fewest = min(group.freedom for _, group in terms)
     uncertainty = shared**2 / fewest + sum(part**2 / degrees for part, degrees in zip(parts, freedom, strict=True))

@@ -208,7 +208,7 @@ def weights_digest(model: nn.Module) -> str:
     """Sixteen hex digits of all parameters' bits."""
     found = hashlib.blake2b(digest_size=8)
     for parameter in model.parameters():
-        found.update(parameter.detach().contiguous().view(-1).view(torch.uint8).cpu().numpy())
+        found.update(parameter.detach().contiguous().view(-1).view(torch.uint8).cpu().numpy().tobytes())
     return found.hexdigest()
 
 
@@ -219,7 +219,7 @@ def unfinished(run: Run) -> str:
     return f"{run.path} has trained for {of}: repeat the command that began it" * (done < epochs)
 
 
-def submodel(supernet: nn.Module, network: nn.Module) -> nn.Module:
+def inherit(supernet: nn.Module, network: nn.Module) -> nn.Module:
     """Copies a supernet's weights into a stand-alone network, whose parameter names are a subset, and returns it."""
     weights = supernet.state_dict()
     with torch.no_grad():

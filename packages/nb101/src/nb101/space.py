@@ -20,8 +20,11 @@ from wsnas.words import did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import ArrayLike, NDArray
 
 OPS = ("conv3x3", "conv1x1", "maxpool3x3")  # the benchmark's order: its hash depends on it
+LABELS = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")  # of the same, in the benchmark's files
+INPUT_LABEL, OUTPUT_LABEL = "input", "output"
 CONV3, CONV1, POOL = range(3)
 INTERMEDIATES = (1, 2, 3, 4, 5)
 OUTPUT = 6
@@ -111,6 +114,46 @@ def decode(text: str) -> Architecture:
     if unused:
         raise WsnasError(f"'{text}': vertex {min(unused)} leads nowhere; every operation must reach the output")
     return Architecture(tuple(sources), tuple(ops))
+
+
+# NAS-Bench-101's own form ----------------------------------------------------------------------------------------
+
+
+def to_matrix(arch: Architecture) -> tuple[NDArray[np.int64], list[str]]:
+    """The cell as the benchmark's ``ModelSpec`` takes it: adjacency [7, 7] (source, target), and seven labels."""
+    import numpy as np
+
+    matrix = np.zeros((OUTPUT + 1, OUTPUT + 1), dtype=np.int64)
+    for target, taken in enumerate(arch.sources, start=1):
+        matrix[list(taken), target] = 1
+    return matrix, [INPUT_LABEL, *(LABELS[op] for op in arch.ops), OUTPUT_LABEL]
+
+
+def of_matrix(matrix: ArrayLike, labels: Sequence[str]) -> Architecture:
+    """The cell of an adjacency matrix and labels in this form, its vertices in their order.
+
+    Raises WsnasError if it is not in the space: most cells of the benchmark are not.
+    """
+    import numpy as np
+
+    adjacency = np.asarray(matrix)
+    if adjacency.shape != (OUTPUT + 1, OUTPUT + 1) or len(labels) != OUTPUT + 1:
+        raise WsnasError(
+            f"a cell of this space has 7 vertices, not a matrix {adjacency.shape} and {len(labels)} labels"
+        )
+    unknown = [label for label in labels[1:-1] if label not in LABELS]
+    if unknown or np.tril(adjacency).any() or not np.isin(adjacency, (0, 1)).all():
+        raise WsnasError(
+            f"a cell is an upper triangular matrix of 0 and 1, and its intermediates are {', '.join(LABELS)}"
+            + (f", not {unknown[0]}" if unknown else "")
+        )
+    sources = tuple(tuple(np.flatnonzero(adjacency[:, v]).tolist()) for v in range(1, OUTPUT + 1))
+    if tuple(map(len, sources)) != IN_DEGREES:
+        raise WsnasError(
+            f"in this space the vertices 1 to 6 take {', '.join(map(str, IN_DEGREES))} earlier ones, "
+            f"not {', '.join(str(len(taken)) for taken in sources)}"
+        )
+    return decode(encode(Architecture(sources, tuple(LABELS.index(label) for label in labels[1:-1]))))
 
 
 # sampling, decisions, drawing ------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ import google_crc32c
 import numpy as np
 
 from nb101.isomorphism import Integers, canonical_codes, classes, hashes
-from nb101.space import OPS, arch_at, architectures, decode, encode
+from nb101.space import LABELS, OPS, arch_at, architectures, decode, encode
 from wsnas import WsnasError
 from wsnas.files import read_npz
 from wsnas.table import Column, Floats, Table, checked, read_table, reader, require_whole
@@ -45,7 +45,7 @@ OFFICIAL = "nasbench_only108.tfrecord or nasbench_full.tfrecord"
 DATASET = "cifar10"
 RUNS = 3  # of each cell and number of epochs
 EPOCHS = (108, 36, 12, 4)
-LABELS = {"conv3x3-bn-relu": 0, "conv1x1-bn-relu": 1, "maxpool3x3": 2}
+OPERATIONS = {label: op for op, label in enumerate(LABELS)}
 LARGEST = 1 << 20  # bytes; the published records have some 400
 CHANCE = 10.0  # percent
 HALFWAY = "columns of 54, 18, 6 and 2 epochs were measured in the middle of the trainings twice as long"
@@ -236,7 +236,7 @@ def _require_classes(path: Path, found: Integers, cells: list[tuple[str, str]]) 
             len(cells), 7, 7
         )
         labels = [operations.split(",") for _, operations in cells]
-        ops = np.array([[LABELS[label] for label in each[1:-1]] for each in labels], dtype=np.int64)
+        ops = np.array([[OPERATIONS[label] for label in each[1:-1]] for each in labels], dtype=np.int64)
         ops = ops.reshape(len(cells), 5)
     except (ValueError, KeyError) as error:
         raise WsnasError(f"{path} writes a cell in an unknown form ({error}); give {OFFICIAL}") from error

@@ -5,7 +5,7 @@ trainings, and a predictor. Costs are in sufficient trainings (``wsnas.studies.c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ LABELS = {
     "jacob_cov": "Jacobian cov.",
 }
 TRAINED_COUNTS = (10, 20, 50, 100, 200, 500)  # that the predictor is fitted on
+FITS = 1000  # architectures that the predictors of one count are fitted on in all, but MOST_FITS predictors at most
+MOST_FITS = 50
 FEW = 20  # trained architectures that the regression is fitted on
 
 
@@ -186,17 +188,25 @@ def trained_once(sample: SpaceSample) -> tuple[list[dict[str, str]], Floats]:
     return [dict(sample.space.decisions(arch)) for arch in truth.archs], valid[:, seed]
 
 
-def predictors(options: StudyOptions, sample: SpaceSample) -> Iterator[Judge]:
-    """A Gaussian process fitted on n trained architectures, a new draw of them for each seed."""
+def predictors(options: StudyOptions, sample: SpaceSample, affordable: Sequence[float] = ()) -> Iterator[Judge]:
+    """A Gaussian process fitted on n trained architectures, several times on a new draw of them.
+
+    ``affordable``: costs, whose whole parts are numbers to fit on, too, so that a predictor can be compared with what
+    costs as much. What draws from one pool of N trainings have in common, their spread does not show: the variance of
+    their mean is n / (N - n) of it larger than of as many independent ones.
+    """
     decisions, truth = trained_once(sample)
-    rows, described = sample.truth.rows(sample.archs), features(decisions)
-    for count in TRAINED_COUNTS:
+    rows, described, pool = sample.truth.rows(sample.archs), features(decisions), int(np.isfinite(truth).sum())
+    for count in sorted({*TRAINED_COUNTS, *(int(cost) for cost in affordable if cost >= TRAINED_COUNTS[0])}):
         if count <= most(truth, rows):
+            draws = max(len(options.seeds), min(MOST_FITS, FITS // count))
             scores = [
                 predictions(gaussian_process, described, truth, rows, count, numpy_rng(seed, "predictor", count))
-                for seed in options.seeds
+                for seed in range(draws)
             ]
-            yield judge(sample, PREDICTOR, f"{count} trained", np.array(scores), float(count), setting=count)
+            found = judge(sample, PREDICTOR, f"{count} trained", np.array(scores), float(count), setting=count)
+            agreement = replace(found.ranking.agreement, common=count / (pool - count))
+            yield replace(found, ranking=replace(found.ranking, agreement=agreement))
 
 
 def short_trainings(sample: SpaceSample, costs: Costs) -> Iterator[Judge]:
