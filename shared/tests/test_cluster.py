@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -246,6 +246,18 @@ def test_any_pool_has_the_results_and_failures_of_this_process() -> None:
     assert found["1 + 1"] == 2
     assert isinstance(found["1 / 0"], ZeroDivisionError)
     assert found["__import__('os').getpid()"] != os.getpid()
+
+
+def test_threads_have_the_numbers_of_this_process(toy_installed: Path, tmp_path: Path) -> None:
+    """They share torch's random numbers, and the supernet that a worker loads once, with its batch statistics."""
+    supernet = train_supernet(TOY, MICRO, out=tmp_path / "net", device="cpu")
+    expected = train_many(TOY, ALL[:8], tmp_path / "here", seeds=(0,), executor=HERE)
+    with ThreadPoolExecutor(3) as threads:
+        found = train_many(TOY, ALL[:8], tmp_path / "threads", seeds=(0,), executor=Executor(pool=threads))
+        scores = evaluate(supernet, ALL, executor=Executor(pool=threads))
+    for column, values in expected.columns.items():
+        np.testing.assert_array_equal(found.columns[column], values)
+    assert scores == evaluate(supernet, ALL, resume=False)
 
 
 def test_deterministic_kernels_are_asked_for_and_given_back(tmp_path: Path, toy_installed: Path) -> None:
