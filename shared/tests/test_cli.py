@@ -300,6 +300,29 @@ def test_runs_says_what_is_unfinished(toy_installed: Path, tmp_path: Path, monke
     assert listed() == [("6 trainings of 4 architectures", True), ("3 architectures scored", True)]
 
 
+@pytest.mark.usefixtures("toy_installed")
+def test_runs_shows_the_command_that_extends_a_ground_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the one that began it, which would not train what is missing; a run from before has no other."""
+
+    def stop(done: int, total: int, note: str) -> None:
+        raise KeyboardInterrupt
+
+    def shown() -> str:
+        return CliRunner().invoke(main, ["runs", str(tmp_path)]).output.splitlines()[-1].strip()
+
+    here, commands = Executor(workers=0), [f"wsnas ground-truth toy --sample {count} --out truth" for count in (2, 5)]
+    monkeypatch.setattr(sys, "argv", commands[0].split())
+    train_many(TOY, ALL[:2], tmp_path / "truth", seeds=(0,), executor=here)
+    assert shown() == commands[0]
+    monkeypatch.setattr(sys, "argv", commands[1].split())
+    with pytest.raises(KeyboardInterrupt):
+        train_many(TOY, ALL[:5], tmp_path / "truth", seeds=(0,), executor=here, report=stop)
+    assert shown() == commands[1]
+    run = Run.read(tmp_path / "truth")
+    run.record("request", "latest", {"trainings": run.records("request")["latest"]["trainings"]})
+    assert shown() == commands[0]
+
+
 def test_a_data_set_in_the_home_folder_is_found_where_the_shell_leaves_the_tilde(
     toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

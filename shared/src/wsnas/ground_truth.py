@@ -20,7 +20,7 @@ import torch
 
 from wsnas.data.images import Splits
 from wsnas.devices import choose_device, cpu_threads, to_device
-from wsnas.environment import environment
+from wsnas.environment import command_line, environment
 from wsnas.errors import Diverged, Guesses, WorkerLost, WsnasError, in_words
 from wsnas.evaluation import fill
 from wsnas.executor import Executor, run_jobs
@@ -141,7 +141,7 @@ def train_many(
             _take_over(space, known, run, recipe, seeds, dedupe, wanted=named.keys())
         rows = run.records("training")
         folder = str((out / "trainings").absolute())
-        run.record("request", "latest", {"trainings": list(named)})
+        run.record("request", "latest", {"trainings": list(named), "command": command_line()})
         wanted = {TrainingJob(space.name, recipe, arch, seed, folder): name for name, (arch, seed) in named.items()}
         have = {name for name, row in rows.items() if row["status"] not in retry}
         jobs = [job for job, name in wanted.items() if name not in have]
@@ -220,8 +220,8 @@ def merge_runs(paths: Sequence[Path | str], out: Path | str) -> tuple[SearchSpac
                 rows[name] = row
         if not there.keys() <= rows.keys():
             raise WsnasError(
-                f"{out} trains one of several equal architectures, but not all that is merged does: give another --out, "
-                f"and {out} as one of the runs"
+                f"{out} trains one of several equal architectures, but not all that is merged does: give another "
+                f"--out, and {out} as one of the runs"
             )
         merged.record_all("architecture", archs)
         merged.record_all("training", rows)
