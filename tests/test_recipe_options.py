@@ -106,6 +106,7 @@ def test_another_optimizer_has_other_options() -> None:
         (("train-supernet", "nb201", "--last-batch", "keep"), "--last-batch"),
         (("train-supernet", "nb201", "--momentum", "0"), "Nesterov"),
         (("train-supernet", "nb999", "--epochs", "9"), "nb999"),
+        (("train-supernet", "nb201", "--patience", "3"), "of nb201; --help lists them"),  # not the argument SPACE
     ],
 )
 def test_a_field_the_recipe_lacks_is_refused_in_one_sentence(arguments: tuple[str, ...], words: str) -> None:

@@ -26,7 +26,10 @@ from wsnas.recipe import change_recipe
 from wsnas.recipe_options import chosen_recipe
 from wsnas.runs import Run
 from wsnas.studies import sample
+from wsnas.studies.jobs import ProxyJob, all_untrained_scores
 from wsnas.studies.options import StudyOptions
+from wsnas.supernet import train_supernet
+from wsnas.table import Table
 
 
 def wsnas(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -189,6 +192,59 @@ def test_a_table_is_no_csv_whatever_its_name(toy_installed: Path, tmp_path: Path
         assert done.exit_code == 2
         assert f"so name the file {tmp_path}/new.parquet" in done.output
         assert not (tmp_path / "new.csv").exists()
+        for out, said in (("new", f"so name the file {tmp_path}/new.parquet"), ("", f"such as {tmp_path}/table.par")):
+            done = CliRunner().invoke(main, ["table", *command, f"{tmp_path}/truth.csv", "--out", f"{tmp_path}/{out}"])
+            assert done.exit_code == 2
+            assert said in done.output
+        assert not (tmp_path / "new").exists()
+
+
+def test_a_join_takes_what_table_takes_and_says_what_to_import(
+    toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of ground truth is one; what is no Parquet does not say of which space it is."""
+    monkeypatch.chdir(tmp_path)
+    for i in (0, 1):
+        truth = tmp_path / f"truth-{i}"
+        publish(TOY, train_many(TOY, ALL[i : i + 2], truth, seeds=(0,), executor=Executor(workers=0)), truth)
+    joining = ["table", "join", "truth-0", "--out", "both.parquet"]
+    done = CliRunner().invoke(main, [*joining, "truth-1/table.parquet"])
+    assert done.exit_code == 0, done.output
+    assert Table.load("both.parquet").archs == tuple(TOY.encode(arch) for arch in ALL[:3])
+    Path("truth-1/table.parquet").unlink()
+    for file, said in (
+        ("truth-1", "is a run without a table"),
+        ("truth-1/table.csv", "import it first, with 'wsnas table import SPACE truth-1/table.csv --out TABLE.parquet'"),
+        ("nothing.csv", "there is no ground-truth table nothing.csv"),
+    ):
+        done = CliRunner().invoke(main, [*joining, file])
+        assert (done.exit_code, said in done.output) == (2, True), done.output
+
+
+def test_a_file_that_is_a_folder_is_no_matter_of_disk_space(tmp_path: Path) -> None:
+    with pytest.raises(WsnasError, match=r"\(Is a directory\): existing files are intact; choose another folder"):
+        Table(TOY.name, (), {}).save(tmp_path)
+
+
+@pytest.mark.usefixtures("toy_installed")
+def test_a_time_limit_too_short_for_scores_says_of_what(tmp_path: Path) -> None:
+    train_supernet(TOY, out=tmp_path / "net", device="cpu")
+    for archs, which in ((ALL, "conv3-conv3-conv3 and 19 more submodels"), (ALL[:1], "conv3-conv3-conv3")):
+        names = [part for arch in archs for part in ("--arch", TOY.encode(arch))]
+        done = CliRunner().invoke(
+            main, ["evaluate", str(tmp_path / "net"), *names, "--workers", "0", "--timeout", "0.001"]
+        )
+        assert done.exit_code == 2
+        assert done.output == (
+            f"Error: a job that loads the supernet and scores {which} took longer than 0.001 s: give a larger "
+            "--timeout\n"
+        )
+    options = StudyOptions(
+        "worth", "micro", (), (0,), None, None, None, True, Executor(0, timeout=0.001), tmp_path / "worth", {}
+    )
+    job = ProxyJob("toy", MICRO, "naswot", 8, 0, ALL[:2], str(tmp_path / "proxies"))
+    with pytest.raises(WsnasError, match=r"naswot of 2 architectures of toy took longer than 0\.001 s: give a larger"):
+        all_untrained_scores([job], options)
 
 
 @pytest.mark.parametrize("count", ["1", "4"])
@@ -298,6 +354,29 @@ def test_runs_says_what_is_unfinished(toy_installed: Path, tmp_path: Path, monke
     publish(TOY, train_many(TOY, ALL[:2], truth, seeds=(0, 1), executor=here), truth)  # a seed of some, as by --best
     proxy_scores(TOY, ALL[:3], MICRO, images=8, out=tmp_path / "runs" / "untrained")
     assert listed() == [("6 trainings of 4 architectures", True), ("3 architectures scored", True)]
+
+
+@pytest.mark.usefixtures("toy_installed")
+def test_runs_shows_the_command_that_extends_a_ground_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the one that began it, which would not train what is missing; a run from before has no other."""
+
+    def stop(done: int, total: int, note: str) -> None:
+        raise KeyboardInterrupt
+
+    def shown() -> str:
+        return CliRunner().invoke(main, ["runs", str(tmp_path)]).output.splitlines()[-1].strip()
+
+    here, commands = Executor(workers=0), [f"wsnas ground-truth toy --sample {count} --out truth" for count in (2, 5)]
+    monkeypatch.setattr(sys, "argv", commands[0].split())
+    train_many(TOY, ALL[:2], tmp_path / "truth", seeds=(0,), executor=here)
+    assert shown() == commands[0]
+    monkeypatch.setattr(sys, "argv", commands[1].split())
+    with pytest.raises(KeyboardInterrupt):
+        train_many(TOY, ALL[:5], tmp_path / "truth", seeds=(0,), executor=here, report=stop)
+    assert shown() == commands[1]
+    run = Run.read(tmp_path / "truth")
+    run.record("request", "latest", {"trainings": run.records("request")["latest"]["trainings"]})
+    assert shown() == commands[0]
 
 
 def test_a_data_set_in_the_home_folder_is_found_where_the_shell_leaves_the_tilde(

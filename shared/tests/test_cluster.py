@@ -11,9 +11,10 @@ import sqlite3
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,10 +27,10 @@ from wsnas.devices import fixed_order
 from wsnas.errors import WsnasError
 from wsnas.evaluation import evaluate
 from wsnas.executor import Executor, run_jobs
-from wsnas.ground_truth import TrainingJob, merge_runs, train_job, train_many
+from wsnas.ground_truth import FAILED, TrainingJob, merge_runs, train_job, train_many
 from wsnas.recipe import change_recipe
 from wsnas.runs import Run
-from wsnas.standalone import train_architecture
+from wsnas.standalone import Trained, train_architecture
 from wsnas.studies.jobs import SupernetJob, supernet_scores
 from wsnas.supernet import train_supernet
 from wsnas.table import Table
@@ -87,7 +88,35 @@ def test_what_is_merged_decides_whether_architectures_share_trainings(toy_instal
             for column, values in whole.columns.items():
                 np.testing.assert_array_equal(merged.select(whole.archs).columns[column], values)
         _, both = merge_runs([tmp_path / "True", tmp_path / "False"], tmp_path / "both")
-    assert both.about["status"] == "4 ok"
+        assert both.about["status"] == "4 ok"
+        before = Run.read(tmp_path / "True-merged").records("training")
+        with pytest.raises(WsnasError, match=r"True-merged trains one of several equal architectures, but not all"):
+            merge_runs([tmp_path / "False"], tmp_path / "True-merged")
+        assert Run.read(tmp_path / "True-merged").records("training") == before
+        merge_runs([tmp_path / "True"], tmp_path / "False-merged")
+        for name, dedupe in (("True-merged", True), ("False-merged", False)):  # both can still be extended
+            extended = train_many(TOY, [*some, ALL[0]], tmp_path / name, seeds=(0,), executor=HERE, dedupe=dedupe)
+            assert extended.about["status"] == f"{5 if not dedupe else 4} ok"
+
+
+@pytest.mark.usefixtures("toy_installed")
+def test_a_repeated_merge_keeps_what_was_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a failed and a successful training the latter stays, in whichever run it is; else the one that is there."""
+
+    def failing(*args: Any, **options: Any) -> Trained:
+        if args[1] == ALL[1]:
+            raise RuntimeError("its node died")
+        return train_architecture(*args, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("wsnas.ground_truth.train_architecture", failing)
+        train_many(TOY, ALL[:3], tmp_path / "shard", seeds=(0,), executor=HERE)
+    assert merge_runs([tmp_path / "shard"], tmp_path / "all")[1].about["status"] == "1 crash, 2 ok"
+    train_many(TOY, ALL[:3], tmp_path / "all", seeds=(0,), executor=HERE, retry=FAILED)
+    mended = Run.read(tmp_path / "all").records("training")
+    assert merge_runs([tmp_path / "shard"], tmp_path / "all")[1].about["status"] == "3 ok"
+    assert Run.read(tmp_path / "all").records("training") == mended
+    assert merge_runs([tmp_path / "all"], tmp_path / "shard")[1].about["status"] == "3 ok"
 
 
 def test_shards_put_together_say_where_known_rows_were_made(toy_installed: Path, tmp_path: Path) -> None:
@@ -246,6 +275,18 @@ def test_any_pool_has_the_results_and_failures_of_this_process() -> None:
     assert found["1 + 1"] == 2
     assert isinstance(found["1 / 0"], ZeroDivisionError)
     assert found["__import__('os').getpid()"] != os.getpid()
+
+
+def test_threads_have_the_numbers_of_this_process(toy_installed: Path, tmp_path: Path) -> None:
+    """They share torch's random numbers, and the supernet that a worker loads once, with its batch statistics."""
+    supernet = train_supernet(TOY, MICRO, out=tmp_path / "net", device="cpu")
+    expected = train_many(TOY, ALL[:8], tmp_path / "here", seeds=(0,), executor=HERE)
+    with ThreadPoolExecutor(3) as threads:
+        found = train_many(TOY, ALL[:8], tmp_path / "threads", seeds=(0,), executor=Executor(pool=threads))
+        scores = evaluate(supernet, ALL, executor=Executor(pool=threads))
+    for column, values in expected.columns.items():
+        np.testing.assert_array_equal(found.columns[column], values)
+    assert scores == evaluate(supernet, ALL, resume=False)
 
 
 def test_deterministic_kernels_are_asked_for_and_given_back(tmp_path: Path, toy_installed: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from pickle import PicklingError
@@ -109,6 +110,37 @@ def test_a_time_limit_that_could_not_be_kept_is_refused() -> None:
         with pytest.raises(WsnasError, match="give at least one worker"):
             thread.submit(lambda: list(run_jobs(eval, ["7"], Executor(0, timeout=5)))).result()
         assert thread.submit(lambda: list(run_jobs(eval, ["7"], Executor(0)))).result() == [("7", 7)]
+        with pytest.raises(WsnasError, match="or a pool of processes"):
+            list(run_jobs(eval, ["7", "8"], Executor(pool=thread, timeout=5)))
+        assert list(run_jobs(eval, ["7"], Executor(pool=thread))) == [("7", 7)]
+
+
+def test_jobs_of_one_process_run_one_at_a_time() -> None:
+    running: list[int] = []
+
+    def together(job: int) -> int:
+        running.append(job)
+        time.sleep(0.05)
+        seen = len(running)
+        running.remove(job)
+        return seen
+
+    with ThreadPoolExecutor(4) as threads:
+        assert dict(run_jobs(together, range(4), Executor(pool=threads))) == dict.fromkeys(range(4), 1)
+
+
+def test_what_a_broken_pool_does_not_take_is_lost() -> None:
+    """A process that dies breaks the pool of ``concurrent.futures``; one that is shut down takes nothing at all."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        dead = list(run_jobs(os._exit, [3, 3], Executor(pool=pool)))
+    with ThreadPoolExecutor(1) as thread:
+        pass
+    shut = list(run_jobs(eval, ["7"], Executor(pool=thread)))
+    for found, jobs, why in ((dead, [3, 3], "BrokenProcessPool"), (shut, ["7"], "RuntimeError")):
+        assert [job for job, _ in found] == jobs
+        for _, lost in found:
+            assert isinstance(lost, WorkerLost)
+            assert f"takes no more jobs ({why}: " in str(lost)
 
 
 @pytest.mark.parametrize("options", [{"workers": 4, "ray": "auto"}, {"workers": 2, "gpus": 0.5}])

@@ -18,6 +18,18 @@ from wsnas.table import Table, import_home
 from wsnas.words import spelled
 
 
+def table_file(path: Path | str) -> Path:
+    """The file of a table: of a published benchmark, if ``path`` is its folder. Raises WsnasError for another run."""
+    path = Path(path)
+    if path.is_dir() and (path / "table.parquet").exists():
+        return path / "table.parquet"
+    if (path / "run.json").exists():
+        raise WsnasError(
+            f"{path} is a run without a table: give a folder that 'wsnas ground-truth' finished, or a table file"
+        )
+    return path
+
+
 def load_ground_truth(
     space: SearchSpace[Any] | str, dataset: str | None = None, table: Table | Path | str | None = None
 ) -> Table:
@@ -51,14 +63,7 @@ def _load(space: SearchSpace[Any], dataset: str | None, table: Table | Path | st
     if isinstance(table, Table):
         return table
     if table is not None:
-        path = Path(table)
-        if path.is_dir() and (path / "table.parquet").exists():
-            path = path / "table.parquet"  # a published benchmark
-        elif (path / "run.json").exists():
-            raise WsnasError(
-                f"{path} is a run without a table: give a folder that 'wsnas ground-truth' finished, or a table file"
-            )
-        return space.import_table(path)
+        return space.import_table(table_file(table))
     from wsnas.data.sources import KNOWN, nearest  # imports torch
 
     known = {*KNOWN, *(recipe.dataset for recipe in space.recipes.values())}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -649,7 +650,9 @@ def table() -> None:
 
 
 def _parquet(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
-    if value is not None and value.suffix not in (".parquet", ""):
+    if value is not None and os.path.isdir(value):
+        raise click.BadParameter(f"{value} is a folder: name a file, such as {value / 'table.parquet'}")
+    if value is not None and value.suffix.lower() != ".parquet":
         raise click.BadParameter(f"a table is written as Parquet, so name the file {value.with_suffix('.parquet')}")
     return value
 
@@ -707,12 +710,22 @@ def _imported(job: tuple[str, Path, Path | None]) -> tuple[list[str], dict[str, 
 def table_join(files: tuple[Path, ...], out: Path) -> Any:
     """Join the tables FILES of one space: all their architectures, training lengths and seeds.
 
-    Where tables overlap, the first wins; it also decides which training length is the ground truth.
+    A FILE is a .parquet file, or the folder of a ground truth. Where tables overlap, the first wins; it also decides
+    which training length is the ground truth.
     """
+    from wsnas.agreement import table_file
     from wsnas.space import load_space
     from wsnas.table import Table, join
 
-    joined = join([load_space(Table.load(file).space).import_table(file) for file in files])
+    tables = []
+    for file in map(table_file, files):
+        if file.exists() and file.suffix.lower() != ".parquet":  # nor does it say of which space it is
+            raise WsnasError(
+                f"{file} is no .parquet table: import it first, with 'wsnas table import SPACE {file} --out "
+                "TABLE.parquet'"
+            )
+        tables.append(load_space(Table.load(file).space).import_table(file))
+    joined = join(tables)
     joined.save(out)
     size = f"{out.stat().st_size / 1e6:.2f} MB"
     click.echo(f"{counted(len(joined), 'architecture')}, {counted(len(joined.columns), 'column')}, {size}: {out}")

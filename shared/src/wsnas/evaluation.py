@@ -207,6 +207,12 @@ def evaluate(
             parts = [tuple(missing[i : i + PART]) for i in range(0, len(missing), PART)]
             jobs = [ScoringJob(where, recipe, supernet.step, part, amp, own) for part in parts]
             for job, result in run_jobs(score_job, jobs, executor):
+                if isinstance(result, TimeoutError) and executor.timeout is not None:
+                    first, *others = job.archs
+                    more = f" and {counted(len(others), 'more submodel')}" if others else ""
+                    raise WsnasError(
+                        f"a job that loads the supernet and scores {first}{more} {result}: give a larger --timeout"
+                    ) from result
                 if isinstance(result, BaseException):
                     raise result
                 yield from zip(job.archs, result, strict=True)

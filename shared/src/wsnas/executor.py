@@ -46,6 +46,7 @@ R = TypeVar("R")
 ARRAY = 500  # Slurm's jobs at a time; it usually accepts up to 1,000 in an array
 LONGEST = 1e8  # seconds: three years
 READY = b"ready"  # a worker's first message
+ALONE = threading.RLock()  # a process's one job at a time: jobs share torch's random numbers and cached supernets
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,9 @@ class Executor:
     ``gpus`` GPUs per job (0.25: four jobs share a card; by default 1 if the cluster has any). ``slurm``: submitit's
     parameters, to run each job as one of Slurm's instead, e.g. ``{"slurm_partition": "gpu", "gpus_per_node": 1}``.
     ``pool``: any other pool whose ``submit(function, *arguments)`` returns something with ``done()``, ``result()`` and
-    ``cancel()``, such as those of ``concurrent.futures``. ``timeout``: seconds per job. ``retries``: how often a job is
-    retried after its worker died.
+    ``cancel()``, such as those of ``concurrent.futures``; jobs that it runs in one process, such as in threads, wait
+    for each other. ``timeout``: seconds per job, which needs jobs in their process's main thread. ``retries``: how
+    often a job is retried after its worker died.
     """
 
     workers: int | None = None
@@ -91,8 +93,9 @@ def run_jobs(
     """Yields (job, ``function(job)``), or (job, the exception it raised), as jobs finish.
 
     ``function`` must be importable (module level), and jobs and results picklable. A job that exceeds the time limit
-    gives TimeoutError; one whose worker died on every attempt, WorkerLost. Ctrl-C ends the local workers' jobs at
-    their next safe point and is raised here; results already yielded stay valid.
+    gives TimeoutError; one whose worker died on every attempt, or that the pool does not take, WorkerLost. Ctrl-C ends
+    the local workers' jobs at their next safe point and is raised here; results already yielded stay valid. Raises
+    WsnasError if a time limit cannot be kept.
     """
     pending, executor = list(jobs), executor or Executor()
     if not pending:
@@ -104,10 +107,6 @@ def run_jobs(
     elif executor.pool is not None:
         yield from _in_a_pool(executor.pool, function, pending, executor)
     elif executor.workers == 0:
-        if executor.timeout is not None and threading.current_thread() is not threading.main_thread():
-            raise WsnasError(
-                "outside the main thread a time limit needs a process for each job: give at least one worker"
-            )
         for job in pending:
             yield job, _attempt(function, job, executor.timeout)
     else:
@@ -115,9 +114,16 @@ def run_jobs(
 
 
 def _attempt(function: Callable[[J], R], job: J, timeout: float | None) -> R | Exception:
-    """The result of one job, or its exception, which the caller handles."""
+    """The result of one job, or its exception, which the caller handles. Raises WsnasError for a limit outside the main
+    thread: no other receives the signal that ends a job.
+    """
+    if timeout is not None and threading.current_thread() is not threading.main_thread():
+        raise WsnasError(
+            "outside the main thread a time limit needs a process for each job: give at least one worker, or a pool of "
+            "processes"
+        )
     try:
-        with _alarm(timeout):
+        with ALONE, _alarm(timeout):
             return function(job)
     except Overdue as late:
         return TimeoutError(str(late))
@@ -131,8 +137,8 @@ class Overdue(BaseException):
 
 @contextmanager
 def _alarm(seconds: float | None) -> Iterator[None]:
-    """Raises Overdue in the block after this many seconds; only in the main thread, which receives signals."""
-    if seconds is None or threading.current_thread() is not threading.main_thread():
+    """Raises Overdue in the block after this many seconds."""
+    if seconds is None:
         yield
         return
 
@@ -495,14 +501,26 @@ def _in_a_pool(
         while pending or running:
             some = [pending.popleft() for _ in range(min(len(pending), ARRAY - len(running)))]
             if some:
-                with together():
-                    submitted = [pool.submit(_Requeued(), function, job, executor.timeout) for job, _ in some]
-                running |= dict(zip(submitted, some, strict=True))
+                submitted: list[Any] = []
+                try:
+                    with together():
+                        for job, _ in some:
+                            submitted.append(pool.submit(_Requeued(), function, job, executor.timeout))
+                    running |= dict(zip(submitted, some, strict=True))
+                except Exception as error:  # one of its processes died, or it was shut down
+                    with suppress(Exception):  # what was submitted may be no task yet
+                        for task in submitted:
+                            task.cancel()
+                    refused = _lost(f"the pool takes no more jobs ({type(error).__name__}: {error})")
+                    yield from ((job, refused) for job, _ in (*some, *pending))
+                    pending.clear()
             finished = [task for task in running if task.done()]
             for task in finished:
                 job, retries = running.pop(task)
                 try:
                     result = task.result()
+                except WsnasError:  # a time limit that cannot be kept
+                    raise
                 except Exception as error:  # the pool's: a job's own is returned
                     if retries:
                         pending.append((job, retries - 1))

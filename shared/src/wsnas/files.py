@@ -156,8 +156,8 @@ def cannot_read(path: Path, error: OSError) -> WsnasError:
 
 
 def cannot_write(path: Path, error: OSError) -> WsnasError:
-    forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return WsnasError(
         f"cannot write {path} ({error.strerror or error}): existing files are intact; "
-        f"{'' if forbidden else 'free some disk space or '}choose another folder, then run the same command again"
+        f"{'free some disk space or ' if full else ''}choose another folder, then run the same command again"
     )

@@ -21,7 +21,7 @@ import torch
 from wsnas.data.fingerprint import Version
 from wsnas.data.images import Splits
 from wsnas.devices import choose_device, cpu_threads, to_device
-from wsnas.environment import environment
+from wsnas.environment import command_line, environment
 from wsnas.errors import Diverged, Guesses, WorkerLost, WsnasError, in_words
 from wsnas.evaluation import fill
 from wsnas.executor import Executor, run_jobs
@@ -149,7 +149,7 @@ def train_many(
             _take_over(space, known, run, recipe, seeds, dedupe, wanted=named.keys())
         rows = run.records("training")
         folder = str((out / "trainings").absolute())
-        run.record("request", "latest", {"trainings": list(named)})
+        run.record("request", "latest", {"trainings": list(named), "command": command_line()})
         wanted = {TrainingJob(space.name, recipe, arch, seed, folder): name for name, (arch, seed) in named.items()}
         have = {name for name, row in rows.items() if row["status"] not in retry}
         jobs = [job for job, name in wanted.items() if name not in have]
@@ -177,9 +177,9 @@ def merge_runs(paths: Sequence[Path | str], out: Path | str) -> tuple[SearchSpac
     """Puts the trainings of several runs of one space and recipe into the run ``out``, and returns its table.
 
     ``paths``: runs of ground truth (such as shards) and finished stand-alone trainings. Where two have the same
-    training, a successful one wins, then the first. If one of them was trained without ``dedupe``, each architecture
-    has its own training here, too. Raises WsnasError for runs of several spaces or recipes, and if no training is
-    finished.
+    training, a successful one wins, then that of ``out`` if it exists, then the first. If one of them was trained
+    without ``dedupe``, each architecture has its own training here, too. Raises WsnasError for runs of several spaces
+    or recipes, if no training is finished, and if ``out`` would have to give its own trainings other names.
     """
     runs = [Run.read(path) for path in paths]
     space = load_space(runs[0].identity["space"])
@@ -213,17 +213,24 @@ def merge_runs(paths: Sequence[Path | str], out: Path | str) -> tuple[SearchSpac
         else:
             archs |= {name: {} for name in run.records("architecture")}
         trained += own.items()
-    dedupe = all(key.rpartition("@")[0] == shared(row["arch"]) for key, row in trained)
-    rows: dict[str, dict[str, Any]] = {}
-    for key, row in trained:
-        name = key if dedupe else f"{row['arch']}@{key.rpartition('@')[2]}"
-        if name not in rows or (row["status"] == "ok" != rows[name]["status"]):
-            rows[name] = row
-    if not rows:
+    if not trained:
         raise WsnasError(f"no training in {', '.join(map(str, paths))} is finished: repeat the command that began them")
     identity = {name: value for name, value in first.identity.items() if name in ("space", "recipe", "data")}
     merged = Run.open(out, {"kind": "ground truth", **identity}, first.recipe)
     with merged.writing():
+        there = merged.records("training")
+        trained = [*there.items(), *trained]
+        dedupe = all(key.rpartition("@")[0] == shared(row["arch"]) for key, row in trained)
+        rows: dict[str, dict[str, Any]] = {}
+        for key, row in trained:
+            name = key if dedupe else f"{row['arch']}@{key.rpartition('@')[2]}"
+            if name not in rows or (row["status"] == "ok" != rows[name]["status"]):
+                rows[name] = row
+        if not there.keys() <= rows.keys():
+            raise WsnasError(
+                f"{out} trains one of several equal architectures, but not all that is merged does: give another "
+                f"--out, and {out} as one of the runs"
+            )
         merged.record_all("architecture", archs)
         merged.record_all("training", rows)
         for run in runs:

@@ -8,6 +8,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from wsnas.errors import WsnasError
 from wsnas.files import read_file
@@ -18,7 +19,7 @@ from wsnas.words import counted
 
 @dataclass(frozen=True)
 class Overview:
-    """One run directory or study. ``command``: what started it; the same command continues it."""
+    """One run directory or study. ``command``: what started it, or extended it last; the same command continues it."""
 
     path: Path
     what: str  # e.g. "nb201 supernet, seed 0"
@@ -55,7 +56,7 @@ def _megabytes(path: Path) -> float:
 def _of_run(path: Path) -> Overview:
     try:
         run = Run.read(path)
-        command = str(run.started()["command"])
+        command = str(_request(run).get("command") or run.started()["command"])
         what = f"{run.identity['space']} {run.identity['kind']}"
         what += f", seed {run.identity['seed']}" if "seed" in run.identity else ""
         progress, finished = _progress(run)
@@ -64,13 +65,17 @@ def _of_run(path: Path) -> Overview:
     return Overview(path, what, progress, finished, _megabytes(path), command)
 
 
+def _request(run: Run) -> dict[str, Any]:
+    """What a run of ground truth was asked for last: its trainings, and (not in older runs) the command."""
+    return run.records("request").get("latest", {})
+
+
 def _progress(run: Run) -> tuple[str, bool]:
     """How far a run is, in words, and whether it has all that it was to do."""
     if run.identity["kind"] == "ground truth":
         trainings, wanted = run.records("training"), run.records("architecture")
         said = f"{counted(len(trainings), 'training')} of {counted(len(wanted), 'architecture')}"
-        asked = run.records("request").get("latest", {}).get("trainings", [])
-        missing = len(set(asked) - trainings.keys())
+        missing = len(set(_request(run).get("trainings", [])) - trainings.keys())
         if missing:
             return f"{said}, {missing} missing", False
         if not (run.path / "table.parquet").exists():

@@ -74,7 +74,8 @@ class RecipeCommand(Command):
                 left = super().parse_args(ctx, args)
             except click.NoSuchOption as error:
                 names = ", ".join(space.name for space in spaces)
-                known = [opt for one in self.get_params(ctx) if not getattr(one, "lacking", "") for opt in one.opts]
+                own = [one for one in self.get_params(ctx) if isinstance(one, click.Option)]
+                known = [opt for one in own if not getattr(one, "lacking", "") for opt in one.opts]
                 raise WsnasError(
                     f"no such option {error.option_name} for this command or the recipe of {names}"
                     + (did_you_mean(error.option_name, known) or self._by_help(ctx, error.option_name))

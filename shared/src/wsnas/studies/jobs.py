@@ -295,6 +295,11 @@ def all_untrained_scores(jobs: Sequence[ProxyJob], options: StudyOptions) -> lis
     found: dict[ProxyJob, tuple[Floats, float]] = {}
     with progress(options.study) as report:
         for job, result in run_jobs(untrained_scores, jobs, options.executor):
+            if isinstance(result, TimeoutError) and options.executor.timeout is not None:
+                raise WsnasError(
+                    f"{job.proxy} of {counted(len(job.archs), 'architecture')} of {job.space} {result}: give a larger "
+                    "--timeout"
+                ) from result
             if isinstance(result, BaseException):
                 raise result
             found[job] = result
