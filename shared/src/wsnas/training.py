@@ -100,14 +100,14 @@ def train(
     bfloat16 instructions are faster with it too (benchmarks/supernet_step.py), but results would then depend on the
     processor. ``cuda_graph``: forward and backward as one CUDA graph, if every step trains the same single path.
     ``pieces``: the step runs through ``wsnas.pieces``, by default on CUDA if the model describes its pieces, there is
-    no whole graph, and training uses one process. ``validate()``: the cross-entropy for ``Training.patience``; the
-    weights with the lowest value are kept. ``on_epoch(metrics)`` may use the model between epochs; both may leave it
+    no whole graph, and training uses one process. ``validate()``: the cross-entropy for ``Training.patience``, of an
+    average's weights with the last step's buffers; the weights with the lowest value are kept. ``on_epoch(metrics)`` may use the model between epochs; both may leave it
     in eval mode. Under ``torchrun`` the ranks share each batch and train the same paths; gradients and losses are
     averaged.
 
     Raises Diverged if the loss or a weight is not finite, or the last epoch's loss (an earlier one may recover) is
     above ``HOPELESS_LOSS`` for each of a step's paths; the last checkpoint predates it. Raises KeyboardInterrupt after
-    saving a checkpoint. If the weights were averaged, batch norm must be calibrated afterwards.
+    saving a checkpoint. If the weights were averaged, or are the best, batch norm must be calibrated afterwards.
     """
     device = data.device
     ranks = torchruns_ranks()
