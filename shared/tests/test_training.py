@@ -324,9 +324,32 @@ def test_a_training_with_another_last_batch_goes_on_bit_for_bit(tmp_path: Path, 
 def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path, with_run: bool) -> None:
     """The last step's loss is finite but its update is not, and there is no later loss to check."""
     run = Run.open(tmp_path / "run", {}, {}) if with_run else None
-    with pytest.raises(Diverged):
+    with pytest.raises(Diverged, match=r"0 is off\)$"):
         train(net(), data(16), Training(1, 16, SGD(3e38, weight_decay=3e38)), always(ALL[0]), seed=0, run=run)
     assert run is None or run.load_checkpoint(CPU) is None
+
+
+def test_a_divergence_says_that_the_checkpoint_before_it_is_there(tmp_path: Path) -> None:
+    run, model = Run.open(tmp_path / "run", {}, {}), net()
+
+    def spoil(done: int, total: int, note: str) -> None:
+        if done == 2:
+            model.head.weight.data.fill_(math.nan)
+
+    with pytest.raises(Diverged, match="the last checkpoint is intact$"):
+        train(
+            model,
+            data(48),
+            Training(1, 16, SGD(0.1)),
+            uniform_paths,
+            seed=0,
+            run=run,
+            checkpoint_seconds=0,
+            report=spoil,
+        )
+    saved = run.load_checkpoint(CPU)
+    assert saved is not None
+    assert saved["step"] == 1
 
 
 # seeds --------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def require_trainable(space: SearchSpace[Any], network: nn.Module, splits: Split
         if not recipe.calibration_images:
             raise WsnasError("averaged or best weights need recalibrated batch norm: give --calibration-steps above 0")
         require_calibration_images(space, recipe, splits)
-    require_suitable(splits.train, training)
+    require_suitable(splits.train, training, network)
 
 
 def needs_calibration(network: nn.Module, training: Training) -> bool:

@@ -97,12 +97,18 @@ def train_supernet(
             "batch norm cannot be synchronised on the CPU, because torch's SyncBatchNorm needs GPUs; without --sync-bn "
             "each process normalises with the statistics of its own images"
         )
+
+    def drawn(step: int) -> path_samplers.Step:
+        return path_samplers.drawn(paths, source, numpy_rng(seed, "paths", step))
+
     with cpu_threads(threads, chosen), process_group(chosen) as rank:
         splits = space.load_data(recipe, chosen) if splits is None else splits
         require_trainable(space, recipe, splits)  # what cannot be trained leaves no directory
         with torch_seeded(seed, "init"):
             model = to_device(space.supernet(recipe), chosen)
+        require_suitable(splits.train, recipe.supernet, model)
         steps = first_steps(splits.train, recipe.supernet, seed)[-1]
+        drawn(0)  # a sampler that cannot be used leaves no directory either
         run = Run.open(where, identity, recipe.to_json()) if rank == 0 else Run(where, identity, recipe.to_json())
         if dist.is_initialized():
             dist.barrier()  # no rank looks for a checkpoint before the directory is known to be this run's
@@ -114,7 +120,7 @@ def train_supernet(
                 model,
                 splits.train,
                 recipe.supernet,
-                lambda step: paths(source, numpy_rng(seed, "paths", step)),
+                drawn,
                 seed=seed,
                 run=run,
                 amp=amp,
@@ -123,7 +129,7 @@ def train_supernet(
             )
     losses = [line["loss"] for line in run.metrics()] if rank == 0 else []
     if guesses(losses, recipe.supernet, splits.classes):  # unless it is the sum of several paths' losses
-        weight = sum(weight for _, weight in paths(source, numpy_rng(seed, "paths", steps - 1)))
+        weight = sum(weight for _, weight in drawn(steps - 1))
         if said := guesses(losses, recipe.supernet, splits.classes, weight):
             warnings.warn(said, Guesses, stacklevel=2)
     return Supernet(space, recipe, model, splits, run, steps)

@@ -92,7 +92,8 @@ def train(
 
     ``model(x, path)``: x from ``data`` (images: float32 [B, C, H, W]) -> logits [B, classes]. A model with its own
     loss (auxiliary head, dropout) defines ``training_loss(x, y, path, training, progress)``, where progress is the
-    fraction of steps done; torch's generator is seeded from (seed, step) inside it. State that a model carries from
+    fraction of steps done; torch's generator is seeded from (seed, step) inside it. It can refuse a training with a
+    WsnasError from ``require_suitable(training)``, which is asked before there is a run. State that a model carries from
     step to step belongs in its ``get_extra_state``; ``start_epoch()``, if defined, is called before the first step of
     each epoch.
 
@@ -115,7 +116,7 @@ def train(
     amp = device.type == "cuda" if amp is None else amp
     if training.patience and validate is None:
         raise WsnasError("patience needs validation, which supernet training does not have: set it to 0")
-    require_suitable(data, training)
+    require_suitable(data, training, model)
     first = first_steps(data, training, seed)
     total = first[-1]
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -149,9 +150,10 @@ def train(
         averages.add(state.step)
 
     def diverged(what: str) -> Diverged:
+        kept = run is not None and (run.path / "checkpoint.pt").exists()
         return Diverged(
             f"{what} by step {state.step} of {total}: lower the learning rate ({training.optimizer.lr:g}) or clip the "
-            f"gradient (now {training.clip:g}; 0 is off); earlier checkpoints are intact"
+            f"gradient (now {training.clip:g}; 0 is off)" + "; the last checkpoint is intact" * kept
         )
 
     def hopeless(loss: float) -> bool:
@@ -253,9 +255,9 @@ def first_steps(data: Data, training: Training, seed: int) -> list[int]:
     return list(accumulate((data.steps(training, seed, epoch) for epoch in range(training.epochs)), initial=0))
 
 
-def require_suitable(data: Data, training: Training) -> None:
+def require_suitable(data: Data, training: Training, model: nn.Module | None = None) -> None:
     """Raises WsnasError if the data are fewer than a batch, or do not suit the training, or if torchrun's processes
-    cannot share its batches, or if its optimizer is not installed.
+    cannot share its batches, or if its optimizer is not installed, or if the model lacks something for it.
     """
     world = dist.get_world_size() if dist.is_initialized() else 1
     if isinstance(training.inputs, Augmentation) and len(data) < training.batch:
@@ -270,6 +272,8 @@ def require_suitable(data: Data, training: Training) -> None:
     if isinstance(training.optimizer, RMSpropTFRecipe) and find_spec("timm") is None:
         raise WsnasError("this recipe trains with timm's RMSpropTF: pip install timm")
     data.steps(training, seed=0, epoch=0)  # raises if a text is too short, or the data cannot be augmented so
+    if hasattr(model, "require_suitable"):
+        model.require_suitable(training)  # type: ignore[union-attr, operator]
 
 
 def optimizer_of(model: nn.Module, training: Training) -> torch.optim.Optimizer:
