@@ -557,6 +557,31 @@ def test_two_processes_train_what_one_does_on_the_mean_of_two_half_batches(tmp_p
     assert [line["loss"] for line in lines] == pytest.approx(losses, rel=1e-4)
 
 
+MOVED = """
+import sys
+from pathlib import Path
+from toy_space import MICRO, TOY
+from wsnas.recipe import change_recipe
+from wsnas.supernet import train_supernet
+out = Path(sys.argv[1])
+train_supernet(TOY, change_recipe(MICRO, dataset=str(out.parent / "new" / "set.npz")), out=out, device="cpu")
+"""
+
+
+def test_two_processes_go_on_where_the_data_lie_now(tmp_path: Path, python: Start) -> None:
+    """A finished run, which any number of processes can load."""
+    pixels, labels = images(96, 0)
+    both = {f"{part}_{name}": v for part in ("train", "test") for name, v in (("images", pixels), ("labels", labels))}
+    for place in ("old", "new"):
+        (tmp_path / place).mkdir()
+        np.savez(tmp_path / place / "set.npz", **both)  # type: ignore[arg-type, unused-ignore]
+    recipe = change_recipe(MICRO, dataset=str(tmp_path / "old" / "set.npz"))
+    run = train_supernet(TOY, recipe, out=tmp_path / "run", device="cpu").run
+    (tmp_path / "old" / "set.npz").unlink()
+    in_two_ranks(python, MOVED, run.path)
+    assert Run.read(run.path).identity == run.identity
+
+
 UNEVEN = """
 import os, sys
 from pathlib import Path

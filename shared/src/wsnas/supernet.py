@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from wsnas import paths as path_samplers
@@ -21,6 +20,7 @@ from wsnas.devices import choose_device, cpu_threads, fixed_order, process_group
 from wsnas.errors import Guesses, Unfinished, WsnasError
 from wsnas.progress import Report, bar_in_notebook
 from wsnas.randomness import numpy_rng, python_seed, torch_seeded
+from wsnas.ranks import torchruns_ranks
 from wsnas.recipe import Recipe, digest, recipe_from_json
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, SubSpace, load_space
@@ -109,9 +109,8 @@ def train_supernet(
         require_suitable(splits.train, recipe.supernet, model)
         steps = first_steps(splits.train, recipe.supernet, seed)[-1]
         drawn(0)  # a sampler that cannot be used leaves no directory either
-        run = Run.open(where, identity, recipe.to_json()) if rank == 0 else Run(where, identity, recipe.to_json())
-        if dist.is_initialized():
-            dist.barrier()  # no rank looks for a checkpoint before the directory is known to be this run's
+        asked = Run(where, identity, recipe.to_json())
+        run = torchruns_ranks().open(asked, lambda: Run.open(where, identity, asked.recipe))
         if sync_bn:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call, unused-ignore]
         session = run.session(chosen) if rank == 0 else nullcontext()
