@@ -85,11 +85,9 @@ def test_another_identity_is_refused_with_the_field_that_differs(run: Run, chang
 def test_a_run_of_which_nothing_came_makes_way_for_another(run: Run) -> None:
     """But not while it is written, nor for a moment after the other began."""
     other = {**IDENTITY, "seed": 4}
-    with pytest.raises(WsnasError, match="needs a larger batch"), run.session(CPU):
-        with pytest.raises(Busy):
-            Run.open(run.path, other, RECIPE)
-        raise WsnasError("it needs a larger batch")
-    assert run.seconds() >= 0
+    with run.session(CPU), pytest.raises(Busy):
+        Run.open(run.path, other, RECIPE)
+    assert (run.path / "sessions.jsonl").exists()
     corrected = Run.open(run.path, other, {**RECIPE, "dataset": "more"})
     assert corrected == Run.read(run.path)
     assert corrected.identity["seed"] == 4

@@ -336,7 +336,7 @@ def test_a_divergence_says_that_the_checkpoint_before_it_is_there(tmp_path: Path
         if done == 2:
             model.head.weight.data.fill_(math.nan)
 
-    with pytest.raises(Diverged, match="the last checkpoint is intact$"):
+    with pytest.raises(Diverged, match=r"the last checkpoint is intact$"):
         train(
             model,
             data(48),

@@ -18,7 +18,6 @@ from darts_cnn import SPACE
 from darts_cnn.network import Network, depthwise, drop_paths, macs, parameters
 from darts_cnn.recipes import PAPER, DartsTraining
 from darts_cnn.space import AVG_POOL, DIL3, DIL5, MAX_POOL, SEP3, SEP5, SKIP, Architecture, decode, training_key
-from wsnas import WsnasError
 from wsnas.calibration import calibrate
 from wsnas.recipe import SGD
 from wsnas.supernet import submodel

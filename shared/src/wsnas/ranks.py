@@ -57,8 +57,8 @@ class Ranks:
     def open(self, own: Run, opened: Callable[[], Run]) -> Run:
         """The run that ``opened()`` returns on the first rank, on every rank: its data may have begun at another place.
 
-        ``own``: the run as this rank was told. No rank goes on before the run is open. Raises WsnasError, on every rank,
-        if ranks were started with different options.
+        ``own``: the run as this rank was told. No rank goes on before the run is open. Raises WsnasError, on every
+        rank, if ranks were started with different options.
         """
         if self.world == 1:
             return opened()

@@ -233,7 +233,7 @@ class SearchSpace(ABC, Generic[A]):
 
 
 class SubSpace(Generic[A]):
-    """Some architectures of a space, as a space to sample supernet paths from; what it does not define is the space's."""
+    """Some architectures of a space, as a space to sample supernet paths from; all else is the space's."""
 
     def __init__(self, space: SearchSpace[A], archs: Iterable[A | str]) -> None:
         self.space = space
