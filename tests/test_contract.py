@@ -240,6 +240,13 @@ def test_a_supernet_path_is_the_network_with_its_weights(space: Any, archs: list
             assert torch.equal(network.eval()(x), supernet.eval()(x, one))
 
 
+def test_a_supernet_asks_for_its_path(space: Any, batch: Tensor) -> None:
+    if space.name not in installed_spaces():
+        pytest.skip("an example")
+    with pytest.raises(WsnasError, match="a supernet needs the path to take"):
+        space.supernet("micro")(batch)
+
+
 def test_initial_weights_come_from_torchs_generator(space: Any, archs: list[Any]) -> None:
     recipe = space.recipes["micro"]
     states = []

@@ -16,6 +16,7 @@ from wsnas.calibration import calibrate
 from wsnas.errors import WsnasError
 from wsnas.evaluation import evaluate, latest_scores, submodel
 from wsnas.recipe import change_recipe
+from wsnas.runs import Run
 from wsnas.standalone import train_architecture
 from wsnas.supernet import train_supernet
 from wsnas.table import Column, Table
@@ -257,13 +258,48 @@ def test_what_is_no_architecture_of_the_space_is_refused(tmp_path: Path) -> None
 def test_more_images_than_there_are_to_train_on_are_refused(tmp_path: Path) -> None:
     """Of 96: six batches of 16, not seven. A scale's own three are left to data that have fewer images."""
     averaged = change_recipe(MICRO, **{"standalone.average_last": 0.5})
+    patient = change_recipe(MICRO, **{"standalone.patience": 1})
     for steps, size, refused in ((6, 96, False), (7, 96, True), (3, 32, False)):
         data = splits(size)
-        for recipe in (MICRO, averaged):
+        for recipe in (MICRO, averaged, patient):
             many = change_recipe(recipe, calibration_steps=steps)
             said = pytest.raises(WsnasError, match=r"112 calibration images .* more than the 96 to train on")
             with said if refused else nullcontext():
                 train_supernet(TOY, many, out=tmp_path / f"net{steps}", splits=data)
-            with said if refused and recipe is averaged else nullcontext():  # only averaged weights are calibrated
+            with said if refused and recipe is not MICRO else nullcontext():  # only other weights than the last step's
                 train_architecture(TOY, ALL[0], many, splits=data)
     assert not (tmp_path / "net7").exists()
+
+
+def test_the_best_weights_are_scored_with_statistics_of_their_own(tmp_path: Path) -> None:
+    """With patience, the result and the validations that chose it; the training itself goes on with its own."""
+    fixed = {"epochs": 9, "batch": 8, "schedule": "fixed", "lr": 0.2, "clip": 1.0, "nesterov": False}
+    rough = change_recipe(MICRO, **{f"standalone.{field}": value for field, value in fixed.items()})
+    patient = change_recipe(rough, **{"standalone.patience": 1})
+    data = splits()
+    for part in (data.train, data.valid):  # wrong labels, so that validation gets worse at times
+        part.labels[::3] = (part.labels[::3] + 1) % 4  # type: ignore[attr-defined]
+    found = train_architecture(TOY, ALL[0], patient, out=tmp_path / "run", splits=data)
+    run = Run.read(tmp_path / "run")
+    state = run.load_checkpoint(torch.device("cpu"))
+    assert state is not None
+    losses = [line["valid_loss"] for line in run.metrics()]
+    assert state["average_from"] / 12 < 1 + np.argmin(losses) < 9  # the best is a mean, and not the last
+    network = TOY.network(ALL[0], patient)
+    network.load_state_dict(state["model"])
+    assert all(torch.equal(a, b) for a, b in zip(state["best"], network.parameters(), strict=True))
+    calibrate(network, ALL[0], [x for x, _ in data.train.ordered(patient.calibration_batch, 48)])
+    valid, loss = data.valid.score(network, ALL[0], 64)
+    assert found.valid == pytest.approx(valid)
+    assert min(losses) == pytest.approx(loss)
+    plain = train_architecture(TOY, ALL[0], rough, splits=data)
+    assert (found.curve, found.half_valid) == (plain.curve, plain.half_valid)
+    with pytest.raises(WsnasError, match="--calibration-steps above 0"):
+        train_architecture(TOY, ALL[0], change_recipe(patient, calibration_steps=0), splits=data)
+
+
+def test_calibration_is_part_of_a_training_whose_result_it_affects() -> None:
+    for field, value in (("epochs", 3), ("average_last", 0.5), ("patience", 1)):
+        recipe = change_recipe(MICRO, **{f"standalone.{field}": value})
+        other = change_recipe(recipe, calibration_steps=2)
+        assert (recipe.standalone_identity() == other.standalone_identity()) == (field == "epochs")

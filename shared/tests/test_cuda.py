@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -16,12 +17,14 @@ from PIL import Image
 from torch import Tensor
 from toy_space import ALL, MICRO, TOY, Net, splits, trained_alone
 
+import wsnas
 from wsnas.cuda_graphs import replayed
 from wsnas.data.folders import StreamedImages
 from wsnas.data.tokens import Tokens
 from wsnas.devices import choose_device, to_device
 from wsnas.evaluation import evaluate_submodel
 from wsnas.executor import Executor, run_jobs
+from wsnas.pooling import average_pool
 from wsnas.randomness import torch_seeded
 from wsnas.recipe import SGD, Sequences, Training, change_recipe
 from wsnas.runs import Run
@@ -117,6 +120,34 @@ def test_a_replayed_function_adds_every_batch(device: str) -> None:
         add(batch)
     assert [len(batch) for batch in batches] == [4] * 9 + [2]
     np.testing.assert_array_equal(total.cpu(), (np.arange(114).reshape(38, 3) ** 2).sum(0))
+
+
+def test_no_capture_minds_other_threads_and_no_stream_is_of_whatever_device() -> None:
+    """By reading: threads that decode images allocate pinned memory meanwhile, which torch's default mode forbids."""
+    code = "".join(path.read_text() for path in Path(wsnas.__file__).parent.rglob("*.py"))
+    captures = re.findall(r"(?:torch\.cuda\.graph|\.capture_begin)\(.*", code)
+    assert len(captures) == 2
+    assert all('capture_error_mode="thread_local"' in capture for capture in captures)
+    assert "current_stream(" in code
+    assert not re.search(r"cuda\.(current_stream|Stream)\(\)", code)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA GPUs")
+def test_a_device_that_is_not_the_current_one_computes_the_same() -> None:
+    """Pooling by its own kernel, and a training from a captured graph."""
+    found = []
+    with torch.cuda.device(0):
+        for index in (0, 1):
+            device = torch.device("cuda", index)
+            pooled = average_pool(torch.arange(2.0 * 3 * 4 * 5, device=device).reshape(2, 3, 4, 5))
+            with torch_seeded(0, "init"):
+                network = to_device(TOY.network(ALL[5], MICRO), device)
+            pictures = splits(device=device).train
+            train(network, pictures, MICRO.standalone, lambda step: [(ALL[5], 1.0)], seed=0, amp=False, cuda_graph=True)
+            found.append([pooled.cpu(), *(value.detach().cpu() for value in network.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import pickle
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +16,7 @@ from scipy import stats
 from toy_space import ALL, OPS, TOY, Arch, splits
 
 from wsnas.errors import WsnasError
-from wsnas.paths import fair, multi_path, name_of, parse, uniform
+from wsnas.paths import fair, multi_path, name_of, parse, taken, uniform
 from wsnas.runs import Run
 from wsnas.space import SubSpace
 from wsnas.supernet import train_supernet
@@ -45,9 +47,12 @@ def test_fair_takes_each_choice_once_with_full_weight_and_draws_anew() -> None:
     assert chi_square([step[0][0] for step in steps], ALL) > 1e-3
 
 
-def test_fair_is_refused_inside_a_sub_space() -> None:
+def test_fair_is_refused_inside_a_sub_space(tmp_path: Path) -> None:
     with pytest.raises(WsnasError, match="uniform"):
         fair(SubSpace(TOY, ALL[:5]), np.random.default_rng(0))
+    with pytest.raises(WsnasError, match="uniform"):
+        train_supernet(TOY, paths=fair, candidates=ALL[:5], out=tmp_path / "run", splits=splits())
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("count", [1, 3, 7])
@@ -90,7 +95,9 @@ def test_a_sampler_of_ones_own_trains_a_supernet_and_is_named_in_its_identity(tm
 
     supernet = train_supernet(TOY, paths=only_convolutions, out=tmp_path / "run", splits=splits())
     assert Run.read(tmp_path / "run").identity["paths"] == "only_convolutions"
-    assert len(asked) == supernet.step == 3 * 6
+    assert supernet.step == 3 * 6
+    assert asked[0] == asked[1]  # the first step's, drawn once more before the run is begun
+    assert len(asked) == 1 + supernet.step
     assert not any(2 in arch.ops for arch in asked)
     for layer in supernet.model.layers:  # never trained: still as batch norm begins
         assert (layer["pool"][2].weight == 1).all()
@@ -119,3 +126,57 @@ def test_a_sampler_has_a_name_of_its_own() -> None:
     named = Several(2)
     named.__name__ = "twice"  # type: ignore[attr-defined]
     assert name_of(named) == "twice"
+
+
+def test_a_sampler_of_ones_own_finds_in_a_sub_space_what_the_space_has(tmp_path: Path) -> None:
+    part = ALL[3:10]
+
+    def fewest_pools(space: Any, rng: np.random.Generator) -> list[tuple[Arch, float]]:
+        paths = [space.sample(rng) for _ in range(4)]
+        return [(min(paths, key=lambda path: list(space.decisions(path).values()).count("pool")), 1.0)]
+
+    supernet = train_supernet(TOY, paths=fewest_pools, candidates=part, out=tmp_path / "run", splits=splits())
+    assert supernet.step == 3 * 6
+    space = copy.deepcopy(SubSpace(TOY, part))
+    assert (space.name, space.size, list(space)) == ("toy", 7, list(part))
+    assert not hasattr(space, "no_such_thing")
+    assert pickle.loads(pickle.dumps(space)).encode(ALL[3]) == TOY.encode(ALL[3])
+
+
+@pytest.mark.parametrize(
+    ("returned", "shown"),
+    [
+        ([], r"\[\]"),
+        (None, "None"),
+        (ALL[0], r"Arch\(ops="),
+        ((ALL[0], 1.0), r"\(Arch"),
+        ([ALL[0]], r"\[Arch"),
+        ([(ALL[0], 1.0), (ALL[1], float("nan"))], r"nan"),
+        ([(ALL[0], float("inf"))], r"inf"),
+        ([(ALL[0], "1")], r"'1'"),
+        ([(ALL[0], 1.0, 2.0)], r"2\.0"),
+    ],
+)
+def test_a_sampler_that_returns_no_weighted_paths_is_named(tmp_path: Path, returned: Any, shown: str) -> None:
+    """At its first step before there is a run, and at a later one, in whose place another run can begin."""
+
+    def mine(space: Any, rng: np.random.Generator) -> Any:
+        return returned
+
+    def later(space: Any, rng: np.random.Generator) -> Any:
+        return [(ALL[0], 1.0)] if len(asked) < 3 and not asked.append(1) else returned  # type: ignore[func-returns-value]
+
+    asked: list[int] = []
+    for sampler in (mine, later):
+        out = tmp_path / sampler.__name__
+        with pytest.raises(WsnasError, match=rf"sampler {sampler.__name__} returned .*{shown}.*must return a list"):
+            train_supernet(TOY, paths=sampler, out=out, splits=splits())
+        assert out.exists() == (sampler is later)
+    if returned is None:
+        assert train_supernet(TOY, out=tmp_path / "later", splits=splits()).step == 3 * 6
+
+
+def test_a_supernet_without_a_path_says_so() -> None:
+    assert taken(None, ALL[1]) == taken(ALL[1], None) == taken(ALL[1], ALL[2]) == ALL[1]
+    with pytest.raises(WsnasError, match=r"a supernet needs the path to take: model\(x, arch\)"):
+        taken(None, None)

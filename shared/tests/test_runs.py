@@ -26,7 +26,7 @@ from wsnas import environment
 from wsnas.errors import Busy, WsnasError
 from wsnas.files import atomic_write
 from wsnas.proxies import proxy_scores
-from wsnas.runs import PUBLISHED, WRITTEN, Run
+from wsnas.runs import PUBLISHED, RESULTS, WRITTEN, Run
 from wsnas.standalone import train_architecture
 from wsnas.supernet import load_supernet
 
@@ -74,11 +74,34 @@ def test_a_run_is_continued_by_the_same_identity_and_read_without_one(run: Run) 
     ],
 )
 def test_another_identity_is_refused_with_the_field_that_differs(run: Run, change: dict[str, Any], named: str) -> None:
+    run.append("metrics.jsonl", {"epoch": 1})
     before = (run.path / "run.json").read_bytes()
     with pytest.raises(WsnasError) as refusal:
         Run.open(run.path, {**IDENTITY, **change}, RECIPE)
     assert named in str(refusal.value)
     assert (run.path / "run.json").read_bytes() == before
+
+
+def test_a_run_of_which_nothing_came_makes_way_for_another(run: Run) -> None:
+    """But not while it is written, nor for a moment after the other began."""
+    other = {**IDENTITY, "seed": 4}
+    with run.session(CPU), pytest.raises(Busy):
+        Run.open(run.path, other, RECIPE)
+    assert (run.path / "sessions.jsonl").exists()
+    corrected = Run.open(run.path, other, {**RECIPE, "dataset": "more"})
+    assert corrected == Run.read(run.path)
+    assert corrected.identity["seed"] == 4
+    assert not (run.path / "sessions.jsonl").exists()
+    with pytest.raises(Busy, match="another run"), run.session(CPU):
+        pass
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_run_of_which_something_came_stays(run: Run, name: str) -> None:
+    (run.path / name).touch()
+    with pytest.raises(WsnasError, match="holds another run: its seed is 3, yours is 4"):
+        Run.open(run.path, {**IDENTITY, "seed": 4}, RECIPE)
+    assert Run.read(run.path) == run
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"x"', b'{"format": 1}', b'{"format": 99}', b"\xff\xfe\x00"])

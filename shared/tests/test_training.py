@@ -324,9 +324,32 @@ def test_a_training_with_another_last_batch_goes_on_bit_for_bit(tmp_path: Path, 
 def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path, with_run: bool) -> None:
     """The last step's loss is finite but its update is not, and there is no later loss to check."""
     run = Run.open(tmp_path / "run", {}, {}) if with_run else None
-    with pytest.raises(Diverged):
+    with pytest.raises(Diverged, match=r"0 is off\)$"):
         train(net(), data(16), Training(1, 16, SGD(3e38, weight_decay=3e38)), always(ALL[0]), seed=0, run=run)
     assert run is None or run.load_checkpoint(CPU) is None
+
+
+def test_a_divergence_says_that_the_checkpoint_before_it_is_there(tmp_path: Path) -> None:
+    run, model = Run.open(tmp_path / "run", {}, {}), net()
+
+    def spoil(done: int, total: int, note: str) -> None:
+        if done == 2:
+            model.head.weight.data.fill_(math.nan)
+
+    with pytest.raises(Diverged, match=r"the last checkpoint is intact$"):
+        train(
+            model,
+            data(48),
+            Training(1, 16, SGD(0.1)),
+            uniform_paths,
+            seed=0,
+            run=run,
+            checkpoint_seconds=0,
+            report=spoil,
+        )
+    saved = run.load_checkpoint(CPU)
+    assert saved is not None
+    assert saved["step"] == 1
 
 
 # seeds --------------------------------------------------------------------------------------------
@@ -532,6 +555,31 @@ def test_two_processes_train_what_one_does_on_the_mean_of_two_half_batches(tmp_p
         torch.testing.assert_close(first[name].detach(), parameter.detach(), rtol=1e-4, atol=1e-5, msg=name)
     lines = Run.read(tmp_path / "run").metrics()  # the mean over the ranks, not rank 0's
     assert [line["loss"] for line in lines] == pytest.approx(losses, rel=1e-4)
+
+
+MOVED = """
+import sys
+from pathlib import Path
+from toy_space import MICRO, TOY
+from wsnas.recipe import change_recipe
+from wsnas.supernet import train_supernet
+out = Path(sys.argv[1])
+train_supernet(TOY, change_recipe(MICRO, dataset=str(out.parent / "new" / "set.npz")), out=out, device="cpu")
+"""
+
+
+def test_two_processes_go_on_where_the_data_lie_now(tmp_path: Path, python: Start) -> None:
+    """A finished run, which any number of processes can load."""
+    pixels, labels = images(96, 0)
+    both = {f"{part}_{name}": v for part in ("train", "test") for name, v in (("images", pixels), ("labels", labels))}
+    for place in ("old", "new"):
+        (tmp_path / place).mkdir()
+        np.savez(tmp_path / place / "set.npz", **both)  # type: ignore[arg-type, unused-ignore]
+    recipe = change_recipe(MICRO, dataset=str(tmp_path / "old" / "set.npz"))
+    run = train_supernet(TOY, recipe, out=tmp_path / "run", device="cpu").run
+    (tmp_path / "old" / "set.npz").unlink()
+    in_two_ranks(python, MOVED, run.path)
+    assert Run.read(run.path).identity == run.identity
 
 
 UNEVEN = """

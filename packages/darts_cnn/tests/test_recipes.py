@@ -15,10 +15,14 @@ from darts_cnn.space import OPS
 from wsnas.agreement import load_ground_truth
 from wsnas.data.images import steps_of
 from wsnas.data.sources import shape_of
+from wsnas.errors import WsnasError
+from wsnas.executor import Executor
+from wsnas.ground_truth import train_many
 from wsnas.metrics import noise_ceiling
 from wsnas.randomness import numpy_rng
-from wsnas.recipe import recipe_fields
+from wsnas.recipe import change_recipe, recipe_fields
 from wsnas.sampling import sample_distinct
+from wsnas.standalone import train_architecture
 from wsnas.supernet import train_supernet
 from wsnas.table import Table
 
@@ -76,6 +80,24 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path: Path) -> N
     weights = parts.model.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in whole.model.state_dict().items())
     assert whole.run.metrics() == parts.run.metrics()
+
+
+def test_an_auxiliary_loss_without_a_head_leaves_no_directory(tmp_path: Path) -> None:
+    """For the supernet only the supernet's training counts, for a network only its own."""
+    recipe = dataclasses.replace(MICRO, channels=2, cells=2, train_size=256)
+    recipe = change_recipe(recipe, epochs=1, batch=128, **{"standalone.epochs": 1})
+    splits = SPACE.load_data(recipe, torch.device("cpu"))
+    one = next(iter(SPACE))
+    said = "add --auxiliary-head"
+    with pytest.raises(WsnasError, match=said):
+        train_supernet(SPACE, change_recipe(recipe, auxiliary=0.4), out=tmp_path / "net", splits=splits)
+    alone = change_recipe(recipe, **{"standalone.auxiliary": 0.4})
+    with pytest.raises(WsnasError, match=said):
+        train_architecture(SPACE, one, alone, out=tmp_path / "alone", splits=splits)
+    with pytest.raises(WsnasError, match=said):
+        train_many(SPACE, [one], tmp_path / "truth", alone, executor=Executor(workers=0))
+    assert not list(tmp_path.iterdir())
+    assert train_supernet(SPACE, alone, out=tmp_path / "net", device="cpu", splits=splits).step == 2
 
 
 # the shipped ground truth ------------------------------------------------------------------------------------

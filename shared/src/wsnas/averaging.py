@@ -17,6 +17,7 @@ class Averages:
 
     The mean covers the last ``Training.average_last`` of the steps or, with ``Training.patience``, all steps after the
     first epoch whose validation is worse than the best before the last ``patience`` (Merity et al., 2018, algorithm 1).
+    Batch norm's running statistics stay those of the last step: ``validate``, and who uses the result, recalibrates.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], training: Training, total: int) -> None:

@@ -49,9 +49,9 @@ def replayed(function: Callable[..., None]) -> Callable[..., None]:
         if graph is None:
             inputs[:] = [tensor.clone() for tensor in tensors]
             stream = torch.cuda.Stream(tensors[0].device)  # type: ignore[no-untyped-call, unused-ignore]
-            stream.wait_stream(torch.cuda.current_stream())
+            stream.wait_stream(torch.cuda.current_stream(tensors[0].device))
             graph = captured(lambda: function(*inputs), stream, torch.cuda.graph_pool_handle())
-            torch.cuda.current_stream().wait_stream(stream)
+            torch.cuda.current_stream(tensors[0].device).wait_stream(stream)
         for buffer, tensor in zip(inputs, tensors, strict=True):
             buffer.copy_(tensor)
         graph.replay()

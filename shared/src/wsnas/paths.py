@@ -7,8 +7,10 @@ Write your own the same way and pass it as ``train_supernet(..., paths=mine)``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from numbers import Real
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from wsnas.errors import WsnasError
 from wsnas.space import Paths
 from wsnas.words import own_name
 
+A = TypeVar("A")
 Step = Sequence[tuple[Any, float]]
 Sampler = Callable[[Paths[Any], np.random.Generator], Step]
 
@@ -43,6 +46,31 @@ def multi_path(paths: int) -> Sampler:
 
     sample.__name__ = f"multi:{paths}"
     return sample
+
+
+def drawn(sampler: Sampler, space: Paths[Any], rng: np.random.Generator) -> Step:
+    """What ``sampler`` draws. Raises WsnasError unless it is a list of architectures with finite weights, not empty."""
+    step = sampler(space, rng)
+    if not (isinstance(step, Sequence) and step and all(map(_weighted, step))):
+        shown = repr(step)
+        raise WsnasError(
+            f"the path sampler {name_of(sampler)} returned {shown[:100]}{'...' * (len(shown) > 100)}: it must return a "
+            "list of at least one pair, (architecture, finite weight)"
+        )
+    return step
+
+
+def _weighted(pair: Any) -> bool:
+    """Whether it is a pair of something and a finite number."""
+    return isinstance(pair, Sequence) and len(pair) == 2 and isinstance(pair[1], Real) and math.isfinite(pair[1])
+
+
+def taken(own: A | None, path: A | None) -> A:
+    """The architecture that a network computes: its own or, if it is a supernet, the path that it is called with."""
+    arch = path if own is None else own
+    if arch is None:
+        raise WsnasError("a supernet needs the path to take: model(x, arch)")
+    return arch
 
 
 def parse(text: str) -> Sampler:

@@ -172,12 +172,12 @@ class Pieces:
         if not self.y.is_cuda:
             recorded.find_parameters(self.parameters)
             return recorded
-        self.stream.wait_stream(torch.cuda.current_stream())
+        self.stream.wait_stream(torch.cuda.current_stream(self.y.device))
         with torch.cuda.stream(self.stream):
             recorded.find_parameters(self.parameters)
         pool = self.pools.setdefault(piece.slot, torch.cuda.graph_pool_handle())
         recorded.capture(self.stream, pool)
-        torch.cuda.current_stream().wait_stream(self.stream)
+        torch.cuda.current_stream(self.y.device).wait_stream(self.stream)
         return recorded
 
     def _give(self, pieces: list[Recorded], alone: bool) -> None:

@@ -6,9 +6,8 @@ and single paths break both. Ranks train the same paths, so they have gradients 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from wsnas.errors import WsnasError
 from wsnas.files import read_file
+from wsnas.recipe import as_if_in_place
 from wsnas.runs import LARGEST, Run
 
 OWN = "_extra_state"  # ends the names of what each rank's model carries from step to step, such as hidden states
@@ -54,11 +54,31 @@ class Ranks:
             gradient.copy_(mean.view_as(gradient))
         return [mean_loss[0]]
 
+    def open(self, own: Run, opened: Callable[[], Run]) -> Run:
+        """The run that ``opened()`` returns on the first rank, on every rank: its data may have begun at another place.
+
+        ``own``: the run as this rank was told. No rank goes on before the run is open. Raises WsnasError, on every
+        rank, if ranks were started with different options.
+        """
+        if self.world == 1:
+            return opened()
+        told: list[Any] = [None] * self.world
+        dist.all_gather_object(told, own.identity, group=self.control)
+        for rank, other in enumerate(told):
+            if as_if_in_place(other, told[0]) != told[0]:
+                raise WsnasError(
+                    f"process {rank} of {self.world} was started with other options than process 0: give all the same"
+                )
+        run = opened() if self.rank == 0 else own
+        identity = [run.identity]
+        dist.broadcast_object_list(identity, src=0, group=self.control)
+        return replace(run, identity=identity[0])
+
     def load(self, run: Run, device: torch.device, total: int) -> dict[str, Any] | None:
         """The run's last checkpoint on every rank, or None; only the first rank's folder needs to hold it.
 
-        Raises WsnasError, on every rank, if ranks were started with different options, if there were fewer or more of
-        them before and steps remain of the ``total``, or if another rank's folder is further than the first one's.
+        Raises WsnasError, on every rank, if there were fewer or more of them before and steps remain of the ``total``,
+        or if another rank's folder is further than the first one's.
         """
         state = run.load_checkpoint(device) if self.world == 1 else self._from_the_first(run, device)
         if state is None:
@@ -75,7 +95,7 @@ class Ranks:
 
     def _from_the_first(self, run: Run, device: torch.device) -> dict[str, Any] | None:
         path = run.path / "checkpoint.pt"
-        own = {"identity": json.dumps(run.identity, sort_keys=True), "folder": str(run.path), "step": -1}
+        own = {"folder": str(run.path), "step": -1}
         error: WsnasError | None = None
         data = None
         try:
@@ -93,10 +113,6 @@ class Ranks:
         if first["error"]:
             raise WsnasError(first["error"])
         for rank, other in enumerate(told):
-            if other["identity"] != first["identity"]:
-                raise WsnasError(
-                    f"process {rank} of {self.world} was started with other options than process 0: give all the same"
-                )
             if other["step"] > first["step"]:
                 begun = f"a checkpoint of step {first['step']}" if first["step"] >= 0 else "no checkpoint"
                 raise WsnasError(

@@ -238,9 +238,10 @@ class Recipe:
         return {k: v for k, v in self.identity().items() if k != "standalone" and decides.get(k) is None}
 
     def standalone_identity(self) -> dict[str, Any]:
-        """The part that affects a stand-alone training and its scores. Only averaged weights are calibrated."""
+        """The part that affects a stand-alone training and its scores. Only averaged or best weights are calibrated."""
         decides = {f.name: f.decides for f in recipe_fields(self).values()}
-        other = {"supernet"} if self.standalone.average_last else {"supernet", "calibration_batch", "calibration_steps"}
+        calibrated = self.standalone.average_last or self.standalone.patience
+        other = {"supernet"} if calibrated else {"supernet", "calibration_batch", "calibration_steps"}
         kept = (None, Decides.SCORES)
         return {k: v for k, v in self.identity().items() if k not in other and decides.get(k) in kept}
 

@@ -8,6 +8,7 @@
     lock              held by the one process that writes
 
 A run can be resumed only with the same identity: a checkpoint of another recipe is refused, and so are other data.
+A run of which nothing has come, because its options could not be trained, makes way for another.
 For a data set that is a file or a folder, the identity holds a fingerprint of its content. Every file of results
 carries checksums, which are compared when it is read; runs made before there were any can still be read.
 """
@@ -46,7 +47,8 @@ FORMAT, OLDER = 3, 2  # of run.json; the older one may lack a checksum
 LARGEST = {"run.json": 1 << 24, "metrics.jsonl": 1 << 28, "checkpoint.pt": 1 << 35}  # bytes
 CRC = "crc"
 STARTED = ("environment", "command")  # what run.json says of the run's start
-WRITTEN = ("checkpoint.pt", "metrics.jsonl", "records.sqlite", "sessions.jsonl")
+RESULTS = ("checkpoint.pt", "metrics.jsonl", "records.sqlite")
+WRITTEN = (*RESULTS, "sessions.jsonl")
 PUBLISHED = ("table.parquet", "table.csv", "curves.parquet", "README.md")  # from a run of ground truth
 
 
@@ -71,7 +73,8 @@ class Run:
     def open(path: Path | str, identity: Mapping[str, Any], recipe: Mapping[str, Any]) -> Run:
         """The run at ``path``, created, or resumed with those fields of ``recipe`` that are not in its identity.
 
-        Raises WsnasError if the directory holds another run, or is none but holds files of names that a run writes.
+        Raises WsnasError if the directory holds another run with weights, metrics or records, or is none but holds
+        files of names that a run writes.
         """
         path = Path(path)
         identity, recipe = json.loads(json.dumps([identity, recipe]))  # tuples become lists, as when read back
@@ -83,13 +86,15 @@ class Run:
                         raise WsnasError(
                             f"{path} holds {foreign} but no run.json, so it is no run: choose another --out"
                         )
-                    described = {"format": FORMAT, "identity": identity, "recipe": recipe}
-                    described |= {"environment": environment(), "command": command_line()}
-                    atomic_write(path / "run.json", json.dumps(sealed(described), indent=1).encode())
-                    return Run(path, identity, recipe)
+                    return Run(path, identity, recipe)._begun()
         existing = Run.read(path)
-        identity = as_if_in_place(identity, existing.identity)
-        if (difference := _first_difference(existing.identity, identity)) is not None:
+        moved = as_if_in_place(identity, existing.identity)
+        if (difference := _first_difference(existing.identity, moved)) is not None:
+            if existing._is_empty():
+                with existing.writing():
+                    if existing._is_empty() and Run.read(path) == existing:  # still
+                        (path / "sessions.jsonl").unlink(missing_ok=True)
+                        return Run(path, identity, recipe)._begun()
             name, there, here = difference
             if name == "data":
                 existing.require_data(identity)
@@ -103,6 +108,16 @@ class Run:
             described = _unsealed_file(path / "run.json") | {"format": FORMAT, "recipe": recipe}
             atomic_write(path / "run.json", json.dumps(sealed(described), indent=1).encode())
         return Run(path, existing.identity, recipe)
+
+    def _begun(self) -> Run:
+        """The run, with its run.json written."""
+        described = {"format": FORMAT, "identity": self.identity, "recipe": self.recipe}
+        described |= {"environment": environment(), "command": command_line()}
+        atomic_write(self.path / "run.json", json.dumps(sealed(described), indent=1).encode())
+        return self
+
+    def _is_empty(self) -> bool:
+        return not any((self.path / name).exists() for name in RESULTS)
 
     @staticmethod
     def read(path: Path | str) -> Run:
@@ -407,6 +422,8 @@ class Run:
         """Holds the lock, and logs the session when it ends, even by an error."""
         started, ended = time.time(), "finished"
         with self.writing():
+            if Run.read(self.path).identity != self.identity:
+                raise Busy(f"{self.path} was given to another run just now: choose another --out")
             try:
                 yield
             except BaseException as error:

@@ -254,13 +254,18 @@ class SearchSpace(ABC, Generic[A]):
 
 
 class SubSpace(Generic[A]):
-    """Some architectures of a space, as a space to sample supernet paths from."""
+    """Some architectures of a space, as a space to sample supernet paths from; all else is the space's."""
 
     def __init__(self, space: SearchSpace[A], archs: Iterable[A | str]) -> None:
         self.space = space
         self.archs = sorted(set(space.archs(archs)))  # type: ignore[type-var]  # architectures are ordered
         if not self.archs:
             raise WsnasError(f"a sub-space of {space.name} needs at least one architecture")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # also what copy and pickle look for before there is a space
+            raise AttributeError(f"a sub-space has no attribute {name}")
+        return getattr(self.space, name)
 
     @property
     def size(self) -> int:

@@ -22,9 +22,10 @@ from wsnas.calibration import calibrate, require_calibration_images
 from wsnas.data.images import Data, Splits
 from wsnas.devices import choose_device, cpu_threads, to_device
 from wsnas.errors import Guesses, WsnasError
+from wsnas.pieces import buffers_kept
 from wsnas.progress import Report
 from wsnas.randomness import python_seed, torch_seeded
-from wsnas.recipe import Recipe
+from wsnas.recipe import Recipe, Training
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
 from wsnas.training import guesses, require_suitable, train
@@ -51,12 +52,17 @@ def require_trainable(space: SearchSpace[Any], network: nn.Module, splits: Split
     training = recipe.standalone
     if training.patience and not len(splits.valid):
         raise WsnasError("patience needs validation images: set it to 0, or train_size below all training images")
-    normed = any(isinstance(module, _BatchNorm) for module in network.modules())
-    if training.average_last and normed and not recipe.calibration_images:
-        raise WsnasError("averaged weights need recalibrated batch norm: give --calibration-steps above 0")
-    if training.average_last and normed:
+    if needs_calibration(network, training):
+        if not recipe.calibration_images:
+            raise WsnasError("averaged or best weights need recalibrated batch norm: give --calibration-steps above 0")
         require_calibration_images(space, recipe, splits)
-    require_suitable(splits.train, training)
+    require_suitable(splits.train, training, network)
+
+
+def needs_calibration(network: nn.Module, training: Training) -> bool:
+    """Whether the result's weights can be others than the last step's, to which batch norm's statistics belong."""
+    normed = any(isinstance(module, _BatchNorm) for module in network.modules())
+    return normed and bool(training.average_last or training.patience)
 
 
 def train_architecture(
@@ -77,7 +83,8 @@ def train_architecture(
     ``space``, ``recipe``: as in ``train_supernet``. ``arch``: the architecture or its encoding. ``out``: a run
     directory, for checkpoints and resuming. ``threads``: torch's on the CPU, by default one; a run continues only with
     as many. ``splits``: the recipe's data, if already on the device. ``checkpoint_seconds``: the most work a kill can
-    lose. Raises Diverged if the loss is not finite.
+    lose. Averaged and best weights are validated and scored with recalibrated batch norms, because the running
+    statistics are the last step's. Raises Diverged if the loss is not finite.
     """
     space = load_space(space)
     arch, recipe = space.arch(arch), space.recipe(recipe)
@@ -87,6 +94,7 @@ def train_architecture(
         network = to_device(space.network(arch, recipe), chosen)
     training = recipe.standalone
     images = recipe.calibration_images
+    recalibrated = needs_calibration(network, training)
     require_trainable(space, network, splits, recipe)  # what cannot be trained leaves no directory
     started = time.perf_counter()
     half, earlier = math.nan, 0.0
@@ -94,6 +102,16 @@ def train_architecture(
 
     def score(part: Data) -> float:
         return part.score(network, arch, recipe.evaluation_batch)[0] if len(part) else math.nan
+
+    def recalibrate() -> None:
+        if recalibrated:
+            calibrate(network, arch, (x for x, _ in splits.train.ordered(recipe.calibration_batch, images)))
+
+    def validate() -> float:
+        """The cross-entropy of the weights that patience is about to compare; training goes on with its statistics."""
+        with buffers_kept(network):
+            recalibrate()
+            return splits.valid.score(network, arch, recipe.evaluation_batch)[1]
 
     def on_epoch(line: Mapping[str, float]) -> None:
         nonlocal half
@@ -129,12 +147,11 @@ def train_architecture(
                 run=run,
                 checkpoint_seconds=checkpoint_seconds,
                 cuda_graph=chosen.type == "cuda",
-                validate=lambda: splits.valid.score(network, arch, recipe.evaluation_batch)[1],
+                validate=validate,
                 on_epoch=on_epoch,
                 report=report,
             )
-            if training.average_last:  # the running statistics belong to the weights before averaging
-                calibrate(network, arch, (x for x, _ in splits.train.ordered(recipe.calibration_batch, images)))
+            recalibrate()
             valid, test = score(splits.valid), score(splits.test)
             if run is not None:
                 curve = [line["loss"] for line in run.metrics()]  # earlier sessions included

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from wsnas import paths as path_samplers
@@ -22,6 +21,7 @@ from wsnas.devices import choose_device, cpu_threads, fixed_order, process_group
 from wsnas.errors import Guesses, Unfinished, WsnasError
 from wsnas.progress import Report, bar_in_notebook
 from wsnas.randomness import numpy_rng, python_seed, torch_seeded
+from wsnas.ranks import torchruns_ranks
 from wsnas.recipe import Recipe, digest, recipe_from_json
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, SubSpace, load_space
@@ -102,15 +102,20 @@ def train_supernet(
             "batch norm cannot be synchronised on the CPU, because torch's SyncBatchNorm needs GPUs; without --sync-bn "
             "each process normalises with the statistics of its own images"
         )
+
+    def drawn(step: int) -> path_samplers.Step:
+        return path_samplers.drawn(paths, source, numpy_rng(seed, "paths", step))
+
     with cpu_threads(threads, chosen), process_group(chosen) as rank:
         splits = space.load_data(recipe, chosen) if splits is None else splits
         require_trainable(space, recipe, splits)  # what cannot be trained leaves no directory
         with torch_seeded(seed, "init"):
             model = to_device(space.supernet(recipe), chosen)
+        require_suitable(splits.train, recipe.supernet, model)
         steps = first_steps(splits.train, recipe.supernet, seed)[-1]
-        run = Run.open(where, identity, recipe.to_json()) if rank == 0 else Run(where, identity, recipe.to_json())
-        if dist.is_initialized():
-            dist.barrier()  # no rank looks for a checkpoint before the directory is known to be this run's
+        drawn(0)  # a sampler that cannot be used leaves no directory either
+        asked = Run(where, identity, recipe.to_json())
+        run = torchruns_ranks().open(asked, lambda: Run.open(where, identity, asked.recipe))
         if sync_bn:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call, unused-ignore]
         session = run.session(chosen) if rank == 0 else nullcontext()
@@ -119,7 +124,7 @@ def train_supernet(
                 model,
                 splits.train,
                 recipe.supernet,
-                lambda step: paths(source, numpy_rng(seed, "paths", step)),
+                drawn,
                 seed=seed,
                 run=run,
                 amp=amp,
@@ -128,7 +133,7 @@ def train_supernet(
             )
     losses = [line["loss"] for line in run.metrics()] if rank == 0 else []
     if guesses(losses, recipe.supernet, splits.classes):  # unless it is the sum of several paths' losses
-        weight = sum(weight for _, weight in paths(source, numpy_rng(seed, "paths", steps - 1)))
+        weight = sum(weight for _, weight in drawn(steps - 1))
         if said := guesses(losses, recipe.supernet, splits.classes, weight):
             warnings.warn(said, Guesses, stacklevel=2)
     return Supernet(space, recipe, model, splits, run, steps)

@@ -90,24 +90,25 @@ def train(
 ) -> None:
     """Trains ``model`` in place, resuming from the run's checkpoint if there is one.
 
-    ``model(x, path)``: x from ``data`` (images: float32 [B, C, H, W]) -> logits [B, classes]. A model with its own
-    loss (auxiliary head, dropout) defines ``training_loss(x, y, path, training, progress)``, where progress is the
-    fraction of steps done; torch's generator is seeded from (seed, step) inside it. State that a model carries from
-    step to step belongs in its ``get_extra_state``; ``start_epoch()``, if defined, is called before the first step of
-    each epoch.
+    ``model(x, path)``: x from ``data`` (images: float32 [B, C, H, W]) -> logits [B, classes]. A model with its own loss
+    (auxiliary head, dropout) defines ``training_loss(x, y, path, training, progress)``, where progress is the fraction
+    of steps done; torch's generator is seeded from (seed, step) inside it. It can refuse a training with a WsnasError
+    from ``require_suitable(training)``, which is asked before there is a run. State that a model carries from step to
+    step belongs in its ``get_extra_state``; ``start_epoch()``, if defined, is called before the first step of each
+    epoch.
 
-    ``paths(step)``: the paths the step trains. ``amp``: bfloat16 autocast, by default on CUDA only: CPUs with
-    bfloat16 instructions are faster with it too (benchmarks/supernet_step.py), but results would then depend on the
-    processor. ``cuda_graph``: forward and backward as one CUDA graph, if every step trains the same single path.
-    ``pieces``: the step runs through ``wsnas.pieces``, by default on CUDA if the model describes its pieces, there is
-    no whole graph, and training uses one process. ``validate()``: the cross-entropy for ``Training.patience``; the
-    weights with the lowest value are kept. ``on_epoch(metrics)`` may use the model between epochs; both may leave it
-    in eval mode. Under ``torchrun`` the ranks share each batch and train the same paths; gradients and losses are
-    averaged.
+    ``paths(step)``: the paths the step trains. ``amp``: bfloat16 autocast, by default on CUDA only: CPUs with bfloat16
+    instructions are faster with it too (benchmarks/supernet_step.py), but results would then depend on the processor.
+    ``cuda_graph``: forward and backward as one CUDA graph, if every step trains the same single path. ``pieces``: the
+    step runs through ``wsnas.pieces``, by default on CUDA if the model describes its pieces, there is no whole graph,
+    and training uses one process. ``validate()``: the cross-entropy for ``Training.patience``, of an average's weights
+    with the last step's buffers; the weights with the lowest value are kept. ``on_epoch(metrics)`` may use the model
+    between epochs; both may leave it in eval mode. Under ``torchrun`` the ranks share each batch and train the same
+    paths; gradients and losses are averaged.
 
     Raises Diverged if the loss or a weight is not finite, or the last epoch's loss (an earlier one may recover) is
     above ``HOPELESS_LOSS`` for each of a step's paths; the last checkpoint predates it. Raises KeyboardInterrupt after
-    saving a checkpoint. If the weights were averaged, batch norm must be calibrated afterwards.
+    saving a checkpoint. If the weights were averaged, or are the best, batch norm must be calibrated afterwards.
     """
     device = data.device
     ranks = torchruns_ranks()
@@ -115,7 +116,7 @@ def train(
     amp = device.type == "cuda" if amp is None else amp
     if training.patience and validate is None:
         raise WsnasError("patience needs validation, which supernet training does not have: set it to 0")
-    require_suitable(data, training)
+    require_suitable(data, training, model)
     first = first_steps(data, training, seed)
     total = first[-1]
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -149,9 +150,10 @@ def train(
         averages.add(state.step)
 
     def diverged(what: str) -> Diverged:
+        kept = run is not None and (run.path / "checkpoint.pt").exists()
         return Diverged(
             f"{what} by step {state.step} of {total}: lower the learning rate ({training.optimizer.lr:g}) or clip the "
-            f"gradient (now {training.clip:g}; 0 is off); earlier checkpoints are intact"
+            f"gradient (now {training.clip:g}; 0 is off)" + "; the last checkpoint is intact" * kept
         )
 
     def hopeless(loss: float) -> bool:
@@ -253,9 +255,9 @@ def first_steps(data: Data, training: Training, seed: int) -> list[int]:
     return list(accumulate((data.steps(training, seed, epoch) for epoch in range(training.epochs)), initial=0))
 
 
-def require_suitable(data: Data, training: Training) -> None:
+def require_suitable(data: Data, training: Training, model: nn.Module | None = None) -> None:
     """Raises WsnasError if the data are fewer than a batch, or do not suit the training, or if torchrun's processes
-    cannot share its batches, or if its optimizer is not installed.
+    cannot share its batches, or if its optimizer is not installed, or if the model lacks something for it.
     """
     world = dist.get_world_size() if dist.is_initialized() else 1
     if isinstance(training.inputs, Augmentation) and len(data) < training.batch:
@@ -270,6 +272,8 @@ def require_suitable(data: Data, training: Training) -> None:
     if isinstance(training.optimizer, RMSpropTFRecipe) and find_spec("timm") is None:
         raise WsnasError("this recipe trains with timm's RMSpropTF: pip install timm")
     data.steps(training, seed=0, epoch=0)  # raises if a text is too short, or the data cannot be augmented so
+    if hasattr(model, "require_suitable"):
+        model.require_suitable(training)  # type: ignore[union-attr, operator]
 
 
 def optimizer_of(model: nn.Module, training: Training) -> torch.optim.Optimizer:
@@ -361,17 +365,18 @@ def capture(
     """
     x, y = x.clone(), y.clone()
     model.train()
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call, unused-ignore]
     graph = torch.cuda.CUDAGraph()
     with buffers_kept(model):
-        side.wait_stream(torch.cuda.current_stream())
+        side.wait_stream(torch.cuda.current_stream(x.device))
         with torch.cuda.stream(side):
             for _ in range(3):
                 model.zero_grad(set_to_none=True)
                 backward(x, y)
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream(x.device).wait_stream(side)
         model.zero_grad(set_to_none=True)
-        with torch.cuda.graph(graph):
+        # threads that decode images may allocate meanwhile
+        with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
             loss = backward(x, y)
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
 

@@ -33,6 +33,7 @@ from darts_cnn.recipes import DartsTraining
 from darts_cnn.space import AVG_POOL, DIL3, DIL5, MAX_POOL, NODES, OPS, SEP3, SEP5, SKIP, Architecture
 from darts_cnn.space import Cell as Genes
 from wsnas import WsnasError
+from wsnas.paths import taken
 from wsnas.pooling import average_pool
 
 KERNEL = {SEP3: 3, SEP5: 5, DIL3: 3, DIL5: 5}
@@ -178,7 +179,8 @@ class Cell(nn.Module):
 class AuxiliaryHead(nn.Module):
     """A second classifier, used only in training: [N, C, 8, 8] -> logits [N, classes].
 
-    As in DARTS, 5x5 windows with stride 3 pool an 8x8 map to 2x2; maps of another side are pooled to 2x2 adaptively.
+    As in DARTS, 5x5 windows with stride 3 pool an 8x8 map to 2x2; maps of another side are pooled to 2x2 adaptively,
+    whose gradient on CUDA is refused under ``--deterministic``.
     """
 
     def __init__(self, inputs: int, classes: int) -> None:
@@ -227,8 +229,7 @@ class Network(nn.Module):
 
     def _run(self, x: Tensor, path: Architecture | None, drop_path: float) -> tuple[Tensor, Tensor]:
         """(logits, the map that the auxiliary head sees)"""
-        arch = path if self.arch is None else self.arch
-        assert arch is not None, "a supernet needs the path to take"
+        arch = taken(self.arch, path)
         output = seen = self.stem(x)
         last = before = F.relu(output)  # cells use each other's output only rectified
         for number, cell in enumerate(self.cells):
@@ -239,20 +240,27 @@ class Network(nn.Module):
                 before, last = last, F.relu(output)
         return self.classifier(output.mean((2, 3))), seen
 
+    def require_suitable(self, training: DartsTraining) -> None:
+        """Raises WsnasError for an auxiliary loss without a head."""
+        if training.auxiliary and self.auxiliary is None:
+            raise WsnasError(
+                "a training with an auxiliary loss needs the head: add --auxiliary-head (auxiliary_head=True), or set "
+                "auxiliary to 0"
+            )
+
     def training_loss(
         self, x: Tensor, y: Tensor, path: Architecture | None, training: DartsTraining, progress: float
     ) -> Tensor:
         """Cross-entropy in nats plus ``training.auxiliary`` times the auxiliary head's; drop-path as in DARTS.
 
         The probability of dropping an operation's output (never an identity's) rises with the epochs:
-        ``training.drop_path * epoch / epochs``. Raises WsnasError for an auxiliary loss without a head.
+        ``training.drop_path * epoch / epochs``.
         """
         epoch = int(progress * training.epochs + 1e-6)
         logits, seen = self._run(x, path, training.drop_path * epoch / training.epochs)
         loss = F.cross_entropy(logits, y, label_smoothing=training.label_smoothing)
         if training.auxiliary:
-            if self.auxiliary is None:
-                raise WsnasError("a training with an auxiliary loss needs a recipe with auxiliary_head=True")
+            assert self.auxiliary is not None, "require_suitable has refused it"
             extra = F.cross_entropy(self.auxiliary(seen), y, label_smoothing=training.label_smoothing)
             loss = loss + training.auxiliary * extra
         return loss

@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_rnn.space import ACTIVATIONS, NODES, Architecture
+from wsnas.paths import taken
 from wsnas.recipe import Training
 
 if TYPE_CHECKING:
@@ -320,8 +321,7 @@ class Network(nn.Module):
 
     def _cell(self, x: Tensor, hidden: Tensor, mask: Tensor | None, path: Architecture | None) -> Tensor:
         """From x [T, B, H] and hidden [B, H] the cell's outputs [T, B, H]; under autocast its products are bfloat16."""
-        arch = path if self.arch is None else self.arch
-        assert arch is not None, "a supernet needs the path to take"
+        arch = taken(self.arch, path)
         if not torch.is_grad_enabled():
             return unroll(x, hidden, self.w0, gather(self.nodes, arch), mask, arch, keep=False)[0]
         dtype = torch.mm(self.w0[:1, :1], self.w0[:1, :1]).dtype  # the dtype of a product under autocast, if any

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from nb101.space import CONV1, CONV3, INTERMEDIATES, OPS, Architecture
 from wsnas import WsnasError
 from wsnas.convolution import conv_norm
+from wsnas.paths import taken
 
 KERNELS = {CONV3: 3, CONV1: 1}  # operation -> side of its kernel
 
@@ -124,8 +125,7 @@ class Network(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, x: Tensor, path: Architecture | None = None) -> Tensor:
-        arch = path if self.arch is None else self.arch
-        assert arch is not None, "a supernet needs the path to take"
+        arch = taken(self.arch, path)
         x = self.stem(x)
         for i, stack in enumerate(self.stacks):
             if i:

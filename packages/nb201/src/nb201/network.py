@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from nb201.space import CONV1, CONV3, EDGES, INCOMING, NONE, OPS, POOL, Architecture
 from wsnas import pooling
 from wsnas.convolution import conv_norm, dense
+from wsnas.paths import taken
 from wsnas.pieces import INPUT, LOGITS, Piece
 
 CONVOLUTIONS = {CONV1: 1, CONV3: 3}  # operation -> kernel size
@@ -187,8 +188,7 @@ class Network(nn.Module):
         self.classifier = nn.Linear(4 * channels, classes)
 
     def forward(self, x: Tensor, path: Architecture | None = None) -> Tensor:
-        arch = path if self.arch is None else self.arch
-        assert arch is not None, "a supernet needs the path to take"
+        arch = taken(self.arch, path)
         x = self.stem(x)
         for block in self.body:
             x = block(x, arch) if isinstance(block, Cell) else block(x)

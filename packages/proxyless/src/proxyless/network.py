@@ -25,6 +25,7 @@ from proxyless.recipes import ProxylessTraining
 from proxyless.space import CHOICES, OPS, RADIX, SKIP, STAGES, Architecture
 from wsnas import WsnasError
 from wsnas.convolution import conv_norm
+from wsnas.paths import taken
 
 STEM, FIRST, WIDTHS, HEAD = 32, 16, (24, 40, 80, 96, 192, 320), 1280  # channels at width 1
 
@@ -151,8 +152,7 @@ class Network(nn.Module):
         return [p for norm in norms for p in norm.parameters()] if training.no_decay_on_norms else []
 
     def forward(self, x: Tensor, path: Architecture | None = None) -> Tensor:
-        arch = path if self.arch is None else self.arch
-        assert arch is not None, "a supernet needs the path to take"
+        arch = taken(self.arch, path)
         x = self.first(self.stem(x))
         for block, choice in zip(self.blocks, arch.blocks, strict=True):
             if choice != SKIP:
