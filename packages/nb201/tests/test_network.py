@@ -261,7 +261,7 @@ def test_published_parameter_counts() -> None:
 def counted(model: nn.Module, inputs: int, height: int, width: int) -> int:
     """Multiply-adds of one image by torch's own counter, which counts two operations each; of plain convolutions."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():  # a CPU multiplies matrices in their place
-        model.eval()(torch.zeros(1, inputs, height, width, device="meta"))
+        model.eval().to("meta")(torch.zeros(1, inputs, height, width, device="meta"))
     assert counter.get_total_flops() % 2 == 0
     return counter.get_total_flops() // 2
 
