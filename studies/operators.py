@@ -3,8 +3,8 @@
 Each decision of an architecture (the operation of an edge or vertex, the activation of a node) groups the sample.
 A choice's effect is how much higher supernets rank architectures with it than the ground truth does, compared with
 all others. Whether it differs from 0 is tested over architectures (by permutation) and over architectures and supernets
-(Student's t), and corrected over all choices (Holm). The largest is drawn. The scored architectures are also saved one
-by one, for the explorer page of ``wsnas report``.
+(Student's t, with what all choices tell of how supernets differ), and corrected over all choices (Holm). The largest is
+drawn. The scored architectures are also saved one by one, for the explorer page of ``wsnas report``.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import click
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from scipy import stats
 
 from wsnas.errors import WsnasError
-from wsnas.metrics import Floats, chance_of, contrast, group_difference, higher_is_better, sign_of
+from wsnas.metrics import Floats, chance_of, contrast, group_difference, higher_is_better, moderated, sign_of
 from wsnas.studies.figures import GREY, RED, STYLE, axes_grid, caption, head, legend_below
 from wsnas.studies.jobs import Variant, scores_of
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
@@ -85,37 +86,40 @@ def effects(sample: SpaceSample, made: Sequence[Mapping[str, str]], scores: Floa
     gap = by_supernet - by_truth  # above 0: ranked too high by the supernet
     mean = gap.mean(0)
     shuffled = np.random.default_rng(0).permuted(np.tile(mean, (PERMUTATIONS, 1)), axis=1)
-    tested: list[Effect] = []
+    chosen: list[tuple[str, str, NDArray[np.bool_]]] = []
     for decision in made[0]:
         values = np.array([one[decision] for one in made])
         for choice in np.unique(values):
             mine = values == choice
-            if min(mine.sum(), n - mine.sum()) < LEAST:
-                continue
-            differences = [group_difference(ranks, mine) for ranks in (gap, by_supernet, by_truth)]
-            effect, preferred, better = (contrast((1, one)) for one in differences)
-            opposed = preferred.value > 0 > better.value
-            misleads = max(chance_of((1, one)) for one in differences[1:]) if opposed else 1.0
-            weights = mine / mine.sum() - ~mine / (~mine).sum()
-            as_large = int((np.abs(shuffled @ weights) >= abs(effect.value) - 1e-12).sum())
-            tested.append(
-                Effect(
-                    decision=decision,
-                    choice=str(choice),
-                    architectures=int(mine.sum()),
-                    effect=effect.value,
-                    low=effect.low,
-                    high=effect.high,
-                    p=max((as_large + 1) / (len(shuffled) + 1), chance_of((1, differences[0]))),
-                    preferred_by_supernet=preferred.value,
-                    preferred_low=preferred.low,
-                    preferred_high=preferred.high,
-                    better_when_trained=better.value,
-                    better_low=better.low,
-                    better_high=better.high,
-                    p_misleads=misleads,
-                )
+            if min(mine.sum(), n - mine.sum()) >= LEAST:
+                chosen.append((decision, str(choice), mine))
+    gaps, preferences, gains = (
+        moderated([group_difference(ranks, mine) for *_, mine in chosen]) for ranks in (gap, by_supernet, by_truth)
+    )
+    tested = []
+    for (decision, choice, mine), *differences in zip(chosen, gaps, preferences, gains, strict=True):
+        effect, preferred, better = (contrast((1, one)) for one in differences)
+        opposed = preferred.value > 0 > better.value
+        weights = mine / mine.sum() - ~mine / (~mine).sum()
+        as_large = int((np.abs(shuffled @ weights) >= abs(effect.value) - 1e-12).sum())
+        tested.append(
+            Effect(
+                decision=decision,
+                choice=choice,
+                architectures=int(mine.sum()),
+                effect=effect.value,
+                low=effect.low,
+                high=effect.high,
+                p=max((as_large + 1) / (len(shuffled) + 1), chance_of((1, differences[0]))),
+                preferred_by_supernet=preferred.value,
+                preferred_low=preferred.low,
+                preferred_high=preferred.high,
+                better_when_trained=better.value,
+                better_low=better.low,
+                better_high=better.high,
+                p_misleads=max(chance_of((1, one)) for one in differences[1:]) if opposed else 1.0,
             )
+        )
     of_effects, of_misleading = (holm([getattr(one, name) for one in tested]) for name in ("p", "p_misleads"))
     corrected = [
         replace(one, p_corrected=p, p_misleads_corrected=q)

@@ -613,3 +613,36 @@ def test_draws_from_one_pool_are_no_independent_ones() -> None:
         naive += wrong.low <= 0 <= wrong.high
     assert 0.92 < covered / 300 < 0.98
     assert naive / 300 < 0.6
+
+
+def biases(sizes: Any, rng: np.random.Generator) -> list[PerSupernet]:
+    """Numbers of three supernets, normal around 0 with these standard deviations; architectures play no part."""
+    each = np.asarray(sizes)[:, None] * rng.standard_normal((len(sizes), 3))
+    return [PerSupernet(one, np.zeros((3, 10)) + one[:, None], 100, 99) for one in each]
+
+
+def test_many_numbers_of_few_supernets_tell_their_spread() -> None:
+    """Equal variances are found to be so; of unequal ones each keeps most of its own."""
+    rng = np.random.default_rng(6)
+    alike = metrics.moderated(biases(np.full(2000, 2.0), rng))
+    for group in alike:
+        assert group.spread is not None
+        assert group.spread[0] == pytest.approx(4, rel=0.5)  # and of ``each``, which has two degrees of freedom, not
+        assert group.spread[1] > 20
+    assert np.mean([chance_of((1, group)) < 0.05 for group in alike]) == pytest.approx(0.05, abs=0.03)
+    unlike = metrics.moderated(biases(np.exp(3 * rng.standard_normal(2000)), rng))
+    for group in unlike:
+        assert group.spread is not None
+        assert group.spread[1] < 3
+    assert np.mean([chance_of((1, group)) < 0.05 for group in unlike]) == pytest.approx(0.05, abs=0.03)
+
+
+def test_too_few_numbers_tell_nothing_of_each_other() -> None:
+    few = biases(np.ones(metrics.MANY - 1), np.random.default_rng(7))
+    assert metrics.moderated(few) == few
+    one = [
+        PerSupernet(group.each[:1], group.drawn[:1], 100, 99) for group in biases(np.ones(20), np.random.default_rng(8))
+    ]
+    assert all(group.spread is None for group in metrics.moderated(one))
+    equal = [PerSupernet(np.ones(3), np.ones((3, 10)), 100, 99)] * 20
+    assert all(group.spread is None for group in metrics.moderated(equal))
