@@ -408,9 +408,9 @@ def main(
         svg=options.svg,
         figure=figure_of(
             panels,
-            f"{options.about}, {counted(len(options.seeds), 'seed')} of every judge but the "
-            "table's. One training: a sufficient stand-alone training of an average architecture, in multiply-adds "
-            f"times images. Supernets{several}: scoring included; the ten trainings that "
+            f"{options.about}, {counted(len(options.seeds), 'seed')} of every judge but the table's and the predictor, "
+            "fitted several times. One training: a sufficient stand-alone training of an average architecture, "
+            f"in multiply-adds times images. Supernets{several}: scoring included; the ten trainings that "
             "pick the best of a top 10 are not counted. Bars: 95 % intervals over architectures and judges.",
         ),
     )
