@@ -310,7 +310,11 @@ def moderated(groups: Sequence[PerSupernet]) -> list[PerSupernet]:
     """
     if len(groups) < MANY or len(groups[0].each) < 2:
         return list(groups)
-    digamma, trigamma = scipy.special.digamma, lambda x: scipy.special.polygamma(1, x)
+    digamma = scipy.special.digamma
+
+    def trigamma(x: float) -> float:
+        return float(scipy.special.polygamma(1, x))
+
     own, freedom = np.array([group.each.var(ddof=1) for group in groups]), len(groups[0].each) - 1
     if not own.any():
         return list(groups)
