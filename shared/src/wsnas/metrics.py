@@ -320,7 +320,7 @@ def moderated(groups: Sequence[PerSupernet]) -> list[PerSupernet]:
         return list(groups)
     logs = np.log(np.maximum(own, 1e-5 * np.median(own[own > 0]))) - digamma(freedom / 2) + np.log(freedom / 2)
     unlike = float(logs.var(ddof=1) - trigamma(freedom / 2))  # beyond what few supernets explain
-    prior = np.inf if unlike <= 0 else 2 * scipy.optimize.brentq(lambda x: trigamma(x) - unlike, 1e-6, 1e9)
+    prior = np.inf if unlike < 1e-6 else 2 * scipy.optimize.brentq(lambda x: trigamma(x) - unlike, 1e-6, 1e9)
     if np.isinf(prior):
         alike = float(np.exp(logs.mean()))
         return [replace(group, spread=(alike, np.inf)) for group in groups]
