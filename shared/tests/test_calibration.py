@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -220,8 +221,9 @@ def test_scores_of_other_weights_than_the_runs_are_refused(tmp_path: Path) -> No
     bias = tuned.model.head.bias.detach()
     as_trained = bias.clone()
     bias += 1
-    with pytest.raises(WsnasError, match="the weights of this supernet have changed since"):
-        evaluate(tuned, ALL[:3])
+    for changed in (tuned, dataclasses.replace(tuned, recipe=change_recipe(MICRO, valid_size=32))):
+        with pytest.raises(WsnasError, match="the weights of this supernet have changed since"):
+            evaluate(changed, ALL[:3])
     bias.copy_(as_trained)
     assert evaluate(tuned, ALL[:2]) == before
     shutil.rmtree(tmp_path / "old")

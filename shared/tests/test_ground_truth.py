@@ -304,6 +304,8 @@ def test_an_imported_table_answers_only_for_its_own_data_sets(tmp_path: Path, mo
     assert (found.datasets, found.mean("cifar100", "test").tolist()) == (("cifar100",), [20.0])
     assert load_ground_truth(TOY).datasets == names
     assert load_ground_truth(TOY, table=table) is table
+    with pytest.raises(WsnasError, match="the table is of the space nb201, not of toy"):
+        load_ground_truth(TOY, table=dataclasses.replace(table, space="nb201"))
     for wrong in ("svhn", "runs/truth"):
         with pytest.raises(NoGroundTruth, match=f"the table of toy has no data set '{wrong}', only cifar10, cifar100"):
             load_ground_truth(TOY, wrong)

@@ -96,8 +96,9 @@ def test_a_run_of_which_nothing_came_makes_way_for_another(run: Run) -> None:
         pass
 
 
-@pytest.mark.parametrize("name", RESULTS)
+@pytest.mark.parametrize("name", [*RESULTS, "table.parquet", "trainings/0-1/checkpoint.pt"])
 def test_a_run_of_which_something_came_stays(run: Run, name: str) -> None:
+    (run.path / name).parent.mkdir(parents=True, exist_ok=True)
     (run.path / name).touch()
     with pytest.raises(WsnasError, match="holds another run: its seed is 3, yours is 4"):
         Run.open(run.path, {**IDENTITY, "seed": 4}, RECIPE)

@@ -118,10 +118,11 @@ def test_penn_treebank_has_its_known_numbers(monkeypatch: pytest.MonkeyPatch) ->
 def test_only_line_feeds_and_carriage_returns_end_a_line(tmp_path: Path, between: str) -> None:
     """600 lines became 1,200; what is between their words only separates them."""
     lines = [f"one two{between}three{between} four{i}" for i in range(600)]
-    path, plain = tmp_path / "text.txt", tmp_path / "plain.txt"
+    plain = tmp_path / "plain.txt"
     plain.write_bytes("\n".join(line.replace(between, " ") for line in lines).encode())
     expected = load_text(str(plain))
-    for end in ("\n", "\r\n", "\r"):
+    for i, end in enumerate(("\n", "\r\n", "\r")):
+        path = tmp_path / f"{i}.txt"
         path.write_bytes(end.join(lines).encode("utf-8-sig"))
         found = load_text(str(path))
         assert found.words == expected.words

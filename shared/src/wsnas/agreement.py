@@ -33,8 +33,8 @@ def table_file(path: Path | str) -> Path:
 def load_ground_truth(
     space: SearchSpace[Any] | str, dataset: str | None = None, table: Table | Path | str | None = None
 ) -> Table:
-    """The ground truth of a space (or of the space of this name): the file ``table``, or one that the space ships, or
-    an imported official one.
+    """The ground truth of a space (or of the space of this name): ``table`` (a file, or one that is loaded already), or
+    one that the space ships, or an imported official one.
 
     ``dataset``, in any case and with or without hyphens, chooses between the last two, by default the micro recipe's;
     of a table of several data sets, only its results are returned. If there is none, raises NoGroundTruth with the
@@ -61,6 +61,8 @@ def ground_truth_for(
 def _load(space: SearchSpace[Any], dataset: str | None, table: Table | Path | str | None) -> Table:
     """An imported table, whether it has the data set or not."""
     if isinstance(table, Table):
+        if table.space != space.name:
+            raise WsnasError(f"the table is of the space {table.space}, not of {space.name}")
         return table
     if table is not None:
         return space.import_table(table_file(table))
@@ -102,7 +104,8 @@ def correlate(scores: Mapping[str, float], truth: Table, dataset: str | None = N
     """Spearman correlation of supernet scores with ground truth over the architectures that have both, and finite.
 
     ``dataset``: of the ground truth; by default what the supernet was trained on or, if the table has only one, that.
-    The order of ``Scores`` is respected: of a perplexity and a zero-cost score, one is better if lower, one if higher.
+    ``truth``: as it is loaded. What is better is known of ``Scores``: a low perplexity, a high zero-cost score; the
+    numbers of another mapping are compared as they are.
     """
     if not isinstance(truth, Table):
         raise WsnasError(f"expected the scores and then a ground truth, a Table, not {type(truth).__name__}")

@@ -719,6 +719,8 @@ def table_join(files: tuple[Path, ...], out: Path) -> Any:
 
     tables = []
     for file in map(table_file, files):
+        if file.is_dir():
+            raise WsnasError(f"{file} is a folder without a table.parquet: give a ground truth's folder, or a table")
         if file.exists() and file.suffix.lower() != ".parquet":  # nor does it say of which space it is
             raise WsnasError(
                 f"{file} is no .parquet table: import it first, with 'wsnas table import SPACE {file} --out "

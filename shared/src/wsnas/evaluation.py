@@ -174,7 +174,7 @@ def evaluate(
     one. Existing rows for the same weights and settings, ``amp`` (bfloat16) included, are reused. ``executor``: workers
     that load the supernet from its run directory and share the work; by default this process does it all. On the CPU
     torch uses as many threads as in training. Raises WsnasError, before anything is evaluated, for an invalid encoding
-    and if the weights are no longer those of the run.
+    and if the parameters are no longer those of the run.
     """
     supernet = supernet if isinstance(supernet, Supernet) else load_supernet(supernet)
     space, recipe = supernet.space, supernet.recipe
@@ -211,7 +211,8 @@ def evaluate(
                     first, *others = job.archs
                     more = f" and {counted(len(others), 'more submodel')}" if others else ""
                     raise WsnasError(
-                        f"a job that loads the supernet and scores {first}{more} {result}: give a larger --timeout"
+                        f"a job that loads the supernet and scores {first}{more} {result}: give a larger time limit "
+                        "(--timeout)"
                     ) from result
                 if isinstance(result, BaseException):
                     raise result

@@ -266,6 +266,7 @@ class PerSupernet:
     freedom: int  # of the variance over architectures: their number minus one, if every one contributes
     common: float = 0.0  # what of their variance more of them would not average out, as for predictors of one pool
     spread: tuple[float, float] | None = None  # ``moderated`` variance of ``each``, and its degrees of freedom
+    # the last two are of these numbers alone: differences and groups are made without them
 
     @property
     def mean(self) -> float:
@@ -292,8 +293,8 @@ def contrast(*terms: tuple[float, PerSupernet], level: float = 0.95) -> Interval
     resampling changes in each supernet separately is in both; this makes up for degrees of freedom that two or three
     supernets determine only roughly. The interval is Student's t, with Satterthwaite's degrees of freedom (Biometrics
     Bulletin 2, 1946) for the variance that all supernets share and for s^2 / k. Where a share of s^2 is ``common``, it
-    is not divided by k. A term with one supernet borrows the
-    s^2 of the others; if no term has several supernets, the interval covers architectures only.
+    is not divided by k. A term with one supernet borrows the s^2 of the others; if no term has several supernets, the
+    interval covers architectures only.
     ``benchmarks/intervals.py`` measures the coverage.
     """
     value, error, freedom = _estimate(terms)
@@ -306,7 +307,8 @@ def moderated(groups: Sequence[PerSupernet]) -> list[PerSupernet]:
 
     Two or three supernets determine a variance only roughly, and one that is small by luck makes a number look certain.
     Each is drawn towards those of the others, by as much as they are alike (empirical Bayes: Smyth, Statistical
-    Applications in Genetics and Molecular Biology 3, 2004). Fewer than ``MANY`` numbers are returned as they are.
+    Applications in Genetics and Molecular Biology 3, 2004). It takes the numbers as independent, which the choices of
+    one decision are not quite. Fewer than ``MANY`` numbers are returned as they are.
     """
     if len(groups) < MANY or len(groups[0].each) < 2:
         return list(groups)

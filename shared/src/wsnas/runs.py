@@ -117,7 +117,10 @@ class Run:
         return self
 
     def _is_empty(self) -> bool:
-        return not any((self.path / name).exists() for name in RESULTS)
+        """Whether the run has no results, nor a ground truth's published files or trainings' checkpoints."""
+        trainings = self.path / "trainings"
+        begun = trainings.is_dir() and any(trainings.iterdir())
+        return not (begun or any((self.path / name).exists() for name in (*RESULTS, *PUBLISHED)))
 
     @staticmethod
     def read(path: Path | str) -> Run:

@@ -211,7 +211,7 @@ class SearchSpace(ABC, Generic[A]):
 
     @cached_property
     def _kind(self) -> type:
-        return type(next(iter(self)))
+        return type(next(iter(self), None))
 
     def archs(self, archs: Any) -> list[A]:
         """Architectures, each given as it is or by its encoding; a single one is a list of one, a table all it has."""
@@ -236,9 +236,9 @@ class SearchSpace(ABC, Generic[A]):
 
     def data_version(self, recipe: Any) -> tuple[Version, ...]:
         """Another one when the recipe's files have changed, for what a process remembers of them: reads none."""
-        from wsnas.data.fingerprint import version
+        from wsnas.data.fingerprint import version_of
 
-        return tuple(map(version, self._data_places(recipe)))
+        return tuple(map(version_of, self._data_places(recipe)))
 
     def _data_places(self, recipe: Any) -> list[Path]:
         places = self.data_place(recipe), None if recipe.split_file is None else Path(recipe.split_file)

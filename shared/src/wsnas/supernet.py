@@ -6,7 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,11 @@ class Supernet:
     splits: Splits
     run: Run
     step: int  # training steps done
-    weights: str = field(init=False, repr=False)  # a digest of them as they were trained or loaded
+    weights: str = ""  # a digest of the parameters as they were trained or loaded
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weights", weights_digest(self.model))
+        if not self.weights:
+            object.__setattr__(self, "weights", weights_digest(self.model))
 
     def __repr__(self) -> str:
         said = f"{self.step:,} steps on {self.recipe.dataset}, seed {self.run.identity['seed']}"

@@ -38,7 +38,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wsnas.data.fingerprint import Version, version
+from wsnas.data.fingerprint import Version, version_of
 from wsnas.data.images import Splits
 from wsnas.data.sources import data_root, nearest
 from wsnas.data.tokens import Tokens
@@ -100,11 +100,12 @@ def load_text(dataset: str, vocabulary: int | None = None) -> Text:
 
     Raises WsnasError if it is missing, malformed or too short.
     """
-    return _load_text(dataset, vocabulary, version(data_root() if dataset in WORDS else Path(dataset)))
+    places = _places() if dataset == "ptb" else (Path(dataset),)
+    return _load_text(dataset, vocabulary, tuple((str(place), version_of(place)) for place in places))
 
 
 @lru_cache(maxsize=2)
-def _load_text(dataset: str, vocabulary: int | None, version: Version) -> Text:
+def _load_text(dataset: str, vocabulary: int | None, versions: tuple[tuple[str, Version], ...]) -> Text:
     parts = _parts(dataset)
     tokens = [[*_tokens(part)] for part in parts]
     for name, part in zip(PARTS, tokens, strict=True):
@@ -136,17 +137,22 @@ def _tokens(lines: Iterable[str]) -> Iterable[str]:
         yield END
 
 
+def _places() -> tuple[Path, Path, Path]:
+    """Where Penn Treebank may lie; the last place is torchtext's."""
+    root = data_root()
+    return root / "ptb", root / "ptb.zip", root / "datasets" / "PennTreebank"
+
+
 def _parts(dataset: str) -> list[list[str]]:
     """The lines of training, validation and test text."""
     if dataset == "tragedies":
         return _cut(_decode(read_file(TRAGEDIES, PACKED, packed=True), TRAGEDIES), dataset)
     if dataset == "ptb":
-        root = data_root()
-        places = (root / "ptb", root / "ptb.zip", root / "datasets" / "PennTreebank")  # the last is torchtext's
+        places = _places()
         for place in places:
             if place.exists():
                 return _three(place, known=True)
-        _let_torchtext_download(root)
+        _let_torchtext_download(data_root())
         return _three(places[2], known=True)
     path = Path(dataset)
     if path.is_dir() or path.suffix == ".zip":

@@ -14,17 +14,21 @@ WHOLE = 64 << 20  # bytes that are read completely
 SOME, PIECE = 64, 64 << 10  # of more: so many files and pieces of each; bytes of a piece
 
 
-Version = tuple[tuple[int, int, int], ...]
+Version = tuple[tuple[str, int, int, int], ...]
 
 
-def version(place: Path) -> Version:
-    """Tells a file, or a folder and what is in it, from an earlier one in its place by times, sizes and numbers.
+def version_of(place: Path) -> Version:
+    """Tells a file, or a folder and what is in it, from an earlier one in its place by names, times, sizes and numbers.
 
     Cheap, but for one process only: a copy has another version, and a file replaced deep in a folder is not noticed.
+    Empty if it cannot be read, which whoever reads it will say.
     """
-    within = sorted(place.iterdir()) if place.is_dir() else []
-    found = (one.stat() for one in (place, *within) if one.exists())
-    return tuple((one.st_mtime_ns, one.st_size, one.st_ino) for one in found)
+    try:
+        within = sorted(place.iterdir()) if place.is_dir() else []
+        found = [(one.name, one.stat()) for one in (place, *within)]
+    except OSError:
+        return ()
+    return tuple((name, one.st_mtime_ns, one.st_size, one.st_ino) for name, one in found)
 
 
 def fingerprint(place: Path) -> str | None:

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from wsnas.data.cifar import cifar
 from wsnas.data.digits import MORE, digits
-from wsnas.data.fingerprint import Version, version
+from wsnas.data.fingerprint import Version, version_of
 from wsnas.data.images import Images, Labels, Pixels, Source, Splits
 from wsnas.errors import WsnasError
 from wsnas.files import files_in, home, read_file, read_npz
@@ -94,7 +94,7 @@ KNOWN = {
 
 def shape_of(dataset: str) -> tuple[int, int, int, int]:
     """(classes, channels, height, width) of a data set's images, in pixels: what a network's head and stem need."""
-    return KNOWN[dataset] if dataset in KNOWN else _shape_of_file(dataset, version(Path(dataset)))
+    return KNOWN[dataset] if dataset in KNOWN else _shape_of_file(dataset, version_of(Path(dataset)))
 
 
 @cache

@@ -298,7 +298,7 @@ def all_untrained_scores(jobs: Sequence[ProxyJob], options: StudyOptions) -> lis
             if isinstance(result, TimeoutError) and options.executor.timeout is not None:
                 raise WsnasError(
                     f"{job.proxy} of {counted(len(job.archs), 'architecture')} of {job.space} {result}: give a larger "
-                    "--timeout"
+                    "time limit (--timeout)"
                 ) from result
             if isinstance(result, BaseException):
                 raise result

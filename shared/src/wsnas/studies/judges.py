@@ -193,13 +193,14 @@ def predictors(options: StudyOptions, sample: SpaceSample, affordable: Sequence[
 
     ``affordable``: costs, whose whole parts are numbers to fit on, too, so that a predictor can be compared with what
     costs as much. What draws from one pool of N trainings have in common, their spread does not show: the variance of
-    their mean is n / (N - n) of it larger than of as many independent ones.
+    their mean is about n / (N - n) of it larger than of as many independent ones.
     """
     decisions, truth = trained_once(sample)
-    rows, described, pool = sample.truth.rows(sample.archs), features(decisions), int(np.isfinite(truth).sum())
+    rows, described = sample.truth.rows(sample.archs), features(decisions)
+    pool = most(truth, rows)
     for count in sorted({*TRAINED_COUNTS, *(int(cost) for cost in affordable if cost >= TRAINED_COUNTS[0])}):
-        if count <= most(truth, rows):
-            draws = max(len(options.seeds), min(MOST_FITS, FITS // count))
+        if count < pool:
+            draws = max(2, len(options.seeds), min(MOST_FITS, FITS // count))
             scores = [
                 predictions(gaussian_process, described, truth, rows, count, numpy_rng(seed, "predictor", count))
                 for seed in range(draws)
