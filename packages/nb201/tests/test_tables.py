@@ -251,7 +251,9 @@ def test_trials_that_disagree_on_parameters_are_counted_and_not_believed(tmp_pat
     assert np.isnan(table.macs[0])
     assert table.parameters[1] == parameters(decode(ARCHS[1]), 16, 5, 10)
     assert table.about["disagreeing"].startswith("17 of 47")
-    done = CliRunner().invoke(main, ["table", "import", "nb201", str(written("three")), "--out", str(tmp_path / "t")])
+    done = CliRunner().invoke(
+        main, ["table", "import", "nb201", str(written("three")), "--out", str(tmp_path / "t.parquet")]
+    )
     assert "disagreeing: 17 of 47 trials" in done.output
 
 
