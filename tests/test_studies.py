@@ -524,6 +524,24 @@ def test_the_parameter_count_borrows_no_spread_from_supernets() -> None:
     assert (together.claim[:35], together.verdict) == ("a supernet and the parameter count ", "holds")
 
 
+def test_results_have_the_interval_that_is_drawn() -> None:
+    """Also of predictors, which were fitted on draws from one pool."""
+    noise, truth = numpy_rng(14), np.arange(200.0)
+    ranked = ranking(truth + 60 * noise.standard_normal((5, 200)), truth, truth, K)
+    pooled = dataclasses.replace(ranked, agreement=dataclasses.replace(ranked.agreement, common=3.0))
+    judge = runpy.run_path(str(STUDIES / "worth.py"))["Judge"]
+    alone, together = (judge("predictor", "20 trained", 20, 20.0, None, truth[None], one) for one in (ranked, pooled))
+    for one in (alone, together):
+        found = one.interval()
+        known = one.known()
+        assert (known["correlation"], known["correlation_low"], known["correlation_high"]) == (
+            found.value,
+            found.low,
+            found.high,
+        )
+    assert together.known()["correlation_low"] < alone.known()["correlation_low"]
+
+
 @pytest.mark.parametrize("lowest", [0.0, 50.0, -3.0, -1e17])
 def test_a_score_that_is_not_finite_ranks_last(lowest: float) -> None:
     """Also beside scores so large that 1 less is the same number."""

@@ -68,7 +68,8 @@ class Judge:
     def known(self) -> dict[str, Any]:
         """What results.json and the CSV both have."""
         about = {name: getattr(self, name) for name in ("kind", "label", "setting", "cost", "seconds")}
-        return {**about, **self.ranking.with_interval()}
+        found = self.interval()
+        return {**about, "correlation": found.value, "correlation_low": found.low, "correlation_high": found.high}
 
     def to_json(self, partial: dict[str, Interval]) -> dict[str, Any]:
         ranked = self.ranking
