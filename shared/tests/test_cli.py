@@ -237,7 +237,7 @@ def test_a_time_limit_too_short_for_scores_says_of_what(tmp_path: Path) -> None:
         assert done.exit_code == 2
         assert done.output == (
             f"Error: a job that loads the supernet and scores {which} took longer than 0.001 s: give a larger "
-            "--timeout\n"
+            "time limit (--timeout)\n"
         )
     options = StudyOptions(
         "worth", "micro", (), (0,), None, None, None, True, Executor(0, timeout=0.001), tmp_path / "worth", {}
