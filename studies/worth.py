@@ -372,7 +372,7 @@ def main(
                 ],
                 key=lambda one: one.setting or 0,
             ),
-            *predictors(options, sample, [one.cost for one in of_kind(nets, UNIFORM)[-1:]]),
+            *predictors(options, sample, of_kind(nets, UNIFORM)[-1].cost if nets else 0.0),
         ]
         if not judges:
             click.echo(f"{sample.name}: left out: nothing to rank its architectures by")

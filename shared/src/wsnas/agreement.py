@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from wsnas.errors import NoGroundTruth, WsnasError
-from wsnas.evaluation import Scores
 from wsnas.metrics import Floats, Interval, correlation, higher_is_better
 from wsnas.space import SearchSpace, load_space
 from wsnas.table import Table, import_home
@@ -107,6 +106,8 @@ def correlate(scores: Mapping[str, float], truth: Table, dataset: str | None = N
     ``truth``: as it is loaded. What is better is known of ``Scores``: a low perplexity, a high zero-cost score; the
     numbers of another mapping are compared as they are.
     """
+    from wsnas.evaluation import Scores  # imports torch
+
     if not isinstance(truth, Table):
         raise WsnasError(f"expected the scores and then a ground truth, a Table, not {type(truth).__name__}")
     trained_on = scores.dataset if isinstance(scores, Scores) else ""

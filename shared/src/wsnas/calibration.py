@@ -96,6 +96,15 @@ def calibrate(model: nn.Module, path: Any, batches: Iterable[Tensor]) -> None:
     model.eval()
 
 
+def recalibrate(model: nn.Module, path: Any, splits: Splits, recipe: Recipe) -> None:
+    """``calibrate`` on as many images as the recipe says, unless it says none.
+
+    They are the first training images in order, not augmented: the same for every path.
+    """
+    if images := recipe.calibration_images:
+        calibrate(model, path, (x for x, _ in splits.train.ordered(recipe.calibration_batch, images)))
+
+
 def reset(norms: list[_BatchNorm]) -> None:
     """``reset_running_stats`` of all of them, in a few kernel launches instead of three per batch norm."""
     means, variances, counts = (

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from wsnas.calibration import calibrate
+from wsnas.calibration import recalibrate
 from wsnas.data.images import Splits
 from wsnas.devices import cpu_threads, to_device
 from wsnas.errors import Unfinished, WsnasError
@@ -82,14 +82,10 @@ def evaluate_submodel(
 ) -> tuple[float, float]:
     """(validation accuracy in percent or perplexity, cross-entropy) of one path, after calibrating its batch norms.
 
-    Calibration images are the first training images in order, not augmented: the same for every path. ``amp``:
-    calibrate and score under bfloat16 autocast.
+    ``amp``: calibrate and score under bfloat16 autocast.
     """
-    images = recipe.calibration_images
     with torch.autocast(splits.valid.device.type, torch.bfloat16, enabled=amp):
-        if images:
-            batches: Iterator[torch.Tensor] = (x for x, _ in splits.train.ordered(recipe.calibration_batch, images))
-            calibrate(model, path, batches)
+        recalibrate(model, path, splits, recipe)
         return splits.valid.score(model, path, recipe.evaluation_batch, recipe.valid_size)
 
 
@@ -100,13 +96,10 @@ def submodel(supernet: Supernet | Path | str, arch: Any) -> nn.Module:
     it predicts what ``evaluate`` scores. Raises WsnasError for an invalid encoding.
     """
     supernet = supernet if isinstance(supernet, Supernet) else load_supernet(supernet)
-    space, recipe, splits = supernet.space, supernet.recipe, supernet.splits
-    arch = space.arch(arch)
-    network = to_device(space.network(arch, recipe), splits.train.device)
+    recipe, splits, arch = supernet.recipe, supernet.splits, supernet.space.arch(arch)
+    network = to_device(supernet.space.network(arch, recipe), splits.train.device)
     with buffers_kept(supernet.model):
-        if images := recipe.calibration_images:
-            batches = (x for x, _ in splits.train.ordered(recipe.calibration_batch, images))
-            calibrate(supernet.model, arch, batches)
+        recalibrate(supernet.model, arch, splits, recipe)
         return inherit(supernet.model, network).eval()
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from wsnas.calibration import calibrate, require_calibration_images
+from wsnas.calibration import recalibrate, require_calibration_images
 from wsnas.data.images import Data, Splits
 from wsnas.devices import choose_device, cpu_threads, to_device
 from wsnas.errors import Guesses, WsnasError
@@ -93,8 +93,7 @@ def train_architecture(
     with torch_seeded(seed, "init"):
         network = to_device(space.network(arch, recipe), chosen)
     training = recipe.standalone
-    images = recipe.calibration_images
-    recalibrated = needs_calibration(network, training)
+    calibrated = needs_calibration(network, training)
     require_trainable(space, network, splits, recipe)  # what cannot be trained leaves no directory
     started = time.perf_counter()
     half, earlier = math.nan, 0.0
@@ -103,14 +102,11 @@ def train_architecture(
     def score(part: Data) -> float:
         return part.score(network, arch, recipe.evaluation_batch)[0] if len(part) else math.nan
 
-    def recalibrate() -> None:
-        if recalibrated:
-            calibrate(network, arch, (x for x, _ in splits.train.ordered(recipe.calibration_batch, images)))
-
     def validate() -> float:
         """The cross-entropy of the weights that patience is about to compare; training goes on with its statistics."""
         with buffers_kept(network):
-            recalibrate()
+            if calibrated:
+                recalibrate(network, arch, splits, recipe)
             return splits.valid.score(network, arch, recipe.evaluation_batch)[1]
 
     def on_epoch(line: Mapping[str, float]) -> None:
@@ -151,7 +147,8 @@ def train_architecture(
                 on_epoch=on_epoch,
                 report=report,
             )
-            recalibrate()
+            if calibrated:
+                recalibrate(network, arch, splits, recipe)
             valid, test = score(splits.valid), score(splits.test)
             if run is not None:
                 curve = [line["loss"] for line in run.metrics()]  # earlier sessions included

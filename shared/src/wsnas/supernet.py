@@ -109,10 +109,9 @@ def train_supernet(
 
     with cpu_threads(threads, chosen), process_group(chosen) as rank:
         splits = space.load_data(recipe, chosen) if splits is None else splits
-        require_trainable(space, recipe, splits)  # what cannot be trained leaves no directory
         with torch_seeded(seed, "init"):
             model = to_device(space.supernet(recipe), chosen)
-        require_suitable(splits.train, recipe.supernet, model)
+        require_trainable(space, recipe, splits, model)  # what cannot be trained leaves no directory
         steps = first_steps(splits.train, recipe.supernet, seed)[-1]
         drawn(0)  # a sampler that cannot be used leaves no directory either
         asked = Run(where, identity, recipe.to_json())
@@ -140,15 +139,15 @@ def train_supernet(
     return Supernet(space, recipe, model, splits, run, steps)
 
 
-def require_trainable(space: SearchSpace[Any], recipe: Recipe, splits: Splits) -> None:
-    """Raises WsnasError if the recipe cannot train a supernet on these data and score its submodels."""
+def require_trainable(space: SearchSpace[Any], recipe: Recipe, splits: Splits, model: nn.Module | None = None) -> None:
+    """Raises WsnasError if the recipe cannot train a supernet (``model``) on these data and score its submodels."""
     if not len(splits.valid):
         raise WsnasError("a supernet needs validation images to score submodels on: train on fewer images (train_size)")
     usual = {one.valid_size for one in space.recipes.values()}  # what a scale asks for, small data need not have
     if recipe.valid_size not in usual and (recipe.valid_size or 0) > len(splits.valid):
         raise too_many_to_validate(recipe, splits)
     require_calibration_images(space, recipe, splits)
-    require_suitable(splits.train, recipe.supernet)
+    require_suitable(splits.train, recipe.supernet, model)
 
 
 def too_many_to_validate(recipe: Recipe, splits: Splits) -> WsnasError:

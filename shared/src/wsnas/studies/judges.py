@@ -189,17 +189,17 @@ def trained_once(sample: SpaceSample) -> tuple[list[dict[str, str]], Floats]:
     return [dict(sample.space.decisions(arch)) for arch in truth.archs], valid[:, seed]
 
 
-def predictors(options: StudyOptions, sample: SpaceSample, affordable: Sequence[float] = ()) -> Iterator[Judge]:
+def predictors(options: StudyOptions, sample: SpaceSample, cost: float = 0.0) -> Iterator[Judge]:
     """A Gaussian process fitted on n trained architectures, several times on a new draw of them.
 
-    ``affordable``: costs, whose whole parts are numbers to fit on, too, so that a predictor can be compared with what
-    costs as much. What draws from one pool of N trainings have in common, their spread does not show: the variance of
-    their mean is about n / (N - n) of it larger than of as many independent ones.
+    ``cost``: of a supernet; its whole part is a number to fit on, too, so that the two can be compared. What draws from
+    one pool of N trainings have in common, their spread does not show: the variance of their mean is about n / (N - n)
+    of it larger than of as many independent ones.
     """
     decisions, truth = trained_once(sample)
     rows, described = sample.truth.rows(sample.archs), features(decisions)
     pool = most(truth, rows)
-    for count in sorted({*TRAINED_COUNTS, *(int(cost) for cost in affordable if cost >= TRAINED_COUNTS[0])}):
+    for count in sorted({*TRAINED_COUNTS, max(TRAINED_COUNTS[0], int(cost))}):
         if count < pool:
             draws = max(2, len(options.seeds), min(MOST_FITS, FITS // count))
             scores = [
