@@ -20,7 +20,7 @@ from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import finite
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample
-from wsnas.studies.verdicts import Answer, Numbers, Verdict, enough, sign_verdict
+from wsnas.studies.verdicts import HARDLY, Answer, Numbers, Verdict, enough, sign_verdict
 from wsnas.words import counted
 
 
@@ -57,8 +57,8 @@ def verdicts_of(sample: SpaceSample, predictors: Floats) -> list[Verdict]:
                 "section 2, Figure 3",
                 sample.name,
                 "holds where the 95 % interval of (mean correlation of a supernet of the longest and one of the next "
-                "budget, of different seeds - their mean correlation with the ground truth) is above 0; with fewer "
-                "than three seeds, inconclusive",
+                "budget, of different seeds - their mean correlation with the ground truth) is above 0, does not hold "
+                "where it is below 0; else, and with fewer than three seeds, inconclusive",
                 f"{numbers.say('mutual', mutual.mean)} against {numbers.say('with the ground truth', truth.mean)}: "
                 f"difference {numbers.interval('difference', gap)}",
                 sign_verdict(gap.low, gap.high) if supernets > 2 else "inconclusive",
@@ -75,9 +75,10 @@ def verdicts_of(sample: SpaceSample, predictors: Floats) -> list[Verdict]:
                 "section 2 (NAS-Bench-101: 0.67, above every supernet)",
                 sample.name,
                 "holds where the 95 % interval of (correlation of the parameter count with the ground "
-                "truth - that of the longest-trained supernets) is above 0",
+                "truth - that of the longest-trained supernets) is above 0, does not hold where it ends below "
+                f"+{HARDLY}; else, and with one supernet, inconclusive",
                 f"{numbers.say('correlation', by_size.mean)}, difference {numbers.interval('difference', gap)}",
-                sign_verdict(gap.low, gap.high, supernets),
+                sign_verdict(gap.low, gap.high, supernets, hardly=HARDLY),
                 numbers,
             )
         )
@@ -89,7 +90,8 @@ def verdicts_of(sample: SpaceSample, predictors: Floats) -> list[Verdict]:
                 "section 2",
                 sample.name,
                 "holds where the 95 % interval of (the longest-trained supernets' correlation with the "
-                "parameter count - that with the ground truth) is above 0",
+                "parameter count - that with the ground truth) is above 0, does not hold where it is below 0; else, "
+                "and with one supernet, inconclusive",
                 f"{numbers.say('correlation', with_size.mean)} with size, "
                 f"difference {numbers.interval('difference', gap)}",
                 sign_verdict(gap.low, gap.high, supernets),

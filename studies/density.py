@@ -25,10 +25,9 @@ from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import K, Point, Ranking, csv_rows, judged, mean_ranking, ranking_within
 from wsnas.studies.results import desk_rows, settings_of, write_results
 from wsnas.studies.sample import ENOUGH, SpaceSample, random_archs, space_samples
-from wsnas.studies.verdicts import Answer, Holds, Numbers, Verdict, enough, sign_verdict
+from wsnas.studies.verdicts import HARDLY, Answer, Holds, Numbers, Verdict, enough, sign_verdict
 from wsnas.words import counted
 
-HARDLY = 0.05  # a correlation that is higher by less than this hardly is
 SIZES = {  # factors, architectures scored
     "micro": ((1, 4, 16, 64), 100),
     "desk": ((1, 4, 16, 64), 1000),
@@ -50,10 +49,10 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
             "a random sub-space at the largest factor ranks better than the whole",
             "section 2, Figure 2 (NAS-Bench-201, 64x)",
             space,
-            "holds where the 95 % interval of the gain at the largest factor is above 0, does not hold where it is "
-            f"below 0; the gain is {against}",
+            "holds where the 95 % interval of the gain at the largest factor is above 0, does not hold where it ends "
+            f"below +{HARDLY}; the gain is {against}",
             f"{at_largest.estimate('gain', change)} at {at_largest.say('factor', last.setting, 'd')}x",
-            sign_verdict(change.low, change.high, supernets),
+            sign_verdict(change.low, change.high, supernets, hardly=HARDLY),
             at_largest,
         ),
         Verdict(

@@ -1,10 +1,12 @@
 """Figure 4, section 2: which choices does weight sharing favour?
 
 Each decision of an architecture (the operation of an edge or vertex, the activation of a node) groups the sample.
-A choice's effect is how much higher supernets rank architectures with it than the ground truth does, compared with
-all others. Whether it differs from 0 is tested over architectures (by permutation) and over architectures and supernets
-(Student's t, with what all choices tell of how supernets differ), and corrected over all choices (Holm). The largest is
-drawn. The scored architectures are also saved one by one, for the explorer page of ``wsnas report``.
+A choice's effect is how much higher supernets rank architectures with it than all others that train as well: their
+rank minus what the ground truth's rank lets one expect. (A supernet that is only noisy ranks good choices lower, and
+bad ones higher, than the ground truth does. That is no bias.) Whether the effect differs from 0 is tested over
+architectures (by permutation) and over architectures and supernets (Student's t, with what all choices tell of how
+supernets differ), and corrected over all choices (Holm). The largest is drawn. The scored architectures are also saved
+one by one, for the explorer page of ``wsnas report``.
 """
 
 from __future__ import annotations
@@ -20,7 +22,17 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from wsnas.errors import WsnasError
-from wsnas.metrics import Floats, chance_of, contrast, group_difference, higher_is_better, moderated, sign_of
+from wsnas.metrics import (
+    AT_ONCE,
+    Floats,
+    chance_of,
+    contrast,
+    group_difference,
+    higher_is_better,
+    moderated,
+    sign_of,
+    spearman,
+)
 from wsnas.studies.figures import GREY, RED, STYLE, axes_grid, caption, head, legend_below
 from wsnas.studies.jobs import Variant, scores_of
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
@@ -32,17 +44,18 @@ from wsnas.words import counted
 
 ARCHITECTURES = {"micro": 200, "desk": 1000, "paper": 1000}
 LEAST = 8  # architectures on either side of a choice
+NOTICEABLE = 0.1  # of all ranks: a choice that is ranked higher or lower by less hardly matters
 PERMUTATIONS = 20_000  # the smallest p is 5e-5, or 0.01 after correction over 200 choices
 
 
 @dataclass(frozen=True)
 class Effect:
-    """How much higher supernets rank the architectures with a choice than the ground truth does."""
+    """How much higher supernets rank the architectures with a choice than others that train as well."""
 
     decision: str
     choice: str
     architectures: int  # that made it
-    effect: float  # mean of (rank by supernet - rank by ground truth) / n, minus that of all that chose otherwise
+    effect: float  # mean of (rank by supernet - rank expected from ground truth) / n, minus that of all others
     low: float  # its 95 % interval over architectures and supernets
     high: float
     p: float  # the larger of two: by permutation of the architectures, and by ``metrics.chance_of``
@@ -53,6 +66,8 @@ class Effect:
     better_low: float
     better_high: float
     p_misleads: float  # that it is not both preferred by supernets and worse when trained; 1 where it does not seem so
+    negligible: bool  # certainly less than ``NOTICEABLE`` either way, corrected for how many choices there are
+    harmless: bool  # certainly not preferred by that much and worse when trained by that much, corrected alike
     p_corrected: float = 1.0  # p after Holm's correction over all choices
     p_misleads_corrected: float = 1.0  # and that
 
@@ -76,16 +91,18 @@ class Scored:
     cell_graph: Mapping[str, Sequence[tuple[str, str, str]]]
 
 
-def effects(sample: SpaceSample, made: Sequence[Mapping[str, str]], scores: Floats) -> list[Effect]:
+def effects(test: Floats, made: Sequence[Mapping[str, str]], scores: Floats, reliability: float = 1.0) -> list[Effect]:
     """The effect of each choice that enough architectures made and did not make, strongest first.
 
-    scores [supernets, n], higher is better.
+    test [n] of the ground truth and scores [supernets, n]: higher is better. ``reliability`` of the ground truth: the
+    square of its noise ceiling. Regression on a noisy ground truth is too flat by that much.
     """
     n = scores.shape[1]
-    by_supernet, by_truth = stats.rankdata(scores, axis=1) / n, stats.rankdata(sample.test) / n
-    gap = by_supernet - by_truth  # above 0: ranked too high by the supernet
-    mean = gap.mean(0)
-    shuffled = np.random.default_rng(0).permuted(np.tile(mean, (PERMUTATIONS, 1)), axis=1)
+    by_supernet, by_truth = stats.rankdata(scores, axis=1) / n, stats.rankdata(test) / n
+    agreement = np.array([spearman(one, test) for one in scores])
+    # a supernet that ranks the wrong way round knows nothing: there, every preference is a bias
+    slopes = np.clip(agreement / max(reliability, 1e-9), 0, 1)
+    gap = by_supernet - slopes[:, None] * by_truth  # higher than of others: ranked too high by the supernet
     chosen: list[tuple[str, str, NDArray[np.bool_]]] = []
     for decision in made[0]:
         values = np.array([one[decision] for one in made])
@@ -96,12 +113,14 @@ def effects(sample: SpaceSample, made: Sequence[Mapping[str, str]], scores: Floa
     gaps, preferences, gains = (
         moderated([group_difference(ranks, mine) for *_, mine in chosen]) for ranks in (gap, by_supernet, by_truth)
     )
-    tested = []
-    for (decision, choice, mine), *differences in zip(chosen, gaps, preferences, gains, strict=True):
+    tested, surely = [], 1 - 0.05 / max(1, len(chosen))
+    chances = permuted(gap.mean(0), [mine for *_, mine in chosen])
+    for (decision, choice, mine), by_permutation, *differences in zip(
+        chosen, chances, gaps, preferences, gains, strict=True
+    ):
         effect, preferred, better = (contrast((1, one)) for one in differences)
         opposed = preferred.value > 0 > better.value
-        weights = mine / mine.sum() - ~mine / (~mine).sum()
-        as_large = int((np.abs(shuffled @ weights) >= abs(effect.value) - 1e-12).sum())
+        widest, most, least = (contrast((1, one), level=surely) for one in differences)
         tested.append(
             Effect(
                 decision=decision,
@@ -110,7 +129,7 @@ def effects(sample: SpaceSample, made: Sequence[Mapping[str, str]], scores: Floa
                 effect=effect.value,
                 low=effect.low,
                 high=effect.high,
-                p=max((as_large + 1) / (len(shuffled) + 1), chance_of((1, differences[0]))),
+                p=max(by_permutation, chance_of((1, differences[0]))),
                 preferred_by_supernet=preferred.value,
                 preferred_low=preferred.low,
                 preferred_high=preferred.high,
@@ -118,6 +137,8 @@ def effects(sample: SpaceSample, made: Sequence[Mapping[str, str]], scores: Floa
                 better_low=better.low,
                 better_high=better.high,
                 p_misleads=max(chance_of((1, one)) for one in differences[1:]) if opposed else 1.0,
+                negligible=widest.low > -NOTICEABLE and widest.high < NOTICEABLE,
+                harmless=most.high < NOTICEABLE or least.low > -NOTICEABLE,
             )
         )
     of_effects, of_misleading = (holm([getattr(one, name) for one in tested]) for name in ("p", "p_misleads"))
@@ -126,6 +147,19 @@ def effects(sample: SpaceSample, made: Sequence[Mapping[str, str]], scores: Floa
         for one, p, q in zip(tested, of_effects, of_misleading, strict=True)
     ]
     return sorted(corrected, key=lambda one: (one.p_corrected >= 0.05, -abs(one.effect)))
+
+
+def permuted(values: Floats, groups: Sequence[NDArray[np.bool_]]) -> list[float]:
+    """Two-sided p of the difference of mean ``values`` [n] between each group [n] and all others, by permutation."""
+    if not groups:
+        return []
+    weights = np.array([mine / mine.sum() - ~mine / (~mine).sum() for mine in groups]).T
+    observed, as_large, rng = np.abs(values @ weights) - 1e-12, np.ones(len(groups)), np.random.default_rng(0)
+    part = max(1, AT_ONCE // len(values))
+    for first in range(0, PERMUTATIONS, part):
+        shuffled = rng.permuted(np.tile(values, (min(part, PERMUTATIONS - first), 1)), axis=1)
+        as_large += (np.abs(shuffled @ weights) >= observed).sum(0)
+    return [float(one) / (PERMUTATIONS + 1) for one in as_large]
 
 
 def holm(found: Sequence[float]) -> list[float]:
@@ -158,31 +192,41 @@ def scored_architectures(sample: SpaceSample, made: Sequence[Mapping[str, str]],
 
 def verdicts_of(sample: SpaceSample, effects: Sequence[Effect], supernets: int) -> list[Verdict]:
     worst, biased = effects[0], [one for one in effects if one.p_corrected < 0.05]
-    misled = [one for one in biased if one.misleads]
-    numbers = Numbers()
+    misled = [one for one in effects if one.misleads]
+    unsettled = [one for one in effects if not one.negligible]
+    suspects = sorted((one for one in effects if not one.harmless), key=lambda one: one.p_misleads)
+    numbers, of_misleading, alone = Numbers(), Numbers(), supernets < 2
+    found = "; ".join(f"{one.choice} at {one.decision}" for one in misled[:3]) or "none found"
+    if not misled:
+        left = of_misleading.say("suspects", len(suspects), "d")
+        found += f", not excluded for {left} of {of_misleading.count('choices', len(effects), 'choice')}"
     return [
         Verdict(
             "weight sharing is biased towards certain operators or connections",
             "section 2, Figure 4",
             sample.name,
             "holds where at least one choice's effect has p below 0.05 after Holm's correction over all choices, by a "
-            "permutation of the architectures and by Student's t over architectures and supernets; inconclusive "
-            "otherwise (no bias found is not none), and with one supernet",
+            "permutation of the architectures and by Student's t over architectures and supernets; does not hold where "
+            f"every choice's effect is certainly less than {NOTICEABLE} of all ranks either way (intervals corrected "
+            "for how many choices there are); else, and with one supernet, inconclusive",
             f"{numbers.say('biased', len(biased), 'd')} of {numbers.say('choices', len(effects), 'd')} choices; "
             f"largest: {worst.choice} at {worst.decision} {numbers.say('effect', worst.effect, '+.2f')} "
-            f"[{numbers.say('effect, low', worst.low, '+.2f')}, {numbers.say('effect, high', worst.high, '+.2f')}]",
-            "holds" if biased and supernets > 1 else "inconclusive",
+            f"[{numbers.say('effect, low', worst.low, '+.2f')}, {numbers.say('effect, high', worst.high, '+.2f')}]"
+            + ("" if biased else f"; {numbers.say('unsettled', len(unsettled), 'd')} may exceed {NOTICEABLE}"),
+            "inconclusive" if alone else "holds" if biased else "inconclusive" if unsettled else "does not hold",
             numbers,
         ),
         Verdict(
             "supernets prefer a choice that is worse when trained",
             "section 2, Figure 4 (conv3x3 from input to output on NAS-Bench-201, tanh on PTB)",
             sample.name,
-            "holds where a biased choice is ranked above the others by the supernets and below them by the ground "
-            "truth, both with p below 0.05 after Holm's correction over all choices; inconclusive otherwise, and with "
-            "one supernet",
-            "; ".join(f"{one.choice} at {one.decision}" for one in misled[:3]) or "none found",
-            "holds" if misled and supernets > 1 else "inconclusive",
+            "holds where a choice is ranked above the others by the supernets and below them by the ground "
+            "truth, both with p below 0.05 after Holm's correction over all choices; does not hold where no choice can "
+            f"be both, by {NOTICEABLE} of all ranks or more each (intervals corrected for how many choices there are); "
+            "else, and with one supernet, inconclusive",
+            found,
+            "inconclusive" if alone else "holds" if misled else "inconclusive" if suspects else "does not hold",
+            of_misleading,
         ),
     ]
 
@@ -236,9 +280,9 @@ def operators_figure(panels: Sequence[Panel], note: str) -> Figure:
             )
         caption(
             figure,
-            "Upper right is better. Effect: mean of (rank by "
-            "supernet minus rank by ground truth), as a fraction of the sample, against all other choices of that "
-            "decision, with its 95 % interval over architectures and supernets; p after Holm's correction. "
+            "Upper right is better. Effect: how much higher supernets rank a choice than all others of that decision "
+            "that train as well, as a fraction of the sample, with its 95 % interval over architectures and supernets; "
+            "p after Holm's correction. "
             f"{note}",
         )
         plt.close(figure)
@@ -263,7 +307,8 @@ def main(options: StudyOptions, decision: str | None) -> None:
     for sample, variant in wanted:
         matrix = scores[sample.name, variant.label]
         made = [sample.space.decisions(arch) for arch in sample.archs]
-        biases = effects(sample, made, finite(matrix))
+        ceiling = sample.ceiling()
+        biases = effects(sample.test, made, finite(matrix), 1.0 if ceiling is None else ceiling**2)
         if not biases:
             click.echo(f"{sample.name}: left out: no choice was made by at least {LEAST} of {len(sample.archs)}")
             continue

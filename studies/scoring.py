@@ -31,7 +31,7 @@ from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import K, Ranking, measures_csv, measures_json, ranking
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample, space_samples
-from wsnas.studies.verdicts import Answer, Numbers, Verdict, enough, sign_verdict
+from wsnas.studies.verdicts import HARDLY, Answer, Numbers, Verdict, enough, sign_verdict
 from wsnas.words import counted
 
 ARCHITECTURES = {"micro": 100, "desk": 300, "paper": 1000}
@@ -106,11 +106,11 @@ def verdicts_of(sample: SpaceSample, ways: Sequence[Way]) -> list[Verdict]:
             claim,
             "not in the paper",
             sample.name,
-            f"holds where the 95 % interval of ({what}) is above 0, does not hold where it is below 0; with one "
-            "supernet, inconclusive",
+            f"holds where the 95 % interval of ({what}) is above 0, does not hold where it ends below +{HARDLY}; else, "
+            "and with one supernet, inconclusive",
             f"{numbers.say('one', one.ranking.correlation)} against {numbers.say('other', other.ranking.correlation)}: "
             f"{numbers.estimate('difference', change)}",
-            sign_verdict(change.low, change.high, len(one.ranking.correlation_seeds)),
+            sign_verdict(change.low, change.high, len(one.ranking.correlation_seeds), hardly=HARDLY),
             numbers,
         )
 

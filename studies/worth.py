@@ -57,7 +57,7 @@ from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import K
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample, space_samples
-from wsnas.studies.verdicts import Answer, Numbers, Verdict, enough, sign_verdict
+from wsnas.studies.verdicts import HARDLY, Answer, Numbers, Verdict, enough, sign_verdict
 from wsnas.words import counted
 
 WITHOUT = ("supernets", "paths", "zero-cost")
@@ -143,9 +143,11 @@ def verdicts_of(sample: SpaceSample, judges: Sequence[Judge]) -> list[Verdict]:
     seeds = len(net.scores)
 
     def add(claim: str, rule: str, found: Interval, said: str, numbers: Numbers) -> None:
-        rule = f"holds where the 95 % interval of {rule} is above 0, does not hold where it is below 0; else, and with "
-        rule += "one supernet, inconclusive"
-        judged = sign_verdict(found.low, found.high, seeds)
+        rule = (
+            f"holds where the 95 % interval of {rule} is above 0, does not hold where it ends below +{HARDLY}; else, "
+        )
+        rule += "and with one supernet, inconclusive"
+        judged = sign_verdict(found.low, found.high, seeds, hardly=HARDLY)
         verdicts.append(Verdict(claim, "not in the paper", sample.name, rule, said, judged, numbers))
 
     size = next((one for one in of_kind(judges, FREE) if one.label == "parameters"), None)
@@ -167,15 +169,15 @@ def verdicts_of(sample: SpaceSample, judges: Sequence[Judge]) -> list[Verdict]:
     if scored:
         best, numbers = max(scored, key=lambda one: one.ranking.correlation), Numbers()
         above = all(advantage(net, one).low > 0 for one in scored)
-        below = any(advantage(net, one, level=1 - 0.05 / len(scored)).high < 0 for one in scored)
+        below = any(advantage(net, one, level=1 - 0.05 / len(scored)).high < HARDLY for one in scored)
         verdicts.append(
             Verdict(
                 "a supernet ranks better than every zero-cost score",
                 "not in the paper",
                 sample.name,
                 "holds where the longest-trained supernets' correlation is above every score's (95 % intervals of the "
-                "differences above 0); does not hold where some score's is above theirs (the intervals corrected for "
-                "how many there are); else, and with one supernet, inconclusive",
+                f"differences above 0); does not hold where one of these ends below +{HARDLY} (corrected for how many "
+                "there are); else, and with one supernet, inconclusive",
                 f"{numbers.say('supernet', net.ranking.correlation)} against "
                 f"{numbers.say('best score', best.ranking.correlation)} of {best.label}",
                 "inconclusive" if seeds < 2 else "holds" if above else "does not hold" if below else "inconclusive",

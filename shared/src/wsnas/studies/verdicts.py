@@ -10,6 +10,7 @@ from wsnas.metrics import Interval
 from wsnas.words import counted
 
 FEWEST = 30  # architectures a verdict needs: three for each of the top-10, a correlation known to about +-0.3
+HARDLY = 0.05  # a correlation that is higher by less than this hardly is
 
 Holds = Literal["holds", "does not hold", "inconclusive"]
 
@@ -27,12 +28,13 @@ class Verdict:
     numbers: Mapping[str, float] = field(default_factory=dict)  # of ``measured`` and in its order, unrounded
 
 
-def sign_verdict(low: float, high: float, supernets: int = 2) -> Holds:
+def sign_verdict(low: float, high: float, supernets: int = 2, *, hardly: float = 0.0) -> Holds:
     """The verdict on a claim "this number is above zero", by the number's interval [low, high].
 
+    It does not hold where the whole interval is below ``hardly``, unless it is also above zero.
     Inconclusive for a single supernet, which shows no spread, and for an interval that is not finite.
     """
-    if supernets > 1 and (low > 0 or high < 0):
+    if supernets > 1 and (low > 0 or high < hardly):
         return "holds" if low > 0 else "does not hold"
     return "inconclusive"
 
