@@ -220,6 +220,23 @@ def test_workers_score_as_one_process_does(toy_installed: Path, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("toy_installed")
+def test_every_worker_has_submodels_to_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def one_by_one(function: Any, jobs: Any, executor: Executor) -> Any:
+        sizes.extend(len(job.archs) for job in jobs)
+        return run_jobs(function, jobs, HERE)
+
+    monkeypatch.setattr("wsnas.evaluation.run_jobs", one_by_one)
+    supernet = train_supernet(TOY, MICRO, out=tmp_path / "run", device="cpu")
+    evaluate(supernet, ALL[:20], executor=Executor(workers=8))
+    assert sizes == [3] * 6 + [2]
+    sizes.clear()
+    evaluate(supernet, ALL[:24], executor=Executor(workers=1), resume=False)
+    assert sizes == [20, 4]
+
+
+@pytest.mark.usefixtures("toy_installed")
 def test_a_worker_scores_the_weights_that_are_there_now(tmp_path: Path) -> None:
     """Another supernet trained in the place of one that this process has scored."""
     for seed in (0, 1):

@@ -324,6 +324,12 @@ def test_the_authors_split_file_is_used(fake_cifar: None, tmp_path: Path) -> Non
     assert numbers(parts.test) == [2]
 
 
+def test_a_split_file_belongs_to_its_data_set() -> None:
+    split = recipe("cifar100", split_file="/data/split.json")
+    assert (split.on("cifar10").split_file, split.on("cifar100")) == (None, split)
+    assert change_recipe(split, dataset="cifar10", split_file="/data/other.json").split_file == "/data/other.json"
+
+
 BAD_SPLITS: dict[str, Any] = {
     "not json": "[1, 2",
     "no such part": {"train": ["int", ["1"]]},

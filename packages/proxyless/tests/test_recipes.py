@@ -57,7 +57,7 @@ def test_what_does_not_decide_the_weights_is_not_in_an_identity() -> None:
     assert supernet_identity(SPACE, limited, 0) == supernet_identity(SPACE, MICRO, 0)
     assert limited.standalone_identity() == MICRO.standalone_identity()
     assert supernet_identity(SPACE, MICRO, 0, sync_bn=True) != supernet_identity(SPACE, MICRO, 0)
-    assert supernet_identity(SPACE, MICRO, 0, amp=True) != supernet_identity(SPACE, MICRO, 0)
+    assert supernet_identity(SPACE, dataclasses.replace(MICRO, amp=True), 0) != supernet_identity(SPACE, MICRO, 0)
     wider = dataclasses.replace(MICRO, width=0.25)
     assert supernet_identity(SPACE, wider, 0) != supernet_identity(SPACE, MICRO, 0)
 

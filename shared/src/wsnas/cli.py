@@ -107,7 +107,6 @@ def runs(folder: Path) -> Any:
 @click.option(
     "--folder", type=PATH, help="Put the run, under its default name, in this folder; studies look in runs/supernets."
 )
-@click.option("--amp/--no-amp", default=None, help="bfloat16 autocast; by default on CUDA only.")
 @click.option("--sync-bn", is_flag=True, help="Batch norm over the images of all GPUs together.")
 @click.option("--deterministic", is_flag=True, help="On CUDA: the same weights to the last bit each time, more slowly.")
 @device_option
@@ -119,7 +118,6 @@ def train_supernet(
     seed: int,
     out: Path | None,
     folder: Path | None,
-    amp: bool | None,
     sync_bn: bool,
     deterministic: bool,
     device: str | None,
@@ -148,7 +146,6 @@ def train_supernet(
             out=out,
             folder=folder,
             device=device,
-            amp=amp,
             sync_bn=sync_bn,
             threads=threads,
             deterministic=deterministic,

@@ -36,7 +36,7 @@ from wsnas.words import counted
 A = TypeVar("A")
 R = TypeVar("R")
 
-PART = 20  # submodels a worker scores at a time
+PART = 20  # submodels a worker scores at a time, at most
 BF16 = " bf16"  # suffix of the kind of rows scored in bfloat16
 
 
@@ -197,7 +197,9 @@ def evaluate(
                     yield name, evaluate_submodel(supernet.model, wanted[name], supernet.splits, recipe, amp)
                 return
             where, own = str(supernet.run.path.absolute()), "cpu" if device.type == "cpu" else None
-            parts = [tuple(missing[i : i + PART]) for i in range(0, len(missing), PART)]
+            for_each = math.ceil(len(missing) / (executor.processes or 1))  # so that every process has work
+            part = min(PART, max(1, for_each))
+            parts = [tuple(missing[i : i + part]) for i in range(0, len(missing), part)]
             jobs = [ScoringJob(where, recipe, supernet.step, part, amp, own) for part in parts]
             for job, result in run_jobs(score_job, jobs, executor):
                 if isinstance(result, TimeoutError) and executor.timeout is not None:

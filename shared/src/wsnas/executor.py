@@ -86,6 +86,17 @@ class Executor:
         if self.gpus is not None and self.ray is None:
             raise WsnasError("GPUs per job are for Ray (ray=); on one machine several workers can share a GPU")
 
+    @property
+    def processes(self) -> int | None:
+        """How many jobs run at once on this machine; None where Ray, Slurm or a pool decides."""
+        if self.ray is not None or self.slurm is not None or self.pool is not None:
+            return None
+        return max(1, _gpus() or cores() if self.workers is None else self.workers)
+
+
+def _gpus() -> int:
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
 
 def run_jobs(
     function: Callable[[J], R], jobs: Iterable[J], executor: Executor | None = None
@@ -235,8 +246,7 @@ def _in_processes(
 ) -> Iterator[tuple[J, R | BaseException]]:
     """Each worker has a pipe of its own: one that dies, at whatever moment, holds up no other."""
     _require_main_guard()
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    count = min(executor.workers or gpus or cores(), len(jobs))
+    gpus, count = _gpus(), min(executor.processes or 1, len(jobs))
     free = deque(i % gpus if gpus else None for i in range(count))  # a GPU, or nothing, for each worker to come
     context = multiprocessing.get_context("spawn")
     pending = deque((job, executor.retries) for job in jobs)

@@ -17,7 +17,7 @@ from enum import Enum
 from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from wsnas.errors import WsnasError
 from wsnas.words import did_you_mean
@@ -196,12 +196,13 @@ class Recipe:
     calibration_steps: Annotated[Natural, "batch-norm calibration steps per submodel; 0: none", Decides.SCORES]
     evaluation_batch: Annotated[Count, "images (text: tokens) per forward pass when scoring", Decides.NOTHING] = 1000
     train_size: Annotated[
-        Count | None, "training images; 'none': the data set's own split; all images: without validation"
+        Count | None, "training images, the others validate: all of them leave none; 'none': the data set's own split"
     ] = None
     valid_size: Annotated[Count | None, "validation images used to score a submodel; none: all", Decides.SUBMODELS] = (
         None
     )
     split_file: Annotated[str | None, "file with the benchmark authors' split, instead of a random one"] = None
+    amp: Annotated[bool, "train in bfloat16 (autocast), not in float32"] = False
     max_macs: Annotated[
         Count | None, "draw only architectures with at most this many multiply-adds; none: all", Decides.NOTHING
     ] = None
@@ -212,9 +213,14 @@ class Recipe:
         if isinstance(self.supernet.inputs, Augmentation) and self.supernet.inputs.last_batch != "drop":
             raise WsnasError("a supernet's training always drops an incomplete last batch: leave out last_batch")
 
-    def on(self, dataset: str) -> Recipe:
-        """The same recipe on another data set; overridden where the original trains differently there."""
-        return dataclasses.replace(self, dataset=dataset)
+    def on(self, dataset: str) -> Self:
+        """The same recipe on another data set, to which no split file of this one belongs.
+
+        Overridden where the original trains differently there.
+        """
+        if dataset == self.dataset or self.split_file is None:
+            return dataclasses.replace(self, dataset=dataset)
+        return dataclasses.replace(self, dataset=dataset, split_file=None)
 
     @property
     def calibration_images(self) -> int:

@@ -141,6 +141,7 @@ def train_architecture(
                 lambda step: [(arch, 1.0)],
                 seed=seed,
                 run=run,
+                amp=recipe.amp,
                 checkpoint_seconds=checkpoint_seconds,
                 cuda_graph=chosen.type == "cuda",
                 validate=validate,

@@ -63,7 +63,6 @@ def train_supernet(
     out: Path | str | None = None,
     folder: Path | str | None = None,
     device: str | None = None,
-    amp: bool | None = None,
     sync_bn: bool = False,
     threads: int | None = None,
     deterministic: bool = False,
@@ -90,7 +89,7 @@ def train_supernet(
     source = space if candidates is None else SubSpace(space, candidates)
     if out is not None and folder is not None:
         raise WsnasError("out names the run directory, folder the one it is put in: give only one of them")
-    identity = supernet_identity(space, recipe, seed, paths, candidates, sync_bn, amp, threads)
+    identity = supernet_identity(space, recipe, seed, paths, candidates, sync_bn, threads)
     identity |= {"deterministic": True} if deterministic else {}
     data = space.data_identity(recipe)
     where = Path(folder or "runs") / f"{space.name}-{digest(identity, data)}" if out is None else Path(out)
@@ -127,7 +126,7 @@ def train_supernet(
                 drawn,
                 seed=seed,
                 run=run,
-                amp=amp,
+                amp=recipe.amp,
                 checkpoint_seconds=checkpoint_seconds,
                 report=report,
             )
@@ -164,7 +163,6 @@ def supernet_identity(
     paths: path_samplers.Sampler = path_samplers.uniform,
     candidates: Sequence[Any] | None = None,
     sync_bn: bool = False,
-    amp: bool | None = None,
     threads: int | None = None,
 ) -> dict[str, Any]:
     """Everything that affects a supernet's weights on a given device: runs with the same identity are the same.
@@ -180,7 +178,6 @@ def supernet_identity(
         "paths": path_samplers.name_of(paths),
         "candidates": None if part is None else f"{part.size} architectures {part.fingerprint()}",
         **({"sync_bn": True} if sync_bn else {}),
-        **({} if amp is None else {"amp": amp}),  # None: depends on the device
         **({} if threads in (None, 1) else {"threads": threads}),
     }
 

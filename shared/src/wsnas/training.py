@@ -80,7 +80,7 @@ def train(
     *,
     seed: int,
     run: Run | None = None,
-    amp: bool | None = None,
+    amp: bool = False,
     cuda_graph: bool = False,
     pieces: bool | None = None,
     checkpoint_seconds: float = 30.0,
@@ -97,14 +97,13 @@ def train(
     step belongs in its ``get_extra_state``; ``start_epoch()``, if defined, is called before the first step of each
     epoch.
 
-    ``paths(step)``: the paths the step trains. ``amp``: bfloat16 autocast, by default on CUDA only: CPUs with bfloat16
-    instructions are faster with it too (benchmarks/supernet_step.py), but results would then depend on the processor.
-    ``cuda_graph``: forward and backward as one CUDA graph, if every step trains the same single path. ``pieces``: the
-    step runs through ``wsnas.pieces``, by default on CUDA if the model describes its pieces, there is no whole graph,
-    and training uses one process. ``validate()``: the cross-entropy for ``Training.patience``, of an average's weights
-    with the last step's buffers; the weights with the lowest value are kept. ``on_epoch(metrics)`` may use the model
-    between epochs; both may leave it in eval mode. Under ``torchrun`` the ranks share each batch and train the same
-    paths; gradients and losses are averaged.
+    ``paths(step)``: the paths the step trains. ``amp``: bfloat16 autocast (on a CPU, results then depend on whether it
+    has bfloat16 instructions). ``cuda_graph``: forward and backward as one CUDA graph, if every step trains the same
+    single path. ``pieces``: the step runs through ``wsnas.pieces``, by default on CUDA if the model describes its
+    pieces, there is no whole graph, and training uses one process. ``validate()``: the cross-entropy for
+    ``Training.patience``, of an average's weights with the last step's buffers; the weights with the lowest value are
+    kept. ``on_epoch(metrics)`` may use the model between epochs; both may leave it in eval mode. Under ``torchrun`` the
+    ranks share each batch and train the same paths; gradients and losses are averaged.
 
     Raises Diverged if the loss or a weight is not finite, or the last epoch's loss (an earlier one may recover) is
     above ``HOPELESS_LOSS`` for each of a step's paths; the last checkpoint predates it. Raises KeyboardInterrupt after
@@ -113,7 +112,6 @@ def train(
     device = data.device
     ranks = torchruns_ranks()
     rank, world = ranks.rank, ranks.world
-    amp = device.type == "cuda" if amp is None else amp
     if training.patience and validate is None:
         raise WsnasError("patience needs validation, which supernet training does not have: set it to 0")
     require_suitable(data, training, model)

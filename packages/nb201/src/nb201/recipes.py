@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Self
 
 from wsnas.recipe import SGD, Augmentation, Count, Linear, Recipe, Training, change_recipe, recipe_fields
 
@@ -15,17 +15,17 @@ class NB201Recipe(Recipe):
     channels: Annotated[Count, "channels of the first stage; the next two have 2 and 4 times as many"] = 16
     cells: Annotated[Count, "cells in each of the three stages"] = 5
 
-    def on(self, dataset: str) -> NB201Recipe:
+    def on(self, dataset: str) -> Self:
         """The benchmark pads ImageNet16's 16x16 images by 2 before a crop, CIFAR's 32x32 by 4: half as much.
 
         ``get_dataset_with_transform.py`` in D-X-Y/AutoDL-Projects.
         """
         if dataset != "imagenet16-120" or self.dataset == dataset:
-            return replace(self, dataset=dataset)
+            return super().on(dataset)
         supernet, alone = (
             change_recipe(one, crop=recipe_fields(one)["crop"].value // 2) for one in (self.supernet, self.standalone)
         )
-        return replace(self, dataset=dataset, supernet=supernet, standalone=alone)
+        return replace(super().on(dataset), supernet=supernet, standalone=alone)
 
 
 # Supernet: Table 2 of the paper (which gives no momentum: 0.9 is a choice). Stand-alone: Dong & Yang (2020),
