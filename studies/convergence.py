@@ -1,6 +1,6 @@
 """Figure 8, Appendix D: how far supernets converge, and how their mean score relates to the ranking.
 
-The supernets are those of the study ``epochs``, one training per budget. The mean score of the sampled
+The supernets are those of the study ``epochs``, several per budget. The mean score of the sampled
 submodels is compared with the mean ground truth of the same architectures.
 """
 

@@ -1,7 +1,8 @@
 """Figure 1, section 2: does longer training of the supernet rank better?
 
-One supernet is trained per budget, each with twice the epochs of the last. For each: the Spearman correlation with
-the ground truth, the top-1 and top-10 architectures' test results, and the exact expectation for ten random ones.
+Several supernets are trained per budget, and each budget has twice the epochs of the last. For each budget: the
+Spearman correlation with the ground truth, the top-1 and top-10 architectures' test results, and the exact
+expectation for ten random ones.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Table 3 and Figure 7, Appendix C: do training tricks and other settings change how a supernet ranks?
 
 Rows: the baseline, strict fairness, multi-path, another learning rate and weight decay, another seed and other
-training data sets (for NAS-Bench-201 at the paper scale CIFAR-10 and ImageNet16-120; at the micro scale the same
-images, labelled by their weaker digit). Each row has
-its correlation with the baseline (Corr-BL) and the ground truth (Corr-GT), its top-10, the differences from the
-baseline, and whether a difference exceeds the variation between seeds. A second figure shows the mutual correlations
-of all these supernets, the parameter count and the ground truth (Figure 7).
+training data sets (for NAS-Bench-201 at the paper scale CIFAR-10 and ImageNet16-120; at the micro and desk scales the
+same images, labelled by their weaker digit). Each row has its correlation with the baseline (Corr-BL) and the ground
+truth (Corr-GT), its top-10, the differences from the baseline, and whether a difference exceeds the variation between
+seeds. A second figure shows the mutual correlations of all these supernets, the parameter count and the ground truth
+(Figure 7).
 
 Every variant has the same epochs, as in the paper, so the cost of FairNAS and multi-path is multiplied by their
 paths per step. At the micro and desk scales these are half the recipe's epochs, the second longest budget of the study

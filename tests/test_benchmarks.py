@@ -210,6 +210,19 @@ def test_intervals_runs_dry_and_its_expectation_is_known() -> None:
     assert module["expected"](0.0, False, 1_000) == pytest.approx(6 / math.pi * math.asin(0.25), abs=0.005)
 
 
+@pytest.mark.skipif(not (BENCHMARKS / "biases.py").exists(), reason="not a checkout")
+def test_supernets_that_favour_nothing_are_not_biased() -> None:
+    """Of 160 architectures each: none is said to be biased, though plain differences of ranks would say so."""
+    module = runpy.run_path(str(BENCHMARKS / "biases.py"))
+    effects = runpy.run_path(str(BENCHMARKS.parent / "studies/operators.py"))["effects"]
+    found = module["case"](effects, 160, 2)
+    assert (found["said to be biased"], found["said to be biased, by plain differences"]) == (0, 100)
+    assert found["bias found"] == 100
+    result = CliRunner().invoke(module["main"], ["--dry-run"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "not a measurement" in json.loads(result.output)["benchmark"]
+
+
 @pytest.mark.skipif(not {"nb101", "nb201"} <= set(installed_spaces()), reason="needs the spaces nb101 and nb201")
 def test_the_ceiling_is_near_the_truth_of_drawn_tables() -> None:
     """Thirty tables like nb101's: the line is within 0.03 of what quality reaches; that of all seeds was not."""

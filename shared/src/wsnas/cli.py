@@ -173,7 +173,7 @@ def train_supernet(
 @click.option("--max-macs", type=COUNT, help="Draw only architectures with at most this many multiply-adds.")
 @click.option("--amp", is_flag=True, help="Calibrate and score in bfloat16 instead of float32.")
 @device_option
-@executor_options
+@functools.partial(executor_options, default="only this one")
 @json_option
 def evaluate(
     run: Path,
@@ -189,7 +189,7 @@ def evaluate(
 ) -> Any:
     """Score submodels of a trained supernet: calibrate each, then measure validation accuracy or perplexity.
 
-    With --workers, --ray or --slurm several processes share the work; by default this one does it.
+    With --workers, --ray or --slurm several processes share the work; by default only this one does it.
 
     \b
     For example:
@@ -749,7 +749,7 @@ def table_merge(runs: tuple[Path, ...], out: Path) -> Any:
     return {"out": out, "architectures": len(merged), "about": merged.about}
 
 
-_TABLE = click.option("--table", "file", type=HomePath(), help="A table file; by default the shipped micro table.")
+_TABLE = click.option("--table", "file", type=HomePath(), help="A table file; by default the shipped table.")
 _DATASET = data_set_option("--dataset", help="Use the imported table that has this data set.")
 
 

@@ -123,7 +123,6 @@ class Number(click.FloatRange):
 
 
 EXECUTOR_OPTIONS = (
-    click.option("--workers", type=click.IntRange(0), help="Processes; default: one per GPU or CPU core; 0: this one."),
     click.option("--ray", help="Run on a Ray cluster: its address, auto, or local."),
     click.option("--gpus-a-job", "gpus", type=Number(0), help="GPUs per job on Ray; 0.25: four share one."),
     click.option(
@@ -146,8 +145,11 @@ def _parameters(text: str | None) -> dict[str, str | int] | None:
     return {name: int(value) if value.isdecimal() else value for name, _, value in pairs}
 
 
-def executor_options(command: F) -> F:
-    """Adds the options that choose where jobs run; the command gets them as one ``executor``."""
+def executor_options(command: F, *, default: str = "one per GPU or CPU core; 0: this one") -> F:
+    """Adds the options that choose where jobs run; the command gets them as one ``executor``.
+
+    ``default``: what ``--help`` says of a command without ``--workers``.
+    """
 
     @functools.wraps(command)
     def with_executor(
@@ -170,6 +172,7 @@ def executor_options(command: F) -> F:
         return command(*args, executor=Executor(workers, ray, gpus, timeout, slurm=_parameters(slurm)), **kwargs)
 
     wrapped: Any = with_executor
-    for option in reversed(EXECUTOR_OPTIONS):
+    processes = click.option("--workers", type=click.IntRange(0), help=f"Processes; default: {default}.")
+    for option in reversed((processes, *EXECUTOR_OPTIONS)):
         wrapped = option(wrapped)
     return wrapped  # type: ignore[no-any-return]

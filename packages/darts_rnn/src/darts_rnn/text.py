@@ -11,7 +11,7 @@ ptb                 Penn Treebank as Mikolov prepared it: ``ptb.{train,valid,tes
 FOLDER or FILE.zip  ``train.txt``, ``valid.txt``, ``test.txt``, or Penn Treebank's three
 FILE (.gz or not)   one plain text, cut into 100 pieces of equally many lines: of every ten, the ninth
                     is for validation, the tenth for testing
-tragedies           the micro text, as such a file: 14,000 spoken lines of five of Shakespeare's
+tragedies           the micro text, as such a file: 16,000 spoken lines of five of Shakespeare's
                     tragedies, lower case, punctuation separated (``tragedies.py`` next to the source)
 ==================  ==================================================================================
 
