@@ -173,10 +173,10 @@ def supernet_step(
         found["kernels a step"] = sum(one.count for one in kernels) / profiled
         found["GPU behind, ms"] = 1000 * behind[0]
         found["GB"] = torch.cuda.max_memory_reserved(data.device) / 1e9
-        torch.cuda.reset_peak_memory_stats(data.device)
         del model
         gc.collect()
         torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(data.device)
     return {name: round(value, 3) for name, value in found.items()}
 
 

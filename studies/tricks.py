@@ -49,7 +49,7 @@ from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import K, finite, measures_csv, measures_json
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import ENOUGH, SpaceSample, space_samples
-from wsnas.studies.verdicts import Answer, Holds, Numbers, Verdict, enough, sign_verdict
+from wsnas.studies.verdicts import HARDLY, Answer, Holds, Numbers, Verdict, enough, sign_verdict
 from wsnas.words import counted
 
 OTHERS = {"digits": ("faint-digits",), "cifar100": ("cifar10", "imagenet16-120")}  # training data sets, by the recipe's
@@ -260,7 +260,7 @@ def verdicts_of(table: Table) -> list[Verdict]:
     elif helped:
         beneficial = "does not hold"
     else:
-        small = all(change.difference_high < 0.05 for _, change in changes)
+        small = all(change.difference_high < HARDLY for _, change in changes)
         beneficial = "holds" if harmed or small else "inconclusive"
     return [
         Verdict(
@@ -268,8 +268,8 @@ def verdicts_of(table: Table) -> list[Verdict]:
             "Appendix C, Table 3",
             table.sample.name,
             "does not hold where the interval of FairNAS's or multi-path's difference in correlation is above 0, "
-            "corrected for the two; holds where both 95 % intervals are below 0, or end below +0.05; else, and with "
-            "one seed, inconclusive",
+            f"corrected for the two; holds where both 95 % intervals are below 0, or end below +{HARDLY}; else, and "
+            "with one seed, inconclusive",
             of_tricks + ("; one seed" if noise is None else f"; seeds differ by up to {tricks.say('seeds', noise)}"),
             beneficial,
             tricks,
