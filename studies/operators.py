@@ -212,7 +212,7 @@ def verdicts_of(sample: SpaceSample, effects: Sequence[Effect], supernets: int) 
             f"{numbers.say('biased', len(biased), 'd')} of {numbers.say('choices', len(effects), 'd')} choices; "
             f"largest: {worst.choice} at {worst.decision} {numbers.say('effect', worst.effect, '+.2f')} "
             f"[{numbers.say('effect, low', worst.low, '+.2f')}, {numbers.say('effect, high', worst.high, '+.2f')}]"
-            + ("" if biased else f"; {numbers.say('unsettled', len(unsettled), 'd')} may exceed {NOTICEABLE}"),
+            + ("" if biased else f"; {numbers.say('unsettled', len(unsettled), 'd')} may exceed a tenth"),
             "inconclusive" if alone else "holds" if biased else "inconclusive" if unsettled else "does not hold",
             numbers,
         ),
