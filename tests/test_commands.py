@@ -36,7 +36,7 @@ NOT_RUN = {
     "needs a Ray cluster, which shared/tests/test_ray.py starts": r".* --ray .*",
     "shared/tests/test_cluster.py and darts_rnn's test_ranks.py train with torchrun": r"torchrun .*",
     "hours; test_paper_recipes.py takes its steps": r".* --scale (paper|published|desk)\b.*|"
-    r"wsnas (evaluate|correlate) .* --table runs/trained/.*",
+    r"wsnas (evaluate|correlate) .* --table '?runs/trained/.*",
     "CIFAR-10 and tables that cannot be shipped; tests make files of their form": r".*\b(cifar10(-jpeg)?|nb101\.npz|"
     r"darts_cnn\.json|NAS-Bench-201-v1_1-096897\.pth|nasbench_only108\.tfrecord|FILE)\b.*",
     "text and images that cannot be shipped; the spaces' tests make their own": r".* --dataset (ptb|tiny-imagenet) .*|"
