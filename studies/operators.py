@@ -231,6 +231,12 @@ def verdicts_of(sample: SpaceSample, effects: Sequence[Effect], supernets: int) 
     ]
 
 
+def largest_bias(effects: Sequence[Effect]) -> str:
+    """In words, without the full stop; ``effects``: the strongest first."""
+    largest = effects[0]
+    return f"Supernets rank {largest.choice} at {largest.decision} too {'high' if largest.effect > 0 else 'low'}"
+
+
 @dataclass(frozen=True)
 class Panel:
     """One space, and the choice its panel highlights."""
@@ -344,7 +350,7 @@ def main(options: StudyOptions, decision: str | None) -> None:
         title="Towards which choices is weight sharing biased?",
         answer=Answer(
             "weight sharing is biased towards certain operators or connections",
-            "Weight sharing is biased towards certain choices",
+            "Weight sharing is biased towards certain choices" if len(panels) > 1 else largest_bias(panels[0].effects),
             "No choice is favoured",
         ),
         source="Figure 4, section 2",
