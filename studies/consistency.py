@@ -13,14 +13,14 @@ from itertools import combinations
 import click
 import numpy as np
 
-from wsnas.metrics import Floats, PerSupernet, contrast, mutual_agreement, rank_agreement
+from wsnas.metrics import Floats, PerSupernet, contrast, mutual_agreement, rank_agreement, without_noise
 from wsnas.studies.figures import Matrix, matrix_figure, matrix_of
 from wsnas.studies.jobs import budgets_option, scores_by_budget
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import finite
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample
-from wsnas.studies.verdicts import HARDLY, Answer, Numbers, Verdict, enough, sign_verdict
+from wsnas.studies.verdicts import HARDLY, NOISELESS, Answer, Numbers, Verdict, enough, sign_verdict
 from wsnas.words import counted
 
 
@@ -32,7 +32,7 @@ def mean_of(parts: Sequence[PerSupernet]) -> PerSupernet:
 
 def agreements(sample: SpaceSample, predictors: Floats) -> tuple[PerSupernet, PerSupernet] | None:
     """By seed: how supernets of the two longest budgets agree with each other (``metrics.mutual_agreement``), and with
-    the ground truth.
+    the ground truth. Its noise is still in the latter.
 
     Shorter ones have learned too little to agree with anything; with them, the answer would depend on how many there
     are. ``predictors`` [budgets, seeds, n]; None of one budget.
@@ -48,19 +48,22 @@ def verdicts_of(sample: SpaceSample, predictors: Floats) -> list[Verdict]:
     """Statements about ``predictors`` [budgets, seeds, n], the longest budget last."""
     longest, supernets = predictors[-1], predictors.shape[1]
     verdicts = []
+    trainings = sample.truth.seeds(sample.archs)  # their noise weakens agreement with the truth alone
     if (found := agreements(sample, predictors)) is not None:
-        mutual, truth = found
-        gap, numbers = contrast((1, mutual - truth)), Numbers()
+        mutual, with_truth = found
+        truth, numbers = without_noise(with_truth, trainings), Numbers()
+        gap = contrast((1, mutual - truth))
         verdicts.append(
             Verdict(
                 "supernets agree with each other more than with the ground truth",
                 "section 2, Figure 3",
                 sample.name,
                 "holds where the 95 % interval of (mean correlation of a supernet of the longest and one of the next "
-                "budget, of different seeds - their mean correlation with the ground truth) is above 0, does not hold "
-                "where it is below 0; else, and with fewer than three seeds, inconclusive",
-                f"{numbers.say('mutual', mutual.mean)} against {numbers.say('with the ground truth', truth.mean)}: "
-                f"difference {numbers.interval('difference', gap)}",
+                f"budget, of different seeds - their mean correlation with the ground truth, {NOISELESS}) is above 0, "
+                "does not hold where it is below 0; else, and with fewer than three seeds, inconclusive",
+                f"{numbers.say('mutual', mutual.mean)} against "
+                f"{numbers.say('with the ground truth', with_truth.mean)}, without noise "
+                f"{numbers.say('without noise', truth.mean)}: difference {numbers.interval('difference', gap)}",
                 sign_verdict(gap.low, gap.high) if supernets > 2 else "inconclusive",
                 numbers,
             )
@@ -82,17 +85,18 @@ def verdicts_of(sample: SpaceSample, predictors: Floats) -> list[Verdict]:
                 numbers,
             )
         )
-        with_size = rank_agreement(longest, sample.parameters)
-        gap, numbers = contrast((1, with_size - ranked)), Numbers()
+        with_size, truth = rank_agreement(longest, sample.parameters), without_noise(ranked, trainings)
+        gap, numbers = contrast((1, with_size - truth)), Numbers()
         verdicts.append(
             Verdict(
                 "supernets follow model size more than ground truth",
                 "section 2",
                 sample.name,
                 "holds where the 95 % interval of (the longest-trained supernets' correlation with the "
-                "parameter count - that with the ground truth) is above 0, does not hold where it is below 0; else, "
-                "and with one supernet, inconclusive",
+                f"parameter count - that with the ground truth, {NOISELESS}) is above 0, does not hold where it is "
+                "below 0; else, and with one supernet, inconclusive",
                 f"{numbers.say('correlation', with_size.mean)} with size, "
+                f"{numbers.say('without noise', truth.mean)} with the ground truth without noise: "
                 f"difference {numbers.interval('difference', gap)}",
                 sign_verdict(gap.low, gap.high, supernets),
                 numbers,
@@ -133,7 +137,12 @@ def main(options: StudyOptions, count: int | None) -> None:
         ],
         verdicts=verdicts,
         results={
-            sample.name: {"names": matrix.names, "matrix": matrix.values, **means[sample.name]}
+            sample.name: {
+                "names": matrix.names,
+                "matrix": matrix.values,
+                "ceiling": sample.ceiling(),
+                **means[sample.name],
+            }
             for sample, matrix in panels
         },
         title="Do supernets agree with each other more than with the ground truth?",

@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from wsnas.metrics import Floats, PerSupernet, contrast, correlation_over, mean_score, rank_agreement, sign_of
+from wsnas.studies.costs import same_networks
 from wsnas.studies.figures import BLACK, BLUE, GREEN, STYLE, axes_grid, caption, head, part_ticks
 from wsnas.studies.jobs import budgets_option, scores_by_budget
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
@@ -53,14 +54,14 @@ def budget_of(sample: SpaceSample, epochs: int, scores: Floats) -> Budget:
     )
 
 
-def verdicts_of(space: str, means: Mapping[int, PerSupernet], truth: PerSupernet) -> list[Verdict]:
-    """``means`` by epochs, ascending; ``truth`` of the same architectures; all higher is better.
+def verdicts_of(space: str, means: Mapping[int, PerSupernet], truth: PerSupernet | None) -> list[Verdict]:
+    """``means`` by epochs, ascending; ``truth`` of the same networks; all higher is better.
 
-    A single budget says nothing about longer training.
+    A single budget says nothing about longer training, a ground truth of other networks (None) nothing about its mean.
     """
     shortest, longest = min(means), max(means)
     first, last = means[shortest], means[longest]
-    change, gap, supernets = contrast((1, last), (-1, first)), contrast((1, last - truth)), len(last.each)
+    change, supernets = contrast((1, last), (-1, first)), len(last.each)
     steps = list(pairwise(means.values()))
     gains = [contrast((1, b), (-1, a)) for a, b in steps]
     rises = all(gain.low > 0 for gain in gains)
@@ -74,36 +75,42 @@ def verdicts_of(space: str, means: Mapping[int, PerSupernet], truth: PerSupernet
             f"{numbers.say('mean of the longest', abs(last.mean))} at {numbers.say('longest', longest, ',')}"
         )
 
-    rising, passing = Numbers(), Numbers()
-    verdicts = [
-        Verdict(
-            "extended training raises the mean supernet performance throughout",
-            "Appendix D, Figure 8",
-            space,
-            "holds where the 95 % interval of the improvement from every budget to the next is above 0; does not hold "
-            "where one of them, corrected for how many there are, is below 0; else, and with one supernet, "
-            "inconclusive",
-            f"{means_in_words(rising)}: better by {rising.estimate('improvement', change, '.2f')}"
-            + "".join(
-                f", in the least certain step by {rising.estimate('step', gain, '.2f')}"
-                for gain in sorted(gains, key=lambda gain: gain.low)[: len(gains) > 1]
-            ),
-            throughout if supernets > 1 else "inconclusive",
-            rising,
-        ),
-        Verdict(
-            "the mean supernet performance surpasses the mean ground truth",
-            "Appendix D, Figure 8 (NAS-Bench-101)",
-            space,
-            "holds where the 95 % interval of (mean at the longest budget - mean ground truth) is above 0, does not "
-            "hold where it is below 0; else, and with one supernet, inconclusive",
-            f"{means_in_words(passing)}; mean ground truth {passing.say('mean ground truth', abs(truth.mean))}: better "
-            f"by {passing.estimate('lead', gap, '.2f')}",
-            sign_verdict(gap.low, gap.high, supernets),
-            passing,
-        ),
-    ]
-    return verdicts if first is not last else verdicts[1:]
+    verdicts, rising, passing = list[Verdict](), Numbers(), Numbers()
+    if first is not last:
+        verdicts.append(
+            Verdict(
+                "extended training raises the mean supernet performance throughout",
+                "Appendix D, Figure 8",
+                space,
+                "holds where the 95 % interval of the improvement from every budget to the next is above 0; does not "
+                "hold where one of them, corrected for how many there are, is below 0; else, and with one supernet, "
+                "inconclusive",
+                f"{means_in_words(rising)}: better by {rising.estimate('improvement', change, '.2f')}"
+                + "".join(
+                    f", in the least certain step by {rising.estimate('step', gain, '.2f')}"
+                    for gain in sorted(gains, key=lambda gain: gain.low)[: len(gains) > 1]
+                ),
+                throughout if supernets > 1 else "inconclusive",
+                rising,
+            )
+        )
+    if truth is not None:
+        gap = contrast((1, last - truth))
+        verdicts.append(
+            Verdict(
+                "the mean supernet performance surpasses the mean ground truth",
+                "Appendix D, Figure 8 (NAS-Bench-101)",
+                space,
+                "asked where the ground truth trained networks of the same size: holds where the 95 % interval of (mean "
+                "at the longest budget - mean ground truth) is above 0, does not hold where it is below 0; else, and "
+                "with one supernet, inconclusive",
+                f"{means_in_words(passing)}; mean ground truth {passing.say('mean ground truth', abs(truth.mean))}: "
+                f"better by {passing.estimate('lead', gap, '.2f')}",
+                sign_verdict(gap.low, gap.high, supernets),
+                passing,
+            )
+        )
+    return verdicts
 
 
 def convergence_figure(panels: Sequence[tuple[SpaceSample, Sequence[Budget]]], note: str) -> Figure:
@@ -160,7 +167,8 @@ def main(options: StudyOptions, count: int | None) -> None:
     for sample, by_epochs in scores_by_budget(options, count):
         panels.append((sample, [budget_of(sample, epochs, scores) for epochs, scores in by_epochs.items()]))
         means = {epochs: mean_score(scores) for epochs, scores in by_epochs.items()}
-        verdicts += enough(verdicts_of(sample.name, means, mean_score(sample.valid)), len(sample.archs))
+        mean_truth = mean_score(sample.valid) if same_networks(sample) else None
+        verdicts += enough(verdicts_of(sample.name, means, mean_truth), len(sample.archs))
     truth = {sample.name: float(sample.valid.mean()) for sample, _ in panels}
     write_results(
         options.study,

@@ -61,6 +61,7 @@ from wsnas.studies.verdicts import HARDLY, Answer, Numbers, Verdict, enough, sig
 from wsnas.words import counted
 
 WITHOUT = ("supernets", "paths", "zero-cost")
+SPENT = 0.8  # of a supernet's cost: judges that cost less are no comparison
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def verdicts_of(sample: SpaceSample, judges: Sequence[Judge]) -> list[Verdict]:
             )
         )
     for kind, claim in ((PREDICTOR, "a predictor of its cost"), (SHORT, "short trainings of its cost")):
-        affordable = [one for one in of_kind(judges, kind) if one.cost <= net.cost]
+        affordable = [one for one in of_kind(judges, kind) if SPENT * net.cost <= one.cost <= net.cost]
         if affordable:
             other, numbers = affordable[-1], Numbers()
             found = advantage(net, other)
@@ -195,7 +196,8 @@ def verdicts_of(sample: SpaceSample, judges: Sequence[Judge]) -> list[Verdict]:
                 f"{numbers.say('other', other.ranking.correlation)} for "
                 f"{numbers.say('cost of the other', other.cost, '.1f')}: {numbers.estimate('difference', found)}"
             )
-            rule = f"(longest-trained supernets' correlation - that of the dearest {kind} that cost no more)"
+            rule = f"(longest-trained supernets' correlation - that of the dearest {kind} that cost no more, but at "
+            rule += f"least {SPENT} times as much)"
             add(f"a supernet ranks better than {claim}", rule, found, said, numbers)
     return verdicts
 

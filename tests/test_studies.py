@@ -395,7 +395,8 @@ SAID: dict[str, Callable[[Any], dict[str, float]]] = {  # claim -> the numbers o
     "supernets agree with each other more than with the ground truth": lambda of: {
         "mutual": of["mutual"],
         "with the ground truth": of["with_ground_truth"],
-        "difference": of["mutual"] - of["with_ground_truth"],
+        "without noise": of["with_ground_truth"] / of["ceiling"],
+        "difference": of["mutual"] - of["with_ground_truth"] / of["ceiling"],
     },
     "the parameter count ranks better than weight sharing": lambda of: {
         "correlation": _between(of["names"], of["matrix"], "P", "GT"),
@@ -406,7 +407,8 @@ SAID: dict[str, Callable[[Any], dict[str, float]]] = {  # claim -> the numbers o
         "correlation": np.mean([_between(of["names"], of["matrix"], name, "P") for name in of["names"][1:-2]]),
         "difference": np.mean(
             [
-                _between(of["names"], of["matrix"], name, "P") - _between(of["names"], of["matrix"], name, "GT")
+                _between(of["names"], of["matrix"], name, "P")
+                - _between(of["names"], of["matrix"], name, "GT") / of["ceiling"]
                 for name in of["names"][1:-2]
             ]
         ),
@@ -445,6 +447,11 @@ SAID: dict[str, Callable[[Any], dict[str, float]]] = {  # claim -> the numbers o
     "no trick is beneficial": lambda of: {
         "seeds": of["seed_noise"],
         **{
+            f"equal cost{name}": of["multi_path_at_equal_cost"][end]
+            for name, end in (("", "value"), (", low", "low"), (", high", "high"))
+            if of["multi_path_at_equal_cost"]
+        },
+        **{
             f"{row['label']}{name}": row[f"difference{end}"]
             for row in of["rows"][1:]
             for name, end in (("", ""), (", low", "_low"), (", high", "_high"))
@@ -452,7 +459,7 @@ SAID: dict[str, Callable[[Any], dict[str, float]]] = {  # claim -> the numbers o
     },
     "supernets trained in different ways agree with each other more than with the ground truth": lambda of: {
         "seeds": of["rows"][0]["corr_baseline"],
-        **{row["label"]: row["corr_baseline"] - row["corr_truth"] for row in of["rows"][1:]},
+        **{row["label"]: row["corr_baseline"] - row["corr_truth"] / of["ceiling"] for row in of["rows"][1:]},
         **{
             f"{row['label']}, {end}": row["gap"][end] for row in of["rows"][1:] if row["gap"] for end in ("low", "high")
         },

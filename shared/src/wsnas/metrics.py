@@ -21,6 +21,7 @@ Floats = NDArray[np.float64]
 
 AT_ONCE = 2_000_000  # architectures of resamples that are in memory
 MANY = 10  # numbers that tell how alike their variances are
+LEAST_CEILING = 0.1  # one that is lower tells nothing
 NEARLY_ALL = 0.95  # of the architectures must have been trained with a seed that is to speak for all of them
 
 
@@ -406,6 +407,27 @@ def rank_agreement(scores: ArrayLike, truth: ArrayLike, seed: int = 0, resamples
     parts = [drawn(min(part, resamples - first)) for first in range(0, resamples, part)]
     each = np.array([spearman(predictor, values) for predictor in predictors])
     return PerSupernet(each, np.concatenate(parts, axis=1), n, n - 1)
+
+
+def without_noise(found: PerSupernet, seeds: ArrayLike, seed: int = 0) -> PerSupernet:
+    """Agreements with a noisy ground truth (``rank_agreement``) as they would be without its noise.
+
+    Divided by the noise ceiling of the seeds' mean (Spearman, American Journal of Psychology 15, 1904). ``seeds``
+    [n, s]: the trainings of the same architectures, which are resampled alike for the same ``seed``. Unchanged where no
+    ceiling is known.
+    """
+    trained = np.asarray(seeds, dtype=np.float64)
+    ceiling = noise_ceiling(trained)
+    if ceiling is None or ceiling.ceiling < LEAST_CEILING:
+        return found
+    drawn = np.full(found.drawn.shape[1], ceiling.ceiling)
+    if not np.isnan(trained).any():
+        pairs = combinations(range(trained.shape[1]), 2)
+        resamples = found.drawn.shape[1]
+        agree = [rank_agreement(trained[:, i], trained[:, j], seed, resamples).drawn[0] for i, j in pairs]
+        positive, count = np.maximum(np.mean(agree, axis=0), 0), trained.shape[1]
+        drawn = np.maximum(np.sqrt(count * positive / (1 + (count - 1) * positive)), LEAST_CEILING)
+    return replace(found, each=found.each / ceiling.ceiling, drawn=found.drawn / drawn)
 
 
 def mutual_agreement(ours: ArrayLike, theirs: ArrayLike) -> PerSupernet:

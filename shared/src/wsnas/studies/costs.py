@@ -20,7 +20,7 @@ from wsnas.metrics import Floats
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import Recipe, Sequences, Training, change_recipe, recipe_from_json
 from wsnas.studies.jobs import Variant
-from wsnas.studies.sample import SpaceSample
+from wsnas.studies.sample import GroundTruth, SpaceSample
 from wsnas.table import TRAINED
 
 # forward passes per image, where a gradient by the weights costs two more, and one by anything else one more
@@ -40,25 +40,43 @@ def macs_of(sample: SpaceSample, recipe: Recipe) -> Floats:
     return np.array([sample.space.macs(arch, recipe) for arch in sample.archs], dtype=np.float64)
 
 
-def trained_with(sample: SpaceSample, splits: Splits, epochs: int) -> tuple[float, int]:
-    """Mean multiply-adds for one image, and images seen, of the table's trainings of so many epochs.
+def published(truth: GroundTruth) -> bool:
+    """Whether somebody else's trainings are meant, of the paper's size."""
+    return truth.table.about.get("source") != TRAINED and truth.dataset in PUBLISHED_IMAGES
 
-    By the recipe that the table names; a publisher's table has the paper's, one that names none the study's.
+
+def recipe_of_trainings(sample: SpaceSample, epochs: int) -> Recipe:
+    """That of the table's trainings of so many epochs: a publisher's table has the paper's, one that names none the
+    study's.
     """
-    space, truth = sample.space, sample.truth
-    if truth.table.about.get("source") != TRAINED and truth.dataset in PUBLISHED_IMAGES:
-        recipe: Recipe = space.recipes["paper"].on(truth.dataset)
-        return float(macs_of(sample, recipe).mean()), epochs * (recipe.train_size or PUBLISHED_IMAGES[truth.dataset])
+    truth = sample.truth
+    if published(truth):
+        recipe: Recipe = sample.space.recipes["paper"].on(truth.dataset)
+        return recipe
     stored = json.loads(truth.table.about_length(epochs).get("recipe", "{}"))
-    if stored:
-        same = {name: getattr(sample.recipe, name) for name in ("supernet", "evaluation_batch")}
-        if Path(stored["dataset"]).name == Path(sample.recipe.dataset).name:  # a file may lie elsewhere now
-            same["dataset"] = sample.recipe.dataset
-        recipe = recipe_from_json(sample.recipe, {**stored, **same})
+    if not stored:
+        return change_recipe(sample.recipe, **{"standalone.epochs": epochs})
+    same = {name: getattr(sample.recipe, name) for name in ("supernet", "evaluation_batch")}
+    if Path(stored["dataset"]).name == Path(sample.recipe.dataset).name:  # a file may lie elsewhere now
+        same["dataset"] = sample.recipe.dataset
+    return recipe_from_json(sample.recipe, {**stored, **same})
+
+
+def trained_with(sample: SpaceSample, splits: Splits, epochs: int) -> tuple[float, int]:
+    """Mean multiply-adds for one image, and images seen, of the table's trainings of so many epochs."""
+    truth, recipe = sample.truth, recipe_of_trainings(sample, epochs)
+    macs = float(macs_of(sample, recipe).mean())
+    if published(truth):
+        return macs, epochs * (recipe.train_size or PUBLISHED_IMAGES[truth.dataset])
+    if "recipe" in truth.table.about_length(epochs):
         splits = splits_once(sample.name, recipe, choose_device())
-    else:
-        recipe = change_recipe(sample.recipe, **{"standalone.epochs": epochs})
-    return float(macs_of(sample, recipe).mean()), training_items(splits.train, recipe.standalone)
+    return macs, training_items(splits.train, recipe.standalone)
+
+
+def same_networks(sample: SpaceSample) -> bool:
+    """Whether the ground truth trained networks of the sample's own size."""
+    theirs = recipe_of_trainings(sample, sample.truth.epochs)
+    return np.array_equal(macs_of(sample, theirs), macs_of(sample, sample.recipe))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from wsnas.words import counted
 
 FEWEST = 30  # architectures a verdict needs: three for each of the top-10, a correlation known to about +-0.3
 HARDLY = 0.05  # a correlation that is higher by less than this hardly is
+NOISELESS = "divided by its noise ceiling where that is known"  # of a correlation with the ground truth
 
 Holds = Literal["holds", "does not hold", "inconclusive"]
 
