@@ -101,9 +101,9 @@ def verdicts_of(space: str, means: Mapping[int, PerSupernet], truth: PerSupernet
                 "the mean supernet performance surpasses the mean ground truth",
                 "Appendix D, Figure 8 (NAS-Bench-101)",
                 space,
-                "asked where the ground truth trained networks of the same size: holds where the 95 % interval of (mean "
-                "at the longest budget - mean ground truth) is above 0, does not hold where it is below 0; else, and "
-                "with one supernet, inconclusive",
+                "asked where the ground truth trained networks of the same size: holds where the 95 % interval of "
+                "(mean at the longest budget - mean ground truth) is above 0, does not hold where it is below 0; else, "
+                "and with one supernet, inconclusive",
                 f"{means_in_words(passing)}; mean ground truth {passing.say('mean ground truth', abs(truth.mean))}: "
                 f"better by {passing.estimate('lead', gap, '.2f')}",
                 sign_verdict(gap.low, gap.high, supernets),
