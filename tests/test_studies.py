@@ -405,6 +405,8 @@ SAID: dict[str, Callable[[Any], dict[str, float]]] = {  # claim -> the numbers o
     },
     "supernets follow model size more than ground truth": lambda of: {
         "correlation": np.mean([_between(of["names"], of["matrix"], name, "P") for name in of["names"][1:-2]]),
+        "without noise": np.mean([_between(of["names"], of["matrix"], name, "GT") for name in of["names"][1:-2]])
+        / of["ceiling"],
         "difference": np.mean(
             [
                 _between(of["names"], of["matrix"], name, "P")

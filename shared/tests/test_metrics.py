@@ -43,6 +43,7 @@ from wsnas.metrics import (
     spearman,
     top_k,
     top_k_advantage,
+    without_noise,
 )
 
 DATA = Path(os.environ.get("WSNAS_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -653,3 +654,19 @@ def test_the_best_of_seven_rankings_that_know_nothing() -> None:
     rng, truth = np.random.default_rng(9), np.arange(50)
     found = [max(spearman(rng.permutation(50), truth) for _ in range(7)) for _ in range(400)]
     assert np.mean(found) == pytest.approx(1.352 / 7, abs=0.015)
+
+
+def test_without_noise_is_the_agreement_with_what_the_trainings_are_noisy_about() -> None:
+    """Two trainings of 2,000 architectures, each nearly half noise, and supernets that score quality with noise."""
+    rng = np.random.default_rng(21)
+    quality = rng.standard_normal(2000)
+    seeds = quality[:, None] + 0.9 * rng.standard_normal((2000, 2))
+    scores = quality + 0.5 * rng.standard_normal((3, 2000))
+    noisy, true = (rank_agreement(scores, truth, resamples=100) for truth in (seeds.mean(1), quality))
+    found = without_noise(noisy, seeds)
+    assert noisy.mean < true.mean - 0.1
+    assert found.mean == pytest.approx(true.mean, abs=0.02)
+    assert found.drawn.std() > noisy.drawn.std() / 0.9  # the ceiling is not known exactly either
+    assert without_noise(noisy, seeds[:, :1]) is noisy  # of one seed no ceiling is known
+    some = np.where(np.arange(4000).reshape(2000, 2) % 97 == 1, np.nan, seeds)
+    assert without_noise(noisy, some).mean == pytest.approx(true.mean, abs=0.02)
