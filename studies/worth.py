@@ -97,22 +97,37 @@ def exchange(sample: SpaceSample, costs: Costs, judges: Sequence[Judge]) -> dict
     if not uniform:
         return {}
     net = uniform[-1]
-    found = net.interval()
+    found, best = net.interval(), with_size(judges)
+    together = best.interval()
     rates = {
-        kind: Rate(*(equal_setting(others, value) for value in (found.value, found.low, found.high)))
-        for kind in (PREDICTOR, SHORT)
+        kind: Rate(*(equal_setting(others, value) for value in (one.value, one.low, one.high)))
+        for kind, one in ((PREDICTOR, together), (SHORT, found))
         if (others := of_kind(judges, kind))
     }
-    said = []
-    if PREDICTOR in rates:
-        said.append(f"{rates[PREDICTOR].value} trained architectures and a predictor")
+    said, size = [], "with the parameter count " * (best is not net)
     if SHORT in rates:
-        said.append(f"training each for {rates[SHORT].value} of {counted(sample.truth.epochs, 'epoch')}")
+        said.append(
+            f"ranks ({found.value:.2f}) as training each for {rates[SHORT].value} of {sample.truth.epochs:,} epochs"
+        )
+    if PREDICTOR in rates:
+        fitted = f"fitted to {rates[PREDICTOR].value} trained architectures"
+        said.append(f"{size}ranks ({together.value:.2f}) as a predictor {size}{fitted}")
     scoring = costs.scoring(sample.recipe)
     sentence = f"a supernet that costs {net.cost:.3g} trainings, {scoring:.3g} of them for scoring, "
-    sentence += f"ranks ({found.value:.2f})"
-    sentence += f" as well as {', or as '.join(said)}" if said else ": nothing to compare it with"
-    return {"sentence": sentence, "cost": net.cost, "scoring": scoring, "correlation": found, "rates": rates}
+    sentence += "; ".join(said) if said else f"ranks at {found.value:.2f}: nothing to compare it with"
+    return {
+        "sentence": sentence,
+        "cost": net.cost,
+        "scoring": scoring,
+        "correlation": found,
+        "with_size": together,
+        "rates": rates,
+    }
+
+
+def with_size(judges: Sequence[Judge]) -> Judge:
+    """The longest-trained supernets together with the parameter count, where that differs."""
+    return [*of_kind(judges, UNIFORM)[-1:], *of_kind(judges, WITH_SIZE)[-1:]][-1]
 
 
 def partials(sample: SpaceSample, judges: Sequence[Judge]) -> dict[str, dict[str, Interval]]:
@@ -189,15 +204,17 @@ def verdicts_of(sample: SpaceSample, judges: Sequence[Judge]) -> list[Verdict]:
         affordable = [one for one in of_kind(judges, kind) if SPENT * net.cost <= one.cost <= net.cost]
         if affordable:
             other, numbers = affordable[-1], Numbers()
-            found = advantage(net, other)
+            ours = with_size(judges) if kind == PREDICTOR else net
+            found = advantage(ours, other)
             said = (
-                f"{numbers.say('supernet', net.ranking.correlation)} for "
+                f"{numbers.say('supernet', ours.ranking.correlation)} for "
                 f"{numbers.say('cost of the supernet', net.cost, '.1f')} trainings against "
                 f"{numbers.say('other', other.ranking.correlation)} for "
                 f"{numbers.say('cost of the other', other.cost, '.1f')}: {numbers.estimate('difference', found)}"
             )
             rule = f"(longest-trained supernets' correlation - that of the dearest {kind} that cost no more, but at "
-            rule += f"least {SPENT} times as much)"
+            rule += f"least {SPENT} times as much"
+            rule += ", both together with the parameter count where it differs)" if kind == PREDICTOR else ")"
             add(f"a supernet ranks better than {claim}", rule, found, said, numbers)
     return verdicts
 
@@ -413,8 +430,9 @@ def main(
         figure=figure_of(
             panels,
             f"{options.about}, {counted(len(options.seeds), 'seed')} of every judge but the table's and the predictor, "
-            "fitted several times. One training: a sufficient stand-alone training of an average architecture, "
-            f"in multiply-adds times images. Supernets{several}: scoring included; the ten trainings that "
+            "fitted several times and combined with the parameter count. One training: a sufficient stand-alone training "
+            f"of an average architecture, in multiply-adds times images. Supernets{several}: scoring included; the ten "
+            "trainings that "
             "pick the best of a top 10 are not counted. Bars: 95 % intervals over architectures and judges.",
         ),
     )

@@ -338,7 +338,7 @@ def _last(of: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def _affordable(of: dict[str, Any], kind: str) -> dict[str, float]:
-    net = _last(of, "supernet")
+    net = _last(of, "supernet and parameter count" if kind == "predictor" else "supernet")
     other = max((row for row in of["rows"] if row["kind"] == kind and row["cost"] <= net["cost"]), key=_cost)
     return {
         "supernet": net["correlation"],

@@ -190,7 +190,8 @@ def trained_once(sample: SpaceSample) -> tuple[list[dict[str, str]], Floats]:
 
 
 def predictors(options: StudyOptions, sample: SpaceSample, cost: float = 0.0) -> Iterator[Judge]:
-    """A Gaussian process fitted on n trained architectures, several times on a new draw of them.
+    """A Gaussian process fitted on n trained architectures, several times on a new draw of them; and where it differs,
+    the parameter count, which is free: the mean of both ranks, as for ``WITH_SIZE``.
 
     ``cost``: of a supernet; its whole part is a number to fit on, too, so that the two can be compared. What draws from
     one pool of N trainings have in common, their spread does not show: the variance of their mean is about n / (N - n)
@@ -206,7 +207,8 @@ def predictors(options: StudyOptions, sample: SpaceSample, cost: float = 0.0) ->
                 predictions(gaussian_process, described, truth, rows, count, numpy_rng(seed, "predictor", count))
                 for seed in range(draws)
             ]
-            found = judge(sample, PREDICTOR, f"{count} trained", np.array(scores), float(count), setting=count)
+            ranks = stats.rankdata(scores, axis=1) + stats.rankdata(sample.parameters)  # equal counts add nothing
+            found = judge(sample, PREDICTOR, f"{count} trained", ranks, float(count), setting=count)
             agreement = replace(found.ranking.agreement, common=count / (pool - count))
             yield replace(found, ranking=replace(found.ranking, agreement=agreement))
 
