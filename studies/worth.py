@@ -430,10 +430,10 @@ def main(
         figure=figure_of(
             panels,
             f"{options.about}, {counted(len(options.seeds), 'seed')} of every judge but the table's and the predictor, "
-            "fitted several times and combined with the parameter count. One training: a sufficient stand-alone training "
-            f"of an average architecture, in multiply-adds times images. Supernets{several}: scoring included; the ten "
-            "trainings that "
-            "pick the best of a top 10 are not counted. Bars: 95 % intervals over architectures and judges.",
+            "fitted several times and combined with the parameter count. One training: a sufficient stand-alone "
+            "training of an average architecture, in multiply-adds times images. "
+            f"Supernets{several}: scoring included; the ten trainings that pick the best of a top 10 are not counted. "
+            "Bars: 95 % intervals over architectures and judges.",
         ),
     )
 
