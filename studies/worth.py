@@ -107,11 +107,11 @@ def exchange(sample: SpaceSample, costs: Costs, judges: Sequence[Judge]) -> dict
     said, size = [], "with the parameter count " * (best is not net)
     if SHORT in rates:
         said.append(
-            f"ranks ({found.value:.2f}) as training each for {rates[SHORT].value} of {sample.truth.epochs:,} epochs"
+            f"ranks as well ({found.value:.2f}) as training each for {rates[SHORT].value} of {sample.truth.epochs:,} epochs"
         )
     if PREDICTOR in rates:
         fitted = f"fitted to {rates[PREDICTOR].value} trained architectures"
-        said.append(f"{size}ranks ({together.value:.2f}) as a predictor {size}{fitted}")
+        said.append(f"{size}ranks as well ({together.value:.2f}) as a predictor {size}{fitted}")
     scoring = costs.scoring(sample.recipe)
     sentence = f"a supernet that costs {net.cost:.3g} trainings, {scoring:.3g} of them for scoring, "
     sentence += "; ".join(said) if said else f"ranks at {found.value:.2f}: nothing to compare it with"
