@@ -106,9 +106,8 @@ def exchange(sample: SpaceSample, costs: Costs, judges: Sequence[Judge]) -> dict
     }
     said, size = [], "with the parameter count " * (best is not net)
     if SHORT in rates:
-        said.append(
-            f"ranks as well ({found.value:.2f}) as training each for {rates[SHORT].value} of {sample.truth.epochs:,} epochs"
-        )
+        length = f"{rates[SHORT].value} of {counted(sample.truth.epochs, 'epoch')}"
+        said.append(f"ranks as well ({found.value:.2f}) as training each for {length}")
     if PREDICTOR in rates:
         fitted = f"fitted to {rates[PREDICTOR].value} trained architectures"
         said.append(f"{size}ranks as well ({together.value:.2f}) as a predictor {size}{fitted}")
