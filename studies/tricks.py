@@ -159,9 +159,7 @@ class Table:
     seed_noise: float | None  # how far two seeds of the baseline differ in correlation; None: there is one
     top_noise: float | None  # as seed_noise, of the top-10
     rows: list[Row]  # the baseline first
-    at_equal_cost: (
-        Interval | None
-    )  # correlation of multi-path minus that of a baseline of as many paths, if there is one
+    at_equal_cost: Interval | None  # multi-path's correlation minus that of a baseline of as many paths
     supernets: Matrix
 
     def to_json(self) -> dict[str, Any]:

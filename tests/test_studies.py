@@ -32,7 +32,7 @@ from wsnas.randomness import numpy_rng
 from wsnas.recipe import change_recipe, with_changes
 from wsnas.runs import Run
 from wsnas.sampling import sample_distinct
-from wsnas.studies.costs import trained_with
+from wsnas.studies.costs import same_networks, trained_with
 from wsnas.studies.figures import axes_grid, caption, legend_below, ranking_figure, say_at_the_top
 from wsnas.studies.options import StudyOptions
 from wsnas.studies.pruned import Pruning
@@ -841,6 +841,33 @@ def test_a_training_of_the_ground_truth_is_counted_on_its_own_data() -> None:
     assert trained_with(sample, SimpleNamespace(), 10)[1] == 460 * 128  # type: ignore[arg-type]
 
 
+def test_means_of_other_networks_are_not_compared() -> None:
+    """Published accuracies are those of 16 channels and 5 cells a stage; the shipped ones of the micro recipe's."""
+    space = load_space("nb201")
+    recipe = space.recipes["desk"]
+    truth = ground_truth_of(space, SimpleNamespace(truth="digits", table=None), recipe)  # type: ignore[arg-type]
+    sample = SpaceSample(space, recipe, truth, truth.archs[:5], *truth.means(truth.archs[:5]), np.ones(5))
+    assert same_networks(sample)
+    assert not same_networks(dataclasses.replace(sample, recipe=change_recipe(recipe, channels=4)))
+    official = dataclasses.replace(truth, table=dataclasses.replace(truth.table, about={}), dataset="cifar10")
+    assert not same_networks(dataclasses.replace(sample, truth=official))
+    of_paper = space.recipes["paper"].on("cifar10")
+    assert same_networks(dataclasses.replace(sample, truth=official, recipe=of_paper))
+
+
+@pytest.mark.parametrize(("cost", "asked"), [(8.0, False), (16.8, True), (21.0, True), (21.5, False)])
+def test_what_costs_much_less_is_no_comparison(cost: float, asked: bool) -> None:
+    noise, truth = numpy_rng(16), np.arange(60.0)
+    code = runpy.run_path(str(STUDIES / "worth.py"))
+    kinds = {code["UNIFORM"]: (3, 21.0), code["SHORT"]: (2, cost)}
+    judges = []
+    for kind, (count, price) in kinds.items():
+        scores = truth + 20 * noise.standard_normal((count, 60))
+        judges.append(code["Judge"](kind, kind, None, price, None, scores, ranking(scores, truth, truth, K)))
+    claims = [one.claim for one in code["verdicts_of"](SimpleNamespace(name="nb201", test=truth), judges)]
+    assert claims == ["a supernet ranks better than short trainings of its cost"] * asked
+
+
 def test_worth_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
     """Costs are counted anew from the paths that were drawn, correlations from the table and the supernets' rows."""
     table, space = Table.load(truth), load_space("nb201")
@@ -1026,6 +1053,8 @@ def test_convergence_writes_the_mean_that_its_verdicts_compare() -> None:
     assert verdict.numbers["mean of the shortest"] == pytest.approx(-budget.mean)
     (alone,) = code["verdicts_of"]("nb201", {4: means[0]}, code["mean_score"](test))
     assert alone.claim == "the mean supernet performance surpasses the mean ground truth"
+    (of_supernets,) = code["verdicts_of"]("nb201", means, None)  # the ground truth is of other networks
+    assert of_supernets.claim == "extended training raises the mean supernet performance throughout"
 
 
 @pytest.mark.parametrize(
