@@ -1075,10 +1075,28 @@ def test_supernets_that_have_hardly_trained_do_not_decide_whether_supernets_agre
     truth, shared = noise.standard_normal((2, 100))
     longest = np.array([[truth + 2 * shared + 0.5 * noise.standard_normal(100) for _ in range(3)] for _ in range(2)])
     short = noise.standard_normal((5, 3, 100))
-    sample = SimpleNamespace(name="nb201", test=truth, parameters=np.ones(100))
+    once = SimpleNamespace(seeds=lambda archs: truth[:, None])  # of one training each no noise is known
+    sample = SimpleNamespace(name="nb201", test=truth, parameters=np.ones(100), truth=once, archs=())
     (alone,), (among,) = (code["verdicts_of"](sample, one) for one in (longest, np.concatenate([short, longest])))
     assert alone.verdict == among.verdict == "holds"
     assert alone.numbers == among.numbers
+
+
+def test_noise_of_the_ground_truth_is_no_disagreement_with_it() -> None:
+    """Supernets score quality with noise of their own, size is nothing but a good guess at quality."""
+    code, noise = runpy.run_path(str(STUDIES / "consistency.py")), numpy_rng(17)
+    quality, n = noise.standard_normal(500), 500
+    seeds = quality[:, None] + 1.2 * noise.standard_normal((n, 2))
+    supernets = quality + 0.4 * noise.standard_normal((2, 3, n))
+    size = quality + 0.5 * noise.standard_normal(n)
+
+    def found(trainings: Any) -> list[str]:
+        truth = SimpleNamespace(seeds=lambda archs: trainings)
+        sample = SimpleNamespace(name="nb201", test=seeds.mean(1), parameters=size, truth=truth, archs=())
+        return [one.verdict for one in code["verdicts_of"](sample, supernets) if "ranks better" not in one.claim]
+
+    assert found(seeds[:, :1]) == ["holds", "holds"]  # as if the ground truth had no noise
+    assert "holds" not in found(seeds)
 
 
 def test_all_of_a_perplexity_ground_truth_is_higher_is_better(tmp_path: Path) -> None:
