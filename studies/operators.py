@@ -194,7 +194,7 @@ def verdicts_of(sample: SpaceSample, effects: Sequence[Effect], supernets: int) 
     worst, biased = effects[0], [one for one in effects if one.p_corrected < 0.05]
     misled = [one for one in effects if one.misleads]
     unsettled = [one for one in effects if not one.negligible]
-    suspects = sorted((one for one in effects if not one.harmless), key=lambda one: one.p_misleads)
+    suspects = [one for one in effects if not one.harmless]
     numbers, of_misleading, alone = Numbers(), Numbers(), supernets < 2
     found = "; ".join(f"{one.choice} at {one.decision}" for one in misled[:3]) or "none found"
     if not misled:

@@ -247,9 +247,14 @@ def _measured(truth: ArrayLike) -> Floats:
 
 
 def _ceiling(agreement: float, seeds: int) -> Ceiling:
-    positive = max(0.0, agreement)
-    reliability = seeds * positive / (1 + (seeds - 1) * positive)
+    reliability = float(_reliability(np.array(agreement), seeds))
     return Ceiling(agreement, reliability, sqrt(reliability), seeds)
+
+
+def _reliability(agreement: Floats, seeds: int) -> Floats:
+    """Of the mean of so many seeds, any two of which agree so much (Spearman-Brown)."""
+    positive = np.maximum(agreement, 0)
+    return np.asarray(seeds * positive / (1 + (seeds - 1) * positive))
 
 
 @dataclass(frozen=True)
@@ -425,8 +430,7 @@ def without_noise(found: PerSupernet, seeds: ArrayLike, seed: int = 0) -> PerSup
         pairs = combinations(range(trained.shape[1]), 2)
         resamples = found.drawn.shape[1]
         agree = [rank_agreement(trained[:, i], trained[:, j], seed, resamples).drawn[0] for i, j in pairs]
-        positive, count = np.maximum(np.mean(agree, axis=0), 0), trained.shape[1]
-        drawn = np.maximum(np.sqrt(count * positive / (1 + (count - 1) * positive)), LEAST_CEILING)
+        drawn = np.maximum(np.sqrt(_reliability(np.mean(agree, axis=0), trained.shape[1])), LEAST_CEILING)
     return replace(found, each=found.each / ceiling.ceiling, drawn=found.drawn / drawn)
 
 
