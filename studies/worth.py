@@ -278,11 +278,14 @@ def figure_of(panels: Sequence[tuple[SpaceSample, Sequence[Judge], dict[str, Any
             lower.minorticks_off()
             upper.axhline(0, color=GREY, lw=0.8)
             random = judges[0].ranking.best - judges[0].ranking.random_top
-            for axes, height, text, colour in ((upper, ceiling, "noise ceiling", GREEN), (lower, random, RANDOM, GREY)):
+            for axes, height, text, side, colour in (
+                (upper, ceiling, "noise ceiling", "top", GREEN),  # below its line, which may be the highest of all
+                (lower, random, RANDOM, "bottom", GREY),
+            ):
                 if height is not None:
                     axes.axhline(height, color=colour, lw=1, ls="--")
                     where = axes.get_yaxis_transform()
-                    axes.text(0.01, height, text, color=colour, va="bottom", fontsize=8, transform=where)
+                    axes.text(0.01, height, text, color=colour, va=side, fontsize=8, transform=where)
             lower.set_ylim(0, 1.25 * max(random, *(one.ranking.measures.intervals()["regret"].value for one in judges)))
             upper.set_ylabel("Spearman correlation with ground truth")
             points = "points" if sample.space.metric == "accuracy" else "perplexity"
