@@ -1472,8 +1472,13 @@ def test_validation_and_test_are_of_one_training_length(truth: Path, tmp_path: P
     np.testing.assert_array_equal(one.seeds(), other.seeds())
 
 
-def test_the_recipe_chooses_among_the_training_lengths_of_a_table(tmp_path: Path) -> None:
-    """Its own length if the table has it; else the table's, never the longer trainings that only test that one."""
+def test_the_recipe_chooses_among_the_training_lengths_of_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own length if the space's table has it; else the table's, never the longer trainings that only test that one.
+
+    A table that was asked for is taken at its word.
+    """
     space = load_space("nb201")
     dataset, archs = "digits", sample_distinct(space, 30, np.random.default_rng(0))
     columns = {
@@ -1487,11 +1492,16 @@ def test_the_recipe_chooses_among_the_training_lengths_of_a_table(tmp_path: Path
             columns[column] = np.where(np.arange(30) < 20, columns[column], np.nan)
     about = {"epochs": "2"}
     Table("nb201", tuple(map(space.encode, archs)), columns, about=about).save(tmp_path / "truth.parquet")
-    options = StudyOptions(
-        "epochs", "micro", (), (0,), None, str(tmp_path / "truth.parquet"), None, True, Executor(), tmp_path, {}
-    )
-    for epochs, expected, rows in ((10, 10, 20), (2, 2, 30), (7, 2, 30)):
-        found = ground_truth_of(space, options, with_changes(space.recipes["micro"], {"standalone.epochs": epochs}))
+    monkeypatch.setattr(type(space), "tables", {dataset: tmp_path / "truth.parquet"})
+    options = StudyOptions("epochs", "micro", (), (0,), None, None, None, True, Executor(), tmp_path, {})
+    asked_for = dataclasses.replace(options, table=str(tmp_path / "truth.parquet"))
+    for given, epochs, expected, rows in (
+        (options, 10, 10, 20),
+        (options, 2, 2, 30),
+        (options, 7, 2, 30),
+        (asked_for, 10, 2, 30),
+    ):
+        found = ground_truth_of(space, given, with_changes(space.recipes["micro"], {"standalone.epochs": epochs}))
         assert (found.epochs, len(found.table), found.left_out) == (expected, rows, 30 - rows)
         assert set(found.test) == {float(expected)}
 

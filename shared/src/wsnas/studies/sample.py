@@ -77,8 +77,8 @@ class GroundTruth:
 def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Recipe) -> GroundTruth:
     """The ground truth of the requested data set, else of the recipe's, else of the table's first.
 
-    Validation and test results come from the same training length: the recipe's own, else the table's, else the longest
-    that has both.
+    Validation and test results come from the same training length: of a table that was asked for the one it names, of
+    the space's own the recipe's; else the other of the two, else the longest that has both.
     """
     loaded, dataset = ground_truth_for(space, recipe.dataset, options.truth, options.table)
     lengths = {split: loaded.epochs(dataset, split) for split in ("valid", "test")}
@@ -87,11 +87,13 @@ def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Reci
         raise NoGroundTruth(
             f"the table of {space.name} has no number of epochs with both validation and test results of {dataset}"
         )
-    wanted = [recipe.standalone.epochs, *(loaded.length(dataset, split) for split in ("test", "valid"))]
+    tables = [loaded.length(dataset, split) for split in ("test", "valid")]
+    recipes = [recipe.standalone.epochs]
+    wanted = recipes + tables if options.table is None else tables + recipes
     epochs = next((length for length in wanted if length in both), max(both))
-    if epochs != wanted[0] and epochs < max(wanted[1:]):
+    if epochs != wanted[0] and epochs < max(tables):
         click.echo(
-            f"{space.name}: the {max(wanted[1:])}-epoch results of {dataset} are not used; the longest training with "
+            f"{space.name}: the {max(tables)}-epoch results of {dataset} are not used; the longest training with "
             f"both validation and test results has {counted(epochs, 'epoch')}"
         )
     valid, test = _common_means(loaded, dataset, epochs)
