@@ -15,22 +15,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 
 from wsnas.errors import WsnasError
-from wsnas.metrics import Interval, contrast
+from wsnas.metrics import POOL, Interval, contrast, higher_is_better
 from wsnas.randomness import numpy_rng
 from wsnas.studies.figures import ranking_figure
 from wsnas.studies.jobs import all_scores, sub_space_job
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.pruned import Pruning
-from wsnas.studies.rankings import K, Point, csv_rows, judged, ranking_within
+from wsnas.studies.rankings import K, Point, csv_rows, judged, ranking_within, resampling_of, search_of
 from wsnas.studies.results import desk_rows, settings_of, write_results
 from wsnas.studies.sample import ENOUGH, SpaceSample, space_samples
 from wsnas.studies.verdicts import FEWEST, Answer, Numbers, Verdict, enough, sign_verdict
 from wsnas.words import counted
+
+BEYOND = 32  # two doublings after 8x: a growth that one doubling, of few architectures, could not show
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,8 @@ SIZES = {
 
 
 def partly(points: Sequence[Point]) -> str | None:
-    """What is certain where the claim on the largest factor is not: a sentence without its full stop."""
-    first, *pruned = points
-    alike = [point for point in pruned if bool(point.reporting_seeds) == bool(first.reporting_seeds)]
+    """What is certain where the claim on all factors is not: a sentence without its full stop."""
+    first, alike = points[0], alike_of(points)
     few = min(point.ranking.evaluated for point in points) < FEWEST or len(first.ranking.correlation_seeds) < 2
     for point in reversed(alike if first.setting == 1 and not few else []):
         # the intervals corrected for how many factors are asked
@@ -62,66 +64,88 @@ def partly(points: Sequence[Point]) -> str | None:
     return None
 
 
-def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
+def alike_of(points: Sequence[Point]) -> list[Point]:
+    """The pruned points that are reported by as many trainings as 1x is.
+
+    A training that chooses and reports flatters what it chose, and the mean of two trainings is easier to agree with
+    than one: neither is compared.
+    """
+    return [point for point in points[1:] if point.reporting_seeds == points[0].reporting_seeds]
+
+
+def verdicts_of(sample: SpaceSample, points: Sequence[Point]) -> list[Verdict]:
     """The paper's statements about pruning, by rules on intervals."""
-    first, last = points[0], points[-1]
-    if first.setting != 1 or first is last:  # nothing to compare with
+    first = points[0]
+    if first.setting != 1 or len(points) == 1:  # nothing to compare with
         return []
-    at8 = next((point for point in points if point.setting == 8), None)
-    verdicts = []
+    unit = "points" if sample.space.metric == "accuracy" else "of perplexity"
+    pruned, verdicts = alike_of(points), list[Verdict]()
+    unlike = "" if len(pruned) == len(points) - 1 else "; not all factors are reported by as many trainings"
 
-    def add(
-        claim: str, source: str, rule: str, found: Interval, sign: int, said: str, numbers: Numbers, *of: Point
-    ) -> None:
-        low, high = (found.low, found.high) if sign > 0 else (-found.high, -found.low)
-        # a training that chooses and reports flatters what it chose: no comparison with one that only reports
-        alike = len({bool(point.reporting_seeds) for point in of}) == 1
-        judged = sign_verdict(low, high, len(first.ranking.top_seeds)) if alike else "inconclusive"
-        unlike = "" if alike else "; not all reported by trainings that did not choose: not compared"
-        rule += "; else, with one supernet, and where only some points are reported by other trainings, inconclusive"
-        found_so = Verdict(claim, source, space, rule, said + unlike, judged, numbers)
-        verdicts.extend(enough([found_so], min(point.ranking.evaluated for point in of), "factors"))
+    def add(claim: str, source: str, rule: str, found: Interval, said: str, numbers: Numbers, *of: Point) -> None:
+        rule += "; factors that are not reported by as many trainings as 1x do not count; else, and with one supernet, "
+        judged = sign_verdict(found.low, found.high, len(first.ranking.top_seeds))
+        verdict = Verdict(claim, source, sample.name, f"{rule}inconclusive", said + unlike, judged, numbers)
+        verdicts.extend(enough([verdict], min(point.ranking.evaluated for point in of), "factors"))
 
-    for claim, name, of in (
-        ("pruning to the best lowers the correlation", "correlation", "agreement"),
-        ("the advantage over random shrinks with pruning", "top-10 advantage", "advantages"),
-    ):
-        change, numbers = contrast((1, getattr(last.ranking, of)), (-1, getattr(first.ranking, of))), Numbers()
-        said = f"{numbers.estimate('change', change)} from 1x to {numbers.say('factor', last.setting, 'd')}x"
-        if of == "advantages":
-            said += f", of {numbers.say('advantage at 1x', first.ranking.advantage, '+.2f')} points"
-        elif last.any_judge is not None:
-            by_any = last.any_judge - first.ranking.correlation
+    if pruned:
+        each, numbers = [(1 / len(pruned), point.ranking.agreement) for point in pruned], Numbers()
+        change = contrast(*each, (-1, first.ranking.agreement))
+        said = (
+            f"{numbers.estimate('change', change)} from 1x to the mean of "
+            f"{numbers.count('factors', len(pruned), 'factor')} up to {numbers.say('factor', pruned[-1].setting, 'd')}x"
+        )
+        if all(point.any_judge is not None for point in pruned):
+            by_any = float(np.mean([point.any_judge for point in pruned])) - first.ranking.correlation
             said += f"; of any judge as good at 1x: {numbers.say('change of any judge', by_any, '+.2f')}"
         rule = (
-            f"holds where the 95 % interval of ({name} at the largest factor - at 1x) is below 0, does not hold where "
-            "it is above 0"
+            "holds where the 95 % interval of (mean correlation over the pruned factors - correlation at 1x) is below "
+            "0, does not hold where it is above 0; any ranking agrees less with fewer, more similar architectures, so "
+            "this alone says nothing against weight sharing"
         )
-        add(claim, "section 3, Figure 5 (NAS-Bench-101)", rule, change, -1, said, numbers, first, last)
-    if at8 is not None and at8 is not last:
-        left, numbers = contrast((1, at8.ranking.advantages), (-0.5, first.ranking.advantages)), Numbers()
+        claim, source = "pruning to the best lowers the correlation", "section 3, Figure 5 (NAS-Bench-101)"
+        add(claim, source, rule, change.flipped(), said, numbers, first, *pruned)
+    searched = [point for point in pruned if point.search is not None]
+    if searched and first.search is not None and (usual := contrast((1, first.search))).low > 0:
+        asked = f"asked where small searches ({POOL} candidates) gain for certain at 1x: "
+        last, numbers = searched[-1], Numbers()
+        assert last.search is not None
+        change = contrast((1, last.search), (-1, first.search))
         said = (
-            f"{numbers.say('advantage at 8x', at8.ranking.advantage, '+.2f')} points at 8x, "
-            f"{numbers.say('advantage at 1x', first.ranking.advantage, '+.2f')} at 1x: "
-            f"{numbers.estimate('above half', left)} above half"
+            f"the gain of small searches changes by {numbers.estimate('change', change)} {unit} from 1x to "
+            f"{numbers.say('factor', last.setting, 'd')}x; at 1x it is {numbers.estimate('gain at 1x', usual)}"
         )
         rule = (
-            "holds where the 95 % interval of (top-10 advantage at 8x - half of that at 1x) is below 0, does not hold "
-            "where it is above 0"
+            f"{asked}holds where the 95 % interval of (gain at the largest factor - at 1x) is below 0, does not hold "
+            f"where it is above 0; factors that leave fewer than {2 * POOL} architectures do not count"
         )
-        claim, source = "little advantage over random is left at 8x", "section 3, Figure 5 (NAS-Bench-201)"
-        add(claim, source, rule, left, -1, said, numbers, first, at8)
-        change, numbers = contrast((1, last.ranking.agreement), (-1, at8.ranking.agreement)), Numbers()
+        claim, source = "the advantage over random shrinks with pruning", "section 3, Figure 5 (NAS-Bench-101)"
+        add(claim, source, rule, change.flipped(), said, numbers, first, last)
+        for at8 in (point for point in searched if point.setting == 8):
+            assert at8.search is not None
+            left, numbers = contrast((1, at8.search), (-0.5, first.search)), Numbers()
+            said = (
+                f"small searches gain {numbers.estimate('gain at 8x', contrast((1, at8.search)))} {unit} at 8x, "
+                f"{numbers.estimate('gain at 1x', usual)} at 1x: {numbers.estimate('above half', left)} above half"
+            )
+            rule = (
+                f"{asked}holds where the 95 % interval of (gain at 8x - half of that at 1x) is below 0, does not hold "
+                "where it is above 0"
+            )
+            claim, source = "little advantage over random is left at 8x", "section 3, Figure 5 (NAS-Bench-201)"
+            add(claim, source, rule, left.flipped(), said, numbers, first, at8)
+    at8x = next((point for point in pruned if point.setting == 8), None)
+    if at8x is not None and pruned[-1].setting >= BEYOND:
+        last, numbers = pruned[-1], Numbers()
+        change = contrast((1, last.ranking.agreement), (-1, at8x.ranking.agreement))
         said = f"{numbers.estimate('change', change)} from 8x to {numbers.say('factor', last.setting, 'd')}x"
         rule = (
-            "holds where the 95 % interval of (correlation at the largest factor - at 8x) is above 0, does not hold "
-            "where it is below 0"
+            f"asked where a factor of {BEYOND} or more leaves enough architectures: holds where the 95 % interval of "
+            "(correlation at the largest factor - at 8x) is above 0, does not hold where it is below 0"
         )
-        claim, source = (
-            "beyond 8x the correlation grows again",
-            "section 3, Figure 5 (NAS-Bench-201: up to 0.6 at 128x)",
-        )
-        add(claim, source, rule, change, 1, said, numbers, at8, last)
+        claim = "beyond 8x the correlation grows again"
+        source = "section 3, Figure 5 (NAS-Bench-201: up to 0.6 at 128x)"
+        add(claim, source, rule, change, said, numbers, at8x, last)
     return verdicts
 
 
@@ -157,10 +181,18 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
             "ground truth; choose smaller ones with --factor"
         )
     scores, seeds_each = all_scores(jobs, options), len(options.seeds)
+    universes: dict[str, dict[Any, int]] = {}  # of a space: all that are ranked, which overlap, and their rows
+    for sample, *_, reported in settings:
+        rows = universes.setdefault(sample.name, {})
+        for arch in reported.archs:
+            rows.setdefault(arch, len(rows))
     panels: dict[str, tuple[SpaceSample, list[Point]]] = {}
     for i, (sample, pruning, factor, size, reported) in enumerate(settings):
         matrix = np.array(scores[i * seeds_each : (i + 1) * seeds_each])
-        ranked = ranking_within(sample, reported.archs, reported.valid, reported.test, matrix, K)
+        rows = universes[sample.name]
+        part = np.array([rows[arch] for arch in reported.archs]), len(rows)
+        ranked = ranking_within(sample, reported.archs, reported.valid, reported.test, matrix, K, part)
+        higher, resampling = higher_is_better(matrix, sample.space.metric), resampling_of(sample, reported.archs)
         ceiling = pruning.ceiling(factor, reported.seeds)
         _, points = panels.setdefault(sample.name, (sample, []))
         whole = None  # the correlation at 1x, if it was reported alike
@@ -178,6 +210,7 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
                 architectures=size,
                 reporting_seeds=reported.seeds,
                 any_judge=None if whole is None else pruning.any_judge(whole, factor, reported.seeds),
+                search=search_of(higher, reported.valid, reported.test, resampling),
             )
         )
     samples = [sample for sample, _ in panels.values()]
@@ -186,7 +219,7 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
         options.out,
         settings=settings_of(options, samples, factors=factors, architectures=architectures),
         rows=[row for space, (_, points) in panels.items() for row in csv_rows(space, "factor", points)],
-        verdicts=[verdict for space, (_, points) in panels.items() for verdict in verdicts_of(space, judged(points))],
+        verdicts=[verdict for sample, points in panels.values() for verdict in verdicts_of(sample, judged(points))],
         results={space: [point.to_json("factor") for point in points] for space, (_, points) in panels.items()},
         title="Is weight sharing still effective on a space pruned to its best architectures?",
         answer=Answer(

@@ -7,7 +7,6 @@ Figure 7, with supernets of training tricks and other data sets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import combinations
 
 import click
@@ -24,12 +23,6 @@ from wsnas.studies.verdicts import HARDLY, NOISELESS, Answer, Numbers, Verdict, 
 from wsnas.words import counted
 
 
-def mean_of(parts: Sequence[PerSupernet]) -> PerSupernet:
-    """The mean of several numbers of the same supernets, or of supernets of one seed."""
-    each, drawn = (np.mean([getattr(part, name) for part in parts], axis=0) for name in ("each", "drawn"))
-    return PerSupernet(each, drawn, parts[0].architectures, parts[0].freedom)
-
-
 def agreements(sample: SpaceSample, predictors: Floats) -> tuple[PerSupernet, PerSupernet] | None:
     """By seed: how supernets of the two longest budgets agree with each other (``metrics.mutual_agreement``), and with
     the ground truth. Its noise is still in the latter.
@@ -40,7 +33,7 @@ def agreements(sample: SpaceSample, predictors: Floats) -> tuple[PerSupernet, Pe
     if len(predictors) < 2:
         return None
     shorter, longest = predictors[-2:]
-    truth = mean_of([rank_agreement(of_budget, sample.test) for of_budget in (shorter, longest)])
+    truth = PerSupernet.mean_of([rank_agreement(of_budget, sample.test) for of_budget in (shorter, longest)])
     return mutual_agreement(shorter, longest), truth
 
 

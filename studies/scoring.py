@@ -223,7 +223,7 @@ def main(options: StudyOptions, steps: int) -> None:
         answer=Answer(
             "recalibrated batch norms rank better than inherited statistics",
             "Recalibrating batch norms ranks better than keeping their statistics",
-            "Keeping the batch norms' statistics ranks better than recalibrating them",
+            "Recalibrating batch norms ranks hardly better than keeping their statistics",
         ),
         source="not in the paper",
         svg=options.svg,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,16 @@ from wsnas.ground_truth import (
     table_of,
     train_many,
 )
-from wsnas.metrics import Floats, Interval, correlation, noise_ceiling
+from wsnas.metrics import (
+    LEAST_CEILING,
+    Floats,
+    Interval,
+    PerSupernet,
+    correlation,
+    noise_ceiling,
+    percentiles,
+    rank_agreement,
+)
 from wsnas.progress import progress
 from wsnas.publish import drawn_uniformly, publish
 from wsnas.randomness import numpy_rng
@@ -42,7 +52,7 @@ from wsnas.studies.figures import BLUE, GREY, STYLE, caption, head, legend_below
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.results import write_results
 from wsnas.studies.sample import chosen_spaces
-from wsnas.studies.verdicts import Answer, Numbers, Verdict, enough, sign_verdict
+from wsnas.studies.verdicts import HARDLY, Answer, Numbers, Verdict, enough, sign_verdict
 from wsnas.table import Table
 from wsnas.words import counted
 
@@ -90,6 +100,7 @@ class Findings:
     reliability: float | None
     correlation_with_test: dict[str, Interval]
     correlation_in_shipped: dict[str, Interval]  # the same in the shipped table of this recipe, which is larger
+    splits_agree: Interval | None  # of the shipped table, if there is one, else of this run's
     trained_again: Repeated | None
 
 
@@ -105,13 +116,15 @@ class Panel:
 
 
 def repeated(table: Table, shipped: Table | None, dataset: str) -> Repeated | None:
-    """None if the two tables share no architecture."""
+    """None if the two tables share no training."""
     shared = [] if shipped is None else [arch for arch in table.archs if arch in shipped.row]
     if shipped is None or not shared:
         return None
-    ours, theirs = (one.select(shared).seeds(dataset, "test") for one in (table, shipped))
-    seeds = min(ours.shape[1], theirs.shape[1])
-    difference = np.abs(ours[:, :seeds] - theirs[:, :seeds])
+    ours, theirs = (one.select(shared).columns for one in (table, shipped))
+    tests = [column for column in ours.keys() & theirs.keys() if column[:2] == (dataset, "test")]
+    difference = np.abs([ours[column] - theirs[column] for column in tests])
+    if not np.isfinite(difference).any():
+        return None
     return Repeated(int(np.isfinite(difference).sum()), int((difference < 1e-3).sum()), float(np.nanmax(difference)))
 
 
@@ -124,6 +137,30 @@ def correlations_of(table: Table, dataset: str, names: Sequence[str]) -> dict[st
         if values is not None and len(np.unique(values[known])) > 1:
             found[name] = correlation(values[known], test[known])
     return found
+
+
+def splits_agree(table: Table, dataset: str) -> Interval | None:
+    """Whether validation results rank as test results: their Spearman correlation without the noise of trainings.
+
+    Both results of one training share its luck, so seeds are compared with other seeds; noise lowers that as much as
+    the agreement of seeds within either split (Spearman, American Journal of Psychology 15, 1904). 1: they rank alike.
+    With its bootstrap interval over architectures; None from one seed.
+    """
+    valid, test = (table.common_seeds(dataset, split) for split in ("valid", "test"))
+    known = np.isfinite(valid).all(1) & np.isfinite(test).all(1)
+    valid, test = valid[known], test[known]
+    if min(valid.shape[1], test.shape[1]) < 2 or len(valid) < 2:
+        return None
+
+    def agreement(ours: Floats, theirs: Floats) -> Floats:
+        """[1 + resamples]: of different seeds, a mean over all pairs."""
+        pairs = permutations(range(min(ours.shape[1], theirs.shape[1])), 2)
+        every = PerSupernet.of_all([rank_agreement(ours[:, i], theirs[:, j]) for i, j in pairs])
+        return np.array([every.mean, *every.drawn.mean(0)])
+
+    within = np.sqrt(np.maximum(agreement(valid, valid) * agreement(test, test), LEAST_CEILING**2))
+    found = agreement(valid, test) / within
+    return Interval(float(found[0]), *percentiles(found[1:]), len(valid))
 
 
 def findings_of(table: Table, shipped: Table | None, space: SearchSpace[Any], dataset: str) -> Findings:
@@ -148,29 +185,29 @@ def findings_of(table: Table, shipped: Table | None, space: SearchSpace[Any], da
         correlation_in_shipped={}
         if shipped is None
         else correlations_of(shipped.higher_is_better(space.metric), dataset, ("validation", "parameters", "macs")),
+        splits_agree=splits_agree(table if shipped is None else shipped, dataset),
         trained_again=repeated(table, shipped, dataset),
     )
 
 
 def verdicts_of(space: SearchSpace[Any], findings: Findings) -> list[Verdict]:
     """By the shipped ground truth of the same recipe if there is one, else by this run's trainings."""
+    shipped = "over the shipped ground truth of the same recipe if there is one"
     correlations = findings.correlation_in_shipped or findings.correlation_with_test
-    name, claim, source = ("parameters", "larger architectures reach more when trained", "section 2, Figures 3 and 6")
+    name, least = "parameters", 0.0
+    found = correlations.get(name)
+    claim, source = "larger architectures reach more when trained", "section 2, Figures 3 and 6"
+    rule = "the correlation of parameters with the test result is above 0"
     if space.metric == "perplexity":
-        name, claim, source = (
-            "validation",
-            "validation perplexity ranks as test perplexity does",
-            "Appendix B, Figure 6",
-        )
-    if name not in correlations:
+        found, least = findings.splits_agree, 1 - HARDLY
+        claim, source = "validation perplexity ranks as test perplexity does", "Appendix B, Figure 6"
+        rule = f"their correlation, of different seeds and without the noise of trainings, is above {least:g}"
+    if found is None:
         return []
-    numbers, found = Numbers(), correlations[name]
-    rule = (
-        f"holds where the 95 % bootstrap interval of the correlation of {name} with the test result is above 0; over "
-        "the shipped ground truth of the same recipe if there is one"
-    )
+    numbers = Numbers()
     said = f"{numbers.estimate('correlation', found, '.3f')} over {numbers.say('architectures', found.n, ',')}"
-    judged = sign_verdict(found.low, found.high)
+    rule = f"holds where the 95 % bootstrap interval of {rule}, does not hold where it is below; {shipped}"
+    judged = sign_verdict(found.low - least, found.high - least)
     return enough([Verdict(claim, source, space.name, rule, said, judged, numbers)], found.n)
 
 
@@ -208,7 +245,7 @@ def standalone_figure(panels: Sequence[Panel], note: str) -> Figure:
             predictors = [
                 ("parameters", table.parameters / 1e3, "parameters, thousands"),
                 ("macs", table.macs, "multiply-adds per item, millions"),
-                ("latency", table.latency, "latency, ms per batch of 32"),
+                ("latency", table.latency, "latency, ms per batch"),
             ]
             if len(set(table.parameters)) == 1:  # every architecture has the same size
                 measured = table.mean(recipe.dataset, "valid")

@@ -85,6 +85,7 @@ MISTAKES = {
     "ground-truth nb201 --sample 2 --out truth --ray auto --workers 2": "give only one of them",
     "ground-truth nb201 --sample 2 --out truth --gpus-a-job 0.5": "--gpus-a-job needs --ray",
     "ground-truth nb201 --sample 2 --seeds 2 --best 1 --out truth": "not a run directory",
+    "ground-truth nb201 --sample 2 --best 3 --out truth": "3 are more than --sample 2 draws",
     "report nowhere": "nowhere",
     "study worth --without supernets --budgets 3": "--budgets has no effect with --without supernets",
     "study worth --without paths --paths fair": "--paths has no effect with --without paths",

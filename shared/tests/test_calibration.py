@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from toy_space import ALL, MICRO, TOY, Arch, Net, splits
 
+from wsnas import evaluation
 from wsnas.calibration import calibrate
 from wsnas.errors import WsnasError
 from wsnas.evaluation import evaluate, latest_scores, submodel
@@ -197,6 +198,35 @@ def test_scores_in_bfloat16_are_rows_of_their_own(tmp_path: Path) -> None:
     losses = [[row["loss"] for row in some.values()] for some in rows]
     assert losses[0] != losses[1]
     np.testing.assert_allclose(*losses, rtol=0.02)
+
+
+@pytest.mark.usefixtures("toy_installed")
+def test_scores_of_a_gpu_are_rows_of_their_own(tmp_path: Path) -> None:
+    """Of made-up ones. Those of the CPU are of the kind that they always were, and the first to be used."""
+    run = train_supernet(TOY, out=tmp_path / "run", splits=splits(), device="cpu").run
+    step = run.metrics()[-1]["step"]
+    kinds = {
+        (device, amp): evaluation._kind(MICRO, step, amp, device) for device in ("cpu", "cuda") for amp in (False, True)
+    }
+    known = f"evaluation step={step:08d} images=all calibration=16x3"
+    assert list(kinds.values()) == [known, f"{known} bf16", f"{known} cuda", f"{known} cuda bf16"]
+
+    def score(device: str, value: float, count: int, amp: bool = False) -> None:
+        rows = {TOY.encode(arch): {"accuracy": value, "loss": 1.0} for arch in ALL[:count]}
+        run.record_all(kinds[device, amp], rows)
+
+    def found() -> tuple[set[float], str, list[float] | None]:
+        latest, recorded = latest_scores(run), evaluation.recorded_scores(run.path, TOY, MICRO, ALL[:3])
+        return {*latest.values()}, latest.settings, None if recorded is None else recorded.tolist()
+
+    score("cuda", 60.0, 3, amp=True)
+    assert found() == ({60.0}, "images=all calibration=16x3 cuda bf16", None)
+    score("cuda", 70.0, 3)
+    assert found() == ({70.0}, "images=all calibration=16x3 cuda", [70.0] * 3)
+    score("cpu", 80.0, 2)
+    assert found() == ({70.0}, "images=all calibration=16x3 cuda", [70.0] * 3)
+    score("cpu", 80.0, 3)
+    assert found() == ({80.0}, "images=all calibration=16x3", [80.0] * 3)
 
 
 @pytest.mark.usefixtures("toy_installed")

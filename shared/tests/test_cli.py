@@ -221,6 +221,27 @@ def test_a_join_takes_what_table_takes_and_says_what_to_import(
         assert (done.exit_code, said in done.output) == (2, True), done.output
 
 
+@pytest.mark.parametrize("command", ["evaluate net --table", "score toy --images 8 --table", "table join"])
+def test_a_table_without_results_is_refused(
+    command: str, toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not used, and nothing said so: architectures of all the space were drawn. The join was a traceback."""
+    monkeypatch.chdir(tmp_path)
+    Table("toy", tuple(TOY.encode(arch) for arch in ALL[:3]), {}).save("empty.parquet")
+    train_supernet(TOY, out="net", device="cpu")
+    more = ["--out", "joined.parquet"] if "join" in command else ["--device", "cpu"]
+    done = CliRunner().invoke(main, [*command.split(), "empty.parquet", *more])
+    assert done.exit_code == 2, done.output
+    (line,) = done.output.splitlines()
+    assert line.startswith(
+        "Error: the first table of toy has no measurements"
+        if "join" in command
+        else "Error: the table of toy has no results"
+    )
+    assert Run.read("net").kinds() == []
+    assert not Path("joined.parquet").exists()
+
+
 def test_a_file_that_is_a_folder_is_no_matter_of_disk_space(tmp_path: Path) -> None:
     with pytest.raises(WsnasError, match=r"\(Is a directory\): existing files are intact; choose another folder"):
         Table(TOY.name, (), {}).save(tmp_path)

@@ -15,10 +15,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from toy_space import ALL, MICRO, TOY, images
+from toy_space import ALL, MICRO, TOY, images, splits
 
 from wsnas import load_ground_truth
 from wsnas.cli import main
+from wsnas.data.images import Images
 from wsnas.errors import NoGroundTruth, WsnasError
 from wsnas.executor import Executor
 from wsnas.ground_truth import FAILED, best_of, measure_latencies, train_many
@@ -143,6 +144,24 @@ def test_a_published_benchmark_is_read_back(trained: tuple[Table, Path]) -> None
     card = (out / "README.md").read_text()
     for part in ("Ground truth of toy", "two seeds agree", '"epochs": 2', "latency", "8 ok", "load_ground_truth"):
         assert part in card
+
+
+def test_the_number_of_a_forward_pass_is_that_of_what_went_through_it(
+    trained: tuple[Table, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A split may have fewer than the 32 images that are asked for."""
+    table, out = trained
+    assert table.about["latency"].startswith("milliseconds per forward pass of 32, fastest of 12, ")
+    whole, passed = splits(), list[int]()
+    few = dataclasses.replace(whole, valid=Images(*images(9, 1), whole.valid.mean, whole.valid.std, whole.valid.device))
+    monkeypatch.setattr("wsnas.ground_truth.splits_once", lambda *_: few)
+    monkeypatch.setattr("wsnas.ground_truth._milliseconds", lambda network, x: passed.append(len(x)) or 1.0)
+    Run.read(out).forget_records()
+    timed = measure_latencies(TOY, table, out, MICRO)
+    assert passed == [9] * len(SOME)
+    assert timed.about["latency"].startswith("milliseconds per forward pass of 9, fastest of 12, ")
+    timed.save(out / "table.parquet")
+    assert Table.load(out / "table.parquet").about["latency"] == timed.about["latency"]
 
 
 def test_known_rows_are_not_trained(

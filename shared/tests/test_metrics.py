@@ -40,6 +40,7 @@ from wsnas.metrics import (
     random_top_k_range,
     rank_agreement,
     resampled,
+    search_gain,
     spearman,
     top_k,
     top_k_advantage,
@@ -670,3 +671,44 @@ def test_without_noise_is_the_agreement_with_what_the_trainings_are_noisy_about(
     assert without_noise(noisy, seeds[:, :1]) is noisy  # of one seed no ceiling is known
     some = np.where(np.arange(4000).reshape(2000, 2) % 97 == 1, np.nan, seeds)
     assert without_noise(noisy, some).mean == pytest.approx(true.mean, abs=0.02)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("few", [1, 2, 3])
+def test_a_mean_search_is_that_over_all_choices_of_candidates(
+    monkeypatch: pytest.MonkeyPatch, few: int, tied: bool
+) -> None:
+    monkeypatch.setattr(metrics, "POOL", 6)
+    score, valid, test = np.random.default_rng(few).normal(size=(3, 11))
+    if tied:
+        score, valid = np.round(score), np.round(valid)
+    every = [
+        top_k(score[chosen], valid[chosen], test[chosen], few)
+        for chosen in map(list, itertools.combinations(range(11), 6))
+    ]
+    assert metrics._mean_search(score, valid, test, few) == pytest.approx(np.mean(every))
+
+
+def test_a_small_search_by_a_perfect_or_blind_judge() -> None:
+    """What is certain of 30 candidates: the best of them; what is not: nothing against as many random ones."""
+    n, rng = 200, np.random.default_rng(3)
+    truth = rng.normal(size=n)
+    perfect = search_gain(truth, truth, truth)
+    assert perfect.mean + random_top_k(truth, truth, 3) == pytest.approx(random_top_k(truth, truth, metrics.POOL))
+    blind = [search_gain(rng.normal(size=n), truth, truth, resamples=2).mean for _ in range(40)]
+    assert abs(np.mean(blind)) < 4 * np.std(blind) / np.sqrt(40)
+    with pytest.raises(WsnasError, match="60 architectures or more, not 59"):
+        search_gain(truth[:59], truth[:59], truth[:59])
+
+
+def test_a_part_of_a_sample_is_resampled_with_the_whole() -> None:
+    """Of the same architectures all ranks are the same; of others the resamples hold those that the whole's do."""
+    scores, truth = np.random.default_rng(5).normal(size=(2, 40))
+    whole, all_of_it = rank_agreement(scores, truth), rank_agreement(scores, truth, part=(np.arange(40), 40))
+    np.testing.assert_array_equal(whole.drawn, all_of_it.drawn)
+    rows = np.arange(0, 40, 2)
+    half = rank_agreement(scores[rows], truth[rows], part=(rows, 40))
+    assert half.mean == pytest.approx(stats.spearmanr(scores[rows], truth[rows]).statistic)
+    drawn = [one[one % 2 == 0] for one in metrics.resampled(40, np.random.default_rng(0), 3)]
+    found = [stats.spearmanr(scores[one], truth[one]).statistic for one in drawn]
+    assert half.drawn[0, :3] == pytest.approx(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,20 @@ def test_scores_are_kept(trained: Supernet, monkeypatch: pytest.MonkeyPatch) -> 
         assert again == found[way]
         assert list(again) == list(found[way])[::-1]
     assert not any(kind.startswith("evaluation ") for kind in trained.run.kinds())
+
+
+def test_a_score_whose_loss_is_not_finite_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for evaluate: its accuracy says nothing. Also where it is read again, beside one that is."""
+    net, other = train_supernet(TOY, out=tmp_path / "net", device="cpu"), Arch((0, 0, 0))
+    losses = {PATH: float("nan"), other: 1.5}
+    monkeypatch.setattr(protocols, "score_submodel", lambda model, path, *_: (25.0, losses[path]))
+    found = [protocol_scores(net, [PATH, other], WAYS[0])]
+    monkeypatch.setattr(protocols, "score_submodel", None)
+    found.append(protocol_scores(net, [PATH, other], WAYS[0]))
+    for (accuracy, loss), fine in (one.values() for one in found):
+        assert math.isnan(accuracy)
+        assert loss == math.inf
+        assert fine == (25.0, 1.5)
 
 
 def test_more_images_than_there_are_are_refused(trained: Supernet) -> None:

@@ -153,6 +153,43 @@ def test_supernets_are_others_of_other_seeds(scored: None) -> None:
     assert said in run("rank", "net", "seed", "short", "--table", "truth.csv", "--out", "ranked")
 
 
+def test_runs_that_were_scored_in_different_ways_are_named(scored: None) -> None:
+    """With fewer images, or in bfloat16: their scores would be averaged as if they were of one kind."""
+    said = "the runs were scored with different settings"
+    for seed, options in (("1", ()), ("2", ("--valid-size", "17")), ("3", ("--amp",))):
+        run("train-supernet", "toy", "--seed", seed, "--out", seed, "--device", "cpu")
+        run("evaluate", seed, "--table", "truth.csv", "--device", "cpu", *options)
+        ranked = run("rank", "net", seed, "--table", "truth.csv", "--out", "ranked")
+        assert (said in ranked) == bool(options)
+    one, other = (latest_scores(Run.read(path)).settings for path in ("net", "3"))
+    assert f"{said} ({one}; {other}): score all of them alike\n" in ranked
+    assert other == f"{one} bf16"
+
+
+def test_perplexities_are_written_as_they_were_measured(
+    toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their signs are flipped only to rank by them. The top 10 of seven are all, and the first is the best of them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Toy, "metric", "perplexity")
+    rows = [f"{name},{50 + i},{60 + i}" for i, name in enumerate(NAMES)]
+    Path("truth.csv").write_text("\n".join(["architecture,toy_valid_2,toy_test_2", *rows]) + "\n")
+    run("train-supernet", "toy", "--out", "net", "--device", "cpu")
+    run("evaluate", "net", "--table", "truth.csv", "--device", "cpu")
+    run("rank", "net", "--table", "truth.csv")
+    scores = latest_scores(Run.read("net"))
+    assert min(scores.values()) > 0
+    written = {row["arch"]: row for row in csv.DictReader(Path("net/rank/rank.csv").read_text().splitlines())}
+    assert {name: float(row["test"]) for name, row in written.items()} == dict(zip(NAMES, range(60, 67), strict=True))
+    assert {name: float(row["score"]) for name, row in written.items()} == pytest.approx(dict(scores))
+    results = json.loads(Path("net/rank/results.json").read_text())["results"]
+    assert (results["top_10"], results["random_top_10"]) == (60, pytest.approx(60))
+    assert [results["truth"][name] for name in ("lowest", "mean", "highest", "deviation")] == [60, 63, 66, 2]
+    assert [results["scores"][name] for name in ("lowest", "highest")] == [min(scores.values()), max(scores.values())]
+    own = stats.spearmanr([scores[name] for name in NAMES], range(7)).statistic
+    assert results["spearman"]["value"] == pytest.approx(own)
+
+
 def test_among_equal_scores_a_selection_is_random(scored: None) -> None:
     """27 equal scores: not the first ten in alphabetical order are taken, which would be the worst."""
     names = sorted(TOY.encode(arch) for arch in ALL)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from toy_space import ALL, MICRO, TOY, Arch, Net, images, splits
 
 from wsnas.data.images import Images
-from wsnas.errors import Diverged, WsnasError
+from wsnas.errors import Diverged, Guesses, WsnasError
 from wsnas.paths import fair, multi_path, uniform
 from wsnas.proxies import proxy_scores
 from wsnas.randomness import numpy_rng
@@ -400,6 +400,18 @@ def test_a_finished_supernet_is_loaded_and_not_trained_again(tmp_path: Path, toy
     assert_same(weights(first.model), weights(loaded.model))
 
 
+@pytest.mark.parametrize("weight", [0.1, 0.5, 1.0, 2.0])
+def test_paths_of_any_weight_that_learn_nothing_are_named(tmp_path: Path, weight: float) -> None:
+    """A step's loss is the sum of its paths': also where that is less than one guess, it is compared with as much."""
+
+    def weighted(space: Any, rng: np.random.Generator) -> list[tuple[Arch, float]]:
+        return [(space.sample(rng), weight / 2) for _ in range(2)]
+
+    recipe = change_recipe(MICRO, **{"supernet.lr": 1e-9})
+    with pytest.warns(Guesses, match=rf"among 4 classes, {weight * math.log(4):.3f}; lower the learning rate"):
+        train_supernet(TOY, recipe, paths=weighted, out=tmp_path / "run", splits=splits(), device="cpu")
+
+
 # stop and resume ----------------------------------------------------------------------------------
 
 
@@ -451,6 +463,33 @@ def test_ctrl_c_saves_and_the_same_call_resumes_bit_for_bit(
     assert_same_outcome(tmp_path / "run", undisturbed)
     ended = [json.loads(line)["ended"] for line in (tmp_path / "run" / "sessions.jsonl").read_text().splitlines()]
     assert ended == ["KeyboardInterrupt"] * len(stops) + ["finished"]
+
+
+def test_the_time_of_a_training_is_that_of_its_sessions_that_trained(tmp_path: Path) -> None:
+    """Stopped once, finished, then opened twice more. Every session is said to have taken ten seconds."""
+
+    def press(done: int, total: int, note: str) -> None:
+        if done == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train_supernet(TOY, out=tmp_path / "run", splits=splits(), device="cpu", report=press)
+    run = [train_supernet(TOY, out=tmp_path / "run", splits=splits(), device="cpu") for _ in range(3)][-1].run
+    sessions = [json.loads(line) for line in (run.path / "sessions.jsonl").read_text().splitlines()]
+
+    def seconds(*kept: int, known: bool = True, then: tuple[int, int] | None = None) -> float:
+        lines = [{**sessions[i], "seconds": 10.0} for i in kept]
+        lines += [] if then is None else [{"seconds": 10.0, "steps": then}]
+        lines = [line if known else {k: v for k, v in line.items() if k != "steps"} for line in lines]
+        (run.path / "sessions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return run.seconds()
+
+    assert seconds(0, 1, 2, 3) == seconds(0, 1) == 20
+    assert [session["steps"] for session in sessions] == [[0, 8], [8, 18], [18, 18], [18, 18]]
+    assert seconds(1, 2, 3) == 0  # the first was killed and left no line: how long its steps took, nobody knows
+    assert seconds(0, 1, then=(0, 18)) == 10  # the checkpoint was moved away, and all trained again
+    assert seconds(0, 1, 2, known=False) == 30  # from before the steps were recorded
+    assert seconds() == 0
 
 
 def test_lines_written_after_the_checkpoint_are_not_written_twice(tmp_path: Path, undisturbed: Path) -> None:

@@ -34,6 +34,13 @@ threads_option = click.option("--threads", type=COUNT, help="Torch threads on th
 space_argument = click.argument("space", shell_complete=complete_spaces)
 run_argument = click.argument("run", type=PATH)
 table_option = click.option("--table", type=HomePath(), help="Ground truth; by default the shipped or imported table.")
+sample_option = click.option(
+    "--sample",
+    type=COUNT,
+    default=200,
+    help="Architectures to draw uniformly.  [default: 200, or all if there are fewer]",
+)
+sample_seed_option = click.option("--sample-seed", type=click.IntRange(0), default=0, show_default=True)
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -160,15 +167,10 @@ def train_supernet(
 
 @main.command()
 @run_argument
-@click.option(
-    "--sample",
-    type=COUNT,
-    default=200,
-    help="Architectures to draw uniformly.  [default: 200, or all if there are fewer]",
-)
+@sample_option
 @click.option("--arch", multiple=True, help="Evaluate this architecture instead; repeatable.")
 @click.option("--table", type=HomePath(), help="Draw the sample from this ground-truth table.")
-@click.option("--sample-seed", type=click.IntRange(0), default=0, show_default=True)
+@sample_seed_option
 @click.option("--valid-size", type=COUNT, help="Number of validation images (text: tokens); by default the recipe's.")
 @click.option("--max-macs", type=COUNT, help="Draw only architectures with at most this many multiply-adds.")
 @click.option("--amp", is_flag=True, help="Calibrate and score in bfloat16 instead of float32.")
@@ -226,13 +228,15 @@ def evaluate(
     if valid_size is not None and valid_size > len(supernet.splits.valid):
         raise too_many_to_validate(changed, supernet.splits)
     supernet = dataclasses.replace(supernet, recipe=changed)
-    rng = numpy_rng(sample_seed, "evaluate")
     archs: list[Any] = list(arch)
     if not archs:
         try:
             truth, _ = ground_truth_for(supernet.space, changed.dataset, table=table)
         except NoGroundTruth:
-            archs = sample_candidates(supernet.space, changed, _at_most(sample, supernet.space), rng)
+            if table is not None:
+                raise
+            count, rng = _at_most(sample, supernet.space), numpy_rng(sample_seed, "evaluate")
+            archs = sample_candidates(supernet.space, changed, count, rng)
         else:
             if changed.max_macs is not None:
                 macs = {name: supernet.space.macs(supernet.space.decode(name), changed) for name in truth.archs}
@@ -258,7 +262,7 @@ def _at_most(sample: int, space: SearchSpace[Any]) -> int:
     return sample if was_given("sample") else min(sample, space.size)
 
 
-def _drawn(truth: Table, sample: int, rng: Any, max_macs: int | None) -> list[str]:
+def _drawn(truth: Table, sample: int, sample_seed: int, max_macs: int | None) -> list[str]:
     """Architectures of a ground truth: ``--sample``, which must not be more than there are, or by default all."""
     there = int(truth.have_results().sum())
     if not there or (sample > there and was_given("sample")):
@@ -266,7 +270,7 @@ def _drawn(truth: Table, sample: int, rng: Any, max_macs: int | None) -> list[st
             f"cannot draw {sample} different architectures: the ground truth has results of {there}"
             + (f" with at most {max_macs:,} multiply-adds" if max_macs is not None else "")
         )
-    return truth.sample(sample, rng)
+    return truth.sample(sample, sample_seed)
 
 
 @main.command()
@@ -360,13 +364,8 @@ def rank(runs: tuple[Path, ...], table: str | None, dataset: str | None, scale: 
     show_default=True,
     help="naswot, synflow, grad_norm, snip, grasp, fisher or jacob_cov; or convolutions or depth, which count.",
 )
-@click.option(
-    "--sample",
-    type=COUNT,
-    default=200,
-    help="Architectures to draw uniformly.  [default: 200, or all if there are fewer]",
-)
-@click.option("--sample-seed", type=click.IntRange(0), default=0, show_default=True)
+@sample_option
+@sample_seed_option
 @click.option(
     "--images", type=click.IntRange(2), default=64, show_default=True, help="Images (text: sequences) in the batch."
 )
@@ -421,14 +420,15 @@ def score(
     from wsnas.studies.results import write_csv
 
     found = load_space(space)
-    chosen, rng, known = chosen_recipe(found, scale, recipe), numpy_rng(sample_seed, "evaluate"), None
+    chosen, known = chosen_recipe(found, scale, recipe), None
     require_fit(found, chosen, parse(proxy))
     proxy = name_of(parse(proxy))
     try:
         known, dataset = ground_truth_for(found, chosen.dataset, truth, table)
     except NoGroundTruth:
-        if truth is not None:
+        if truth is not None or table is not None:
             raise
+        rng = numpy_rng(sample_seed, "evaluate")
         archs = [found.encode(arch) for arch in sample_candidates(found, chosen, _at_most(sample, found), rng)]
     else:
         if chosen.max_macs is not None:
@@ -436,7 +436,7 @@ def score(
             known = known.select(small)
         tested = np.isfinite(known.mean(dataset, "test"))
         known = known.take(np.flatnonzero(tested)).higher_is_better(found.metric)
-        archs = _drawn(known, sample, rng, chosen.max_macs)
+        archs = _drawn(known, sample, sample_seed, chosen.max_macs)
     try:
         with progress(f"{space} {proxy}") as report:
             scores = proxy_scores(
@@ -513,7 +513,7 @@ def train(
     "--sample", type=COUNT, required=True, help="Architectures, drawn uniformly; a larger sample extends a smaller one."
 )
 @click.option("--seeds", type=COUNT, default=3, show_default=True, help="Trainings per architecture.")
-@click.option("--sample-seed", type=click.IntRange(0), default=0, show_default=True)
+@sample_seed_option
 @click.option(
     "--best", type=COUNT, help="Train only the N best of the sample by seed 0's validation score, already in --out."
 )
@@ -564,6 +564,8 @@ def ground_truth(
     from wsnas.sampling import sample_candidates
     from wsnas.space import load_space
 
+    if best is not None and best > sample:
+        raise WsnasError(f"--best takes the best of the sample, and {best} are more than --sample {sample} draws")
     index, slash, parts = (shard or "1/1").partition("/")
     part = (int(index), int(parts)) if slash and index.isdecimal() and parts.isdecimal() else (0, 0)
     if not 1 <= part[0] <= part[1]:

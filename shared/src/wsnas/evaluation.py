@@ -38,19 +38,21 @@ R = TypeVar("R")
 
 PART = 20  # submodels a worker scores at a time, at most
 BF16 = " bf16"  # suffix of the kind of rows scored in bfloat16
+CUDA = " cuda"  # before it, of those scored on a GPU, which adds in another order
 
 
 class Scores(dict[str, float]):
     """Scores by encoded architecture: a dict that is short to look at.
 
     ``metric``: ``accuracy``, ``perplexity`` or, of a zero-cost score, ``score``. ``truth_metric``: that of the space's
-    stand-alone results. ``dataset``: what the supernet was trained on. ``remarks``: sentences about them that a reader
-    should know.
+    stand-alone results. ``dataset``: what the supernet was trained on. ``settings``: how recorded submodels were scored
+    (images, calibration, ...). ``remarks``: sentences about them that a reader should know.
     """
 
     metric = "score"
     truth_metric = "accuracy"
     dataset = ""
+    settings = ""
     remarks: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -144,9 +146,7 @@ def score_job(job: ScoringJob) -> list[tuple[float, float]]:
     supernet = _loaded(job.run, job.device, (0, 0) if file is None else (file.st_mtime_ns, file.st_ino))
     if supernet.step != job.step:
         raise WsnasError(f"{job.run} was trained on while its submodels were scored: run the same command again")
-    device = supernet.splits.valid.device
-    threads = supernet.run.identity.get("threads") if device.type == "cpu" else None
-    with cpu_threads(threads, device):
+    with cpu_threads(supernet.threads, supernet.splits.valid.device):
         decoded = map(supernet.space.decode, job.archs)
         with buffers_kept(supernet.model):
             return [evaluate_submodel(supernet.model, arch, supernet.splits, job.recipe, job.amp) for arch in decoded]
@@ -164,10 +164,10 @@ def evaluate(
     """Validation accuracy in percent (or perplexity) of each architecture, by its encoding, in the order given.
 
     ``supernet``: one that is trained, or its run directory. ``archs``: architectures or their encodings, or a single
-    one. Existing rows for the same weights and settings, ``amp`` (bfloat16) included, are reused. ``executor``: workers
-    that load the supernet from its run directory and share the work; by default this process does it all. On the CPU
-    torch uses as many threads as in training. Raises WsnasError, before anything is evaluated, for an invalid encoding
-    and if the parameters are no longer those of the run.
+    one. Existing rows for the same weights and settings, ``amp`` (bfloat16) and the kind of device included, are
+    reused. ``executor``: workers that load the supernet from its run directory and share the work; by default this
+    process does it all. On the CPU torch uses as many threads as in training. Raises WsnasError, before anything is
+    evaluated, for an invalid encoding and if the parameters are no longer those of the run.
     """
     supernet = supernet if isinstance(supernet, Supernet) else load_supernet(supernet)
     space, recipe = supernet.space, supernet.recipe
@@ -176,10 +176,10 @@ def evaluate(
         raise WsnasError("there are no architectures to evaluate")
     if executor is not None:
         require_installed(space)
-    kind, device = _kind(recipe, supernet.step, amp), supernet.splits.valid.device
-    threads = supernet.run.identity.get("threads") if device.type == "cpu" else None
+    device = supernet.splits.valid.device
+    kind = _kind(recipe, supernet.step, amp, device.type)
     with (
-        cpu_threads(threads, device),
+        cpu_threads(supernet.threads, device),
         supernet.run.writing(),
         buffers_kept(supernet.model),  # other ways to score start from the statistics of training
         stop_between_steps() as stopping,
@@ -246,13 +246,17 @@ def _score(row: Mapping[str, Any], metric: str) -> float:
     return float(row[metric]) if row["status"] == "ok" and math.isfinite(row[metric]) else math.nan
 
 
-def _kind(recipe: Recipe, step: int, amp: bool = False) -> str:
-    """The kind of submodel rows: everything a score depends on besides the submodel and the supernet's run."""
+def _kind(recipe: Recipe, step: int, amp: bool = False, device: str = "cpu") -> str:
+    """The kind of submodel rows: everything a score depends on besides the submodel and the supernet's run.
+
+    ``device``: torch's type. Rows scored on a GPU before it counted are of the CPU's kind.
+    """
     images = "all" if recipe.valid_size is None else f"{recipe.valid_size:08d}"
     calibration = f"{recipe.calibration_batch}x{recipe.calibration_steps}"
     own = [f for f in recipe_fields(recipe).values() if f.decides is Decides.SCORES and "calibration" not in f.name]
     more = "".join(f" {f.name}={f.value}" for f in own)  # fields added by the space
-    return f"evaluation step={step:08d} images={images} calibration={calibration}{more}" + BF16 * amp
+    how = CUDA * (device == "cuda") + BF16 * amp
+    return f"evaluation step={step:08d} images={images} calibration={calibration}{more}{how}"
 
 
 def recorded_scores(
@@ -260,7 +264,8 @@ def recorded_scores(
 ) -> NDArray[np.float64] | None:
     """Scores [n] of the architectures, if a finished run has all of them; loads no data and builds no network.
 
-    ``data``: what ``SearchSpace.data_identity`` returns, if it is known: of a large folder it takes a while.
+    In float32, of the CPU or, if not all were scored there, of a GPU. ``data``: what ``SearchSpace.data_identity``
+    returns, if it is known: of a large folder it takes a while.
     """
     if not (path / "metrics.jsonl").exists():
         return None
@@ -268,32 +273,41 @@ def recorded_scores(
     run.require_data(space.data_identity(recipe) if data is None else data)
     if unfinished(run):
         return None
-    rows = run.records(_kind(recipe, run.metrics()[-1]["step"]))
-    wanted = [space.encode(arch) for arch in archs]
-    return np.array([_score(rows[name], space.metric) for name in wanted]) if rows.keys() >= set(wanted) else None
+    wanted, step = [space.encode(arch) for arch in archs], run.metrics()[-1]["step"]
+    for device in ("cpu", "cuda"):
+        rows = run.records(_kind(recipe, step, device=device))
+        if rows.keys() >= set(wanted):
+            return np.array([_score(rows[name], space.metric) for name in wanted])
+    return None
 
 
 def latest_scores(run: Run) -> Scores:
     """Validation accuracy in percent (or perplexity) by architecture, for the latest weights; ``remarks`` say more.
 
-    Of several settings, those of most architectures, then in float32, then of the most images.
+    Of several settings, those of most architectures, then in float32, then of the most images, then of the CPU.
     """
     kinds = [kind for kind in run.kinds() if kind.startswith("evaluation ")]
     if not kinds:
         raise WsnasError(f"{run.path} has no evaluated submodels yet: run 'wsnas evaluate {run.path}' first")
     latest = max(kind.split(" ")[1] for kind in kinds)  # e.g. step=00000920
     of_settings = {kind: run.records(kind) for kind in kinds if kind.split(" ")[1] == latest}
-    chosen = max(of_settings, key=lambda kind: (len(of_settings[kind]), not kind.endswith(BF16), kind))
+
+    def rank(kind: str) -> tuple[Any, ...]:
+        return len(of_settings[kind]), not kind.endswith(BF16), kind.replace(CUDA, ""), CUDA not in kind
+
+    chosen = max(of_settings, key=rank)
     metric = load_space(run.identity["space"]).metric
     scores = Scores((arch, _score(row, metric)) for arch, row in of_settings[chosen].items())
     scores.metric = scores.truth_metric = metric
     scores.dataset = run.recipe["dataset"]
+    scores.settings = chosen.removeprefix(f"evaluation {latest} ")
     remarks = [unfinished(run)]
     step, trained = int(latest.removeprefix("step=")), max((line["step"] for line in run.metrics()), default=0)
     if step < trained:
         remarks.append(f"{run.path} was last scored at step {step} of {trained}: run 'wsnas evaluate {run.path}' again")
     if len(of_settings) > 1:
-        settings = chosen.removeprefix(f"evaluation {latest} ")
-        remarks.append(f"{run.path} was scored with {len(of_settings)} settings; used: {settings}, of most submodels")
+        remarks.append(
+            f"{run.path} was scored with {len(of_settings)} settings; used: {scores.settings}, of most submodels"
+        )
     scores.remarks = tuple(filter(None, remarks))
     return scores

@@ -340,13 +340,16 @@ def _take_over(
     about = _about(known, recipe, run.identity.get("data"))
     rows, added = run.records("training"), dict[str, dict[str, Any]]()
     names = {field: _column(recipe, field, 0) for field in ("valid", "test", "half_valid")}
+    missing = wanted - rows.keys()
     for i, text in enumerate(known.archs):
         key = space.training_key(space.decode(text)) if dedupe else text
         for seed in seeds:
+            if f"{key}@{seed}" not in missing:
+                continue
             columns = {field: known.columns.get(column._replace(seed=seed)) for field, column in names.items()}
             values = {f: None if c is None or np.isnan(c[i]) else round(float(c[i]), 6) for f, c in columns.items()}
             complete = all(values[f] is not None for f in ("valid", "test") if f == "test" or columns[f] is not None)
-            if f"{key}@{seed}" in wanted - rows.keys() and complete:
+            if complete:
                 added.setdefault(f"{key}@{seed}", {"arch": text, **values, "seconds": None, "curve": []})
     if added:
         maker = {name: about.get(name) for name in ("environment", "seconds")}
@@ -438,14 +441,14 @@ def measure_latencies(
 ) -> Table:
     """The table with each network's latency: the fastest of twelve forward passes in eval mode.
 
-    Milliseconds per batch of 32 (images, or the space's other inputs), on one CPU thread or on the GPU. Rows
-    are committed as they come; latencies measured on another device are measured again.
+    Milliseconds per batch of 32 images, if there are as many, or of about 32 tokens (``about`` has the number), on one
+    CPU thread or on the GPU. Rows are committed as they come; latencies measured on another device are measured again.
     """
     chosen = choose_device(device)
     splits = splits_once(space.name, recipe, chosen)
     where = f"{environment()['gpu'] if chosen.type == 'cuda' else environment()['processor'] + ', one thread'}"
     run, kind = Run.read(out), f"latency {where}"
-    x, _ = next((splits.valid if len(splits.valid) else splits.test).ordered(32, 32))
+    x, y = next((splits.valid if len(splits.valid) else splits.test).ordered(32, 32))
     latencies = {name: row["milliseconds"] for name, row in run.records(kind).items()}
 
     def compute(name: str, arch: Any) -> float:
@@ -457,7 +460,7 @@ def measure_latencies(
 
     with cpu_threads(1, torch.device("cpu")), run.writing():
         fill(latencies, {name: space.decode(name) for name in table.archs}, compute, "networks", report)
-    about = {**table.about, "latency": f"milliseconds per forward pass of 32, fastest of 12, {where}"}
+    about = {**table.about, "latency": f"milliseconds per forward pass of {len(y)}, fastest of 12, {where}"}
     return replace(table, latency=np.array([latencies[name] for name in table.archs]), about=about)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import combinations
-from math import sqrt
+from math import comb, sqrt
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,10 @@ class Interval:
     low: float
     high: float
     n: int  # architectures it rests on
+
+    def flipped(self) -> Interval:
+        """Of the number with its sign changed."""
+        return Interval(-self.value, -self.high, -self.low, self.n)
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
@@ -84,7 +88,7 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float:
     return float(_rank_correlation(a, b))
 
 
-def correlation(x: ArrayLike, y: ArrayLike, seed: int = 0, resamples: int = 2000, level: float = 0.95) -> Interval:
+def correlation(x: ArrayLike, y: ArrayLike, seed: int = 0, resamples: int = 2000) -> Interval:
     """Spearman with a bootstrap percentile interval over the architectures (scipy.stats.bootstrap)."""
     a, b = _pair(x, y)
     value = spearman(a, b)
@@ -97,7 +101,7 @@ def correlation(x: ArrayLike, y: ArrayLike, seed: int = 0, resamples: int = 2000
         vectorized=True,
         n_resamples=resamples,
         batch=max(1, AT_ONCE // len(a)),
-        confidence_level=level,
+        confidence_level=0.95,
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
@@ -290,6 +294,12 @@ class PerSupernet:
         architectures, freedom = (min(getattr(part, name) for part in parts) for name in ("architectures", "freedom"))
         return PerSupernet(each, drawn, architectures, freedom)
 
+    @staticmethod
+    def mean_of(parts: Sequence[PerSupernet]) -> PerSupernet:
+        """The mean of several numbers of the same supernets, or of supernets of one seed."""
+        each, drawn = (np.mean([getattr(part, name) for part in parts], axis=0) for name in ("each", "drawn"))
+        return PerSupernet(each, drawn, parts[0].architectures, parts[0].freedom)
+
 
 def contrast(*terms: tuple[float, PerSupernet], level: float = 0.95) -> Interval:
     """The interval of a weighted sum of means over supernets; each term has its own, independently trained supernets.
@@ -385,18 +395,26 @@ def halves(n: int, seed: int = 0, resamples: int = 2000) -> NDArray[np.int64]:
     return np.asarray(drawn[:, : n // 2])
 
 
-def rank_agreement(scores: ArrayLike, truth: ArrayLike, seed: int = 0, resamples: int = 2000) -> PerSupernet:
+def rank_agreement(
+    scores: ArrayLike,
+    truth: ArrayLike,
+    seed: int = 0,
+    resamples: int = 2000,
+    part: tuple[NDArray[np.int64], int] | None = None,
+) -> PerSupernet:
     """Spearman of each supernet's scores [supernets, n] with one truth [n].
 
     Two calls with the same number of architectures and the same seed resample the same architectures, so their
-    difference is paired.
+    difference is paired. So are calls on overlapping parts of one sample: ``part`` is the rows [n] of these
+    architectures in the sample, and its size; all of the sample is resampled.
     """
     predictors, values = np.atleast_2d(np.asarray(scores, dtype=np.float64)), np.asarray(truth, dtype=np.float64)
     n, rng = len(values), np.random.default_rng(seed)
+    rows, size = (np.arange(n), n) if part is None else part
 
     def drawn(count: int) -> Floats:
         """[supernets, count], of the next resamples."""
-        counts = np.array([np.bincount(one, minlength=n) for one in resampled(n, rng, count)])
+        counts = np.array([np.bincount(one, minlength=size)[rows] for one in resampled(size, rng, count)])
         of_truth, found = _deviations(values, counts), []
 
         def product(a: Floats, b: Floats) -> Floats:
@@ -408,18 +426,17 @@ def rank_agreement(scores: ArrayLike, truth: ArrayLike, seed: int = 0, resamples
             found.append(np.where(scale > 0, product(ours, of_truth) / np.where(scale > 0, scale, 1), 0.0))
         return np.array(found)
 
-    part = max(1, AT_ONCE // n)
-    parts = [drawn(min(part, resamples - first)) for first in range(0, resamples, part)]
+    few = max(1, AT_ONCE // size)
+    parts = [drawn(min(few, resamples - first)) for first in range(0, resamples, few)]
     each = np.array([spearman(predictor, values) for predictor in predictors])
     return PerSupernet(each, np.concatenate(parts, axis=1), n, n - 1)
 
 
-def without_noise(found: PerSupernet, seeds: ArrayLike, seed: int = 0) -> PerSupernet:
+def without_noise(found: PerSupernet, seeds: ArrayLike) -> PerSupernet:
     """Agreements with a noisy ground truth (``rank_agreement``) as they would be without its noise.
 
     Divided by the noise ceiling of the seeds' mean (Spearman, American Journal of Psychology 15, 1904). ``seeds``
-    [n, s]: the trainings of the same architectures, which are resampled alike for the same ``seed``. Unchanged where no
-    ceiling is known.
+    [n, s]: the trainings of the same architectures, which are resampled alike. Unchanged where no ceiling is known.
     """
     trained = np.asarray(seeds, dtype=np.float64)
     ceiling = noise_ceiling(trained)
@@ -429,7 +446,7 @@ def without_noise(found: PerSupernet, seeds: ArrayLike, seed: int = 0) -> PerSup
     if not np.isnan(trained).any():
         pairs = combinations(range(trained.shape[1]), 2)
         resamples = found.drawn.shape[1]
-        agree = [rank_agreement(trained[:, i], trained[:, j], seed, resamples).drawn[0] for i, j in pairs]
+        agree = [rank_agreement(trained[:, i], trained[:, j], resamples=resamples).drawn[0] for i, j in pairs]
         drawn = np.maximum(np.sqrt(_reliability(np.mean(agree, axis=0), trained.shape[1])), LEAST_CEILING)
     return replace(found, each=found.each / ceiling.ceiling, drawn=found.drawn / drawn)
 
@@ -460,12 +477,12 @@ def mutual_agreement(ours: ArrayLike, theirs: ArrayLike) -> PerSupernet:
     return PerSupernet(pseudo_values("each"), pseudo_values("drawn"), n, freedom)
 
 
-def group_difference(values: ArrayLike, mine: NDArray[np.bool_], seed: int = 0, resamples: int = 2000) -> PerSupernet:
+def group_difference(values: ArrayLike, mine: NDArray[np.bool_], resamples: int = 2000) -> PerSupernet:
     """Mean of ``values`` [supernets, n] where ``mine`` [n], minus the mean elsewhere; resampled within both groups.
 
     The variance over architectures and its degrees of freedom are Welch's, of the values' mean over supernets.
     """
-    each_of, rng = np.atleast_2d(np.asarray(values, dtype=np.float64)), np.random.default_rng(seed)
+    each_of, rng = np.atleast_2d(np.asarray(values, dtype=np.float64)), np.random.default_rng(0)
     each, drawn, errors, freedoms = np.zeros(len(each_of)), np.zeros((len(each_of), resamples)), [], []
     for sign, group in ((1, each_of[:, mine]), (-1, each_of[:, ~mine])):
         size = group.shape[1]
@@ -481,13 +498,13 @@ def group_difference(values: ArrayLike, mine: NDArray[np.bool_], seed: int = 0, 
     return PerSupernet(each, drawn, each_of.shape[1], max(1, freedom))
 
 
-def partial_agreement(scores: ArrayLike, truth: ArrayLike, given: ArrayLike, seed: int = 0) -> PerSupernet:
+def partial_agreement(scores: ArrayLike, truth: ArrayLike, given: ArrayLike) -> PerSupernet:
     """Spearman of each supernet's scores [supernets, n] with one truth [n], at equal ``given`` [n].
 
     The partial correlation of the ranks: 0 if ``given`` explains all of the scores or all of the truth. Resampled as
     ``rank_agreement``.
     """
-    ours, theirs, between = (rank_agreement(*pair, seed) for pair in ((scores, truth), (scores, given), (given, truth)))
+    ours, theirs, between = (rank_agreement(*pair) for pair in ((scores, truth), (scores, given), (given, truth)))
 
     def part(r: Floats, s: Floats, t: Floats) -> Floats:
         left = np.sqrt(np.maximum(0, (1 - s * s) * (1 - t * t)))
@@ -507,7 +524,7 @@ def _deviations(values: Floats, counts: NDArray[np.int64]) -> Floats:
     last = np.append(np.flatnonzero(np.diff(group[order])), len(values) - 1)  # of each group of equals
     up_to = counts[:, order].cumsum(1)[:, last]
     before = np.concatenate([np.zeros((len(counts), 1)), up_to[:, :-1]], axis=1)
-    return np.asarray(((before + up_to - len(values)) / 2)[:, group])
+    return np.asarray(((before + up_to - up_to[:, -1:]) / 2)[:, group])
 
 
 def top_k_advantage(
@@ -535,6 +552,60 @@ def top_k_advantage(
     random = random_top_k(valid, test, k)
     each = np.array([top_k(predictor, valid, test, k) - random for predictor in predictors])
     return PerSupernet(each, np.array(drawn), len(test), max(1, k - 1))
+
+
+POOL = 30  # candidates of a small search
+
+
+def search_gain(
+    scores: ArrayLike, valid: ArrayLike, test: ArrayLike, seed: int = 0, resamples: int = 300
+) -> PerSupernet:
+    """What each supernet's scores [supernets, n] are worth in a small search; valid, test [n]. Higher is better.
+
+    A search has ``POOL`` of the architectures as candidates and trains the tenth of them that is scored highest;
+    against it, one trains as many random candidates. Both report the test result of their best by validation. The gain
+    is the exact mean over all choices of candidates. So it rests on far more architectures than one top-10 of all
+    does, and means the same in large and small samples. ``drawn``: of random halves, as ``top_k_advantage``. Raises
+    WsnasError for fewer than 2 * POOL architectures.
+    """
+    predictors = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    valid, test = np.asarray(valid, dtype=np.float64), np.asarray(test, dtype=np.float64)
+    n, few = len(test), POOL // 10
+    if n < 2 * POOL:
+        raise WsnasError(f"a search among {POOL} candidates is judged on {2 * POOL} architectures or more, not {n}")
+    picks = halves(n, seed, resamples)
+    random = np.array([random_top_k(valid[one], test[one], few) for one in (np.arange(n), *picks)])
+    found = np.array(
+        [
+            [_mean_search(predictor[one], valid[one], test[one], few) for one in (np.arange(n), *picks)]
+            for predictor in predictors
+        ]
+    )
+    gains = found - random
+    return PerSupernet(gains[:, 0], gains[:, 1:], n, POOL // 3 - 1)
+
+
+def _mean_search(score: Floats, valid: Floats, test: Floats, few: int) -> float:
+    """Mean, over all choices of ``POOL`` candidates, of ``top_k`` with k = ``few``."""
+    order = np.argsort(-score, kind="stable")
+    valid, test = valid[order], test[order]
+    n, i = len(order), np.arange(len(order))
+    place = np.empty(n, dtype=np.int64)  # by validation; of equals the one scored higher is better, as in top_k
+    place[np.argsort(-valid, kind="stable")] = i
+    worse = place[:, None] < place  # [winner, other]
+    before = np.zeros((n, n + 1), dtype=np.int32)  # [winner, c]: how many worse ones are scored higher than c
+    worse.cumsum(1, dtype=np.int32, out=before[:, 1:])
+    last = _choose(n - 1 - i, POOL - few) / comb(n, POOL)  # c is the lowest of those trained: chance of each choice
+    others = _choose(i, few - 1), _choose(i, few - 2)  # of so many worse ones
+    wins = others[0][before[i, i]] * last
+    if few > 1:
+        wins += (np.triu(worse, 1) * others[1][before[:, :-1]]) @ last
+    return float(wins @ test)
+
+
+def _choose(n: NDArray[np.int64], k: int) -> Floats:
+    """Binomial coefficients; 0 where k is larger, or below 0."""
+    return np.asarray(scipy.special.binom(n, k) * (n >= k)) if k >= 0 else np.zeros(len(n))
 
 
 def _places(values: Floats) -> NDArray[np.unsignedinteger[Any]]:
@@ -577,9 +648,15 @@ class Measures:
 
 
 def measures(
-    scores: ArrayLike, valid: ArrayLike, test: ArrayLike, k: int, seed: int = 0, resamples: int = 500
+    scores: ArrayLike,
+    valid: ArrayLike,
+    test: ArrayLike,
+    k: int,
+    seed: int = 0,
+    resamples: int = 500,
+    common: float = 0.0,
 ) -> Measures:
-    """Of each supernet's scores [supernets, n]; valid, test [n].
+    """Of each supernet's scores [supernets, n]; valid, test [n]. ``common``: as of ``PerSupernet``.
 
     The taus are drawn on resampled architectures, the others, as ``top_k_advantage``, on random halves of them, with
     k / 2; they rest on as many architectures as they choose.
@@ -601,7 +678,7 @@ def measures(
     chosen = {"precision_5": _share(n, 0.05), "precision_10": _share(n, 0.1), "kendall": n, "sparse_kendall": n}
     rows = {name: np.array(values) for name, values in found.items()}
     return Measures(
-        **{name: PerSupernet(a[:, 0], a[:, 1:], n, max(1, chosen.get(name, k) - 1)) for name, a in rows.items()}
+        **{name: PerSupernet(a[:, 0], a[:, 1:], n, max(1, chosen.get(name, k) - 1), common) for name, a in rows.items()}
     )
 
 

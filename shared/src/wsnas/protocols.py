@@ -23,7 +23,7 @@ from wsnas.calibration import calibrate
 from wsnas.data.images import Splits
 from wsnas.devices import cpu_threads
 from wsnas.errors import WsnasError, one_value_a_channel
-from wsnas.evaluation import fill
+from wsnas.evaluation import CUDA, fill
 from wsnas.progress import Report
 from wsnas.recipe import Recipe
 from wsnas.supernet import Supernet
@@ -142,8 +142,9 @@ def protocol_scores(
 ) -> dict[str, tuple[float, float]]:
     """(validation accuracy in percent, cross-entropy in nats) of each architecture, by its encoding, in order.
 
-    Scores are kept in the supernet's run; what it has is not computed again. Raises WsnasError for a supernet without
-    batch norms, and for a protocol that needs more training images than there are.
+    (NaN, infinity) where the cross-entropy is not finite. Scores are kept in the supernet's run; what it has is not
+    computed again. Raises WsnasError for a supernet without batch norms, and for a protocol that needs more training
+    images than there are.
     """
     space, recipe, splits = supernet.space, supernet.recipe, supernet.splits
     if not any(isinstance(module, _BatchNorm) for module in supernet.model.modules()):
@@ -155,16 +156,20 @@ def protocol_scores(
     tuning = f" lr={learning_rate(recipe):g}" if protocol.steps else ""
     batch = f" batch={recipe.evaluation_batch if protocol.statistics == 'batch' else recipe.calibration_batch}"
     kind = f"scoring step={supernet.step:08d} images={scored:08d}{batch}{tuning} {protocol.name}"
+    kind += CUDA * (device.type == "cuda")
 
     def compute(name: str, arch: Any) -> dict[str, Any]:
         value, loss = score_submodel(supernet.model, arch, splits, recipe, protocol)
         row = {space.metric: value, "loss": loss if math.isfinite(loss) else None}
-        supernet.run.record(kind, name, row, "ok" if math.isfinite(loss) else "not finite")
-        return row
+        status = "ok" if math.isfinite(loss) else "not finite"
+        supernet.run.record(kind, name, row, status)
+        return {**row, "status": status}
 
-    threads = supernet.run.identity.get("threads") if device.type == "cpu" else None
-    with cpu_threads(threads, device), supernet.run.writing():
+    with cpu_threads(supernet.threads, device), supernet.run.writing():
         rows = supernet.run.records(kind)
         fill(rows, wanted, compute, protocol.name, report)
     found = {name: rows[name] for name in wanted}
-    return {name: (row[space.metric], math.inf if row["loss"] is None else row["loss"]) for name, row in found.items()}
+    overflowed = math.nan, math.inf
+    return {
+        name: (row[space.metric], row["loss"]) if row["status"] == "ok" else overflowed for name, row in found.items()
+    }

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from wsnas.environment import command_line
 from wsnas.files import atomic_write
 from wsnas.metrics import noise_ceiling
@@ -53,8 +51,7 @@ def _said(table: Table) -> list[str]:
     if "guesses" in table.about:
         said.append(f"{table.about['guesses']}; if that is many, lower the learning rate, or train for more epochs")
     common = table.common_seeds(dataset, "test")
-    whole = common[np.isfinite(common).all(1)]
-    ceiling = noise_ceiling(whole) if len(whole) > 1 else None
+    ceiling = noise_ceiling(common)
     if ceiling is not None:
         said.append(
             f"two seeds agree at {ceiling.agreement:.3f} (Spearman); the mean of {common.shape[1]} is reliable to "

@@ -4,7 +4,7 @@
     checkpoint.pt     weights, optimizer and step: replaced whole, never written in place
     metrics.jsonl     one line per epoch, deterministic; cut back to the checkpoint on resume
     records.sqlite    one row per evaluation or training, committed at once
-    sessions.jsonl    when, where and how long each session ran
+    sessions.jsonl    when, where and how long each session ran, and from which step to which
     lock              held by the one process that writes
 
 A run can be resumed only with the same identity: a checkpoint of another recipe is refused, and so are other data.
@@ -54,10 +54,14 @@ PUBLISHED = ("table.parquet", "table.csv", "curves.parquet", "README.md")  # fro
 
 @dataclass
 class _Sitting:
-    """Whether this process writes the run now, and its connection to the records, opened when first used."""
+    """Whether this process writes the run now, its connection to the records, opened when first used, and the steps of
+    the checkpoint as the session found and as it left it.
+    """
 
     held: bool = False
     records: sqlite3.Connection | None = None
+    first: int = 0
+    last: int = 0
 
 
 @dataclass(frozen=True)
@@ -208,6 +212,7 @@ class Run:
         buffer = io.BytesIO()  # serialised in memory first, so a full disk fails where it can be handled
         torch.save({"format": FORMAT, "identity": json.dumps(self.identity, sort_keys=True), **state}, buffer)
         atomic_write(self.path / "checkpoint.pt", _with_digest(buffer.getvalue()))
+        self._sitting.last = state.get("step", 0)
 
     def load_checkpoint(self, device: torch.device, data: bytes | None = None) -> dict[str, Any] | None:
         """The last checkpoint, or None. Only tensors and plain containers are read, never code.
@@ -239,6 +244,8 @@ class Run:
             raise WsnasError(
                 f"{path} is a checkpoint of another recipe: its {name} is {there}, this run's is {own}; move it away"
             )
+        if self._sitting.held:
+            self._sitting.first = self._sitting.last = state.get("step", 0)
         return state
 
     @contextmanager
@@ -318,12 +325,21 @@ class Run:
             raise WsnasError(f"{path} cannot be read ({error.strerror})") from error
 
     def seconds(self) -> float:
-        """The length of all sessions so far; one that was killed left none."""
-        total = 0.0
+        """The length of all sessions that trained; 0 if it is not known, because one between them was killed.
+
+        Sessions from before their steps were recorded count as they are.
+        """
+        total, done, known = 0.0, 0, True
         for line in self._lines("sessions.jsonl"):
             with suppress(ValueError, KeyError, TypeError):  # cut short, or damaged: only a number that is reported
-                total += float(json.loads(line)["seconds"])
-        return total
+                session = json.loads(line)
+                seconds, (first, last) = float(session["seconds"]), session.get("steps", (done, None))
+                if last is None or first < last:
+                    if first == 0:  # from the beginning: what was trained before is gone
+                        total, done, known = 0.0, 0, True
+                    known &= first == done or done is None
+                    total, done = total + seconds, last
+        return total if known else 0.0
 
     # records --------------------------------------------------------------------------------------
 
@@ -424,6 +440,7 @@ class Run:
     def session(self, device: torch.device) -> Iterator[None]:
         """Holds the lock, and logs the session when it ends, even by an error."""
         started, ended = time.time(), "finished"
+        self._sitting.first = self._sitting.last = 0
         with self.writing():
             if Run.read(self.path).identity != self.identity:
                 raise Busy(f"{self.path} was given to another run just now: choose another --out")
@@ -435,6 +452,7 @@ class Run:
             finally:
                 start = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started))
                 notes = {"device": str(device), "ended": ended, "seconds": round(time.time() - started, 1)}
+                notes["steps"] = [self._sitting.first, self._sitting.last]
                 self.append("sessions.jsonl", {"started": start, **notes, **environment()})
 
 

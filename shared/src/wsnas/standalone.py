@@ -117,7 +117,7 @@ def train_architecture(
             if run is not None:
                 run.record("half", "valid", {"accuracy": half})
 
-    run = None
+    run = done = None
     with cpu_threads(threads, chosen):
         if out is not None:
             identity = {
@@ -131,7 +131,7 @@ def train_architecture(
             }
             run = Run.open(Path(out), identity, recipe.to_json())
             half = run.records("half").get("valid", {}).get("accuracy", math.nan)
-            earlier = run.seconds()
+            earlier, done = run.seconds(), run.records("training").get(space.encode(arch))
 
         with nullcontext() if run is None else run.session(chosen):
             train(
@@ -154,6 +154,8 @@ def train_architecture(
             if run is not None:
                 curve = [line["loss"] for line in run.metrics()]  # earlier sessions included
             seconds, said = earlier + time.perf_counter() - started, guesses(curve, training, splits.classes)
+            if done is not None:  # nothing was left to train
+                seconds = done["seconds"]
             trained = Trained(valid, test, half, seconds, tuple(curve), guesses=bool(said))
             if run is not None:
                 run.record("training", space.encode(arch), asdict(trained))

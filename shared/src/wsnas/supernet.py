@@ -52,6 +52,11 @@ class Supernet:
     def _repr_html_(self) -> str:
         return f"<p>{escape(repr(self))}</p>"
 
+    @property
+    def threads(self) -> int | None:
+        """Torch's on the CPU, as in training: None stands for one. Elsewhere None: they do not matter."""
+        return self.run.identity.get("threads") if self.splits.valid.device.type == "cpu" else None
+
 
 def train_supernet(
     space: SearchSpace[Any] | str,
@@ -131,10 +136,9 @@ def train_supernet(
                 report=report,
             )
     losses = [line["loss"] for line in run.metrics()] if rank == 0 else []
-    if guesses(losses, recipe.supernet, splits.classes):  # unless it is the sum of several paths' losses
-        weight = sum(weight for _, weight in drawn(steps - 1))
-        if said := guesses(losses, recipe.supernet, splits.classes, weight):
-            warnings.warn(said, Guesses, stacklevel=2)
+    weight = sum(weight for _, weight in drawn(steps - 1))  # a step's loss is the sum of its paths'
+    if said := guesses(losses, recipe.supernet, splits.classes, weight):
+        warnings.warn(said, Guesses, stacklevel=2)
     return Supernet(space, recipe, model, splits, run, steps)
 
 

@@ -324,9 +324,9 @@ class Table:
                     raise ValueError(f"{name} is no object")
                 if name == "taken over" and not isinstance(json.loads(text), list):
                     raise ValueError(f"{name} is no list")
-            spelled = {Column.parse(name): name for name in named}
+            written = {Column.parse(name): name for name in named}
             _refuse_twice(path, [str(Column.parse(name)) for name in named])
-            columns = {column: numbers(name) for column, name in spelled.items()}
+            columns = {column: numbers(name) for column, name in written.items()}
             single: dict[str, NDArray[Any]] = {name: numbers(name) for name in SINGLE if name in names}
             if "flops" in names and "macs" not in single:
                 trained = described["about"].get("source") == TRAINED
@@ -342,7 +342,7 @@ class Table:
             raise WsnasError(
                 f"{path} is truncated or not a wsnas table ({type(error).__name__}); import the original file again"
             ) from error
-        return checked(path, table, lambda i: f"row {i + 1}", metric or table.about.get("metric"), respell, spelled)
+        return checked(path, table, lambda i: f"row {i + 1}", metric or table.about.get("metric"), respell, written)
 
 
 def _names(path: Path, written: Any) -> tuple[str, ...]:
@@ -397,16 +397,16 @@ def checked(
     where: Callable[[int], str],
     metric: str | None,
     respell: Callable[[str], str | None] | None = None,
-    spelled: Mapping[Any, str] | None = None,
+    written: Mapping[Any, str] | None = None,
 ) -> Table:
     """What every reader returns: ``table`` as read from ``path``, or WsnasError naming the first row that cannot be.
 
     Accuracies are percent (a column of which nothing exceeds 1 holds fractions, unless wsnas trained it), perplexities
     at least 1, parameters whole numbers, ``failed`` 0 or 1; NaN stands for "not measured". ``where``: names a row in
     the file. ``metric``: None if not known. ``respell``: converts a written architecture to the space's encoding; it
-    raises WsnasError if that is malformed, and None drops the row. ``spelled``: the columns' names in the file.
+    raises WsnasError if that is malformed, and None drops the row. ``written``: the columns' names in the file.
     """
-    names = {name: (spelled or {}).get(name, str(name)) for name in [*table.columns, *SINGLE]}
+    names = {name: (written or {}).get(name, str(name)) for name in [*table.columns, *SINGLE]}
     most = LARGEST_NUMBER  # not infinity
     measured = {"accuracy": (0.0, 100.0, "an accuracy in percent"), "perplexity": (1.0, most, "a perplexity")}
     limits: dict[Any, tuple[float, float, str]] = {
@@ -473,10 +473,14 @@ def join(tables: Sequence[Table]) -> Table:
     The first table decides what counts as ground truth: the result has its ``about``, with that of tables with other
     training lengths added as JSON under "2 epochs" and so on. Where tables overlap, the first wins. Validation halfway
     through longer trainings is left out if other tables have trainings of that length. Raises WsnasError for tables of
-    several spaces, and if two tables count parameters or multiply-adds differently or have trainings of one length by
-    different recipes.
+    several spaces, if the first has no measurements, and if two tables count parameters or multiply-adds differently or
+    have trainings of one length by different recipes.
     """
     first, *others = tables
+    if not first.columns:
+        raise WsnasError(
+            f"the first table of {first.space} has no measurements, which would be the ground truth: begin with another"
+        )
     longest = str(max(column.epochs for column in first.columns))
     archs = tuple(dict.fromkeys(arch for table in tables for arch in table.archs))
     position = {arch: i for i, arch in enumerate(archs)}
@@ -582,26 +586,26 @@ def read_csv(
         return result
 
     empty, flags = {"": np.nan}, {"": 0.0, "true": 1.0, "false": 0.0}
-    spelled: dict[Any, str] = {}
+    written: dict[Any, str] = {}
     columns: dict[Column, Floats] = {}
     for i, m in measured.items():
         column = Column(
             m["dataset"], m["split"], int(m["epochs"]), int(m["seed"]) if m["seed"] not in (None, "mean") else None
         )
         if column in columns:
-            raise WsnasError(f"{path} has the column {column} as {spelled[column]} and {header[i]}; keep one of them")
-        columns[column], spelled[column] = values(i, empty), header[i]
+            raise WsnasError(f"{path} has the column {column} as {written[column]} and {header[i]}; keep one of them")
+        columns[column], written[column] = values(i, empty), header[i]
     counts = next((i for i, name in enumerate(header) if name.split("_")[-1] == "parameters"), None)
     single: dict[str, Any] = {n: values(header.index(n), empty) for n in ("macs", "latency") if n in header}
     if "flops" in header and "macs" not in single:
         ours = [name for name in header if name != "latency"][:4] == ["architecture", "parameters", "flops", "failed"]
-        single["macs"], spelled["macs"] = values(header.index("flops"), empty) / (2 if ours else 1), "flops"
+        single["macs"], written["macs"] = values(header.index("flops"), empty) / (2 if ours else 1), "flops"
     if counts is not None:
-        single["parameters"], spelled["parameters"] = values(counts, empty), header[counts]
+        single["parameters"], written["parameters"] = values(counts, empty), header[counts]
     if "failed" in header:
         single["failed"] = values(header.index("failed"), flags)
     table = Table(space, tuple(row[key] for row in body), columns, about={"source": path.name}, **single)
-    return checked(path, table, lambda i: f"line {lines[i]}", metric, respell, spelled)
+    return checked(path, table, lambda i: f"line {lines[i]}", metric, respell, written)
 
 
 def reader(read: Callable[[Path], Table]) -> Callable[[Path | str], Table]:

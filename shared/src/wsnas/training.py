@@ -155,7 +155,7 @@ def train(
         )
 
     def hopeless(loss: float) -> bool:
-        return loss > HOPELESS_LOSS and loss > HOPELESS_LOSS * sum(weight for _, weight in paths(total - 1))
+        return loss > HOPELESS_LOSS * sum(weight for _, weight in paths(total - 1))
 
     def require_finite(*tensors: Tensor) -> None:
         if not torch.stack([tensor.detach().isfinite().all() for tensor in tensors]).all():

@@ -292,7 +292,7 @@ class Network(nn.Module):
 
     x: int64 [T, B], one column per stream. A supernet needs a path; a stand-alone network has only one. ``forward``
     and ``carry`` apply no dropout; ``training_loss`` does, and carries the hidden state from step to step as the
-    module's extra state. (With several processes, a checkpoint holds the first one's.)
+    module's extra state. (With several processes, a checkpoint holds each one's.)
     """
 
     def __init__(self, recipe: RNNRecipe, words: int, arch: Architecture | None = None) -> None:

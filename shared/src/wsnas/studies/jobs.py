@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -21,10 +21,7 @@ from wsnas.errors import Busy, WsnasError, in_words
 from wsnas.evaluation import evaluate, recorded_scores
 from wsnas.executor import run_jobs
 from wsnas.ground_truth import splits_once
-from wsnas.metrics import (
-    Floats,
-    higher_is_better,
-)
+from wsnas.metrics import Floats, higher_is_better
 from wsnas.progress import progress
 from wsnas.protocols import Protocol, protocol_scores
 from wsnas.proxies import parse, proxy_identity, proxy_scores
@@ -209,15 +206,18 @@ class Variant:
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
+def job_of(options: StudyOptions, sample: SpaceSample, variant: Variant, seed: int) -> SupernetJob:
+    """A variant's supernet of one of its seeds, which scores the sample."""
+    return SupernetJob(sample.name, variant.recipe, seed, None, sample.archs, options.supernets, variant.paths)
+
+
 def scores_of(options: StudyOptions, wanted: Sequence[tuple[SpaceSample, Variant]]) -> dict[tuple[str, str], Floats]:
     """(space, label) -> [seeds, architectures of the sample], higher is better.
 
     The supernets are kept next to the study's results, in folders named by their identity, and shared by the studies.
     """
     jobs = {
-        (sample.name, variant.label, seed): SupernetJob(
-            sample.name, variant.recipe, seed, None, sample.archs, options.supernets, variant.paths
-        )
+        (sample.name, variant.label, seed): job_of(options, sample, variant, seed)
         for sample, variant in wanted
         for seed in variant.seeds
     }
@@ -237,6 +237,11 @@ budgets_option = click.option(
 )
 
 
+def halved(recipe: Recipe, halvings: Iterable[int]) -> list[int]:
+    """Ascending: the epochs of the recipe's supernet halved 0, 1, 2 ... times, as ``halvings`` says, at least one."""
+    return sorted({max(1, round(recipe.supernet.epochs / 2**times)) for times in halvings})
+
+
 def scores_by_budget(options: StudyOptions, count: int | None) -> list[tuple[SpaceSample, dict[int, Floats]]]:
     """For each space, scores [seeds, architectures] by epochs: 1/2^(count - 1) ... 1/4, 1/2 and all of the recipe's.
 
@@ -245,8 +250,7 @@ def scores_by_budget(options: StudyOptions, count: int | None) -> list[tuple[Spa
     architectures, usual = BUDGETS[options.scale]
     wanted = []
     for sample in space_samples(options, architectures):
-        longest = sample.recipe.supernet.epochs
-        for epochs in sorted({max(1, round(longest / 2**halvings)) for halvings in range(count or usual)}):
+        for epochs in halved(sample.recipe, range(count or usual)):
             recipe = change_recipe(sample.recipe, epochs=epochs)
             wanted.append((sample, Variant(counted(epochs, "epoch"), recipe, "uniform", options.seeds)))
     scores = scores_of(options, wanted)

@@ -5,7 +5,7 @@ trainings, and a predictor. Costs are in sufficient trainings (``wsnas.studies.c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from wsnas.randomness import numpy_rng
 from wsnas.recipe import Sequences, change_recipe, digest
 from wsnas.runs import Run
 from wsnas.studies.costs import Costs
-from wsnas.studies.jobs import BUDGETS, ProxyJob, SupernetJob, Variant, all_untrained_scores, when_free
+from wsnas.studies.jobs import BUDGETS, ProxyJob, Variant, all_untrained_scores, halved, job_of, when_free
 from wsnas.studies.options import StudyOptions
 from wsnas.studies.predictor import features, gaussian_process, linear, most, predictions
 from wsnas.studies.rankings import K, Ranking, finite, measures_csv, measures_json, ranking
@@ -82,20 +82,29 @@ class Judge:
         return {"space": space, **self.known(), **measures_csv(self.ranking.measures), **given}
 
 
-def judge(sample: SpaceSample, kind: str, label: str, scores: Floats, cost: float, **more: float | None) -> Judge:
-    """Of scores [judges, n] or [n], higher is better."""
+def judge(
+    sample: SpaceSample,
+    kind: str,
+    label: str,
+    scores: Floats,
+    cost: float,
+    setting: float | None = None,
+    seconds: float | None = None,
+    common: float = 0.0,
+) -> Judge:
+    """Of scores [judges, n] or [n], higher is better. ``common``: as of ``ranking``."""
     several = np.atleast_2d(scores)
-    ranked = ranking(several, sample.valid, sample.test, min(K, len(sample.archs)))
-    return Judge(kind, label, more.get("setting"), cost, more.get("seconds"), finite(several), ranked)
+    ranked = ranking(several, sample.valid, sample.test, min(K, len(sample.archs)), common=common)
+    return Judge(kind, label, setting, cost, seconds, finite(several), ranked)
 
 
 def free(sample: SpaceSample, costs: Costs) -> Iterator[Judge]:
     """What is known without any data, unless it is the same for all."""
     known = {"parameters": sample.parameters, "multiply-adds": costs.macs}
     if not isinstance(sample.recipe.standalone.inputs, Sequences):
-        for count in SHAPE:
-            found = proxy_scores(sample.space, sample.archs, sample.recipe, count, images=2, splits=costs.splits)
-            known[name_of(count)] = np.array(list(found.values()))
+        for shape in SHAPE:
+            found = proxy_scores(sample.space, sample.archs, sample.recipe, shape, images=2, splits=costs.splits)
+            known[name_of(shape)] = np.array(list(found.values()))
     for label, values in known.items():
         if len(np.unique(values)) > 1:
             yield judge(sample, FREE, label, values, 0.0)
@@ -127,19 +136,15 @@ def variants(options: StudyOptions, sample: SpaceSample, count: int | None, othe
     """Uniform supernets: all of the recipe's epochs, 1/2, 1/4 ... of them. Those with several paths per step: 1/4 and
     1/8 of them.
     """
-    longest, (_, usual) = sample.recipe.supernet.epochs, BUDGETS[options.scale]
-
-    def budgets(halvings: Sequence[int]) -> list[int]:
-        return sorted({max(1, round(longest / 2**halving)) for halving in halvings})
-
-    wanted = [("uniform", epochs) for epochs in budgets(range(count or usual))]
+    _, usual = BUDGETS[options.scale]
+    wanted = [("uniform", epochs) for epochs in halved(sample.recipe, range(count or usual))]
     for paths in others:
         try:
             path_samplers.parse(paths)(sample.space, numpy_rng(0))
         except WsnasError as refused:
             click.echo(f"{sample.name}: left out: {refused}")
         else:
-            wanted += [(paths, epochs) for epochs in budgets((2, 3))]
+            wanted += [(paths, epochs) for epochs in halved(sample.recipe, (2, 3))]
     return [
         Variant(
             f"{paths}, {counted(epochs, 'epoch')}", change_recipe(sample.recipe, epochs=epochs), paths, options.seeds
@@ -150,10 +155,7 @@ def variants(options: StudyOptions, sample: SpaceSample, count: int | None, othe
 
 def seconds_of(options: StudyOptions, sample: SpaceSample, variant: Variant) -> float | None:
     """Of training one supernet, as its sessions recorded; mean over seeds."""
-    totals = []
-    for seed in variant.seeds:
-        job = SupernetJob(sample.name, variant.recipe, seed, None, sample.archs, options.supernets, variant.paths)
-        totals.append(Run.read(job.out).seconds())
+    totals = [Run.read(job_of(options, sample, variant, seed).out).seconds() for seed in variant.seeds]
     return float(np.mean(totals)) if all(totals) else None
 
 
@@ -166,19 +168,19 @@ def supernets(
     sizes = stats.rankdata(sample.parameters)
     truth = trained_once(sample)[1][sample.truth.rows(sample.archs)]
     for variant, found in zip(wanted, scores, strict=True):
-        cost, seconds = costs.supernet(variant), seconds_of(options, sample, variant)
-        about = {"seconds": seconds, "setting": float(variant.recipe.supernet.epochs)}
-        yield judge(sample, kinds.get(variant.paths, MULTI), variant.label, found, cost, **about)
+        cost, epochs = costs.supernet(variant), float(variant.recipe.supernet.epochs)
+        seconds = seconds_of(options, sample, variant)
+        yield judge(sample, kinds.get(variant.paths, MULTI), variant.label, found, cost, epochs, seconds)
         if varied and variant.paths == "uniform":
             ranks, rows = stats.rankdata(finite(found), axis=1), np.arange(len(sample.archs))
-            yield judge(sample, WITH_SIZE, f"{variant.label}, and size", ranks + sizes, cost, **about)
+            yield judge(sample, WITH_SIZE, f"{variant.label}, and size", ranks + sizes, cost, epochs, seconds)
             if most(truth, rows) >= FEW:
                 fitted = [
                     predictions(linear, np.stack([one, sizes], 1), truth, rows, FEW, numpy_rng(seed, "regression"))
                     for seed, one in zip(variant.seeds, ranks, strict=True)
                 ]
                 label = f"{variant.label}, size, {FEW} trained"
-                yield judge(sample, REGRESSION, label, np.array(fitted), cost + FEW, **about)
+                yield judge(sample, REGRESSION, label, np.array(fitted), cost + FEW, epochs, seconds)
 
 
 def trained_once(sample: SpaceSample) -> tuple[list[dict[str, str]], Floats]:
@@ -208,9 +210,8 @@ def predictors(options: StudyOptions, sample: SpaceSample, cost: float = 0.0) ->
                 for seed in range(draws)
             ]
             ranks = stats.rankdata(scores, axis=1) + stats.rankdata(sample.parameters)  # equal counts add nothing
-            found = judge(sample, PREDICTOR, f"{count} trained", ranks, float(count), setting=count)
-            agreement = replace(found.ranking.agreement, common=count / (pool - count))
-            yield replace(found, ranking=replace(found.ranking, agreement=agreement))
+            common = count / (pool - count)
+            yield judge(sample, PREDICTOR, f"{count} trained", ranks, float(count), count, common=common)
 
 
 def short_trainings(sample: SpaceSample, costs: Costs) -> Iterator[Judge]:
@@ -224,6 +225,9 @@ def short_trainings(sample: SpaceSample, costs: Costs) -> Iterator[Judge]:
     for epochs in sorted(one for one in lengths["valid"] & lengths["test"] if one < truth.epochs):
         scores = truth.table.seeds(truth.dataset, "valid", epochs)[truth.rows(sample.archs)]
         scores = scores[:, np.isfinite(scores).mean(0) >= NEARLY_ALL]
+        if missing := int(np.isnan(scores).sum()):
+            length = counted(epochs, "epoch")
+            click.echo(f"{sample.name}: {missing} trainings of {length} are missing in the table, and rank last")
         if scores.shape[1]:
             label = f"{epochs} of {counted(truth.epochs, 'epoch')}"
             yield judge(sample, SHORT, label, scores.T, costs.short(epochs), setting=epochs)

@@ -28,6 +28,7 @@ from wsnas.metrics import (
     percentiles,
     random_top_k,
     rank_agreement,
+    sign_of,
     top_k,
 )
 from wsnas.randomness import numpy_rng
@@ -50,7 +51,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Agreement of supernets' scores and of what is free with ground truth; perplexities are negated.
+    """Agreement of supernets' scores and of what is free with ground truth; accuracies and perplexities as measured.
 
     The supernets' numbers are means over them, with intervals that, if there are several, cover other supernets, too.
     None where all sizes are equal, so that there is no order to agree with.
@@ -73,10 +74,19 @@ class Agreement:
     remarks: tuple[str, ...] = ()  # ``wsnas.agreement.remarks``
 
 
-def agreement(scores: Floats, counts: Floats, macs: Floats, valid: Floats, test: Floats, seeds: Floats) -> Agreement:
+def agreement(
+    scores: Floats,
+    counts: Floats,
+    macs: Floats,
+    valid: Floats,
+    test: Floats,
+    seeds: Floats,
+    metric: str = "accuracy",
+) -> Agreement:
     """Of scores [supernets, n]; counts (parameters), macs (multiply-adds), valid, test [n]; seeds [n, seeds] of test.
 
-    Higher is better. Among equal scores, chance decides which are selected, not the order of the architectures.
+    Higher is better: perplexities, if these are the ``metric``, with their sign flipped. Among equal scores, chance
+    decides which are selected, not the order of the architectures.
     """
     order = numpy_rng(0, "ties").permutation(len(test))
     drawn = scores[:, order], valid[order], test[order]
@@ -90,7 +100,8 @@ def agreement(scores: Floats, counts: Floats, macs: Floats, valid: Floats, test:
         found, gain = correlation(mean, test), percentiles((ours - size).drawn[0])
         with_size = correlation(mean, counts)
     sized = len(np.unique(counts)) > 1
-    truth, spread = (Spread(float(x.min()), float(x.mean()), float(x.max()), float(x.std())) for x in (test, mean))
+    measured = [higher_is_better(x, metric) for x in (test, mean)]  # it undoes itself
+    truth, spread = (Spread(float(x.min()), float(x.mean()), float(x.max()), float(x.std())) for x in measured)
     return Agreement(
         len(test),
         found,
@@ -100,8 +111,8 @@ def agreement(scores: Floats, counts: Floats, macs: Floats, valid: Floats, test:
         gain if sized else None,
         with_size if sized else None,
         noise_ceiling(seeds),
-        float(np.mean([top_k(one, *drawn[1:], k) for one in drawn[0]])),
-        random_top_k(valid, test, k),
+        sign_of(metric) * float(np.mean([top_k(one, *drawn[1:], k) for one in drawn[0]])),
+        sign_of(metric) * random_top_k(valid, test, k),
         measures(*drawn, k).intervals(),
         truth,
         spread,
@@ -151,12 +162,14 @@ def rank(
     archs = [space.decode(arch) for arch in truth.archs]
     counts = np.array([space.parameters(arch, recipe) for arch in archs], dtype=np.float64)
     macs = np.array([space.macs(arch, recipe) for arch in archs], dtype=np.float64)
-    compared = agreement(scored, counts, macs, valid, test, seeds)
+    compared = agreement(scored, counts, macs, valid, test, seeds, space.metric)
     said = dict.fromkeys(
         remark for scores in each for remark in (*scores.remarks, *remarks(scores, loaded, dataset, "test"))
     )
     if len({_way(supernet) for supernet in supernets}) > 1:
         said["the runs differ in more than their seeds: the interval is not that of one way to train"] = None
+    if len(settings := {scores.settings: None for scores in each}) > 1:
+        said[f"the runs were scored with different settings ({'; '.join(settings)}): score all of them alike"] = None
     evaluated = len(set(each[0]).intersection(*each))
     compared, score = replace(compared, evaluated=evaluated, remarks=tuple(said)), scored.mean(0)
     described = {
@@ -169,8 +182,9 @@ def rank(
         "environment": environment(),
         "results": {**vars(compared), "last_epochs": [supernet.metrics()[-1:] for supernet in supernets]},
     }
+    sign = sign_of(space.metric)  # as measured
     rows = [
-        {"arch": arch, "score": float(s), "parameters": int(c), "macs": int(m), "test": float(t)}
+        {"arch": arch, "score": float(sign * s), "parameters": int(c), "macs": int(m), "test": float(sign * t)}
         for arch, s, c, m, t in zip(truth.archs, score, counts, macs, test, strict=True)
     ]
     write_files(out, "rank", described, rows, {"rank": _figure(compared, score, counts, test, space.metric, dataset)})

@@ -8,8 +8,10 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wsnas.metrics import (
+    POOL,
     Floats,
     Measures,
     PerSupernet,
@@ -20,6 +22,7 @@ from wsnas.metrics import (
     random_top_k,
     random_top_k_range,
     rank_agreement,
+    search_gain,
     spearman,
     top_k,
     top_k_advantage,
@@ -75,6 +78,7 @@ class Point:
     any_judge: float | None = None  # what the correlation at 1x of any judge comes to (``metrics.any_judge``)
     whole_correlation: float | None = None  # of supernets of the whole space, on the same architectures
     gain: PerSupernet | None = None  # correlation minus that, of supernets of the same seed
+    search: PerSupernet | None = None  # ``metrics.search_gain``; None: too few architectures
 
     def to_json(self, setting: str) -> dict[str, Any]:
         """Its row of results.json; ``setting``: the setting's name there."""
@@ -83,10 +87,16 @@ class Point:
         row["measures"] = measures_json(self.ranking.measures)
         names = ("truth_agreement", "architectures", "top1", "reporting_seeds", "any_judge", "whole_correlation")
         more = {name: getattr(self, name) for name in names}
-        if self.gain is not None:
-            gain = contrast((1, self.gain))
-            more |= {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}
+        for name, gains in (("gain", self.gain), ("search_gain", self.search)):
+            if gains is not None:
+                found = contrast((1, gains))
+                more |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
         return {**row, "ceiling": self.ceiling, **{name: value for name, value in more.items() if value is not None}}
+
+
+def search_of(scores: Floats, valid: Floats, test: Floats, resampling: int = 0) -> PerSupernet | None:
+    """``metrics.search_gain`` of scores [supernets, n]; None for too few architectures."""
+    return search_gain(finite(scores), valid, test, resampling) if len(test) >= 2 * POOL else None
 
 
 def judged(points: Sequence[Point]) -> Sequence[Point]:
@@ -144,16 +154,19 @@ def ranking(
     parameters: Floats | None = None,
     *,
     resampling: int = 0,
+    common: float = 0.0,
+    part: tuple[NDArray[np.int64], int] | None = None,
 ) -> Ranking:
     """Scores [supernets, n]; valid, test, parameters [n]; all higher is better.
 
     ``resampling`` seeds the bootstrap: one number for rankings of the same architectures, whose differences are paired,
-    another for others.
+    another for others; correlations are also paired if these are a ``part`` of the same sample (``rank_agreement``).
+    ``common``: what the judges have in common beyond what resampling shows (``PerSupernet``).
     """
     not_finite = int((~np.isfinite(scores)).sum())
     scores = finite(scores)
-    agreement = rank_agreement(scores, test, resampling)
-    advantages = top_k_advantage(scores, valid, test, k, resampling)
+    agreement = replace(rank_agreement(scores, test, 0 if part else resampling, part=part), common=common)
+    advantages = replace(top_k_advantage(scores, valid, test, k, resampling), common=common)
     tops = [top_k(score, valid, test, k) for score in scores]
     chance = random_top_k_range(valid, test, k)
     varied = parameters is not None and (parameters >= 0).all() and len(np.unique(parameters)) > 1
@@ -171,7 +184,7 @@ def ranking(
         best=float(test.max()),
         agreement=agreement,
         advantages=advantages,
-        measures=measures(scores, valid, test, k, resampling),
+        measures=measures(scores, valid, test, k, resampling, common=common),
     )
 
 
@@ -186,13 +199,23 @@ def _intervals(agreement: PerSupernet, advantages: PerSupernet) -> dict[str, flo
 
 
 def ranking_within(
-    sample: SpaceSample, scored: Sequence[Any], valid: Floats, test: Floats, scores: Floats, k: int
+    sample: SpaceSample,
+    scored: Sequence[Any],
+    valid: Floats,
+    test: Floats,
+    scores: Floats,
+    k: int,
+    part: tuple[NDArray[np.int64], int] | None = None,
 ) -> Ranking:
     """``ranking`` of architectures other than the sample's. scores [supernets, n]: as measured."""
     counts = np.array([sample.space.parameters(arch, sample.recipe) for arch in scored], dtype=np.float64)
     higher = higher_is_better(scores, sample.space.metric)
-    resampling = crc32(" ".join(map(sample.space.encode, scored)).encode())
-    return ranking(higher, valid, test, k, counts, resampling=resampling)
+    return ranking(higher, valid, test, k, counts, resampling=resampling_of(sample, scored), part=part)
+
+
+def resampling_of(sample: SpaceSample, scored: Sequence[Any]) -> int:
+    """The seed of a bootstrap of these architectures."""
+    return crc32(" ".join(map(sample.space.encode, scored)).encode())
 
 
 def mean_ranking(parts: Sequence[Ranking]) -> Ranking:

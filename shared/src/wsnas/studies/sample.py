@@ -93,8 +93,8 @@ def ground_truth_of(space: SearchSpace[Any], options: StudyOptions, recipe: Reci
     epochs = next((length for length in wanted if length in both), max(both))
     if epochs != wanted[0] and epochs < max(tables):
         click.echo(
-            f"{space.name}: the {max(tables)}-epoch results of {dataset} are not used; the longest training with "
-            f"both validation and test results has {counted(epochs, 'epoch')}"
+            f"{space.name}: the {max(tables)}-epoch results of {dataset} are not used, because they lack validation or "
+            f"test results; those of {counted(epochs, 'epoch')} are"
         )
     valid, test = _common_means(loaded, dataset, epochs)
     known = ~(np.isnan(valid) | np.isnan(test))
