@@ -70,15 +70,16 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
             "reducing the sharing density hardly helps",
             "section 2, Figure 2",
             space,
-            f"holds where, at every factor below the largest, the 95 % interval of the gain ends below +{HARDLY}; does "
-            f"not hold where it is above 0 at every one; else inconclusive; the gain is {against}",
+            f"holds where, at every factor (of {LARGE} and more, all but the largest), the 95 % interval of the gain "
+            f"ends below +{HARDLY}; does not hold where it is above 0 at every one; else inconclusive; the gain is "
+            f"{against}",
             ", ".join(
                 f"{at_all.estimate(f'gain at {point.setting}x', contrast((1, point.gain)))} at "
                 f"{at_all.say(f'factor {point.setting}', point.setting, 'd')}x"
                 for point in points
                 if point.gain is not None
             ),
-            hardly(points) if supernets > 1 else "inconclusive",
+            hardly(points if last.setting < LARGE else points[:-1]) if supernets > 1 else "inconclusive",
             at_all,
         ),
     ]
@@ -87,7 +88,7 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
 
 
 def hardly(points: Sequence[Point]) -> Holds:
-    gains = [contrast((1, point.gain)) for point in points[:-1] if point.gain is not None]
+    gains = [contrast((1, point.gain)) for point in points if point.gain is not None]
     if not gains:
         return "inconclusive"
     if all(gain.high < HARDLY for gain in gains):
