@@ -308,7 +308,7 @@ def main(options: StudyOptions) -> None:
             require_validation(space, recipe, "this study")
         wanted.append((space, recipe, archs))
     for space, recipe, archs in wanted:
-        name = digest(recipe.identity(), space.data_identity(recipe))
+        name = digest(recipe.standalone_identity(), space.data_identity(recipe))
         run = options.out.parent / "ground-truth" / f"{space.name}-{name}"
         if not options.resume:
             Run.remove(run)
