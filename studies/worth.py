@@ -98,11 +98,11 @@ def exchange(sample: SpaceSample, costs: Costs, judges: Sequence[Judge]) -> dict
         return {}
     net = uniform[-1]
     found, best = net.interval(), with_size(judges)
-    together = best.interval()
+    together, worthless = best.interval(), best.interval().high < 0  # nothing else is so bad
     rates = {
         kind: Rate(*(equal_setting(others, value) for value in (one.value, one.low, one.high)))
         for kind, one in ((PREDICTOR, together), (SHORT, found))
-        if (others := of_kind(judges, kind))
+        if not worthless and (others := of_kind(judges, kind))
     }
     said, size = [], "with the parameter count " * (best is not net)
     if SHORT in rates:
@@ -113,7 +113,8 @@ def exchange(sample: SpaceSample, costs: Costs, judges: Sequence[Judge]) -> dict
         said.append(f"{size}ranks as well ({together.value:.2f}) as a predictor {size}{fitted}")
     scoring = costs.scoring(sample.recipe)
     sentence = f"a supernet that costs {net.cost:.3g} trainings, {scoring:.3g} of them for scoring, "
-    sentence += "; ".join(said) if said else f"ranks at {found.value:.2f}: nothing to compare it with"
+    unequalled = "worse than a random order" if worthless else "nothing to compare it with"
+    sentence += "; ".join(said) if said else f"ranks at {found.value:.2f}: {unequalled}"
     return {
         "sentence": sentence,
         "cost": net.cost,

@@ -1965,3 +1965,9 @@ def test_a_random_order_is_a_zero_cost_score() -> None:
     judges = [judge(code["UNIFORM"], wrong), judge(code["UNTRAINED"], -truth[None] + rng.standard_normal((3, 100)))]
     (found,) = code["verdicts_of"](SimpleNamespace(name="nb201", test=truth), judges)
     assert (found.claim, found.verdict) == ("a supernet ranks better than every zero-cost score", "does not hold")
+    costs = SimpleNamespace(scoring=lambda recipe: 0.5)
+    sample = SimpleNamespace(recipe=None, truth=SimpleNamespace(epochs=10))
+    learning = dataclasses.replace(judge(code["PREDICTOR"], truth[None]), setting=10.0)
+    exchanged = code["exchange"](sample, costs, [*judges, learning])
+    assert exchanged["rates"] == {}
+    assert exchanged["sentence"].endswith("worse than a random order")

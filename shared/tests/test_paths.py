@@ -97,7 +97,8 @@ def test_a_sampler_of_ones_own_trains_a_supernet_and_is_named_in_its_identity(tm
     assert Run.read(tmp_path / "run").identity["paths"] == "only_convolutions"
     assert supernet.step == 3 * 6
     assert asked[0] == asked[1]  # the first step's, drawn once more before the run is begun
-    assert len(asked) == 1 + supernet.step
+    assert len(asked) == 1 + supernet.step + 2
+    assert asked[-3] == asked[-2] == asked[-1]  # the last step's, twice more: a loss is judged by its paths' weights
     assert not any(2 in arch.ops for arch in asked)
     for layer in supernet.model.layers:  # never trained: still as batch norm begins
         assert (layer["pool"][2].weight == 1).all()
