@@ -582,7 +582,7 @@ def search_gain(
         ]
     )
     gains = found - random
-    return PerSupernet(gains[:, 0], gains[:, 1:], n, POOL // 3 - 1)
+    return PerSupernet(gains[:, 0], gains[:, 1:], n, 9)  # cautious: as few degrees of freedom as a top-10 has
 
 
 def _mean_search(score: Floats, valid: Floats, test: Floats, few: int) -> float:
