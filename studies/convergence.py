@@ -28,7 +28,6 @@ from wsnas.studies.sample import SpaceSample
 from wsnas.studies.verdicts import Answer, Holds, Numbers, Verdict, enough, sign_verdict
 from wsnas.words import counted
 
-
 THROUGHOUT = "extended training raises the mean supernet performance throughout"
 
 
