@@ -223,6 +223,18 @@ def test_supernets_that_favour_nothing_are_not_biased() -> None:
     assert "not a measurement" in json.loads(result.output)["benchmark"]
 
 
+@pytest.mark.skipif(not (BENCHMARKS / "searches.py").exists(), reason="not a checkout")
+def test_small_searches_of_simulated_supernets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 700 architectures each: what supernets know is found, and nothing where there is nothing."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    module = runpy.run_path(str(BENCHMARKS / "searches.py"))
+    found = module["case"](700, 5, 2)
+    assert (found["gain found"], found["nothing known, said to gain or lose"]) == (100, 0)
+    result = CliRunner().invoke(module["main"], ["--dry-run"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "not a measurement" in json.loads(result.output)["benchmark"]
+
+
 @pytest.mark.skipif(not {"nb101", "nb201"} <= set(installed_spaces()), reason="needs the spaces nb101 and nb201")
 def test_the_ceiling_is_near_the_truth_of_drawn_tables() -> None:
     """Thirty tables like nb101's: the line is within 0.03 of what quality reaches; that of all seeds was not."""
