@@ -23,6 +23,7 @@ from wsnas.environment import environment
 from wsnas.metrics import Floats, PerSupernet, contrast, search_gain, top_k_advantage
 from wsnas.options import Command
 from wsnas.randomness import numpy_rng
+from wsnas.studies.verdicts import sign_verdict
 
 CASES = ((60, 3), (160, 5), (700, 5))  # architectures, supernets
 RESAMPLES = 100  # enough for a variance; the studies draw 300
@@ -30,7 +31,7 @@ RESAMPLES = 100  # enough for a variance; the studies draw 300
 
 def decided(*terms: tuple[float, PerSupernet]) -> bool:
     found = contrast(*terms)
-    return found.low > 0 or found.high < 0
+    return sign_verdict(found.low, found.high) != "inconclusive"
 
 
 def case(architectures: int, supernets: int, trials: int) -> dict[str, float]:

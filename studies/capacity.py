@@ -13,7 +13,6 @@ judge that is as good at 1x would come to: that much of a fall is the pruning's 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from wsnas.errors import WsnasError
 from wsnas.metrics import POOL, Interval, contrast, higher_is_better
 from wsnas.randomness import numpy_rng
 from wsnas.studies.figures import ranking_figure
-from wsnas.studies.jobs import all_scores, sub_space_job
+from wsnas.studies.jobs import Factors, all_scores, sub_space_job
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.pruned import Pruning
 from wsnas.studies.rankings import K, Point, csv_rows, judged, ranking_within, resampling_of, search_of
@@ -36,18 +35,10 @@ from wsnas.words import counted
 BEYOND = 32  # two doublings after 8x: a growth that one doubling, of few architectures, could not show
 
 
-@dataclass(frozen=True)
-class Size:
-    """A scale's factors, and its maximum number of architectures scored per factor."""
-
-    factors: tuple[int, ...]
-    architectures: int
-
-
 SIZES = {
-    "micro": Size((1, 4, 8, 32), architectures=100),
-    "desk": Size((1, 2, 4, 8, 16, 32), architectures=1000),
-    "paper": Size((1, 2, 4, 8, 16, 32, 64, 128), architectures=1000),
+    "micro": Factors((1, 4, 8, 32), architectures=100),
+    "desk": Factors((1, 2, 4, 8, 16, 32), architectures=1000),
+    "paper": Factors((1, 2, 4, 8, 16, 32, 64, 128), architectures=1000),
 }
 
 
@@ -80,6 +71,7 @@ def verdicts_of(sample: SpaceSample, points: Sequence[Point]) -> list[Verdict]:
         return []
     unit = "points" if sample.space.metric == "accuracy" else "of perplexity"
     pruned, verdicts = alike_of(points), list[Verdict]()
+    at8 = next((point for point in pruned if point.setting == 8), None)
     unlike = "" if len(pruned) == len(points) - 1 else "; not all factors are reported by as many trainings"
 
     def add(claim: str, source: str, rule: str, found: Interval, said: str, numbers: Numbers, *of: Point) -> None:
@@ -105,12 +97,11 @@ def verdicts_of(sample: SpaceSample, points: Sequence[Point]) -> list[Verdict]:
         )
         claim, source = "pruning to the best lowers the correlation", "section 3, Figure 5 (NAS-Bench-101)"
         add(claim, source, rule, change.flipped(), said, numbers, first, *pruned)
-    searched = [point for point in pruned if point.search is not None]
+    searched = [(point, point.search) for point in pruned if point.search is not None]
     if searched and first.search is not None and (usual := contrast((1, first.search))).low > 0:
         asked = f"asked where small searches ({POOL} candidates) gain for certain at 1x: "
-        last, numbers = searched[-1], Numbers()
-        assert last.search is not None
-        change = contrast((1, last.search), (-1, first.search))
+        (last, gains), numbers = searched[-1], Numbers()
+        change = contrast((1, gains), (-1, first.search))
         said = (
             f"the gain of small searches changes by {numbers.estimate('change', change)} {unit} from 1x to "
             f"{numbers.say('factor', last.setting, 'd')}x; at 1x it is {numbers.estimate('gain at 1x', usual)}"
@@ -121,8 +112,7 @@ def verdicts_of(sample: SpaceSample, points: Sequence[Point]) -> list[Verdict]:
         )
         claim, source = "the advantage over random shrinks with pruning", "section 3, Figure 5 (NAS-Bench-101)"
         add(claim, source, rule, change.flipped(), said, numbers, first, last)
-        for at8 in (point for point in searched if point.setting == 8):
-            assert at8.search is not None
+        if at8 is not None and at8.search is not None:
             left, numbers = contrast((1, at8.search), (-0.5, first.search)), Numbers()
             said = (
                 f"small searches gain {numbers.estimate('gain at 8x', contrast((1, at8.search)))} {unit} at 8x, "
@@ -134,10 +124,9 @@ def verdicts_of(sample: SpaceSample, points: Sequence[Point]) -> list[Verdict]:
             )
             claim, source = "little advantage over random is left at 8x", "section 3, Figure 5 (NAS-Bench-201)"
             add(claim, source, rule, left.flipped(), said, numbers, first, at8)
-    at8x = next((point for point in pruned if point.setting == 8), None)
-    if at8x is not None and pruned[-1].setting >= BEYOND:
+    if at8 is not None and pruned[-1].setting >= BEYOND:
         last, numbers = pruned[-1], Numbers()
-        change = contrast((1, last.ranking.agreement), (-1, at8x.ranking.agreement))
+        change = contrast((1, last.ranking.agreement), (-1, at8.ranking.agreement))
         said = f"{numbers.estimate('change', change)} from 8x to {numbers.say('factor', last.setting, 'd')}x"
         rule = (
             f"asked where a factor of {BEYOND} or more leaves enough architectures: holds where the 95 % interval of "
@@ -145,7 +134,7 @@ def verdicts_of(sample: SpaceSample, points: Sequence[Point]) -> list[Verdict]:
         )
         claim = "beyond 8x the correlation grows again"
         source = "section 3, Figure 5 (NAS-Bench-201: up to 0.6 at 128x)"
-        add(claim, source, rule, change, said, numbers, at8x, last)
+        add(claim, source, rule, change, said, numbers, at8, last)
     return verdicts
 
 

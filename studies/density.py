@@ -9,7 +9,7 @@ a ground truth large enough to be downscaled.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from wsnas.errors import WsnasError
 from wsnas.metrics import PerSupernet, contrast, noise_ceiling
 from wsnas.randomness import numpy_rng
 from wsnas.studies.figures import ranking_figure
-from wsnas.studies.jobs import SupernetJob, all_scores, sub_space_job
+from wsnas.studies.jobs import Factors, SupernetJob, all_scores, sub_space_job
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import K, Point, Ranking, csv_rows, judged, mean_ranking, ranking_within
 from wsnas.studies.results import desk_rows, settings_of, write_results
@@ -31,18 +31,10 @@ from wsnas.words import counted
 LARGE = 16  # a factor that is; the paper's improvement is at 64x
 
 
-@dataclass(frozen=True)
-class Size:
-    """A scale's factors, and its maximum number of architectures scored per factor."""
-
-    factors: tuple[int, ...]
-    architectures: int
-
-
 SIZES = {
-    "micro": Size((1, 4, 16, 64), architectures=100),
-    "desk": Size((1, 4, 16, 64), architectures=1000),
-    "paper": Size((1, 2, 4, 8, 16, 32, 64), architectures=1000),
+    "micro": Factors((1, 4, 16, 64), architectures=100),
+    "desk": Factors((1, 4, 16, 64), architectures=1000),
+    "paper": Factors((1, 2, 4, 8, 16, 32, 64), architectures=1000),
 }
 
 

@@ -34,11 +34,10 @@ from wsnas.metrics import (
     LEAST_CEILING,
     Floats,
     Interval,
-    PerSupernet,
     correlation,
     noise_ceiling,
+    pairs_agreement,
     percentiles,
-    rank_agreement,
 )
 from wsnas.progress import progress
 from wsnas.publish import drawn_uniformly, publish
@@ -154,9 +153,9 @@ def splits_agree(table: Table, dataset: str) -> Interval | None:
 
     def agreement(ours: Floats, theirs: Floats) -> Floats:
         """[1 + resamples]: of different seeds, a mean over all pairs."""
-        pairs = permutations(range(min(ours.shape[1], theirs.shape[1])), 2)
-        every = PerSupernet.of_all([rank_agreement(ours[:, i], theirs[:, j]) for i, j in pairs])
-        return np.array([every.mean, *every.drawn.mean(0)])
+        seeds = permutations(range(min(ours.shape[1], theirs.shape[1])), 2)
+        found = pairs_agreement((ours[:, i], theirs[:, j]) for i, j in seeds)
+        return np.array([found.mean, *found.drawn[0]])
 
     within = np.sqrt(np.maximum(agreement(valid, valid) * agreement(test, test), LEAST_CEILING**2))
     found = agreement(valid, test) / within

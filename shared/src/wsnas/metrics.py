@@ -5,7 +5,7 @@ Throughout, scores and truths are "higher is better": perplexity is flipped once
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import combinations
 from math import comb, sqrt
@@ -430,6 +430,11 @@ def rank_agreement(
     parts = [drawn(min(few, resamples - first)) for first in range(0, resamples, few)]
     each = np.array([spearman(predictor, values) for predictor in predictors])
     return PerSupernet(each, np.concatenate(parts, axis=1), n, n - 1)
+
+
+def pairs_agreement(pairs: Iterable[tuple[Floats, Floats]]) -> PerSupernet:
+    """One number: the mean Spearman of pairs of vectors [n] of the same architectures; drawn as ``rank_agreement``."""
+    return PerSupernet.mean_of([rank_agreement(one, other) for one, other in pairs])
 
 
 def without_noise(found: PerSupernet, seeds: ArrayLike) -> PerSupernet:

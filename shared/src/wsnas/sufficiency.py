@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wsnas.metrics import NEARLY_ALL, Floats, Interval, PerSupernet, percentiles, rank_agreement
+from wsnas.metrics import NEARLY_ALL, Floats, Interval, pairs_agreement, percentiles
 from wsnas.table import Table
 from wsnas.words import counted, spelled
 
@@ -94,8 +94,8 @@ def _of_most(by_seed: Mapping[int, Floats], least: int) -> tuple[dict[int, Float
 
 def _mean_agreement(pairs: Iterable[tuple[Floats, Floats]]) -> Interval:
     """Mean Spearman over pairs of vectors [n] of the same architectures; bootstrap percentiles over these."""
-    every = PerSupernet.of_all([rank_agreement(a, b) for a, b in pairs])
-    return Interval(every.mean, *percentiles(every.drawn.mean(0)), every.architectures)
+    found = pairs_agreement(pairs)
+    return Interval(found.mean, *percentiles(found.drawn[0]), found.architectures)
 
 
 def _by_seed(table: Table, dataset: str, epochs: int) -> dict[int, Floats]:

@@ -188,6 +188,14 @@ def _all_of(
     return [results[i] for i in range(len(jobs))]
 
 
+@dataclass(frozen=True)
+class Factors:
+    """By which a study shrinks a space at one scale, and how many architectures it scores per factor at most."""
+
+    factors: tuple[int, ...]
+    architectures: int
+
+
 def sub_space_job(
     options: StudyOptions, sample: SpaceSample, kept: Sequence[Any], scored: Sequence[Any], seed: int
 ) -> SupernetJob:
