@@ -341,7 +341,14 @@ def test_show_says_of_each_length_how_it_was_trained(forks: Any, tmp_path: Path)
     assert two.startswith("2 epochs: command wsnas ground-truth nb201 --sample 15284 --seeds 3 ")
     assert twenty.startswith("20 epochs: command wsnas ground-truth nb201 --scale desk --epochs 20 ")
     assert two.endswith("; seconds 30882 in all of 13161 trainings, median 1.77; --json has the rest")
-    assert "recipe" in json.loads(json.loads(stored.out)["about"]["2 epochs"])
+    found = json.loads(stored.out)
+    assert "recipe" in json.loads(found["about"]["2 epochs"])
+    (test,) = (one for one in found["measurements"] if (one["split"], one["epochs"]) == ("test", 10))
+    ceiling = found["ceilings"]["digits"]
+    assert ceiling["value"] == pytest.approx(test["reliability"] ** 0.5, abs=1e-3)
+    assert ceiling["low"] < ceiling["value"] < ceiling["high"] < 1
+    low_to_high = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**ceiling)
+    assert f"digits: no predictor can correlate with the mean test result above {low_to_high}" in lines
 
 
 def test_import_show_query(forks: Any, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from wsnas.metrics import (
     Measures,
     PerSupernet,
     any_judge,
+    ceiling_interval,
     chance_of,
     contrast,
     correlation,
@@ -174,6 +175,19 @@ def test_noise_ceiling_is_spearman_brown_of_the_mean_agreement() -> None:
     assert found.reliability == pytest.approx(3 * r / (1 + 2 * r))
     assert found.ceiling == pytest.approx((3 * r / (1 + 2 * r)) ** 0.5)
     assert found.seeds == 3
+
+
+def test_the_interval_of_a_ceiling_holds_the_true_one_about_as_often_as_it_says() -> None:
+    """The true ceiling: the correlation of the noise-free quality with the mean of three seeds, of 100,000."""
+    rng, samples = np.random.default_rng(12), 60
+    quality = rng.normal(size=100_000)
+    true = stats.spearmanr(quality, quality + rng.normal(size=(3, 100_000)).mean(0)).statistic
+    found = [ceiling_interval(seeds_of(rng, 60, 1, 3)) for _ in range(samples)]
+    holds = [one.low <= true <= one.high for one in found if one is not None]
+    assert len(holds) == samples
+    assert 0.85 * samples <= sum(holds)
+    assert any(abs(one.value - true) > 0.02 for one in found if one is not None)  # a narrower one would not hold it
+    assert ceiling_interval(np.ones((5, 1))) is None
 
 
 def test_no_predictor_passes_the_ceiling_and_a_perfect_one_reaches_it() -> None:

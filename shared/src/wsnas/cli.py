@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -783,7 +784,7 @@ def table_show(space: str, file: str | None, dataset: str | None, figure: Path |
     from rich.console import Console
     from rich.table import Table as Grid
 
-    from wsnas.metrics import noise_ceiling
+    from wsnas.metrics import ceiling_interval, noise_ceiling
     from wsnas.space import load_space
     from wsnas.sufficiency import sufficiency
 
@@ -806,6 +807,10 @@ def table_show(space: str, file: str | None, dataset: str | None, figure: Path |
     Console(width=None if Console().is_terminal else 140).print(grid)
     for copy in copies:
         click.echo(f"{copy}: a copy, not a repetition")
+    ceilings = {name: ceiling_interval(loaded.common_seeds(name, "test")) for name in loaded.datasets}
+    for name, interval in ceilings.items():
+        if interval is not None:
+            click.echo(f"{name}: no predictor can correlate with the mean test result above {interval}")
     metric = load_space(space).metric
     sufficient = [f"{name}, {rule}" for name in loaded.datasets for rule in sufficiency(loaded, name, metric)]
     for line in sufficient:
@@ -834,6 +839,7 @@ def table_show(space: str, file: str | None, dataset: str | None, figure: Path |
         "failed": failed,
         "measurements": measurements,
         "copies": copies,
+        "ceilings": {name: None if one is None else asdict(one) for name, one in ceilings.items()},
         "sufficiency": sufficient,
         "about": loaded.about,
     }

@@ -189,6 +189,13 @@ def noise_ceiling(truth: ArrayLike) -> Ceiling | None:
     return _ceiling(float(np.mean(pairs)), seeds.shape[1])
 
 
+def ceiling_interval(truth: ArrayLike) -> Interval | None:
+    """The noise ceiling with its 95 % interval, bootstrap percentiles over architectures; as ``noise_ceiling``."""
+    seeds = _measured(truth)
+    found = noise_ceiling(seeds)
+    return None if found is None else Interval(found.ceiling, *percentiles(_ceilings_drawn(seeds)), len(seeds))
+
+
 def pruned_ceiling(valid: ArrayLike, test: ArrayLike, factor: float, reporting: int | None = None) -> Ceiling | None:
     """The ceiling among the best 1/factor, where one seed's validation chooses and the others' mean test reports.
 
@@ -259,6 +266,13 @@ def _reliability(agreement: Floats, seeds: int) -> Floats:
     """Of the mean of so many seeds, any two of which agree so much (Spearman-Brown)."""
     positive = np.maximum(agreement, 0)
     return np.asarray(seeds * positive / (1 + (seeds - 1) * positive))
+
+
+def _ceilings_drawn(seeds: Floats, resamples: int = 2000) -> Floats:
+    """[resamples]: the ceiling of [n, s] trainings on resampled architectures, as ``rank_agreement`` draws them."""
+    pairs = combinations(range(seeds.shape[1]), 2)
+    agree = [rank_agreement(seeds[:, i], seeds[:, j], resamples=resamples).drawn[0] for i, j in pairs]
+    return np.sqrt(_reliability(np.mean(agree, axis=0), seeds.shape[1]))
 
 
 @dataclass(frozen=True)
@@ -449,10 +463,7 @@ def without_noise(found: PerSupernet, seeds: ArrayLike) -> PerSupernet:
         return found
     drawn = np.full(found.drawn.shape[1], ceiling.ceiling)
     if not np.isnan(trained).any():
-        pairs = combinations(range(trained.shape[1]), 2)
-        resamples = found.drawn.shape[1]
-        agree = [rank_agreement(trained[:, i], trained[:, j], resamples=resamples).drawn[0] for i, j in pairs]
-        drawn = np.maximum(np.sqrt(_reliability(np.mean(agree, axis=0), trained.shape[1])), LEAST_CEILING)
+        drawn = np.maximum(_ceilings_drawn(trained, found.drawn.shape[1]), LEAST_CEILING)
     return replace(found, each=found.each / ceiling.ceiling, drawn=found.drawn / drawn)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from wsnas.environment import command_line
 from wsnas.files import atomic_write
-from wsnas.metrics import noise_ceiling
+from wsnas.metrics import ceiling_interval, noise_ceiling
 from wsnas.recipe import Recipe
 from wsnas.runs import Run
 from wsnas.space import SearchSpace
@@ -55,7 +55,7 @@ def _said(table: Table) -> list[str]:
     if ceiling is not None:
         said.append(
             f"two seeds agree at {ceiling.agreement:.3f} (Spearman); the mean of {common.shape[1]} is reliable to "
-            f"{ceiling.reliability:.3f}: no predictor can correlate above {ceiling.ceiling:.3f}"
+            f"{ceiling.reliability:.3f}: no predictor can correlate above {ceiling_interval(common)}"
         )
     return said
 
