@@ -51,6 +51,8 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
         above_all = surpassed_budgets(points) == len(gains)
         below_one = any(contrast(*gain, level=1 - 0.05 / len(gains)).high < 0 for gain in gains)
         best, numbers = max(points, key=lambda point: point.ranking.correlation), Numbers()
+        leads = [] if alone else [contrast(*gain) for gain in gains]
+        least = sorted(zip(leads, points, strict=False), key=lambda one: one[0].low)[:1]
         verdicts.append(
             Verdict(
                 "a longer training does not guarantee a better ranking",
@@ -62,7 +64,12 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
                 f"best {numbers.say('best correlation', best.ranking.correlation)} at "
                 f"{numbers.count('best epochs', best.setting, 'epoch')}, "
                 f"{numbers.say('longest correlation', last.correlation)} at "
-                f"{numbers.say('longest epochs', points[-1].setting, ',')}",
+                f"{numbers.say('longest epochs', points[-1].setting, ',')}"
+                + "".join(
+                    f"; its least certain lead, over {numbers.count('least epochs', point.setting, 'epoch')}, is "
+                    f"{numbers.estimate('least lead', lead)}"
+                    for lead, point in least
+                ),
                 "inconclusive" if alone else "does not hold" if above_all else "holds" if below_one else "inconclusive",
                 numbers,
             )

@@ -379,6 +379,8 @@ SAID: dict[str, Callable[[Any], dict[str, float]]] = {  # claim -> the numbers o
         "best epochs": max(of, key=lambda point: point["correlation"])["epochs"],
         "longest correlation": of[-1]["correlation"],
         "longest epochs": of[-1]["epochs"],
+        "least epochs": of[0]["epochs"],  # of two budgets there is only one lead
+        "least lead": of[-1]["correlation"] - of[0]["correlation"],
     },
     "where the correlation is above 0.4, top-10 clearly outperforms random search": lambda of: {
         **_of_the_last(of, *(f"{name}{end}" for name in ("correlation", "advantage") for end in ("", "_low", "_high"))),
@@ -1614,7 +1616,8 @@ def test_the_report_begins_with_the_answer(tmp_path: Path) -> None:
         ]
         rows += [{"kind": "supernet", "setting": epochs, "correlation": 0.5} for epochs in (3, 9)]
         exchange = {"sentence": f"a {scale} supernet ranks as well as nine trainings", "cost": 20.96}
-        exchange |= {"correlation": {"n": 60}, "rates": {"predictor": {"value": "more than 20"}}}
+        exchange |= {"correlation": {"n": 60}, "with_size": {"value": 0.875, "low": 0.75, "high": 1.0}}
+        exchange |= {"rates": {"predictor": {"value": "more than 20", "low": "9", "high": "more than 20"}}}
         worth = {"study": "worth", "results": {"nb101": {"rows": rows, "exchange": exchange}}}
         for stored in (epochs, worth):
             folder = tmp_path / scale / str(stored["study"])
@@ -1632,7 +1635,8 @@ def test_the_report_begins_with_the_answer(tmp_path: Path) -> None:
         return [re.findall(r"<td>(.*?)</td>", row, re.DOTALL) for row in table.split("<tr>")[2:]]
 
     assert headlines(html) == [
-        ["0.75 [0.62, 0.88]", "9", "0.50", "0.75 (desk)", "–", "0.62", "–", "60", "21", "more than 20"]
+        ["0.75 [0.62, 0.88]", "9", "0.50", "0.75 (desk)", "–", "0.62", "–", "60", "21"]
+        + ["0.88 [0.75, 1.00]", "more than 20 [9, more than 20]"]
     ]
     assert html.count("a desk supernet ranks as well as nine trainings") == 1
     answers = html[html.index('<ul class="answers">') : html.index("</ul>")]
@@ -1648,6 +1652,34 @@ def test_the_report_begins_with_the_answer(tmp_path: Path) -> None:
     assert [row[-2:] for row in headlines((tmp_path / "report.html").read_text())] == [["–", "–"]] * 2
 
 
+def test_the_report_says_which_rule_judged_and_which_answer_counts(tmp_path: Path) -> None:
+    """Every rule of a claim, with whose it was if there are several; no answer that a stronger scale has, too."""
+    for name, scale, rule in (("a", "micro", "the old rule"), ("b", "desk", "the new rule"), ("c", "desk", "new")):
+        claim = "a claim" if name != "c" else "another"
+        verdict = {"claim": claim, "source": "s", "space": "nb201", "rule": rule, "measured": "m", "verdict": "holds"}
+        written = {"study": "epochs", "title": "Is it so?", "answer": f"So says {name}.", "environment": {}}
+        data = "digits" if name != "c" else "cifar10"
+        written |= {"settings": {"scale": scale, "nb201": {"dataset": data}}, "verdicts": [verdict]}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "epochs.png").write_bytes(b"")
+        (tmp_path / name / "results.json").write_text(json.dumps(written))
+    write_report([tmp_path], tmp_path / "report.html")
+    html = (tmp_path / "report.html").read_text()
+    said = html[html.index("The rule of each verdict") :]
+    assert re.findall(r"<strong>(.*?)</strong> \(s\)(.*?).</li>", said) == [
+        ("a claim", ", of nb201 on digits, desk: the new rule"),
+        ("a claim", ", of nb201 on digits, micro: the old rule"),
+        ("another", ": new"),
+    ]
+    headings = dict(re.findall(r'<h3 id="(.*?)">(.*?)</h3>', html))  # the strongest first, and each can be linked to
+    assert [*headings.values()] == ["nb201 on digits, desk", "nb201 on cifar10, desk", "nb201 on digits, micro"]
+    answers = html[html.index('<ul class="answers">') : html.index("</ul>")]
+    linked = {headings[anchor]: answer for anchor, answer in re.findall(r'<a href="#(.*?)">(.*?)</a>', answers)}
+    assert linked == {"nb201 on digits, desk": "So says b.", "nb201 on cifar10, desk": "So says c."}
+    cells = html[html.index('<table class="claims">') : html.index("</table>")]
+    assert [headings[one] for one in re.findall(r'<td><a href="#(.*?)">', cells)] == [*headings.values()][:2]
+
+
 def test_the_report_shows_results_of_single_commands(tmp_path: Path) -> None:
     """Their figure and numbers are in the last section, without an invented command."""
     folder = tmp_path / "darts-cifar10"
@@ -1656,7 +1688,7 @@ def test_the_report_shows_results_of_single_commands(tmp_path: Path) -> None:
     (folder / "results.json").write_text(json.dumps({"results": {"spearman": 0.1875}}))
     assert write_report([folder], tmp_path / "report.html") == []
     html = (tmp_path / "report.html").read_text()
-    assert "<h3>darts-cifar10</h3>" in html
+    assert re.search("<h3[^>]*>darts-cifar10</h3>", html)
     assert html.count("<img") == 1
     assert "0.1875" in html
     assert "(the command was not recorded)" in html
@@ -1687,7 +1719,7 @@ def test_the_report_shows_each_measure_under_its_name(tmp_path: Path) -> None:
     table = html[html.index('<table class="trick rankings">') :]
     headings, cells = (cells_of(row) for row in re.findall(r"(?s)<tr>.*?</tr>", table)[:2])
     assert dict(zip(headings, cells, strict=True)) == {
-        "supernets": "8x",
+        "ranked by": "8x",
         "Spearman": "0.500 [0.250, 0.750]",
         "Kendall's tau-b": "1.500 [1.250, 1.750]",
         "sparse tau": "2.500 [2.250, 2.750]",
@@ -1714,7 +1746,7 @@ def test_the_report_counts_failed_trainings(tmp_path: Path) -> None:
     html = (tmp_path / "report.html").read_text()
     assert "nb101: trainings: 24 ok, 0 failed; architectures without a result: 0." in html
     assert "nb201: trainings: 1 crash, 23 ok; architectures without a result: 1." in html
-    assert re.findall("<h3>(.*?)</h3>", html) == ["nb101 on cifar10", "nb201 on cifar10"]
+    assert re.findall("<h3.*?>(.*?)</h3>", html) == ["nb101 on cifar10", "nb201 on cifar10"]
 
 
 def test_the_answer_names_the_spaces() -> None:

@@ -16,7 +16,7 @@ import jinja2
 
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write, read_file
-from wsnas.studies.report import study_folders
+from wsnas.studies.report import strength, study_folders
 
 
 def read_panels(folder: Path) -> list[dict[str, Any]]:
@@ -34,6 +34,7 @@ def read_panels(folder: Path) -> list[dict[str, Any]]:
                 "seeds": settings["seeds"],
                 "epochs": settings[name]["supernet"]["epochs"],
                 "truth": settings[name]["truth"],
+                "truth_epochs": settings[name].get("truth_epochs"),
                 **{part: space[part] for part in ("metric", "choices", "architectures")},
             }
             for name, space in stored["results"].items()
@@ -53,6 +54,9 @@ def write_explorer(folders: Sequence[Path], out: Path, report: str) -> Path | No
     panels = [panel for folder in study_folders(folders) for panel in read_panels(folder)]
     if not panels:
         return None
+    panels.sort(
+        key=lambda panel: (strength(panel["scale"]), -len(panel["architectures"]))
+    )  # what says most comes first
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:

@@ -93,9 +93,11 @@ class Headline:
     parameters: str
     ceiling: str
     paper: str
-    regret: str
+    regret: str  # with its unit
     truth: Truth
+    alone: bool  # a single supernet: its interval is only over architectures
     score: str = ""  # the best zero-cost score's, of study worth
+    with_size: str = ""  # Spearman of supernets and parameter count together, of study worth
     cost: str = ""  # of ranking these architectures, in trainings, of study worth
     predictor: str = ""  # the trainings after which a predictor ranks as well, of study worth
 
@@ -106,6 +108,7 @@ class Judged:
 
     verdict: Verdict
     scale: str  # "" where something is counted, not trained
+    anchor: str  # of the results
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,16 @@ class Claim:
     claim: str
     study: str
     cells: list[Judged | None]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Of a verdict. ``judged``: the results that it judged; "" where a claim has only one rule."""
+
+    claim: str
+    source: str
+    rule: str
+    judged: str
 
 
 @dataclass(frozen=True)
@@ -136,19 +149,22 @@ class StudyResult:
     environment: str
     scale: str
     headlines: list[Headline]
-    scores: dict[tuple[str, Truth], str]  # the best zero-cost score of study worth, by space and ground truth
+    scores: dict[tuple[str, Truth], tuple[str, int | None]]  # the best zero-cost score of study worth, by space and
+    # ground truth, and on how many architectures
     exchanges: dict[Supernets, dict[str, Any]]  # the exchange rates of study worth
     answer: str = ""  # the title of its figure; "" in results from before there were any
     heading: str = ""
+    anchor: str = ""  # on the page
+    size: int = 0  # architectures
 
     @property
     def about(self) -> str:
-        """Spaces and their data."""
+        """Spaces and their data, and the scale."""
         by_data: dict[str, list[str]] = {}
         for space, data in self.data.items():
             by_data.setdefault(data, []).append(space)
         said = "; ".join(f"{', '.join(spaces)} on {data}" for data, spaces in by_data.items())
-        return said or "counted, not trained"
+        return at_scale(said, self.scale) if said else "counted, not trained"
 
 
 def study_folders(folders: Sequence[Path]) -> list[Path]:
@@ -200,6 +216,7 @@ def read_study(folder: Path) -> StudyResult:
             scores=zero_cost_scores(stored) if name == "worth" else {},
             exchanges=exchanges(stored, data) if name == "worth" else {},
             answer=stored.get("answer", ""),
+            size=max((of.get("evaluated") or 0 for of in settings.values() if isinstance(of, dict)), default=0),
         )
     except Exception as error:  # whatever stands in the file may be of another form
         raise WsnasError(
@@ -299,13 +316,42 @@ def ranking_tables(results: dict[str, Any]) -> list[RankingTable]:
 
 def estimate(stored: dict[str, float], digits: int) -> str:
     """A number with its interval, if it has one."""
-    text = f"{stored['value']:.{digits}f}"
+    text = rounded(stored["value"], digits)
     return text + (f" [{stored['low']:.{digits}f}, {stored['high']:.{digits}f}]" if "low" in stored else "")
+
+
+def between(rate: dict[str, str]) -> str:
+    """An exchange rate with its interval: trainings, or that they are more or fewer than were tried."""
+    return rate["value"] + (f" [{rate['low']}, {rate['high']}]" if "low" in rate else "")
+
+
+def rounded(value: float, digits: int) -> str:
+    """Without the sign of a zero."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def decided(study: StudyResult) -> bool:
     """Whether its answer says more than the question, and where it is undecided."""
     return bool(study.answer) and not study.answer.startswith(study.title)
+
+
+def superseded(study: StudyResult, studies: Sequence[StudyResult]) -> bool:
+    """Whether stronger results of the same study answer for every one of its spaces and data sets."""
+    stronger = (s for s in studies if s.name == study.name and strength(s.scale) < strength(study.scale))
+    return bool(study.data) and study.data.items() <= {pair for s in stronger for pair in s.data.items()}
+
+
+def rules(results: Sequence[StudyResult]) -> list[Rule]:
+    """Every rule by which verdicts of one study were found, those of one claim together."""
+    judged: dict[tuple[str, str, str], list[str]] = {}
+    for study in results:
+        for verdict in study.verdicts:
+            where = judged.setdefault((verdict.claim, verdict.source, verdict.rule), [])
+            where += [study.heading] if study.heading not in where else []
+    often = Counter(claim for claim, *_ in judged)
+    order = list(dict.fromkeys(claim for claim, *_ in judged))
+    found = [Rule(*rule, "; ".join(where) if often[rule[0]] > 1 else "") for rule, where in judged.items()]
+    return sorted(found, key=lambda rule: order.index(rule.claim))
 
 
 def strength(scale: str) -> int:
@@ -325,6 +371,7 @@ def headlines(stored: dict[str, Any], data: dict[str, str]) -> list[Headline]:
         last = points[-1]
         spearman = {"value": last["correlation"], "low": last["correlation_low"], "high": last["correlation_high"]}
         size, ceiling = last["parameters_correlation"], last.get("ceiling")
+        unit = "of perplexity" if last.get("top", 0) < 0 else "points"  # a perplexity is stored with its sign flipped
         rows.append(
             Headline(
                 space,
@@ -332,11 +379,12 @@ def headlines(stored: dict[str, Any], data: dict[str, str]) -> list[Headline]:
                 last["evaluated"],
                 estimate(spearman, 2),
                 last["epochs"],
-                "" if size is None else f"{size:.2f}",
+                "all equal" if size is None else f"{size:.2f}",
                 "" if ceiling is None else f"{ceiling:.2f}",
                 f"{PAPER_SPEARMAN[space]:.2f}" if space in PAPER_SPEARMAN else "",
-                estimate(last["measures"]["regret"], 2) if last.get("measures") else "",
+                f"{estimate(last['measures']['regret'], 2)} {unit}" if last.get("measures") else "",
                 truth(stored["settings"][space]),
+                len(last.get("correlation_seeds", ())) == 1,
             )
         )
     return rows
@@ -347,14 +395,15 @@ def truth(settings: dict[str, Any]) -> Truth:
     return Path(settings["dataset"]).stem, settings.get("truth"), settings.get("truth_epochs")
 
 
-def zero_cost_scores(stored: dict[str, Any]) -> dict[tuple[str, Truth], str]:
+def zero_cost_scores(stored: dict[str, Any]) -> dict[tuple[str, Truth], tuple[str, int | None]]:
     """The best of study ``worth``, by space and ground truth: they need no training, so no scale of one either."""
     found = {}
     for space, of in stored["results"].items():
         scores = {row["label"]: float(row["correlation"]) for row in of["rows"] if row["kind"] == "zero-cost score"}
         if scores:
             best = max(scores, key=scores.__getitem__)
-            found[space, truth(stored["settings"][space])] = f"{scores[best]:.2f} ({best})"
+            about = stored["settings"][space]
+            found[space, truth(about)] = f"{rounded(scores[best], 2)} ({best})", about.get("evaluated")
     return found
 
 
@@ -377,13 +426,15 @@ def first_screen(studies: Sequence[StudyResult]) -> list[Headline]:
     for study in sorted(studies, key=lambda study: strength(study.scale)):
         for row in study.headlines:
             rate = rates.get((row.space, row.about, row.epochs, row.architectures, row.truth), {})
-            cost, predictor = rate.get("cost"), rate.get("rates", {}).get("predictor", {})
+            cost, predictor = rate.get("cost"), rate.get("rates", {}).get("predictor")
+            score, scored = scores.get((row.space, row.truth), ("", None))
             if scales.setdefault((row.space, row.truth[0]), study.scale) == study.scale:
                 found = replace(
                     row,
-                    score=scores.get((row.space, row.truth), ""),
+                    score=score + (f", of {scored}" if scored not in (None, row.architectures) else ""),
+                    with_size=estimate(rate["with_size"], 2) if rate.get("with_size") else "",
                     cost="" if cost is None else f"{cost:.2g}",
-                    predictor=predictor.get("value", ""),
+                    predictor="" if predictor is None else between(predictor),
                 )
                 rows.append(found)
     return rows
@@ -411,7 +462,7 @@ def claims_table(studies: Sequence[StudyResult]) -> tuple[list[tuple[str, str]],
             columns.setdefault(column)
             answers = rows.setdefault(verdict.claim, (study.name, {}))[1]
             if column not in answers or strength(study.scale) < strength(answers[column].scale):
-                answers[column] = Judged(verdict, study.scale)
+                answers[column] = Judged(verdict, study.scale, study.anchor)
     order = [column for column in columns if any(column in answers for _, answers in rows.values())]
     return order, [
         Claim(claim, study, [answers.get(column) for column in order]) for claim, (study, answers) in rows.items()
@@ -426,13 +477,16 @@ def write_report(folders: Sequence[Path], out: Path, explorer: Path | None = Non
     """
     studies = [read_study(folder) for folder in study_folders(folders)]
     order = {name: i for i, name in enumerate(ORDER)}
+    studies.sort(key=lambda study: (strength(study.scale), -study.size))  # within a study, what says most comes first
     studies.sort(key=lambda study: order.get(study.name, len(order) + (study.name == OTHER)))
     often = Counter((study.name, study.about) for study in studies)
     sections: dict[str, list[StudyResult]] = {}
-    for study in studies:  # two of one study, space and data set are told apart by their folders
+    for study in studies:  # two of one study, space, data set and scale are told apart by their folders
         several = often[study.name, study.about] > 1
         heading = study.about + (f" ({study.folder.name})" if several else "")
-        sections.setdefault(study.name, []).append(replace(study, heading=heading))
+        results = sections.setdefault(study.name, [])
+        results.append(replace(study, heading=heading, anchor=f"{study.name}-{len(results) + 1}"))
+    studies = [study for results in sections.values() for study in results]
     strongest = sorted(studies, key=lambda study: strength(study.scale))
     columns, claims = claims_table(studies)
     template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(
@@ -443,7 +497,12 @@ def write_report(folders: Sequence[Path], out: Path, explorer: Path | None = Non
         sections=sections,
         other=OTHER,
         headlines=first_screen(studies),
-        answers=[(each.name, each.answer, at_scale(each.about, each.scale)) for each in strongest if decided(each)],
+        answers=[
+            (each.anchor, each.answer, each.about)
+            for each in strongest
+            if decided(each) and not superseded(each, studies)
+        ],
+        rules={name: rules(results) for name, results in sections.items()},
         columns=columns,
         claims=claims,
         marks=MARKS,
