@@ -27,7 +27,8 @@ def verdicts() -> str:
     lines = [
         "# Verdicts so far",
         "",
-        "*holds*, **no** (does not hold) or ? (inconclusive), by the rules of [the claims](../claims.md) (on CIFAR-10, some by earlier ones).",
+        "*holds*, **no** (does not hold) or ? (inconclusive), by the rules of [the claims](../claims.md)",
+        "(on CIFAR-10, some by earlier ones).",
         "Empty: not asked. *desk*: of the desk scale, which overrides micro; the pages of the studies have both.",
         f"{len(open_)} of {len(judged)} are inconclusive. Written by `python docs/results/verdicts.py`.",
         "",
