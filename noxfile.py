@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import re
-import tomllib
+import sys
 from pathlib import Path
 
 import nox
+
+try:
+    import tomllib
+except ModuleNotFoundError:
+    sys.exit(
+        f"wsnas needs Python 3.11 or newer; this nox runs on {sys.version.split()[0]}, so install it with a newer one"
+    )
 
 nox.needs_version = ">=2024.4"
 nox.options.default_venv_backend = "uv|virtualenv"

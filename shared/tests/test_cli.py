@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from toy_space import ALL, MICRO, TOY
 
 from wsnas.cli import main
+from wsnas.environment import environment, named_in
 from wsnas.errors import WsnasError
 from wsnas.evaluation import latest_scores
 from wsnas.executor import Executor
@@ -409,3 +410,34 @@ def test_a_data_set_in_the_home_folder_is_found_where_the_shell_leaves_the_tilde
     assert chosen_recipe(TOY, "micro", {"dataset": "~/set.npz"}).dataset == str(tmp_path / "set.npz")
     assert chosen_recipe(TOY, "micro", {"dataset": "~nobody-here/set.npz"}).dataset == "~nobody-here/set.npz"
     assert chosen_recipe(TOY, "micro", {"split_file": "~/split.json"}).split_file == str(tmp_path / "split.json")
+
+
+def test_windows_is_refused_in_a_sentence(toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By every command, and by jobs that Python code starts: not as trainings that failed."""
+    monkeypatch.setattr("wsnas.stopping.sys.platform", "win32")
+    done = CliRunner().invoke(main, ["ground-truth", "toy", "--sample", "1", "--out", str(tmp_path / "truth")])
+    assert (done.exit_code, done.output.count("\n")) == (2, 1)
+    assert "WSL" in done.output
+    with pytest.raises(WsnasError, match="WSL"):
+        train_many(TOY, ALL[:1], tmp_path / "truth", seeds=(0,), executor=Executor(workers=0))
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "name"),
+    [
+        (
+            "processor\t: 0\nmodel name\t: AMD EPYC\ncpu family\t: 25\nmodel\t\t: 17\n\nprocessor\t: 1\n",
+            "AMD EPYC 25 17",
+        ),
+        (
+            "processor\t: 0\nBogoMIPS\t: 243.75\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x3\n"
+            "CPU part\t: 0xd0c\nCPU revision\t: 1\n\n",
+            "CPU implementer 0x41 CPU variant 0x3 CPU part 0xd0c",
+        ),
+        ("", ""),
+    ],
+)
+def test_a_processor_has_a_name(cpuinfo: str, name: str) -> None:
+    """Latencies and the last bits depend on it. ARM's kernels name none: 0x41 is ARM, 0xd0c its Neoverse N1."""
+    assert named_in(cpuinfo) == name
+    assert environment()["processor"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -38,8 +39,9 @@ def test_it_is_another_process_and_answers() -> None:
 def test_what_it_raises_is_raised_here() -> None:
     with pytest.raises(WsnasError, match="x is no table"):
         apart(refuses, "x")
-    with pytest.raises(MemoryError):
-        apart(takes, 8 << 30, memory=100 << 20)  # more than what earlier tests freed and this process kept
+    if sys.platform == "linux":  # elsewhere memory is not limited
+        with pytest.raises(MemoryError):
+            apart(takes, 8 << 30, memory=100 << 20)  # more than what earlier tests freed and this process kept
     assert apart(takes, 300 << 20, memory=400 << 20) == 300 << 20
 
 

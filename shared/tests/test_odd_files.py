@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import struct
 import zipfile
 import zlib
@@ -265,7 +266,7 @@ def test_a_write_reaches_the_folder_too(tmp_path: Path, monkeypatch: pytest.Monk
     calls: list[str] = []
     sync, replace = os.fsync, os.replace
     monkeypatch.setattr(
-        os, "fsync", lambda d: (calls.append("folder" if Path(f"/proc/self/fd/{d}").is_dir() else "file"), sync(d))
+        os, "fsync", lambda d: (calls.append("folder" if stat.S_ISDIR(os.fstat(d).st_mode) else "file"), sync(d))
     )
     monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("name"), replace(a, b)))
     atomic_write(tmp_path / "x", b"content")

@@ -14,12 +14,23 @@ OWN = ":/shared/src/wsnas/environment.py"  # this file, from the top of wsnas's 
 def _processor() -> str:
     """The processor's name and model, if known: kernels, and so the last bits, depend on it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
-    except OSError:
-        return platform.processor()
+        if sys.platform == "darwin":
+            asked = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            found = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+        else:
+            found = named_in(Path("/proc/cpuinfo").read_text())
+    except (OSError, subprocess.CalledProcessError):
+        found = ""
+    return found or platform.processor() or platform.machine()
+
+
+def named_in(cpuinfo: str) -> str:
+    """The name in Linux's /proc/cpuinfo; ARM's kernels give only numbers, of the maker and the part."""
+    lines = cpuinfo.split("\n\n")[0].splitlines()
     fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    known = (fields.get(name, "") for name in ("model name", "cpu family", "model"))
-    return " ".join(part for part in known if part) or platform.processor()
+    known = [fields.get(name, "") for name in ("model name", "cpu family", "model")]
+    known += [f"{name} {fields[name]}" for name in ("CPU implementer", "CPU variant", "CPU part") if name in fields]
+    return " ".join(part for part in known if part)
 
 
 def command_line() -> str:

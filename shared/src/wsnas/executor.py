@@ -38,7 +38,7 @@ import torch
 from wsnas.devices import cores
 from wsnas.errors import WorkerLost, WsnasError, warnings_as_sentences
 from wsnas.space import ENTRY_POINTS
-from wsnas.stopping import SIGNALS, let_through, postponed, stopped_in_a_job
+from wsnas.stopping import SIGNALS, let_through, postponed, require_signals, stopped_in_a_job
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -106,8 +106,9 @@ def run_jobs(
     ``function`` must be importable (module level), and jobs and results picklable. A job that exceeds the time limit
     gives TimeoutError; one whose worker died on every attempt, or that the pool does not take, WorkerLost. Ctrl-C ends
     the local workers' jobs at their next safe point and is raised here; results already yielded stay valid. Raises
-    WsnasError if a time limit cannot be kept.
+    WsnasError if a time limit cannot be kept, and on Windows.
     """
+    require_signals()
     pending, executor = list(jobs), executor or Executor()
     if not pending:
         return

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from wsnas.errors import SHORT, WsnasError, short_of_memory, warnings_as_sentences
 from wsnas.progress import is_leader
-from wsnas.stopping import stopped_by_signals
+from wsnas.stopping import require_signals, stopped_by_signals
 from wsnas.words import did_you_mean
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def one_sentence() -> Iterator[None]:
     exit code 130.
     """
     try:
+        require_signals()
         with stopped_by_signals(), warnings_as_sentences():
             yield
     except WsnasError as error:

@@ -23,6 +23,7 @@ from wsnas.errors import WsnasError
 KINDS = {f"{kind}{size}" for kind in "iuf" for size in (1, 2, 4, 8)} - {"f1"}
 ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")
 NAMES = {(where, name) for where in ARRAYS for name in ("_reconstruct", "scalar")}
+NAMES |= {(where, "_frombuffer") for where in ("numpy.core.numeric", "numpy._core.numeric")}  # protocol 5
 NAMES |= {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"), ("collections", "OrderedDict")}
 NAMES |= {(where, name) for where in ("__builtin__", "builtins") for name in ("set", "bytes")}
 
@@ -110,7 +111,7 @@ class _Reader(pickle._Unpickler):
         "PROTO FRAME STOP MARK POP POP_MARK NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 FLOAT "
         "BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES "
         "BINBYTES8 EMPTY_LIST LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT EMPTY_SET PUT "
-        "BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET GLOBAL STACK_GLOBAL PERSID BINPERSID"
+        "BYTEARRAY8 BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET GLOBAL STACK_GLOBAL PERSID BINPERSID"
     )
     dispatch: ClassVar[dict[int, Any]] = {
         code: pickle._Unpickler.dispatch[code] for code in (getattr(pickle, name)[0] for name in known.split())
@@ -156,6 +157,10 @@ class _Reader(pickle._Unpickler):
         size = int.from_bytes(self.read(4), "little")  # type: ignore[attr-defined]
         self.append(sys.intern(str(self.read(size), "utf-8")))  # type: ignore[attr-defined]
 
+    def load_bytearray8(self) -> None:
+        size = int.from_bytes(self.read(8), "little")  # type: ignore[attr-defined]
+        self.append(self.read(size))  # type: ignore[attr-defined]  # as bytes, and no more than there are
+
     def load_setitems(self) -> None:
         items = self.pop_mark()  # type: ignore[attr-defined]
         self._set(self.stack[-1], items)  # type: ignore[attr-defined]
@@ -186,6 +191,7 @@ class _Reader(pickle._Unpickler):
         pickle.REDUCE[0]: load_reduce,
         pickle.BUILD[0]: load_build,
         pickle.BINUNICODE[0]: load_binunicode,
+        pickle.BYTEARRAY8[0]: load_bytearray8,
         pickle.SETITEM[0]: load_setitem,
         pickle.SETITEMS[0]: load_setitems,
         pickle.DICT[0]: load_dict,
@@ -200,6 +206,8 @@ def _called(asked: Any, arguments: Any) -> Any:
             return _Kind(code)
         case "scalar", (_Kind() as kind, data):
             return kind.numbers((), data).item()
+        case "_frombuffer", (data, _Kind() as kind, tuple(shape), "C" | "F" as order):
+            return kind.numbers(shape, data) if order == "C" else kind.numbers(shape[::-1], data).T
         case "_reconstruct", (_Name("ndarray"), *_):
             return _Unfilled()
         case "encode", (str(text), "latin1"):

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from wsnas.errors import WsnasError
+
 NAMES = ("SIGTERM", "SIGHUP", "SIGUSR1")  # beside SIGINT; Windows lacks the last two
 SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+
+
+def require_signals() -> None:
+    """Raises WsnasError on Windows, which lacks what stops and resumes jobs."""
+    if sys.platform == "win32":
+        raise WsnasError("wsnas does not run on Windows itself: use it in WSL (Windows Subsystem for Linux)")
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
