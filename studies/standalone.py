@@ -3,7 +3,7 @@
 A uniform sample is trained with several seeds and published (tables, curves, data card). For networks of
 different sizes: accuracy against parameters, multiply-adds and latency; for recurrent cells, which all have the same
 size: validation against test perplexity. If the space ships a ground truth of the same recipe, the trainings are
-compared with its rows: repeating a training must reproduce the published result.
+compared with its rows: repeating a training on the same kind of processor must reproduce the published result.
 """
 
 from __future__ import annotations
