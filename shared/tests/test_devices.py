@@ -22,7 +22,9 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "CUBLAS_WORKSPACE_CONFIG"):
+        monkeypatch.setenv(name, "")  # so that what a test leaves goes with it
+        monkeypatch.delenv(name)
     return current
 
 
@@ -38,6 +40,17 @@ def test_a_gpu_is_the_ranks_own_and_current(
         monkeypatch.setenv("LOCAL_RANK", rank)
     assert choose_device(name) == torch.device("cuda", chosen)
     assert two_gpus == [torch.device("cuda", chosen)]
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"  # too late once cuBLAS was used
+
+
+def test_ranks_do_not_share_a_gpu(two_gpus: list[torch.device], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(WsnasError, match="use cuda instead of cuda:0"):
+        choose_device("cuda:0")
+    assert choose_device("cuda") == torch.device("cuda", 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    assert choose_device("cuda:0") == torch.device("cuda", 0)
 
 
 def test_the_cpu_when_it_is_asked_for(two_gpus: list[torch.device]) -> None:

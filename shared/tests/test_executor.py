@@ -49,6 +49,23 @@ def test_workers_and_this_process_give_the_same_results_and_failures() -> None:
     assert here.keys() == there.keys()
 
 
+def test_a_worker_whose_gpu_is_lost_repeats_nothing_and_fails_no_other_job(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An illegal access stays until the process ends: a new one repeats the job. Lack of memory does not stay."""
+    note = tmp_path / "lost once"
+    raising = "(_ for _ in ()).throw(RuntimeError('CUDA error: {}'))"
+    once = f"__import__('pathlib').Path({str(note)!r}).exists() or "
+    once += f"(__import__('pathlib').Path({str(note)!r}).touch(), {raising.format('an illegal memory access')})"
+    full = raising.format("out of memory")
+    jobs = [once, full, "__import__('os').getpid()", "1 + 1"]
+    found = dict(run_jobs(eval, jobs, Executor(1)))
+    assert found[once] is True
+    assert isinstance(found[full], RuntimeError)
+    assert found["1 + 1"] == 2
+    assert capfd.readouterr().err.count("its GPU answers no more: CUDA error: an illegal memory access") == 1
+
+
 @pytest.mark.parametrize(
     "places", [{"ray": "auto", "slurm": {}}, {"slurm": {}, "pool": 1}, {"ray": "local", "pool": 1}]
 )

@@ -35,9 +35,9 @@ def test_values_and_gradients(
     torch.manual_seed(0)
     for shape in ((3, 16, 32, 32), (2, 5, 7, 4), (2, 3, 2, 2), (4, 8, 1, 1), (1, 64, 8, 1)):
         for stride in (1, 2):
-            for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 1e-2)):
+            for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 1e-2), (torch.float64, 1e-12)):
                 x = torch.randn(shape).to(dtype)
-                exact = x.double().requires_grad_()
+                exact = x.double().clone().requires_grad_()
                 expected = by_hand(exact, stride)
                 gradient = torch.randn(expected.shape).to(dtype)
                 expected.backward(gradient.double())
@@ -49,3 +49,14 @@ def test_values_and_gradients(
                 assert exact.grad is not None
                 assert there.grad is not None
                 torch.testing.assert_close(there.grad.cpu().double(), exact.grad, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_what_float32_cannot_hold(device: str) -> None:
+    """SynFlow's products pass 1e38, in float64."""
+    x = torch.full((1, 2, 4, 4), 1e60, dtype=torch.float64, device=device, requires_grad=True)
+    found = average_pool(x)
+    torch.testing.assert_close(found, x.detach())
+    found.backward(torch.full_like(found, 1e50))
+    assert x.grad is not None
+    assert x.grad.sum().item() == pytest.approx(32e50)

@@ -50,6 +50,7 @@ def replayed(function: Callable[..., None]) -> Callable[..., None]:
             inputs[:] = [tensor.clone() for tensor in tensors]
             stream = torch.cuda.Stream(tensors[0].device)  # type: ignore[no-untyped-call, unused-ignore]
             stream.wait_stream(torch.cuda.current_stream(tensors[0].device))
+            make_room(tensors[0].device)
             graph = captured(lambda: function(*inputs), stream, torch.cuda.graph_pool_handle())
             torch.cuda.current_stream(tensors[0].device).wait_stream(stream)
         for buffer, tensor in zip(inputs, tensors, strict=True):
@@ -57,6 +58,16 @@ def replayed(function: Callable[..., None]) -> Callable[..., None]:
         graph.replay()
 
     return call
+
+
+def make_room(device: torch.device) -> None:
+    """Before a capture: gives back the memory of graphs that are gone, if less than half of the GPU's is free.
+
+    Each graph has a pool of its own, which torch keeps for graphs to come, and does not give up during a capture.
+    """
+    free, total = torch.cuda.mem_get_info(device)
+    if 2 * free < total:
+        torch.cuda.empty_cache()
 
 
 class Chains:
@@ -79,7 +90,11 @@ class Chains:
         self.prepare(name, graphs)
         whole = self.waiting.pop(name).result()
         checked(runtime.cudaGraphLaunch(whole, torch.cuda.current_stream(self.device).cuda_stream))
-        self.remover.submit(runtime.cudaGraphExecDestroy, whole)  # waits for its end
+        self.remover.submit(self._destroy, whole)  # waits for its end
+
+    def _destroy(self, whole: Any) -> None:
+        with torch.cuda.device(self.device):  # a thread begins on GPU 0
+            runtime.cudaGraphExecDestroy(whole)
 
     def _build(self, graphs: Sequence[Any]) -> Any:
         with torch.cuda.device(self.device):

@@ -82,6 +82,9 @@ def choose_device(name: str | None = None) -> torch.device:
         index = from_torchrun("LOCAL_RANK", 0) if device.index is None else device.index
         if index >= torch.cuda.device_count():
             raise WsnasError(f"there is no device cuda:{index}: this machine has {torch.cuda.device_count()} CUDA GPUs")
+        if device.index is not None and from_torchrun("LOCAL_WORLD_SIZE", 1) > 1:
+            raise WsnasError(f"under torchrun each process takes a GPU of its own: use cuda instead of cuda:{index}")
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for --deterministic; read at cuBLAS's first use
         device = torch.device("cuda", index)
         torch.cuda.set_device(device)
     keep_freed_memory()
@@ -129,7 +132,6 @@ def fixed_order(wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False

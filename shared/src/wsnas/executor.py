@@ -36,7 +36,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from wsnas.devices import cores
-from wsnas.errors import WorkerLost, WsnasError, warnings_as_sentences
+from wsnas.errors import WorkerLost, WsnasError, short_of_memory, warnings_as_sentences
 from wsnas.space import ENTRY_POINTS
 from wsnas.stopping import SIGNALS, let_through, postponed, require_signals, stopped_in_a_job
 
@@ -197,11 +197,19 @@ def _work(pipe: Connection, timeout: float | None, gpu: int | None) -> None:
                 with stopped_in_a_job(), warnings_as_sentences():
                     function, job = pickle.loads(received)
                     result = _attempt(function, job, timeout)
+                if lost_gpu(result):  # every further job of this process would fail: another one repeats this job
+                    sys.stderr.write(f"a worker leaves, as its GPU answers no more: {result}\n")
+                    os._exit(1)
             except BaseException as error:
                 raised = error
             pipe.send_bytes(_message(result, raised))
             if isinstance(raised, KeyboardInterrupt):
                 return
+
+
+def lost_gpu(result: Any) -> bool:
+    """Whether a job failed with an error of CUDA that stays until the process ends, such as an illegal access."""
+    return isinstance(result, RuntimeError) and "CUDA error" in str(result) and not short_of_memory(result)
 
 
 def _message(result: Any, raised: BaseException | None) -> Any:
@@ -400,7 +408,8 @@ def _in_a_session(
             )
         folders = {name: os.environ[name] for name in ("WSNAS_DATA", "WSNAS_TABLES") if name in os.environ}
         variables = {name: os.path.abspath(os.path.expanduser(path)) for name, path in folders.items()}
-        remote = ray.remote(_on_a_node).options(
+        # Ray gives a worker other GPUs for its next task, but CUDA stays with its first: one task a worker
+        remote = (ray.remote(num_gpus=gpus, max_calls=1)(_on_a_node) if gpus else ray.remote(_on_a_node)).options(
             num_cpus=1,
             num_gpus=gpus,
             max_retries=max(executor.retries, 3),

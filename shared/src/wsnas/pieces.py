@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from wsnas.cuda_graphs import CAN_CHAIN, Chains, captured
+from wsnas.cuda_graphs import CAN_CHAIN, Chains, captured, make_room
 
 INPUT, LOGITS, LOSS = "input", "logits", "loss"  # the nodes of every supernet
 
@@ -151,6 +151,7 @@ class Pieces:
         y, weight, loss = self.y, self.weight, self.loss  # without self: a cycle would keep the graphs' memory
         self.last = Piece(LOSS, None, LOGITS, LOSS, lambda logits: loss(logits, y) * weight)
         if x.is_cuda:
+            make_room(x.device)
             self.stream = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call, unused-ignore]
             self.chains = Chains(x.device)
 

@@ -27,7 +27,7 @@ def average_pool(x: Tensor, stride: int = 1) -> Tensor:
     """The mean over the pixels inside the image: [N, C, H, W] -> [N, C, ceil(H / stride), ceil(W / stride)]."""
     if not x.is_cuda:
         return F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)
-    if stride == 1 and _kernel_works(x.device):
+    if stride == 1 and x.dtype != torch.float64 and _kernel_works(x.device):  # the kernel adds in float32
         return _Pool.apply(x)  # type: ignore[no-any-return]
     pooled = F.avg_pool2d(x.contiguous(), 3, stride, 1, count_include_pad=False)
     return pooled.contiguous(memory_format=torch.channels_last)
