@@ -48,11 +48,22 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
     alone = len(last.correlation_seeds) < 2  # one supernet has no spread: it decides nothing
     if len(points) > 1:
         gains = [((1, last.agreement), (-1, point.ranking.agreement)) for point in points[:-1]]
-        above_all = surpassed_budgets(points) == len(gains)
+        leads = [] if alone else [contrast(*gain) for gain in gains]
+        above_all = bool(leads) and all(lead.low > 0 for lead in leads)
         below_one = any(contrast(*gain, level=1 - 0.05 / len(gains)).high < 0 for gain in gains)
         best, numbers = max(points, key=lambda point: point.ranking.correlation), Numbers()
-        leads = [] if alone else [contrast(*gain) for gain in gains]
-        least = sorted(zip(leads, points, strict=False), key=lambda one: one[0].low)[:1]
+        measured = (
+            f"best {numbers.say('best correlation', best.ranking.correlation)} at "
+            f"{numbers.count('best epochs', best.setting, 'epoch')}, "
+            f"{numbers.say('longest correlation', last.correlation)} at "
+            f"{numbers.say('longest epochs', points[-1].setting, ',')}"
+        )
+        if leads:
+            least, point = min(zip(leads, points[:-1], strict=True), key=lambda one: one[0].low)
+            measured += (
+                f"; its least certain lead, over {numbers.count('least epochs', point.setting, 'epoch')}, is "
+                f"{numbers.estimate('least lead', least)}"
+            )
         verdicts.append(
             Verdict(
                 "a longer training does not guarantee a better ranking",
@@ -61,15 +72,7 @@ def verdicts_of(space: str, points: Sequence[Point]) -> list[Verdict]:
                 "does not hold where the longest budget's correlation is above every shorter one's (95 % intervals of "
                 "the differences above 0); holds where some shorter budget's is above the longest's (the "
                 "intervals corrected for how many there are); else, and with one supernet, inconclusive",
-                f"best {numbers.say('best correlation', best.ranking.correlation)} at "
-                f"{numbers.count('best epochs', best.setting, 'epoch')}, "
-                f"{numbers.say('longest correlation', last.correlation)} at "
-                f"{numbers.say('longest epochs', points[-1].setting, ',')}"
-                + "".join(
-                    f"; its least certain lead, over {numbers.count('least epochs', point.setting, 'epoch')}, is "
-                    f"{numbers.estimate('least lead', lead)}"
-                    for lead, point in least
-                ),
+                measured,
                 "inconclusive" if alone else "does not hold" if above_all else "holds" if below_one else "inconclusive",
                 numbers,
             )

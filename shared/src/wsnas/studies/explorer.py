@@ -54,9 +54,7 @@ def write_explorer(folders: Sequence[Path], out: Path, report: str) -> Path | No
     panels = [panel for folder in study_folders(folders) for panel in read_panels(folder)]
     if not panels:
         return None
-    panels.sort(
-        key=lambda panel: (strength(panel["scale"]), -len(panel["architectures"]))
-    )  # what says most comes first
+    panels.sort(key=lambda panel: (strength(panel["scale"]), -len(panel["architectures"])))  # what says most first
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:

@@ -149,8 +149,8 @@ class StudyResult:
     environment: str
     scale: str
     headlines: list[Headline]
-    scores: dict[tuple[str, Truth], tuple[str, int | None]]  # the best zero-cost score of study worth, by space and
-    # ground truth, and on how many architectures
+    # by space and ground truth: the best zero-cost score of study worth, and on how many architectures
+    scores: dict[tuple[str, Truth], tuple[str, int | None]]
     exchanges: dict[Supernets, dict[str, Any]]  # the exchange rates of study worth
     answer: str = ""  # the title of its figure; "" in results from before there were any
     heading: str = ""
@@ -343,11 +343,10 @@ def superseded(study: StudyResult, studies: Sequence[StudyResult]) -> bool:
 
 def rules(results: Sequence[StudyResult]) -> list[Rule]:
     """Every rule by which verdicts of one study were found, those of one claim together."""
-    judged: dict[tuple[str, str, str], list[str]] = {}
+    judged: dict[tuple[str, str, str], dict[str, None]] = {}  # the headings, each once and in their order
     for study in results:
         for verdict in study.verdicts:
-            where = judged.setdefault((verdict.claim, verdict.source, verdict.rule), [])
-            where += [study.heading] if study.heading not in where else []
+            judged.setdefault((verdict.claim, verdict.source, verdict.rule), {})[study.heading] = None
     often = Counter(claim for claim, *_ in judged)
     order = list(dict.fromkeys(claim for claim, *_ in judged))
     found = [Rule(*rule, "; ".join(where) if often[rule[0]] > 1 else "") for rule, where in judged.items()]
