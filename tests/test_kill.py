@@ -28,7 +28,7 @@ KILLS = 10
 CODE = """
 import sys, torch
 from pathlib import Path
-from wsnas import evaluate, load_space, train_supernet
+from wsnas import evaluate, load_space, runs, train_supernet
 from wsnas.data.images import Images, Splits
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import change_recipe
@@ -49,6 +49,7 @@ print("started", flush=True)
 Path(sys.argv[1]).mkdir(exist_ok=True)
 net = train_supernet(space, recipe, out=sys.argv[1], device="cpu", splits=Splits(*parts, 10), checkpoint_seconds=0)
 if sys.argv[2] == "evaluate":
+    runs.COMMIT_SECONDS = 0.05
     evaluate(net, sample_distinct(space, 120, numpy_rng(0, "sample")))
 """
 
@@ -130,7 +131,7 @@ def test_training_survives_ten_kills(forks: Any, undisturbed: Path, tmp_path: Pa
 
 
 def test_evaluation_survives_ten_kills(forks: Any, undisturbed: Path, tmp_path: Path) -> None:
-    """Every row exists once and is equal; a committed row is not computed again."""
+    """Every row exists once and is equal; a committed row is not computed again. Here rows wait 0.05 seconds."""
     run = tmp_path / "net"
     done = forks.start("code", CODE, run, "train", cwd=tmp_path).wait()
     assert done.code == 0, done.err
@@ -201,6 +202,15 @@ runpy.run_module("wsnas", run_name="__main__", alter_sys=True)
 """
 
 
+COMMITS_OFTEN = """
+import runpy, sys
+from wsnas import runs
+runs.COMMIT_SECONDS = 0.05
+sys.argv = ["wsnas", *sys.argv[1:]]
+runpy.run_module("wsnas", run_name="__main__", alter_sys=True)
+"""
+
+
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP", "SIGUSR1"])
 def test_other_signals_stop_like_ctrl_c(forks: Any, tmp_path: Path, number: str) -> None:
     """As when Slurm, a spot machine or a closed terminal stops it."""
@@ -258,7 +268,7 @@ def test_ctrl_c_while_evaluating(forks: Any, tmp_path: Path) -> None:
     training[training.index("--epochs") + 1] = "1"
     assert forks.wsnas(*training, cwd=tmp_path).code == 0
     arguments = ("evaluate", "net", "--sample", "100", "--device", "cpu")
-    process = forks.start("module", "wsnas", *arguments, cwd=tmp_path)
+    process = forks.start("code", COMMITS_OFTEN, *arguments, cwd=tmp_path)
     process.wait_until(lambda: rows(tmp_path / "net") >= 3)
     os.kill(process.pid, signal.SIGINT)
     done = process.wait()

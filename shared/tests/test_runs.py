@@ -614,6 +614,30 @@ for i in itertools.count():
 """
 
 
+def test_quick_rows_are_committed_every_second_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock of our own; what another process would see is read through a run without a connection."""
+    times = [100.0]
+    monkeypatch.setattr("wsnas.runs.time.monotonic", lambda: times[-1])
+    run = Run.open(tmp_path / "run", IDENTITY, RECIPE)
+    seen = []
+
+    def six_rows() -> None:
+        with run.writing(), run.recording("a") as record:
+            for i, now in enumerate([100.1, 100.9, 101.0, 101.5, 102.1, 102.2]):
+                times.append(now)
+                record(str(i), {"value": i}, "ok" if i else "failed")
+                seen.append(len(Run.read(run.path).records("a")))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        six_rows()
+    assert seen == [0, 0, 3, 3, 5, 5]
+    assert Run.read(run.path).records("a") == {
+        "0": {"status": "failed", "value": 0},
+        **{str(i): {"status": "ok", "value": i} for i in range(1, 6)},
+    }
+
+
 def test_committed_records_survive_kill_9(run: Run, python: Start) -> None:
     writer = python(RECORDS, run.path)
     assert writer.stdout is not None

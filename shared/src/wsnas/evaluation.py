@@ -1,6 +1,6 @@
 """Scores submodels of one trained supernet: calibrate, then measure accuracy or perplexity on the validation data.
 
-Each submodel's row is committed at once, so a killed evaluation resumes where it stopped. A submodel's
+Each submodel's row is committed within a second, so a killed evaluation resumes where it stopped. A submodel's
 score depends on the weights, the calibration images and its path, not on earlier evaluations.
 """
 
@@ -191,10 +191,10 @@ def evaluate(
         if report is not None and not missing:
             report(len(wanted), len(wanted), "submodels")
 
-        def scored() -> Iterator[tuple[str, tuple[float, float]]]:
+        def scored() -> Iterator[Iterable[tuple[str, tuple[float, float]]]]:
             if executor is None:
-                for name in missing:
-                    yield name, evaluate_submodel(supernet.model, wanted[name], supernet.splits, recipe, amp)
+                model, splits = supernet.model, supernet.splits
+                yield ((name, evaluate_submodel(model, wanted[name], splits, recipe, amp)) for name in missing)
                 return
             where, own = str(supernet.run.path.absolute()), "cpu" if device.type == "cpu" else None
             for_each = math.ceil(len(missing) / (executor.processes or 1))  # so that every process has work
@@ -211,18 +211,21 @@ def evaluate(
                     ) from result
                 if isinstance(result, BaseException):
                     raise result
-                yield from zip(job.archs, result, strict=True)
+                yield zip(job.archs, result, strict=True)
 
-        for done, (name, (value, loss)) in enumerate(scored(), start=len(wanted) - len(missing) + 1):
-            row = {space.metric: value, "loss": loss if math.isfinite(loss) else None}
-            fine = math.isfinite(loss) and math.isfinite(value)  # a perplexity overflows before its loss does
-            status = "ok" if fine else "not finite"
-            supernet.run.record(kind, name, row, status)
-            rows[name] = {**row, "status": status}
-            if report is not None:
-                report(done, len(wanted), "submodels")
-            if stopping():
-                raise KeyboardInterrupt
+        done = len(wanted) - len(missing)
+        for part in scored():
+            with supernet.run.recording(kind) as record:
+                for name, (value, loss) in part:
+                    row = {space.metric: value, "loss": loss if math.isfinite(loss) else None}
+                    fine = math.isfinite(loss) and math.isfinite(value)  # a perplexity overflows before its loss does
+                    status = "ok" if fine else "not finite"
+                    record(name, row, status)
+                    rows[name], done = {**row, "status": status}, done + 1
+                    if report is not None:
+                        report(done, len(wanted), "submodels")
+                    if stopping():
+                        raise KeyboardInterrupt
     scores = Scores((name, _score(rows[name], space.metric)) for name in wanted)
     scores.metric = scores.truth_metric = space.metric
     scores.dataset = recipe.dataset

@@ -455,10 +455,10 @@ def measure_latencies(
         with torch_seeded(0, "init"):
             network = to_device(space.network(arch, recipe), chosen)
         milliseconds = _milliseconds(network.eval(), x)
-        run.record(kind, name, {"milliseconds": milliseconds})
+        record(name, {"milliseconds": milliseconds}, "ok")
         return milliseconds
 
-    with cpu_threads(1, torch.device("cpu")), run.writing():
+    with cpu_threads(1, torch.device("cpu")), run.writing(), run.recording(kind) as record:
         fill(latencies, {name: space.decode(name) for name in table.archs}, compute, "networks", report)
     about = {**table.about, "latency": f"milliseconds per forward pass of {len(y)}, fastest of 12, {where}"}
     return replace(table, latency=np.array([latencies[name] for name in table.archs]), about=about)

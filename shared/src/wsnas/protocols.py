@@ -162,10 +162,10 @@ def protocol_scores(
         value, loss = score_submodel(supernet.model, arch, splits, recipe, protocol)
         row = {space.metric: value, "loss": loss if math.isfinite(loss) else None}
         status = "ok" if math.isfinite(loss) else "not finite"
-        supernet.run.record(kind, name, row, status)
+        record(name, row, status)
         return {**row, "status": status}
 
-    with cpu_threads(supernet.threads, device), supernet.run.writing():
+    with cpu_threads(supernet.threads, device), supernet.run.writing(), supernet.run.recording(kind) as record:
         rows = supernet.run.records(kind)
         fill(rows, wanted, compute, protocol.name, report)
     found = {name: rows[name] for name in wanted}

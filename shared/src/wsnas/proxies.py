@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -264,12 +264,16 @@ def proxy_scores(
         score = proxy(network, x, y)
         finite = math.isfinite(score)
         row = {"score": score if finite else None, "seconds": time.perf_counter() - started}
-        if run is not None:
-            run.record("proxy", name, row, "ok" if finite else "not finite")
+        if record is not None:
+            record(name, row, "ok" if finite else "not finite")
         return row
 
-    with cpu_threads(threads, chosen), nullcontext() if run is None else run.writing():
-        rows = {} if run is None else run.records("proxy")
+    with ExitStack() as stack:
+        stack.enter_context(cpu_threads(threads, chosen))
+        rows, record = {}, None
+        if run is not None:
+            stack.enter_context(run.writing())
+            rows, record = run.records("proxy"), stack.enter_context(run.recording("proxy"))
         fill(rows, wanted, compute, "architectures", report)
     scores = Scores((name, -math.inf if (found := rows[name]["score"]) is None else found) for name in wanted)
     scores.dataset, scores.truth_metric = recipe.dataset, space.metric
