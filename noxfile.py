@@ -52,7 +52,8 @@ def tests(session: nox.Session, package: str) -> None:
     else:
         install(session, [package], "pytest", "pytest-xdist", "hypothesis")
         where = [*SIDE_BY_SIDE, f"packages/{package}/tests", CONTRACT, "-k", "not (test_contract.py and depth)"]
-    session.run("pytest", "--durations=15", *where, *session.posargs)
+    compiled = {"PYTHONDONTWRITEBYTECODE": ""}  # else each of some hundred processes compiles torch's Python code anew
+    session.run("pytest", "--durations=15", *where, *session.posargs, env=compiled)
 
 
 @nox.session

@@ -527,9 +527,9 @@ def test_two_readings_of_the_same_supernets_are_compared_pair_by_pair() -> None:
 
 def test_the_parameter_count_borrows_no_spread_from_supernets() -> None:
     """It is no supernet: how far they are above it is as certain as a t-test against a constant says."""
-    noise, truth = numpy_rng(9), np.arange(3000.0)
-    nets = np.array([0.9, 1.0, 1.1, 1.3, 1.5])[:, None] * stats.zscore(truth) + noise.standard_normal((5, 3000))
-    size = 0.85 * stats.zscore(truth) + noise.standard_normal(3000)
+    noise, truth = numpy_rng(9), np.arange(1500.0)
+    nets = np.array([0.9, 1.0, 1.1, 1.3, 1.5])[:, None] * stats.zscore(truth) + noise.standard_normal((5, 1500))
+    size = 0.85 * stats.zscore(truth) + noise.standard_normal(1500)
     code = runpy.run_path(str(STUDIES / "worth.py"))
     kinds = {code["UNIFORM"]: nets, code["WITH_SIZE"]: nets, code["FREE"]: size[None]}
     judges = [
@@ -1975,12 +1975,12 @@ def test_ways_to_train_are_judged_together(gaps: tuple[float, ...], verdict: str
 
 
 def test_no_choice_is_harmful_however_many_there_are() -> None:
-    """Each of many choices shows for itself that it is not: no correction for how many makes one of them a suspect."""
+    """Each of many choices shows for itself that it is not: corrected for their number, three would be suspects."""
     code, rng = runpy.run_path(str(STUDIES / "operators.py")), numpy_rng(22)
-    truth = rng.standard_normal(400)
-    made = [{f"edge {i}": str(one) for i, one in enumerate(row)} for row in rng.integers(2, size=(400, 40))]
-    found = code["effects"](truth, made, truth + 0.3 * rng.standard_normal((3, 400)))
-    assert len(found) == 80
+    truth = rng.standard_normal(200)
+    made = [{f"edge {i}": str(one) for i, one in enumerate(row)} for row in rng.integers(2, size=(200, 20))]
+    found = code["effects"](truth, made, truth + 0.5 * rng.standard_normal((3, 200)))
+    assert len(found) == 40
     assert all(one.harmless for one in found)
 
 

@@ -442,7 +442,7 @@ def measure_latencies(
     """The table with each network's latency: the fastest of twelve forward passes in eval mode.
 
     Milliseconds per batch of 32 images, if there are as many, or of about 32 tokens (``about`` has the number), on one
-    CPU thread or on the GPU. Rows are committed as they come; latencies measured on another device are measured again.
+    CPU thread or on the GPU. Rows are committed within a second; those of another device are measured again.
     """
     chosen = choose_device(device)
     splits = splits_once(space.name, recipe, chosen)
