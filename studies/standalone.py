@@ -193,18 +193,18 @@ def verdicts_of(space: SearchSpace[Any], findings: Findings) -> list[Verdict]:
     """By the shipped ground truth of the same recipe if there is one, else by this run's trainings."""
     shipped = "over the shipped ground truth of the same recipe if there is one"
     correlations = findings.correlation_in_shipped or findings.correlation_with_test
-    name, least = "parameters", 0.0
+    name, least, how = "parameters", 0.0, ""
     found = correlations.get(name)
     claim, source = "larger architectures reach more when trained", "section 2, Figures 3 and 6"
     rule = "the correlation of parameters with the test result is above 0"
     if space.metric == "perplexity":
-        found, least = findings.splits_agree, 1 - HARDLY
+        found, least, how = findings.splits_agree, 1 - HARDLY, ", without noise,"
         claim, source = "validation perplexity ranks as test perplexity does", "Appendix B, Figure 6"
         rule = f"their correlation, of different seeds and without the noise of trainings, is above {least:g}"
     if found is None:
         return []
     numbers = Numbers()
-    said = f"{numbers.estimate('correlation', found, '.3f')} over {numbers.say('architectures', found.n, ',')}"
+    said = f"{numbers.estimate('correlation', found, '.3f')}{how} over {numbers.say('architectures', found.n, ',')}"
     rule = f"holds where the 95 % bootstrap interval of {rule}, does not hold where it is below; {shipped}"
     judged = sign_verdict(found.low - least, found.high - least)
     return enough([Verdict(claim, source, space.name, rule, said, judged, numbers)], found.n)
