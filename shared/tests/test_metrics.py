@@ -322,9 +322,10 @@ def test_the_interval_of_one_supernet_is_that_over_architectures() -> None:
     assert (found.low, found.high) == (pytest.approx(interval.low, abs=0.03), pytest.approx(interval.high, abs=0.03))
 
 
-def per_supernet(each: list[float], drawn: float | np.ndarray = 0.0) -> PerSupernet:
+def per_supernet(each: list[float], drawn: float | np.ndarray = 0.0, freedom: int = 99) -> PerSupernet:
     """Numbers whose bootstrap draws are ``drawn`` [resamples] for every supernet; by default all alike."""
-    return PerSupernet(np.array(each), np.array(each)[:, None] + np.broadcast_to(drawn, (len(each), 2000)), 100, 99)
+    spread = np.broadcast_to(drawn, (len(each), 2000))
+    return PerSupernet(np.array(each), np.array(each)[:, None] + spread, 100, freedom)
 
 
 def test_without_noise_of_architectures_the_interval_is_students() -> None:
@@ -726,3 +727,72 @@ def test_a_part_of_a_sample_is_resampled_with_the_whole() -> None:
     drawn = [one[one % 2 == 0] for one in metrics.resampled(40, np.random.default_rng(0), 3)]
     found = [stats.spearmanr(scores[one], truth[one]).statistic for one in drawn]
     assert half.drawn[0, :3] == pytest.approx(found)
+
+
+def test_a_small_search_chooses_by_validation_and_is_drawn_on_halves() -> None:
+    rng = np.random.default_rng(30)
+    scores, (valid, test) = rng.normal(size=(2, 70)), rng.normal(size=(2, 70))
+    found, picks = search_gain(scores, valid, test, seed=5, resamples=4), halves(70, 5, 4)
+    for one, each, drawn in zip(scores, found.each, found.drawn, strict=True):
+        expected = [
+            metrics._mean_search(one[p], valid[p], test[p], 3) - random_top_k(valid[p], test[p], 3)
+            for p in (np.arange(70), *picks)
+        ]
+        assert [each, *drawn] == pytest.approx(expected)
+
+
+def test_degrees_of_freedom_are_those_of_the_architectures_that_a_number_rests_on() -> None:
+    rng = np.random.default_rng(31)
+    score, truth, size = rng.normal(size=(3, 70))
+    assert top_k_advantage(score, truth, truth, 10, resamples=2).freedom == 9
+    assert search_gain(score, truth, truth, resamples=2).freedom == 9
+    assert rank_agreement(score, truth).freedom == 69
+    assert partial_agreement(score, truth, size).freedom == 68
+    many, few = per_supernet([0.5] * 3, 0.0, 99), per_supernet([0.5] * 3, rng.normal(0, 0.1, 2000), 9)
+    assert [(many - few).freedom, (few - many).freedom] == [9, 9]
+    half = stats.t.ppf(0.975, 9) * few.drawn[0].std(ddof=1)
+    for found in (contrast((1, many), (-1, few)), contrast((1, few), (-1, many))):
+        assert found.high - found.value == pytest.approx(half)
+
+
+def test_what_resampling_changes_in_each_supernet_alone_has_the_freedom_of_supernets() -> None:
+    """Three supernets: two degrees of freedom, though there are a hundred architectures."""
+    rng, each = np.random.default_rng(32), np.array([0.4, 0.5, 0.6])
+    drawn = each[:, None] + rng.normal(0, 0.1, (3, 20_000))
+    found = contrast((1, PerSupernet(each, drawn, 100, 99)))
+    assert found.high - found.value == pytest.approx(stats.t.ppf(0.975, 2) * np.sqrt(2 * 0.01 / 3), rel=0.05)
+
+
+def ceiling_of(seeds: np.ndarray) -> float:
+    found = noise_ceiling(seeds)
+    assert found is not None
+    return found.ceiling
+
+
+def test_a_ceiling_that_is_hardly_above_0_tells_nothing() -> None:
+    """Trainings that rank the wrong way round, or agree at 0.004: agreements with them are left as they are."""
+    rng = np.random.default_rng(33)
+    one = np.arange(500.0)
+    noisy = rank_agreement(one, one + 300 * rng.standard_normal(500), resamples=10)
+    hardly = np.stack([one, one], 1)
+    while not 0 < ceiling_of(hardly) < metrics.LEAST_CEILING:
+        hardly = np.stack([one, rng.permutation(one)], 1)
+    for seeds in (np.stack([one, -one], 1), hardly):
+        assert without_noise(noisy, seeds) is noisy
+
+
+def test_the_ceiling_is_resampled_with_the_agreement_that_it_divides() -> None:
+    rng = np.random.default_rng(34)
+    quality = rng.standard_normal(60)
+    seeds = quality[:, None] + 0.9 * rng.standard_normal((60, 3))
+    noisy = rank_agreement(quality, seeds.mean(1), resamples=5)
+    found = without_noise(noisy, seeds)
+    assert found.drawn[0] == pytest.approx(noisy.drawn[0] / [ceiling_of(seeds[one]) for one in resampled(60, 0, 5)])
+
+
+def test_a_spread_that_many_numbers_told_replaces_that_of_few() -> None:
+    group = per_supernet([0.1, 0.4, 0.9])
+    found = contrast((1, replace(group, spread=(0.04, np.inf))))
+    assert found.high - found.value == pytest.approx(stats.norm.ppf(0.975) * np.sqrt(0.04 / 3))
+    found = contrast((1, replace(group, spread=(0.04, 7.0))))
+    assert found.high - found.value == pytest.approx(stats.t.ppf(0.975, 7) * np.sqrt(0.04 / 3))

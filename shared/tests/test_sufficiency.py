@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from wsnas import WsnasError
-from wsnas.sufficiency import LEAST, sufficiency
+from wsnas.metrics import Interval
+from wsnas.sufficiency import LEAST, Sufficiency, sufficiency
 from wsnas.table import Column, Table, join
 
 N = 80
@@ -191,3 +192,41 @@ def test_a_size_that_one_table_does_not_know_is_the_others() -> None:
         assert joined.macs.tolist() == [0.5, 1.5]
     with pytest.raises(WsnasError, match="different macs"):
         join([some, sized([5, 6], [0.5, 2.5])])
+
+
+@pytest.mark.parametrize(
+    ("doubled", "gain", "metric", "n", "holds"),
+    [
+        ((0.84, 0.8, 0.88), 0.9, "accuracy", LEAST, True),  # below the agreement of seeds, but not its interval
+        ((0.81, 0.77, 0.85), 0.9, "accuracy", LEAST, False),  # whatever its own interval holds
+        ((0.84, 0.8, 0.88), 1.1, "accuracy", LEAST, False),
+        ((0.84, 0.8, 0.88), -5.0, "accuracy", LEAST, True),  # longer trainings that overfit are no reason for more
+        ((0.84, 0.8, 0.88), 1.9, "perplexity", LEAST, True),
+        ((0.84, 0.8, 0.88), 2.1, "perplexity", LEAST, False),
+        ((0.84, 0.8, 0.88), 0.9, "accuracy", LEAST - 1, None),
+    ],
+)
+def test_the_rule_by_hand(doubled: tuple[float, ...], gain: float, metric: str, n: int, holds: bool | None) -> None:
+    """Two seeds agree at 0.86 [0.82, 0.90]."""
+    found = Sufficiency(10, n, Interval(*doubled, n), Interval(0.86, 0.82, 0.9, n), 90.0, 90.0 + gain, gain, metric)
+    assert found.holds is holds
+
+
+def test_the_level_is_compared_in_the_seeds_that_were_trained_for_both_lengths() -> None:
+    """A seed of twice the epochs that ten epochs do not have, and that was lucky, is no gain."""
+    rng = np.random.default_rng(2)
+    true = rng.normal(90, 2, N)
+    columns = {Column("digits", "test", 10, seed): true + rng.normal(0, 1, N) for seed in (0, 1)}
+    columns |= {Column("digits", "test", 20, seed): true + level for seed, level in ((0, 0.5), (2, 5.0))}
+    (found,) = sufficiency(Table("toy", tuple(map(str, range(N))), columns), "digits", "accuracy")
+    first = columns[Column("digits", "test", 10, 0)]
+    assert found.gain == pytest.approx((true + 0.5).mean() - first.mean())
+
+
+def test_the_second_seed_may_be_that_of_fewer_architectures() -> None:
+    rng = np.random.default_rng(3)
+    true = rng.normal(90, 2, N)
+    columns = {Column("digits", "test", *key): true + rng.normal(0, 1, N) for key in ((10, 0), (10, 1), (20, 0))}
+    columns[Column("digits", "test", 10, 1)][LEAST:] = np.nan
+    (found,) = sufficiency(Table("toy", tuple(map(str, range(N))), columns), "digits", "accuracy")
+    assert (found.n, found.holds) == (LEAST, True)
