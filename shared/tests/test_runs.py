@@ -462,15 +462,16 @@ def test_a_second_writer_is_refused_until_the_first_is_gone_even_by_kill_9(run: 
 
 
 def test_whatever_is_recorded_the_lock_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record, kinds = Run.record, []
+    insert, kinds = Run._insert, []
 
-    def recorded(run: Run, kind: str, *row: Any) -> None:
+    def inserted(run: Run, rows: Any) -> None:
         with pytest.raises(Busy), Run.read(run.path).writing():
             pass
-        kinds.append(kind)
-        record(run, kind, *row)
+        rows = list(rows)
+        kinds.extend(kind for kind, *_ in rows)
+        insert(run, rows)
 
-    monkeypatch.setattr(Run, "record", recorded)
+    monkeypatch.setattr(Run, "_insert", inserted)
     train_architecture(TOY, ALL[0], out=tmp_path / "alone", device="cpu")
     proxy_scores(TOY, ALL[:2], images=8, out=tmp_path / "untrained", device="cpu")
     assert kinds == ["half", "training", "proxy", "proxy"]
