@@ -49,7 +49,7 @@ CRC = "crc"
 STARTED = ("environment", "command")  # what run.json says of the run's start
 RESULTS = ("checkpoint.pt", "metrics.jsonl", "records.sqlite")
 WRITTEN = (*RESULTS, "sessions.jsonl")
-COMMIT_SECONDS = 1.0
+COMMIT_SECONDS = 1.0  # between two commits of rows that come quickly
 PUBLISHED = ("table.parquet", "table.csv", "curves.parquet", "README.md")  # from a run of ground truth
 
 
