@@ -879,7 +879,7 @@ def test_worth_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
     fewer = change_recipe(space.recipes["micro"], channels=2, train_size=256, **{"standalone.epochs": 3})
     about = {**table.about, "3 epochs": json.dumps({"recipe": json.dumps(fewer.standalone_identity())})}
     dataclasses.replace(table, columns={**table.columns, **short}, about=about).save(tmp_path / "truth.parquet")
-    command = ("--space", "nb201", *TINY, "--epochs", "8", "--seeds", "2", "--architectures", "30", "--budgets", "2")
+    command = ("--space", "nb201", *TINY, "--epochs", "8", "--seeds", "2", "--architectures", "16", "--budgets", "2")
     command += ("--images", "16", "--paths", "fair", "--table", "truth.parquet", "--short", "1", "--short", "1")
     done = study(forks, "worth", *command, cwd=tmp_path)
     assert done.code == 0, done.err
@@ -948,13 +948,13 @@ def test_worth_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
     keys = {space.training_key(space.decode(arch)): arch for arch, _ in valid}  # equal functions are trained once
     judged = [[valid[keys[space.training_key(space.decode(arch))], seed] for arch in archs] for seed in fresh]
     assert row["correlation_seeds"] == pytest.approx([stats.spearmanr(one, test).statistic for one in judged])
-    assert row["cost"] == pytest.approx(30 / 8)
+    assert row["cost"] == pytest.approx(16 / 8)
     row = by_label["3 of 8 epochs"]
     judged = [short[Column(dataset, "valid", 3, seed)][[table.row[arch] for arch in archs]] for seed in (0, 1)]
     assert row["correlation_seeds"] == pytest.approx([stats.spearmanr(one, test).statistic for one in judged], abs=1e-6)
-    assert row["cost"] == pytest.approx(30 * 3 / 8 * 256 / 640)  # they saw fewer images
+    assert row["cost"] == pytest.approx(16 * 3 / 8 * 256 / 640)  # they saw fewer images
     counts = [row["setting"] for row in found["rows"] if row["kind"] == "predictor"]
-    assert counts == [10, 20]  # of 44, without a part of the 30
+    assert counts == [10, 20]  # of 44, without a part of the 16
     assert found["exchange"]["sentence"] in done.out
     assert found["exchange"]["scoring"] == pytest.approx(macs.sum() * (2000 + 200) / training)
     assert found["exchange"]["rates"].keys() == {"predictor", "short trainings"}
