@@ -237,6 +237,21 @@ def test_every_worker_has_submodels_to_score(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.usefixtures("toy_installed")
+def test_what_a_worker_has_sent_is_kept_at_a_stop(tmp_path: Path) -> None:
+    """It scores 20 submodels at a time; Ctrl-C comes when the first of them is recorded."""
+    supernet = train_supernet(TOY, MICRO, out=tmp_path / "run", device="cpu")
+
+    def press(done: int, total: int, note: str) -> None:
+        if done == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(supernet, ALL, executor=HERE, report=press)
+    (kind,) = supernet.run.kinds()
+    assert len(supernet.run.records(kind)) == 20
+
+
+@pytest.mark.usefixtures("toy_installed")
 def test_a_worker_scores_the_weights_that_are_there_now(tmp_path: Path) -> None:
     """Another supernet trained in the place of one that this process has scored."""
     for seed in (0, 1):

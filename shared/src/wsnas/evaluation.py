@@ -224,8 +224,10 @@ def evaluate(
                     rows[name], done = {**row, "status": status}, done + 1
                     if report is not None:
                         report(done, len(wanted), "submodels")
-                    if stopping():
+                    if stopping() and executor is None:  # what a worker has sent is kept whole
                         raise KeyboardInterrupt
+            if stopping():
+                raise KeyboardInterrupt
     scores = Scores((name, _score(rows[name], space.metric)) for name in wanted)
     scores.metric = scores.truth_metric = space.metric
     scores.dataset = recipe.dataset
