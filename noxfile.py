@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ except ModuleNotFoundError:
     sys.exit(
         f"wsnas needs Python 3.11 or newer; this nox runs on {sys.version.split()[0]}, so install it with a newer one"
     )
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # with it, every process of the tests compiles torch's Python code anew
 
 nox.needs_version = ">=2024.4"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -52,8 +55,7 @@ def tests(session: nox.Session, package: str) -> None:
     else:
         install(session, [package], "pytest", "pytest-xdist", "hypothesis")
         where = [*SIDE_BY_SIDE, f"packages/{package}/tests", CONTRACT, "-k", "not (test_contract.py and depth)"]
-    compiled = {"PYTHONDONTWRITEBYTECODE": ""}  # else each of some hundred processes compiles torch's Python code anew
-    session.run("pytest", "--durations=15", *where, *session.posargs, env=compiled)
+    session.run("pytest", "--durations=15", *where, *session.posargs)
 
 
 @nox.session

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -268,12 +268,12 @@ def proxy_scores(
             record(name, row, "ok" if finite else "not finite")
         return row
 
-    with ExitStack() as stack:
-        stack.enter_context(cpu_threads(threads, chosen))
-        rows, record = {}, None
-        if run is not None:
-            stack.enter_context(run.writing())
-            rows, record = run.records("proxy"), stack.enter_context(run.recording("proxy"))
+    with (
+        cpu_threads(threads, chosen),
+        nullcontext() if run is None else run.writing(),
+        nullcontext() if run is None else run.recording("proxy") as record,
+    ):
+        rows = {} if run is None else run.records("proxy")
         fill(rows, wanted, compute, "architectures", report)
     scores = Scores((name, -math.inf if (found := rows[name]["score"]) is None else found) for name in wanted)
     scores.dataset, scores.truth_metric = recipe.dataset, space.metric

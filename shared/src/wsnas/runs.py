@@ -422,7 +422,7 @@ class Run:
             rows.clear()
             committed = time.monotonic()
 
-        def record(key: str, data: Mapping[str, Any], status: str = "ok") -> None:
+        def record(key: str, data: Mapping[str, Any], status: str) -> None:
             rows.append((kind, key, status, json.dumps(data)))
             if time.monotonic() - committed >= COMMIT_SECONDS:
                 commit()
