@@ -1612,7 +1612,7 @@ def test_the_report_begins_with_the_answer(tmp_path: Path) -> None:
     html = (tmp_path / "report.html").read_text()
 
     def headlines(html: str) -> list[list[str]]:
-        table = html[html.index('<table class="headline">') : html.index("</table>")]
+        table = html[html.index('<table class="headline">') : html.index("</table>")].replace("\u00a0", " ")
         return [re.findall(r"<td>(.*?)</td>", row, re.DOTALL) for row in table.split("<tr>")[2:]]
 
     (found,) = headlines(html)

@@ -82,39 +82,34 @@ PUBLISHED = replace(PAPER, train_size=1_281_167)
 
 # The same space and loops on images that ship with scikit-learn, for a laptop's CPU. Two of the five strides remain:
 # 8x8 images are 4x4 after the stem, where a kernel of 7 still sees more than one of 5, and 2x2 from the fifth stage on.
+# Images and the stand-alone training: docs/trials.md.
 MICRO = ProxylessRecipe(
-    dataset="digits",
+    dataset="more-digits",
     supernet=ProxylessTraining(
-        epochs=30,
-        batch=128,
+        epochs=6,
+        batch=64,
         optimizer=SGD(lr=0.1, weight_decay=5e-4),
         schedule=CosinePerStep(),
         clip=5.0,
     ),
     standalone=ProxylessTraining(
-        epochs=2,
-        batch=128,
-        optimizer=SGD(lr=0.1, nesterov=True, weight_decay=5e-4),
+        epochs=8,
+        batch=64,
+        optimizer=SGD(lr=0.2, nesterov=True, weight_decay=5e-4),
         schedule=Linear(warmup=0.4),
         average_last=0.3,  # two seeds agree better on averaged weights
     ),
     calibration_batch=250,
     calibration_steps=8,
     evaluation_batch=500,
-    train_size=4000,  # of the 6,000: 2.5 to 5 seconds per stand-alone training
-    valid_size=2000,  # of the 4,000: scoring submodels is most of a study's time
+    train_size=20_000,  # of the 60,000
+    valid_size=2000,  # of the 10,000: scoring submodels is most of a study's time
     width=0.125,
     strides="2111121",
     identity_start=True,
 )
 
-# Networks and images of ``MICRO``, with longer supernets and stand-alone trainings, whose sufficiency is not settled
-# (docs/tables.md): hours instead of minutes.
-DESK = replace(
-    MICRO,
-    supernet=replace(MICRO.supernet, epochs=200),
-    standalone=replace(MICRO.standalone, epochs=10),
-    train_size=6000,
-)
+# As ``MICRO``, with supernets trained ten times as long.
+DESK = replace(MICRO, supernet=replace(MICRO.supernet, epochs=60))
 
 RECIPES = {"paper": PAPER, "published": PUBLISHED, "desk": DESK, "micro": MICRO}
