@@ -424,7 +424,7 @@ def test_a_sufficient_training_of_the_shipped_table_repeats(space: Any) -> None:
     made_in = [json.loads(maker["environment"]) for maker in makers]
     values = {split: float(table.seeds(dataset, split, epochs)[row, 0]) for split in ("valid", "test")}
     same = all(here[name] == maker[name] for name in ("torch", "processor", "cpu") for maker in made_in)
-    if same and space.name != "proxyless":  # its rows were trained before its depthwise gradient changed
+    if same:
         assert {"valid": np.float32(found.valid), "test": np.float32(found.test)} == values
     elif seeds.shape[1] > 1:
         near = 6 * float(np.median(seeds[trained].std(1, ddof=1)))

@@ -46,13 +46,12 @@ def verdicts() -> str:
 
 def measured(name: str) -> str:
     """The verdicts of one study with what was measured, in Markdown, by scale or real data."""
-    lines = ["| claim | space, data | verdict | measured |", "|---|---|---|---|"]
+    lines = ["| claim | space, [data](../scales.md), scale | verdict | measured |", "|---|---|---|---|"]
     for scale in ("desk", "micro", "real"):
         for study in map(read_study, study_folders([HERE / scale])):
             for found in study.verdicts if study.name == name else ():
-                data = f"{found.space}, {study.data.get(found.space, 'counted')}" + (
-                    ", desk" if scale == "desk" else ""
-                )
+                data = f"{found.space}, {study.data[found.space]}" if study.data else f"{found.space}, counted"
+                data += f", {scale}" if study.data and scale != "real" else ""
                 lines.append(f"| {found.claim} | {data} | {SIGNS[found.verdict]} | {found.measured} |")
     return "\n".join(lines) + "\n"
 

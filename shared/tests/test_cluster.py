@@ -128,6 +128,14 @@ def test_shards_put_together_say_where_known_rows_were_made(toy_installed: Path,
     assert makers.count({name: known.about[name] for name in ("environment", "seconds")}) == 1
 
 
+def test_a_merged_table_that_is_taken_over_counts_its_trainings_once(toy_installed: Path, tmp_path: Path) -> None:
+    train_many(TOY, ALL[:2], tmp_path / "run", seeds=(0,), executor=HERE)
+    merged = merge_runs([tmp_path / "run"], tmp_path / "merged")[1]
+    both = train_many(TOY, ALL[:4], tmp_path / "both", seeds=(0,), executor=HERE, known=merged)
+    (maker,) = json.loads(both.about["taken over"])
+    assert " in all of 2 trainings" in maker["seconds"]
+
+
 def test_runs_without_a_result_are_not_merged(toy_installed: Path, tmp_path: Path) -> None:
     """Stopped before the first training ended."""
     train_many(TOY, ALL[:2], tmp_path / "run", seeds=(0,), executor=HERE)

@@ -404,7 +404,8 @@ def table_of(
     trained = len(used) - statuses["missing"]
     guess = sum(bool(row.get("guesses")) for row in used.values())
     seconds = [row["seconds"] for row in used.values() if row.get("seconds")]
-    makers = [maker for row in run.records("known").values() for maker in row["makers"]]
+    listed = [maker for row in run.records("known").values() for maker in row["makers"]]
+    makers = list({(one["environment"], str(one["seconds"]).partition(",")[0]): one for one in listed}.values())
     return Table(
         space.name,
         tuple(space.encode(arch) for arch in archs),

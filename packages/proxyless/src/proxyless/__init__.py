@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from proxyless.network import Network
     from wsnas.data.images import Splits
 
-TABLES = {"digits": Path(__file__).with_name("micro.parquet")}  # data set -> ground truth
+TABLES = {"more-digits": Path(__file__).with_name("micro.parquet")}  # data set -> ground truth
 
 
 class Proxyless(SearchSpace[blocks.Architecture]):

@@ -149,7 +149,7 @@ class Network(nn.Module):
     def no_weight_decay(self, training: ProxylessTraining) -> list[nn.Parameter]:
         """The weights exempt from weight decay."""
         norms = [module for module in self.modules() if isinstance(module, _BatchNorm)]
-        return [p for norm in norms for p in norm.parameters()] if training.no_decay_on_norms else []
+        return [] if training.decay_on_norms else [p for norm in norms for p in norm.parameters()]
 
     def forward(self, x: Tensor, path: Architecture | None = None) -> Tensor:
         arch = taken(self.arch, path)

@@ -23,13 +23,13 @@ from wsnas.recipe import (
 class ProxylessTraining(Training):
     """A training whose weight decay can exempt batch norms."""
 
-    no_decay_on_norms: Annotated[bool, "no weight decay on batch norms"] = False
+    decay_on_norms: Annotated[bool, "weight decay on batch norms, too"] = True
     inputs: ColourAugmentation = field(default_factory=ColourAugmentation)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.no_decay_on_norms and not self.optimizer.weight_decay:
-            raise WsnasError("no_decay_on_norms needs a weight_decay above 0")
+        if not self.decay_on_norms and not self.optimizer.weight_decay:
+            raise WsnasError("to exempt batch norms from weight decay (decay_on_norms), give a weight_decay above 0")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ PAPER = ProxylessRecipe(
         epochs=300,
         batch=1024,
         optimizer=SGD(lr=0.2, nesterov=True, weight_decay=4e-5),
-        no_decay_on_norms=True,
+        decay_on_norms=False,
         schedule=CosinePerStep(),
         label_smoothing=0.1,
         inputs=ColourAugmentation(flip=True, colour_jitter=0.4, hue=0.1, last_batch="keep"),
@@ -88,9 +88,9 @@ MICRO = ProxylessRecipe(
     supernet=ProxylessTraining(
         epochs=6,
         batch=64,
-        optimizer=SGD(lr=0.1, weight_decay=5e-4),
-        schedule=CosinePerStep(),
-        clip=5.0,
+        optimizer=SGD(lr=0.2, weight_decay=5e-4),
+        schedule=Linear(warmup=0.3),
+        clip=1.0,
     ),
     standalone=ProxylessTraining(
         epochs=8,
