@@ -17,6 +17,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
+from wsnas.devices import choose_device
+from wsnas.ground_truth import splits_once
 from wsnas.metrics import Floats, Interval, PerSupernet, contrast, correlation_over, mean_score, rank_agreement, sign_of
 from wsnas.studies.costs import same_networks
 from wsnas.studies.figures import BLACK, BLUE, GREEN, STYLE, axes_grid, caption, head, part_ticks
@@ -58,24 +60,24 @@ def budget_of(sample: SpaceSample, epochs: int, scores: Floats) -> Budget:
     )
 
 
-def on_other_images(gap: Interval, accuracy: float, images: int) -> Interval:
-    """The interval of a difference of mean accuracies, in percent, of which one is only of the first ``images``.
+def on_other_images(gap: Interval, accuracy: float, images: int, of: int) -> Interval:
+    """The interval of a difference of mean accuracies, in percent, one of the first ``images``, one of all ``of``.
 
-    Networks mistake the same images, so that these may be easier than all by up to their standard error, which a mean
-    over networks does not lower.
+    Networks mistake the same images, so that the first may be easier than all by up to the standard error of a sample
+    without replacement, which a mean over networks does not lower.
     """
     share = min(max(accuracy / 100, 0.0), 1.0)
-    error = 100 * sqrt(share * (1 - share) / images)
+    error = 100 * sqrt(share * (1 - share) * (1 / images - 1 / of))
     half = hypot((gap.high - gap.low) / 2, float(stats.norm.ppf(0.975)) * error)
     return Interval(gap.value, gap.value - half, gap.value + half, gap.n)
 
 
 def verdicts_of(
-    space: str, means: Mapping[int, PerSupernet], truth: PerSupernet | None, images: int | None = None
+    space: str, means: Mapping[int, PerSupernet], truth: PerSupernet | None, images: tuple[int, int] | None = None
 ) -> list[Verdict]:
     """``means`` by epochs, ascending; ``truth`` of the same networks; all higher is better.
 
-    ``images``: of the ground truth's validation images, those that the means are of; None: all.
+    ``images``: how many validation images the means are of, and how many the ground truth is; None: the same.
 
     A single budget says nothing about longer training, a ground truth of other networks (None) nothing about its mean.
     """
@@ -117,7 +119,7 @@ def verdicts_of(
     if truth is not None:
         gap = contrast((1, last - truth))
         if images is not None:
-            gap = on_other_images(gap, last.mean, images)
+            gap = on_other_images(gap, last.mean, *images)
         verdicts.append(
             Verdict(
                 "the mean supernet performance surpasses the mean ground truth",
@@ -190,8 +192,10 @@ def main(options: StudyOptions, count: int | None) -> None:
     for sample, by_epochs in scores_by_budget(options, count):
         panels.append((sample, [budget_of(sample, epochs, scores) for epochs, scores in by_epochs.items()]))
         means = {epochs: mean_score(scores) for epochs, scores in by_epochs.items()}
-        mean_truth = mean_score(sample.valid) if same_networks(sample) else None
-        images = sample.recipe.valid_size if sample.space.metric == "accuracy" else None
+        mean_truth, images = (mean_score(sample.valid) if same_networks(sample) else None), None
+        if mean_truth is not None and sample.space.metric == "accuracy":
+            whole = len(splits_once(sample.name, sample.recipe, choose_device()).valid)
+            images = (sample.recipe.validation_images(whole), whole)
         verdicts += enough(verdicts_of(sample.name, means, mean_truth, images), len(sample.archs))
     truth = {sample.name: float(sample.valid.mean()) for sample, _ in panels}
     write_results(

@@ -83,7 +83,7 @@ def ways_of(sample: SpaceSample, protocols: Sequence[Protocol], scores: Floats, 
             protocol,
             reading,
             protocol.passes(sample.recipe, images),
-            float(np.mean(scores[:, i, :, j])),
+            float(np.mean(scores[:, i, :, j], where=np.isfinite(scores[:, i, :, j]))),
             ranking((1 - 2 * j) * scores[:, i, :, j], sample.valid, sample.test, min(K, len(sample.archs))),
         )
         for i, protocol in enumerate(protocols)

@@ -42,7 +42,7 @@ from wsnas.studies.results import desk_rows, save_figure, to_jsonable, write_res
 from wsnas.studies.sample import GroundTruth, SpaceSample, ground_truth_of, space_samples
 from wsnas.studies.scripts import Studies
 from wsnas.studies.verdicts import FEWEST, Answer, Numbers, Verdict, enough
-from wsnas.table import Column, Table
+from wsnas.table import TRAINED, Column, Table
 from wsnas.words import counted
 
 if "nb201" not in installed_spaces():
@@ -847,6 +847,10 @@ def test_means_of_other_networks_are_not_compared() -> None:
     truth = ground_truth_of(space, SimpleNamespace(truth="digits", table=None), recipe)  # type: ignore[arg-type]
     sample = SpaceSample(space, recipe, truth, truth.archs[:5], *truth.means(truth.archs[:5]), np.ones(5))
     assert same_networks(sample)
+    plain = change_recipe(recipe, **{"standalone.average_last": 0}).standalone_identity()  # it recalibrates nothing
+    table = dataclasses.replace(truth.table, about={"epochs": "10", "source": TRAINED, "recipe": json.dumps(plain)})
+    uncalibrated = dataclasses.replace(truth, table=table)
+    assert same_networks(dataclasses.replace(sample, truth=uncalibrated))
     assert not same_networks(dataclasses.replace(sample, recipe=change_recipe(recipe, channels=4)))
     official = dataclasses.replace(truth, table=dataclasses.replace(truth.table, about={}), dataset="cifar10")
     assert not same_networks(dataclasses.replace(sample, truth=official))
@@ -1622,6 +1626,11 @@ def test_the_report_begins_with_the_answer(tmp_path: Path) -> None:
     answers = html[html.index('<ul class="answers">') : html.index("</ul>")]
     assert re.findall(r"<a [^>]*>(.*?)</a>", answers) == ["Longer is better on nb101."]
 
+    weaker = shutil.copytree(tmp_path / "desk/worth", tmp_path / "weaker/worth") / "results.json"
+    weaker.write_text(weaker.read_text().replace('"scale": "desk"', '"scale": "micro"').replace('"desk"', '"weaker"'))
+    write_report([tmp_path / "desk", tmp_path / "weaker"], tmp_path / "report.html")  # of the same ground truth
+    assert headlines((tmp_path / "report.html").read_text()) == [found]
+
     other = tmp_path / "desk/worth/results.json"  # of supernets that trained for fewer epochs
     other.write_text(other.read_text().replace('"setting": 9', '"setting": 5'))
     shutil.copytree(tmp_path / "desk/worth", tmp_path / "desk/worth-other")  # of another ground truth
@@ -1893,12 +1902,21 @@ def test_a_bad_file_is_refused_before_any_worker_starts(
 
 
 def test_only_accuracies_on_other_images_are_less_certain() -> None:
-    """By hand: at 90 % of 2,000 images the standard error is 0.671 points, which adds to an interval of +-0.5 so."""
+    """By hand: at 90 % of 2,000 of 10,000 images the standard error is 0.6 points, which adds to +-0.5 so."""
     code = runpy.run_path(str(STUDIES / "convergence.py"))
-    found = code["on_other_images"](Interval(1.0, 0.5, 1.5, 60), 90.0, 2000)
+    found = code["on_other_images"](Interval(1.0, 0.5, 1.5, 60), 90.0, 2000, 10_000)
     assert found.value == 1
-    assert found.high - 1 == pytest.approx(np.hypot(0.5, 1.959964 * 100 * np.sqrt(0.9 * 0.1 / 2000)))
+    assert found.high - 1 == pytest.approx(np.hypot(0.5, 1.959964 * 0.6))
     assert found.high - 1 == pytest.approx(1 - found.low)
+    assert code["on_other_images"](Interval(1.0, 0.5, 1.5, 60), 90.0, 4000, 4000) == Interval(1.0, 0.5, 1.5, 60)
+
+
+def test_a_part_of_the_images_is_easier_than_all_by_so_much() -> None:
+    """Simulated: the mean of the first 500 of 2,000 images beside that of all."""
+    right = numpy_rng(3).random((4000, 2000)) < 0.9
+    gap = 100 * (right[:, :500].mean(1) - right.mean(1))
+    found = runpy.run_path(str(STUDIES / "convergence.py"))["on_other_images"](Interval(0, 0, 0, 60), 90.0, 500, 2000)
+    assert found.high == pytest.approx(1.96 * gap.std(), rel=0.05)
 
 
 def test_validation_ranks_as_test_only_beyond_what_a_training_has_in_common() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -134,6 +135,26 @@ def test_a_merged_table_that_is_taken_over_counts_its_trainings_once(toy_install
     both = train_many(TOY, ALL[:4], tmp_path / "both", seeds=(0,), executor=HERE, known=merged)
     (maker,) = json.loads(both.about["taken over"])
     assert " in all of 2 trainings" in maker["seconds"]
+
+
+def test_a_run_that_grew_is_counted_once_when_it_is_merged_again(toy_installed: Path, tmp_path: Path) -> None:
+    for count in (1, 2):
+        train_many(TOY, ALL[:count], tmp_path / "run", seeds=(0,), executor=HERE)
+        (maker,) = json.loads(merge_runs([tmp_path / "run"], tmp_path / "all")[1].about["taken over"])
+        assert f" in all of {count} trainings" in maker["seconds"]
+    with pytest.raises(WsnasError, match="there are no runs to merge"):
+        merge_runs([], tmp_path / "all")
+
+
+def test_trainings_on_all_images_merge_into_a_table_of_test_results(toy_installed: Path, tmp_path: Path) -> None:
+    """They validate on nothing, which a run of its own writes as NaN."""
+    train_architecture(TOY, ALL[0], out=tmp_path / "one", device="cpu")
+    run = Run.read(tmp_path / "one")
+    with run.writing():
+        ((name, row),) = run.records("training").items()
+        run.record("training", name, {**row, "valid": math.nan, "half_valid": math.nan})
+    _, table = merge_runs([tmp_path / "one"], tmp_path / "all")
+    assert {column.split for column in table.columns} == {"test"}
 
 
 def test_runs_without_a_result_are_not_merged(toy_installed: Path, tmp_path: Path) -> None:

@@ -394,6 +394,74 @@ def test_when_nothing_ever_succeeds_nothing_is_recorded(
     assert len(Run.read(tmp_path / "run").records("training")) == 8
 
 
+def test_what_failed_before_may_fail_again(
+    toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than twenty that always fail: a command that has finished once finishes again."""
+
+    def fails(space: Any, arch: Any, recipe: Any, **options: Any) -> Any:
+        if arch == ALL[0]:
+            return train_architecture(space, arch, recipe, **options)
+        raise RuntimeError("always")
+
+    monkeypatch.setattr("wsnas.ground_truth.train_architecture", fails)
+    for _ in range(2):
+        table = train_many(TOY, ALL, tmp_path / "run", seeds=(0,), executor=HERE, retry=FAILED)
+        assert table.about["status"] == "26 crash, 1 ok"
+
+
+def test_the_half_of_a_training_is_not_taken_from_another(toy_installed: Path, tmp_path: Path) -> None:
+    """A table that also has trainings of half the epochs has their results where the half's would be."""
+    short = train_many(
+        TOY, SOME, tmp_path / "short", change_recipe(MICRO, **{"standalone.epochs": 1}), seeds=(0,), executor=HERE
+    )
+    whole = train_many(TOY, SOME, tmp_path / "whole", seeds=(0,), executor=HERE)
+    half = Column("toy", "valid", 1, 0)
+    alone = train_many(TOY, SOME, tmp_path / "alone", seeds=(0,), executor=HERE, known=whole)
+    np.testing.assert_allclose(alone.columns[half], whole.columns[half], atol=1e-6)
+    both = train_many(TOY, SOME, tmp_path / "both", seeds=(0,), executor=HERE, known=join([whole, short]))
+    assert np.isnan(both.columns[half]).all()
+    assert both.about["seconds"].startswith("0 in all of 0 trainings")
+
+
+def test_a_table_names_the_machine_that_trained_not_the_one_that_repeats_the_command(
+    toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = train_many(TOY, SOME, tmp_path / "run", seeds=(0,), executor=HERE).about["environment"]
+    monkeypatch.setattr("wsnas.environment._processor", lambda: "another")
+    assert train_many(TOY, SOME, tmp_path / "run", seeds=(0,), executor=HERE).about["environment"] == first
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"seeds": ()}, "there are no seeds to train with"),
+        ({"seeds": (10**9,)}, "from 0 to 999,999,999, not 1000000000"),
+        ({"shard": (0, 2)}, "there is no shard 0 of 2"),
+        ({"shard": (3, 2)}, "there is no shard 3 of 2"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(
+    toy_installed: Path, tmp_path: Path, options: Any, said: str
+) -> None:
+    with pytest.raises(WsnasError, match=said):
+        train_many(TOY, SOME, tmp_path / "run", executor=HERE, **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_limit_that_too_few_keep_is_refused_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine of the 27 have a pool first: a hundred thousand draws or more looked for a tenth."""
+    drawn: list[Any] = []
+    monkeypatch.setattr(TOY, "sample", lambda rng: drawn.append(0) or ALL[int(rng.integers(len(ALL)))])
+    monkeypatch.setattr(TOY, "macs", lambda arch, recipe: 100 if arch.ops[0] == 2 else 200)
+    recipe = dataclasses.replace(MICRO, max_macs=150)
+    assert len(sample_candidates(TOY, recipe, 9, numpy_rng(0))) == 9
+    drawn.clear()
+    with pytest.raises(WsnasError, match="cannot draw 10 different architectures: only 9 were found within --max-macs"):
+        sample_candidates(TOY, recipe, 10, numpy_rng(0))
+    assert len(drawn) < 10_000
+
+
 def test_many_failures_are_no_success(toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The table is there, and the exit code says that something is wrong."""
 

@@ -146,6 +146,15 @@ def test_scores_are_kept(trained: Supernet, monkeypatch: pytest.MonkeyPatch) -> 
     assert not any(kind.startswith("evaluation ") for kind in trained.run.kinds())
 
 
+def test_scores_of_changed_weights_are_not_kept(tmp_path: Path) -> None:
+    net = train_supernet(TOY, out=tmp_path / "net", device="cpu")
+    with torch.no_grad():
+        next(net.model.parameters()).mul_(2)
+    with pytest.raises(WsnasError, match="the weights of this supernet have changed"):
+        protocol_scores(net, [PATH], WAYS[0])
+    assert not any(kind.startswith("scoring ") for kind in net.run.kinds())
+
+
 def test_a_score_whose_loss_is_not_finite_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As for evaluate: its accuracy says nothing. Also where it is read again, beside one that is."""
     net, other = train_supernet(TOY, out=tmp_path / "net", device="cpu"), Arch((0, 0, 0))

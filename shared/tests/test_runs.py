@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -651,6 +651,24 @@ def test_committed_records_survive_kill_9(run: Run, python: Start) -> None:
     assert all(row == {"status": "ok", "i": int(key)} for key, row in rows.items())
     with sqlite3.connect(run.path / "records.sqlite") as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_a_run_that_was_killed_while_it_committed_is_read_as_before(run: Run, tmp_path: Path) -> None:
+    """SQLite has written a part of the new rows into the file, and the old ones into the journal beside it."""
+    with run.writing():
+        run.record_all("row", {str(i): {"i": i, "text": "x" * 500} for i in range(300)})
+    before = run.records("row")
+    copy = Run.open(tmp_path / "copy", IDENTITY, RECIPE)
+    with closing(sqlite3.connect(run.path / "records.sqlite")) as writer:
+        writer.execute("PRAGMA journal_mode=TRUNCATE")
+        writer.execute("PRAGMA cache_size=1")
+        writer.execute("UPDATE records SET data = '{}'")  # not committed
+        for file in run.path.glob("records.sqlite*"):
+            shutil.copyfile(file, copy.path / file.name)
+        writer.rollback()
+    assert (copy.path / "records.sqlite-journal").stat().st_size
+    assert (copy.path / "records.sqlite").read_bytes() != (run.path / "records.sqlite").read_bytes()
+    assert copy.records("row") == before
 
 
 @pytest.mark.parametrize("open_elsewhere", [False, True])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,15 @@ def test_nothing_floods_a_notebook(tmp_path: Path) -> None:
     assert Interval(0.5, 0.25, 0.75, 1000)._repr_html_() == "<p><b>0.500</b> [0.250, 0.750] of 1,000 architectures</p>"
     best = max(scores, key=lambda arch: scores[arch])
     assert best in scores._repr_html_()
+    some = Scores({"a": 50.0, "b": math.nan, "c": 90.0, "d": math.nan, "e": 70.0, "f": 10.0, "g": 95.0})
+    assert re.findall(r"<td>(\w?)</td><td>([\d.]*)</td>", some._repr_html_()) == [
+        ("g", "95.00"),
+        ("c", "90.00"),
+        ("e", "70.00"),
+        ("a", "50.00"),
+        ("f", "10.00"),
+        ("d", ""),
+    ]
     assert "<td>1,999" not in table()._repr_html_()  # of 4,000 test results one is missing
     assert "<td>3,999</td>" in table()._repr_html_()
 

@@ -376,7 +376,7 @@ def test_a_numpy_seed_is_the_seed_of_that_number(tmp_path: Path) -> None:
         train_architecture(TOY, ALL[0], seed=seed, out=tmp_path / "alone", splits=splits())
         proxy_scores(TOY, ALL[:1], seed=seed, images=seed + 5, out=tmp_path / "scores", splits=splits())
     assert json.loads((tmp_path / "scores" / "run.json").read_text())["identity"]["seed"] == 3
-    with pytest.raises(WsnasError, match=r"a seed is a whole number from 0, not 3\.5"):
+    with pytest.raises(WsnasError, match=r"a seed is a whole number from 0 to 999,999,999, not 3\.5"):
         train_supernet(TOY, seed=3.5, out=tmp_path / "half", splits=splits())  # type: ignore[arg-type]
 
 

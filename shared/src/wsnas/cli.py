@@ -807,12 +807,13 @@ def table_show(space: str, file: str | None, dataset: str | None, figure: Path |
     Console(width=None if Console().is_terminal else 140).print(grid)
     for copy in copies:
         click.echo(f"{copy}: a copy, not a repetition")
-    ceilings = {name: ceiling_interval(loaded.common_seeds(name, "test")) for name in loaded.datasets}
+    tested = [name for name in loaded.datasets if loaded.epochs(name, "test")]
+    ceilings = {name: ceiling_interval(loaded.common_seeds(name, "test")) for name in tested}
     for name, interval in ceilings.items():
         if interval is not None:
             click.echo(f"{name}: no predictor can correlate with the mean test result above {interval}")
     metric = load_space(space).metric
-    sufficient = [f"{name}, {rule}" for name in loaded.datasets for rule in sufficiency(loaded, name, metric)]
+    sufficient = [f"{name}, {rule}" for name in tested for rule in sufficiency(loaded, name, metric)]
     for line in sufficient:
         click.echo(line)
     others = {f"{length} epochs": length for length in sorted({column.epochs for column in loaded.columns})}

@@ -61,8 +61,9 @@ class Scores(dict[str, float]):
         return f"Scores of {counted(len(self), 'architecture')}: {self.metric}{spread}"
 
     def _repr_html_(self) -> str:
-        """The five best and the worst."""
-        order = sorted(self.items(), key=lambda item: item[1] if self.metric == "perplexity" else -item[1])
+        """The five best and the worst; those without a score are worse than any."""
+        sign = 1 if self.metric == "perplexity" else -1
+        order = sorted(self.items(), key=lambda item: (math.isnan(item[1]), sign * item[1]))
         shown = order if len(order) <= 6 else [*order[:5], ("...", math.nan), order[-1]]
         cells = [(escape(arch), "" if math.isnan(value) else f"{value:.2f}") for arch, value in shown]
         rows = "".join(f"<tr><td>{arch}</td><td>{value}</td></tr>" for arch, value in cells)
@@ -146,7 +147,12 @@ def score_job(job: ScoringJob) -> list[tuple[float, float]]:
     supernet = _loaded(job.run, job.device, (0, 0) if file is None else (file.st_mtime_ns, file.st_ino))
     if supernet.step != job.step:
         raise WsnasError(f"{job.run} was trained on while its submodels were scored: run the same command again")
-    with cpu_threads(supernet.threads, supernet.splits.valid.device):
+    device = supernet.splits.valid.device
+    if job.device is None and device.type == "cpu":
+        raise WsnasError(
+            "a worker has no GPU, but scores of a GPU are asked for: give each a part of one, or --device cpu"
+        )
+    with cpu_threads(supernet.threads, device):
         decoded = map(supernet.space.decode, job.archs)
         with buffers_kept(supernet.model):
             return [evaluate_submodel(supernet.model, arch, supernet.splits, job.recipe, job.amp) for arch in decoded]
@@ -185,7 +191,7 @@ def evaluate(
         stop_between_steps() as stopping,
         bar_in_notebook(report, "evaluate") as report,
     ):
-        _require_own_rows(supernet)
+        require_own_rows(supernet)
         rows = supernet.run.records(kind) if resume else {}
         missing = [name for name in wanted if name not in rows]
         if report is not None and not missing:
@@ -234,7 +240,7 @@ def evaluate(
     return scores
 
 
-def _require_own_rows(supernet: Supernet) -> None:
+def require_own_rows(supernet: Supernet) -> None:
     """Raises WsnasError if rows of this supernet and those in its directory would not be of the same weights."""
     where = supernet.run.path
     if Run.read(where).identity != supernet.run.identity:

@@ -129,6 +129,10 @@ def train_many(
     if not archs:
         raise WsnasError("there are no architectures to train")
     seeds = tuple(map(python_seed, seeds))
+    if not seeds:
+        raise WsnasError("there are no seeds to train with")
+    if not 1 <= shard[0] <= shard[1]:
+        raise WsnasError(f"there is no shard {shard[0]} of {shard[1]}: the first is 1")
     data = space.data_identity(recipe)
     identity = {"kind": "ground truth", "space": space.name, "recipe": recipe.standalone_identity(), **data}
     executor = executor or Executor()
@@ -155,7 +159,8 @@ def train_many(
         jobs = [job for job, name in wanted.items() if name not in have]
         done, failed = len(wanted) - len(jobs), 0
         worked = any(row["status"] == "ok" for row in rows.values())
-        for job, result in of_trainings(run_jobs(train_job, jobs, executor), worked):
+        retried = all(wanted[job] in rows for job in jobs)
+        for job, result in of_trainings(run_jobs(train_job, jobs, executor), worked, retried):
             row: dict[str, Any] = {"arch": space.encode(job.arch)}
             if isinstance(result, BaseException):
                 status = "timeout" if isinstance(result, TimeoutError) else "crash"
@@ -182,6 +187,8 @@ def merge_runs(paths: Sequence[Path | str], out: Path | str) -> tuple[SearchSpac
     or recipes, if no training is finished, and if ``out`` would have to give its own trainings other names.
     """
     runs = [Run.read(path) for path in paths]
+    if not runs:
+        raise WsnasError("there are no runs to merge")
     space = load_space(runs[0].identity["space"])
 
     def has_data(run: Run) -> bool:
@@ -208,7 +215,8 @@ def merge_runs(paths: Sequence[Path | str], out: Path | str) -> tuple[SearchSpac
             name, seed = run.identity["arch"], run.identity["seed"]
             if name not in own:
                 raise WsnasError(f"the training in {run.path} is not finished: repeat its command first")
-            own = {f"{shared(name)}@{seed}": {**own[name], "arch": name}}
+            row = {field: None if value != value else value for field, value in own[name].items()}  # NaN: no images
+            own = {f"{shared(name)}@{seed}": {**row, "arch": name}}
             archs[name] = {}
         else:
             archs |= {name: {} for name in run.records("architecture")}
@@ -239,20 +247,21 @@ def merge_runs(paths: Sequence[Path | str], out: Path | str) -> tuple[SearchSpac
             seconds = [row["seconds"] for row in run.records("training").values() if row.get("seconds")]
             maker = {"environment": json.dumps(run.started()["environment"], sort_keys=True)}
             maker["seconds"] = f"{sum(seconds):.0f} in all of {len(seconds)} trainings"
-            merged.record("known", json.dumps(maker), {"makers": [maker]})
+            merged.record("known", str(run.path.absolute()), {"makers": [maker]})  # the last merge of a run counts
     known = recipe_from_json(space.recipes["micro"], merged.recipe)
     seeds = sorted({int(key.rpartition("@")[2]) for key in rows})
     return space, table_of(space, [space.decode(name) for name in archs], merged, known, seeds, dedupe)
 
 
 def of_trainings(
-    results: Generator[tuple[J, R | BaseException], None, None], worked: bool
+    results: Generator[tuple[J, R | BaseException], None, None], worked: bool, retried: bool = False
 ) -> Iterator[tuple[J, R | BaseException]]:
     """Passes on results that say something about their own training, not about the environment.
 
     Failures before the first success are held back: if none succeeds, or the first ``FIRST_FAILURES`` fail, no
-    architecture is to blame, and WsnasError is raised. ``worked``: whether trainings of the run have succeeded before.
-    Raises WsnasError at once for a package or file that is missing.
+    architecture is to blame, and WsnasError is raised. ``worked``: whether trainings of the run have succeeded before;
+    ``retried``: all of these have failed before, so that it is no surprise if they fail again. Raises WsnasError at
+    once for a package or file that is missing.
     """
     held: list[tuple[J, R | BaseException]] = []
     succeeded = False
@@ -264,7 +273,7 @@ def of_trainings(
                 raise result
             succeeded |= not isinstance(result, BaseException)
             held.append((job, result))
-            if not succeeded and len(held) == FIRST_FAILURES:
+            if not (succeeded or (worked and retried)) and len(held) == FIRST_FAILURES:
                 worked = False
                 break
             if succeeded:
@@ -340,6 +349,8 @@ def _take_over(
     about = _about(known, recipe, run.identity.get("data"))
     rows, added = run.records("training"), dict[str, dict[str, Any]]()
     names = {field: _column(recipe, field, 0) for field in ("valid", "test", "half_valid")}
+    if names["half_valid"].epochs in known.epochs(recipe.dataset, "test"):  # other trainings, which ended there
+        del names["half_valid"]
     missing = wanted - rows.keys()
     for i, text in enumerate(known.archs):
         key = space.training_key(space.decode(text)) if dedupe else text
@@ -425,7 +436,7 @@ def table_of(
             "status": ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())),
             **({"guesses": f"{guess} of {trained} trainings ended no better than guessing"} if guess else {}),
             "seconds": f"{sum(seconds):.0f} in all of {len(seconds)} trainings, median {np.median(seconds or [0]):.2f}",
-            "environment": json.dumps(environment(), sort_keys=True),
+            "environment": json.dumps(run.started()["environment"], sort_keys=True),
             **({"taken over": json.dumps(makers)} if makers else {}),  # oldest first: environment, seconds
         },
     )

@@ -23,7 +23,7 @@ from wsnas.calibration import calibrate
 from wsnas.data.images import Splits
 from wsnas.devices import cpu_threads
 from wsnas.errors import WsnasError, one_value_a_channel
-from wsnas.evaluation import CUDA, fill
+from wsnas.evaluation import CUDA, fill, require_own_rows
 from wsnas.progress import Report
 from wsnas.recipe import Recipe
 from wsnas.supernet import Supernet
@@ -166,6 +166,7 @@ def protocol_scores(
         return {**row, "status": status}
 
     with cpu_threads(supernet.threads, device), supernet.run.writing(), supernet.run.recording(kind) as record:
+        require_own_rows(supernet)
         rows = supernet.run.records(kind)
         fill(rows, wanted, compute, protocol.name, report)
     found = {name: rows[name] for name in wanted}

@@ -15,11 +15,13 @@ import torch
 
 from wsnas.errors import WsnasError
 
+SEEDS = 10**9  # so many: the columns of a table name theirs in nine digits
+
 
 def python_seed(seed: int) -> int:
-    """The seed as Python's integer, if it is NumPy's. Raises WsnasError if it is no whole number from 0."""
-    if not isinstance(seed, int | np.integer) or seed < 0:
-        raise WsnasError(f"a seed is a whole number from 0, not {seed!r}")
+    """The seed as Python's integer, if it is NumPy's. Raises WsnasError if it is no whole number below ``SEEDS``."""
+    if not isinstance(seed, int | np.integer) or not 0 <= seed < SEEDS:
+        raise WsnasError(f"a seed is a whole number from 0 to {SEEDS - 1:,}, not {seed!r}")
     return int(seed)
 
 

@@ -383,15 +383,17 @@ class Run:
         try:
             try:
                 return rows(path)
-            except sqlite3.OperationalError:  # SQLite wants to write its log's index beside the file even to read it
-                log = path.with_name("records.sqlite-wal")
-                if not log.exists() or not log.stat().st_size:
+            except sqlite3.OperationalError as error:  # SQLite wants to write beside the file even to read it:
+                if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                    raise
+                logs = [path.with_name(f"records.sqlite-{log}") for log in ("wal", "journal")]  # of a killed process
+                if not any(log.exists() and log.stat().st_size for log in logs):
                     return rows(path, "immutable=1")
                 with tempfile.TemporaryDirectory() as folder:
                     for part in self.path.glob("records.sqlite*"):
                         if not part.name.endswith("-shm"):
                             shutil.copyfile(part, Path(folder) / part.name)
-                    return rows(Path(folder) / path.name)
+                    return rows(Path(folder) / path.name, "mode=rw")
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             raise WsnasError(
                 f"cannot read {path} ({error}): it is unchanged; if it is damaged, move it away"

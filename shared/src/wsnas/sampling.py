@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable
 from typing import TypeVar
 
@@ -38,13 +39,24 @@ def sample_candidates(space: SearchSpace[A], recipe: Recipe, count: int, rng: np
     """Like ``sample_distinct``, restricted to architectures within ``recipe.max_macs``."""
     if recipe.max_macs is None:
         return sample_distinct(space, count, rng)
-    return _distinct(lambda rng: sample_within_limit(space, recipe, rng), count, rng)
+    try:
+        return _distinct(lambda rng: sample_within_limit(space, recipe, rng), count, rng, patience=30)
+    except WsnasError as error:
+        raise WsnasError(f"{error} within --max-macs {recipe.max_macs}") from None
 
 
-def _distinct(draw: Callable[[np.random.Generator], A], count: int, rng: np.random.Generator) -> list[A]:
+def _distinct(
+    draw: Callable[[np.random.Generator], A], count: int, rng: np.random.Generator, patience: float = math.inf
+) -> list[A]:
+    """``patience``: after how many draws in a row, for each architecture found, that found none it gives up."""
     drawn: dict[A, None] = {}
+    in_vain = 0
     for _ in range(100 * count + 1_000_000):
+        found = len(drawn)
         drawn.setdefault(draw(rng))
         if len(drawn) == count:
             return list(drawn)
+        in_vain = 0 if len(drawn) > found else in_vain + 1
+        if in_vain > 1000 + patience * len(drawn):
+            break
     raise WsnasError(f"cannot draw {count} different architectures: only {len(drawn)} were found")

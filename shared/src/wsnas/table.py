@@ -521,7 +521,7 @@ def join(tables: Sequence[Table]) -> Table:
     for table, own_lengths in zip(others, trained[1:], strict=True):
         lengths = sorted({epochs for _, epochs in own_lengths} - {epochs for _, epochs in trained[0]})
         own = {k: v for k, v in table.about.items() if not k.endswith(" epochs")}
-        if lengths:
+        if int(own.get("epochs", lengths[-1] if lengths else 0)) in lengths:
             about[f"{own.get('epochs', lengths[-1])} epochs"] = json.dumps(own, sort_keys=True)
         about |= {k: v for k, v in table.about.items() if k.endswith(" epochs") and k not in about}
         if "latency" in table.about:

@@ -18,7 +18,7 @@ from wsnas.devices import choose_device
 from wsnas.ground_truth import splits_once
 from wsnas.metrics import Floats
 from wsnas.randomness import numpy_rng
-from wsnas.recipe import Recipe, Sequences, Training, change_recipe, recipe_from_json
+from wsnas.recipe import Recipe, Sequences, Training, change_recipe, recipe_fields, recipe_from_json
 from wsnas.studies.jobs import Variant
 from wsnas.studies.sample import GroundTruth, SpaceSample
 from wsnas.table import TRAINED
@@ -56,7 +56,9 @@ def recipe_of_trainings(sample: SpaceSample, epochs: int) -> Recipe:
     stored = json.loads(truth.table.about_length(epochs).get("recipe", "{}"))
     if not stored:
         return change_recipe(sample.recipe, **{"standalone.epochs": epochs})
-    same = {name: getattr(sample.recipe, name) for name in ("supernet", "evaluation_batch")}
+    calibration = {"calibration_batch", "calibration_steps"} & recipe_fields(sample.recipe).keys()
+    missing = calibration - stored.keys()  # the identity of a training that recalibrates nothing
+    same = {name: getattr(sample.recipe, name) for name in ("supernet", "evaluation_batch", *missing)}
     if Path(stored["dataset"]).name == Path(sample.recipe.dataset).name:  # a file may lie elsewhere now
         same["dataset"] = sample.recipe.dataset
     return recipe_from_json(sample.recipe, {**stored, **same})

@@ -419,8 +419,9 @@ def exchanges(stored: dict[str, Any], data: dict[str, str]) -> dict[Supernets, d
 
 def first_screen(studies: Sequence[StudyResult]) -> list[Headline]:
     """What ``epochs`` found on each space and data set at the strongest scale, and what ``worth`` adds to it."""
-    scores = {key: said for study in studies for key, said in study.scores.items()}
-    rates = {key: rate for study in studies for key, rate in study.exchanges.items()}
+    weakest_first = sorted(studies, key=lambda study: -strength(study.scale))  # where two say something, the stronger
+    scores = {key: said for study in weakest_first for key, said in study.scores.items()}
+    rates = {key: rate for study in weakest_first for key, rate in study.exchanges.items()}
     rows, scales = list[Headline](), dict[tuple[str, str], str]()
     for study in sorted(studies, key=lambda study: strength(study.scale)):
         for row in study.headlines:
