@@ -60,7 +60,7 @@ class Executor:
     ``pool``: any other pool whose ``submit(function, *arguments)`` returns something with ``done()``, ``result()`` and
     ``cancel()``, such as those of ``concurrent.futures``; jobs that it runs in one process, such as in threads, wait
     for each other. ``timeout``: seconds per job, which needs jobs in their process's main thread. ``retries``: how
-    often a job is retried after its worker died.
+    often a job is retried after its worker died (on Ray at least 3 times, as nodes come and go).
     """
 
     workers: int | None = None
