@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import runpy
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,9 +13,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wsnas.metrics import Interval, PerSupernet, search_gain, top_k
+from wsnas import installed_spaces, load_ground_truth, load_space
+from wsnas.metrics import Floats, Interval, PerSupernet, search_gain, top_k
 from wsnas.randomness import numpy_rng
-from wsnas.studies.rankings import K, mean_ranking, ranking
+from wsnas.studies.rankings import K, Point, finite, judged, mean_ranking, ranking
+from wsnas.studies.verdicts import FEWEST, Answer, Verdict, enough
+from wsnas.table import Column, Table
+
+if "nb201" not in installed_spaces():
+    pytest.skip("needs the space nb201", allow_module_level=True)
 
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
 
@@ -561,3 +569,432 @@ def test_supernets_that_know_only_size_know_no_more_than_it() -> None:
     noise = 30 * rng.standard_normal((3, 150))
     assert found(size + noise) != "holds"
     assert found(truth + noise) == "holds"
+
+
+def test_verdicts_need_a_minimum_of_architectures() -> None:
+    verdict = Verdict("c", "s", "nb201", "r", "m", "holds")
+    (many,), (few,) = (enough([verdict], n) for n in (FEWEST, FEWEST - 1))
+    assert (many.verdict, many.measured) == ("holds", "m")
+    assert (few.verdict, few.measured) == ("inconclusive", "m; too few architectures")
+    assert many.rule == few.rule == "r; inconclusive from fewer than 30 architectures"
+
+
+def test_two_readings_of_the_same_supernets_are_compared_pair_by_pair() -> None:
+    """Five supernets differ widely, but each ranks a little worse by one reading, as a paired t-test sees."""
+    noise, truth = numpy_rng(8), np.arange(2000.0)
+    strengths = np.array([0.5, 0.7, 1.0, 1.3, 1.6])[:, None]
+    better = strengths * stats.zscore(truth) + noise.standard_normal((5, 2000))
+    worse = better + 0.4 * noise.standard_normal((5, 2000))
+    good, poor = (ranking(scores, truth, truth, K) for scores in (better, worse))
+    assert stats.ttest_rel(good.correlation_seeds, poor.correlation_seeds).pvalue < 0.05
+    assert stats.ttest_ind(good.correlation_seeds, poor.correlation_seeds).pvalue > 0.5
+
+    code = runpy.run_path(str(STUDIES / "scoring.py"))
+    protocols = [
+        code["Protocol"](*what) for what in (["inherited"], ["batch"], ["recalibrated", 8], ["recalibrated", 8, 1])
+    ]
+    rankings = {"batch": poor, "recalibrated, 8 images": good, "tuned for 1 steps, 8 images": good}
+    ways = [
+        code["Way"](protocol, reading, 0, 0.0, rankings.get(protocol.name, poor))
+        for protocol in protocols
+        for reading in ("accuracy", "loss")
+    ]
+    _, own_statistics, tuned, _ = code["verdicts_of"](SimpleNamespace(name="nb201"), ways)
+    assert own_statistics.verdict == "holds"
+    assert (tuned.verdict, tuned.numbers["difference"]) == ("does not hold", 0)  # the very same scores
+
+
+def test_results_have_the_interval_that_is_drawn() -> None:
+    """Also of predictors, which were fitted on draws from one pool."""
+    noise, truth = numpy_rng(14), np.arange(200.0)
+    ranked_scores = truth + 60 * noise.standard_normal((5, 200))
+    ranked = ranking(ranked_scores, truth, truth, K)
+    pooled = ranking(ranked_scores, truth, truth, K, common=3.0)
+    judge = runpy.run_path(str(STUDIES / "worth.py"))["Judge"]
+    alone, together = (judge("predictor", "20 trained", 20, 20.0, None, truth[None], one) for one in (ranked, pooled))
+    for one in (alone, together):
+        found = one.interval()
+        known = one.known()
+        assert (known["correlation"], known["correlation_low"], known["correlation_high"]) == (
+            found.value,
+            found.low,
+            found.high,
+        )
+    assert together.known()["correlation_low"] < alone.known()["correlation_low"]
+    wider, usual = (one.ranking.measures.intervals() for one in (together, alone))
+    for name, found in wider.items():
+        assert (found.value, found.high >= usual[name].high, found.low <= usual[name].low) == (
+            usual[name].value,
+            True,
+            True,
+        )
+    assert wider["kendall"].low < usual["kendall"].low
+    assert pooled.advantage_low < ranked.advantage_low
+
+
+@pytest.mark.parametrize("lowest", [0.0, 50.0, -3.0, -1e17])
+def test_a_score_that_is_not_finite_ranks_last(lowest: float) -> None:
+    """Also beside scores so large that 1 less is the same number."""
+    scores = finite(np.array([lowest, np.inf, lowest + abs(lowest) + 1, np.nan]))
+    assert np.argsort(-scores, kind="stable")[:2].tolist() == [2, 0]
+    assert scores[1] == scores[3] < lowest
+
+
+def test_a_single_supernet_shows_no_bias_of_supernets() -> None:
+    code = runpy.run_path(str(STUDIES / "operators.py"))
+    numbers = (0.4, 0.3, 0.5, 0.0, 0.4, 0.3, 0.5, -0.1, -0.2, -0.05, 0.0)
+    effect = code["Effect"]("edge 0-1", "skip", 40, *numbers, False, False, 0.0, 0.0)
+    verdicts = [code["verdicts_of"](SimpleNamespace(name="nb201"), [effect], supernets) for supernets in (1, 2)]
+    assert [[one.verdict for one in found] for found in verdicts] == [["inconclusive"] * 2, ["holds"] * 2]
+    unsure = dataclasses.replace(effect, p_misleads_corrected=0.06)  # biased, but which of the two it is is not certain
+    found = code["verdicts_of"](SimpleNamespace(name="nb201"), [unsure], 2)
+    assert [one.verdict for one in found] == ["holds", "inconclusive"]
+
+
+def test_many_architectures_exclude_a_bias_and_a_misleading_choice() -> None:
+    """Supernets rank as trainings do, one choice is better: 1,500 architectures show it, 60 do not."""
+    code, noise = runpy.run_path(str(STUDIES / "operators.py")), numpy_rng(12)
+
+    def found(n: int, favour: float = 0.0) -> list[str]:
+        made = [
+            {f"edge {i}": "skip" if has else "none" for i, has in enumerate(one)} for one in noise.random((n, 3)) < 0.5
+        ]
+        skips = np.array([one["edge 0"] == "skip" for one in made])
+        truth = noise.standard_normal(n) + skips
+        scores = np.array([truth + noise.standard_normal(n) + favour * skips for _ in range(3)])
+        effects = code["effects"](truth, made, scores)
+        return [one.verdict for one in code["verdicts_of"](SimpleNamespace(name="nb201"), effects, 3)]
+
+    assert found(1500) == ["does not hold", "does not hold"]
+    assert found(60) == ["inconclusive", "inconclusive"]
+    assert found(1500, favour=1.0) == ["holds", "does not hold"]  # ranked too high, but it is better
+
+
+def test_holms_correction_by_hand() -> None:
+    holm = runpy.run_path(str(STUDIES / "operators.py"))["holm"]
+    assert holm([0.03, 0.01, 0.04, 0.9]) == pytest.approx([0.09, 0.04, 0.09, 0.9])
+    assert holm([0.5, 0.5]) == [1, 1]
+
+
+def test_among_many_choices_one_that_trains_worse_by_chance_misleads_nobody() -> None:
+    """Supernets prefer all twenty, and training tells none of them from the others: one in forty seems worse."""
+    effects, noise = runpy.run_path(str(STUDIES / "operators.py"))["effects"], numpy_rng(11)
+    made = [
+        {f"edge {i}": "skip" if has else "none" for i, has in enumerate(one)} for one in noise.random((300, 20)) < 0.5
+    ]
+    skips = np.array([[choice == "skip" for choice in one.values()] for one in made])
+    truth = noise.standard_normal(300)
+    scores = np.array([skips.sum(1) + 0.5 * noise.standard_normal(300) for _ in range(3)])
+    found = effects(truth, made, scores)
+    assert any(one.preferred_low > 0 > one.better_high for one in found)
+    assert not any(one.misleads for one in found)
+
+
+def test_a_bias_that_supernets_do_not_share_is_none() -> None:
+    """Three supernets favour a choice by 0.45, 0.25 and 0.02 of the ranks: on average certain for these three only."""
+    effects, noise = runpy.run_path(str(STUDIES / "operators.py"))["effects"], numpy_rng(9)
+    made = [{"edge": "skip" if i % 2 else "none"} for i in range(200)]
+    truth, skips = noise.standard_normal(200), np.arange(200) % 2
+
+    def found(*favours: float) -> Any:
+        scores = np.array([truth + 0.3 * noise.standard_normal(200) + favour * skips for favour in favours])
+        return effects(truth, made, scores)[0]
+
+    alike, unlike = found(0.8, 0.8, 0.8), found(2.0, 0.8, 0.0)
+    assert abs(unlike.effect) == pytest.approx(abs(alike.effect), abs=0.01)
+    assert (alike.p_corrected < 0.001, unlike.p_corrected > 0.05) == (True, True)
+    assert abs(alike.low - alike.high) < abs(unlike.low - unlike.high)
+
+
+@pytest.mark.parametrize(
+    ("name", "claim"),
+    [
+        ("capacity", "pruning to the best lowers the correlation"),
+        ("density", "a random sub-space at the largest factor ranks better than the whole"),
+    ],
+)
+def test_factors_that_leave_too_few_architectures_do_not_spoil_a_verdict(name: str, claim: str) -> None:
+    """It is about the factors that leave enough; if only 1x does, it is inconclusive."""
+    space = "nb201" if name == "density" else SimpleNamespace(name="nb201", space=load_space("nb201"))
+    verdicts_of, noise = runpy.run_path(str(STUDIES / f"{name}.py"))["verdicts_of"], numpy_rng(7)
+
+    def found(**left: int) -> Verdict:
+        points = []
+        for factor, (size, strength) in enumerate(zip(left.values(), (1.0, -1.0, 1.0), strict=False)):
+            truth = np.arange(float(size))
+            ranked, whole = (
+                ranking(one * truth + 0.2 * size * noise.standard_normal((5, size)), truth, truth, min(K, size))
+                for one in (strength, 1.0)
+            )
+            gain = ranked.agreement - whole.agreement if factor else None
+            points.append(Point(16**factor, "", ranked, None, gain=gain))
+        (verdict,) = [one for one in verdicts_of(space, judged(points)) if one.claim == claim]
+        return verdict
+
+    expected = "holds" if name == "capacity" else "does not hold"
+    assert (found(a=80, b=FEWEST, c=12).verdict, found(a=80, b=FEWEST, c=12).numbers["factor"]) == (expected, 16)
+    assert found(a=80, b=FEWEST, c=FEWEST).numbers["factor"] == 256
+    few = found(a=80, b=FEWEST - 1, c=12)
+    assert (few.verdict, few.numbers["factor"]) == ("inconclusive", 256)
+    assert few.measured.endswith("too few architectures")
+
+
+def test_standalone_judges_by_the_whole_ground_truth_where_it_ships() -> None:
+    """Six trainings say nothing on a claim that hundreds of shipped ones of the same recipe decide."""
+    code = runpy.run_path(str(STUDIES / "standalone.py"))
+    space = load_space("nb201")
+    shipped = load_ground_truth(space)
+    six = shipped.select(shipped.archs[:6])
+    found = code["findings_of"](six, shipped, space, "digits")
+    (verdict,) = code["verdicts_of"](space, found)
+    tests = shipped.mean("digits", "test")
+    known = np.isfinite(tests) & np.isfinite(shipped.mean("digits", "valid"))
+    assert shipped.parameters is not None
+    expected = stats.spearmanr(shipped.parameters[known], tests[known]).statistic
+    assert verdict.numbers["correlation"] == pytest.approx(expected, abs=1e-9)
+    assert verdict.numbers["architectures"] == known.sum() >= 700
+    assert verdict.verdict == "holds"
+    (alone,) = code["verdicts_of"](space, code["findings_of"](six, None, space, "digits"))
+    assert alone.verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(("cost", "asked"), [(8.0, False), (16.8, True), (21.0, True), (21.5, False)])
+def test_what_costs_much_less_is_no_comparison(cost: float, asked: bool) -> None:
+    noise, truth = numpy_rng(16), np.arange(60.0)
+    code = runpy.run_path(str(STUDIES / "worth.py"))
+    kinds = {code["UNIFORM"]: (3, 21.0), code["SHORT"]: (2, cost)}
+    judges = []
+    for kind, (count, price) in kinds.items():
+        scores = truth + 20 * noise.standard_normal((count, 60))
+        judges.append(code["Judge"](kind, kind, None, price, None, scores, ranking(scores, truth, truth, K)))
+    claims = [one.claim for one in code["verdicts_of"](SimpleNamespace(name="nb201", test=truth), judges)]
+    assert claims == ["a supernet ranks better than short trainings of its cost"] * asked
+
+
+def test_worth_exchange_rates() -> None:
+    """Between two settings: by a straight line over the logarithm."""
+    equal = runpy.run_path(str(STUDIES / "worth.py"))["equal_setting"]
+    judges = [
+        SimpleNamespace(setting=setting, ranking=SimpleNamespace(correlation=reached))
+        for setting, reached in ((10, 0.2), (40, 0.6), (50, 0.5), (100, 0.7))
+    ]
+    epochs = [SimpleNamespace(setting=n, ranking=SimpleNamespace(correlation=n / 10)) for n in (1, 2)]
+    assert equal(epochs, 0.15) == "1.4"
+    assert equal(judges, 0.1) == "at most 10"
+    assert equal(judges, 0.4) == "20"
+    assert equal(judges, 0.6) == "40"
+    assert equal(judges, 0.65) == "84"  # 50 * 2^(0.15 / 0.2)
+    assert equal(judges, 0.71) == "more than 100"
+
+
+@pytest.mark.parametrize(
+    ("means", "verdict"),
+    [((10, 40, 60, 70), "holds"), ((10, 40, 41, 70), "inconclusive"), ((10, 60, 40, 70), "does not hold")],
+)
+def test_a_mean_rises_throughout_if_every_step_does(means: Sequence[float], verdict: str) -> None:
+    """Three supernets a budget, whose means spread by 2."""
+    code, noise = runpy.run_path(str(STUDIES / "convergence.py")), numpy_rng(12)
+    found = {2**i: mean + np.array([[-2], [0], [2]]) + noise.random((3, 50)) for i, mean in enumerate(means)}
+    by_epochs = {epochs: code["mean_score"](scores) for epochs, scores in found.items()}
+    throughout, _ = code["verdicts_of"]("nb201", by_epochs, code["mean_score"](np.zeros(50)))
+    assert throughout.verdict == verdict
+
+
+def test_supernets_that_have_hardly_trained_do_not_decide_whether_supernets_agree() -> None:
+    code, noise = runpy.run_path(str(STUDIES / "consistency.py")), numpy_rng(13)
+    truth, shared = noise.standard_normal((2, 100))
+    longest = np.array([[truth + 2 * shared + 0.5 * noise.standard_normal(100) for _ in range(3)] for _ in range(2)])
+    short = noise.standard_normal((5, 3, 100))
+    once = SimpleNamespace(seeds=lambda archs: truth[:, None])  # of one training each no noise is known
+    sample = SimpleNamespace(name="nb201", test=truth, parameters=np.ones(100), truth=once, archs=())
+    (alone,), (among,) = (code["verdicts_of"](sample, one) for one in (longest, np.concatenate([short, longest])))
+    assert alone.verdict == among.verdict == "holds"
+    assert alone.numbers == among.numbers
+
+
+def test_noise_of_the_ground_truth_is_no_disagreement_with_it() -> None:
+    """Supernets score quality with noise of their own, size is nothing but a good guess at quality."""
+    code, noise = runpy.run_path(str(STUDIES / "consistency.py")), numpy_rng(17)
+    quality, n = noise.standard_normal(500), 500
+    seeds = quality[:, None] + 1.2 * noise.standard_normal((n, 2))
+    supernets = quality + 0.4 * noise.standard_normal((2, 3, n))
+    size = quality + 0.5 * noise.standard_normal(n)
+
+    def found(trainings: Any) -> list[str]:
+        truth = SimpleNamespace(seeds=lambda archs: trainings)
+        sample = SimpleNamespace(name="nb201", test=seeds.mean(1), parameters=size, truth=truth, archs=())
+        return [one.verdict for one in code["verdicts_of"](sample, supernets) if "ranks better" not in one.claim]
+
+    assert found(seeds[:, :1]) == ["holds", "holds"]  # as if the ground truth had no noise
+    assert "holds" not in found(seeds)
+
+
+def test_the_answer_names_the_spaces() -> None:
+    answer = Answer("it helps", "It helps", "It hurts")
+
+    def said(*verdicts: str) -> str:
+        found = [Verdict("it helps", "", f"space{i}", "", "", verdict) for i, verdict in enumerate(verdicts)]
+        return answer.sentence("Does it help?", [*found, Verdict("another", "", "space0", "", "", "holds")])
+
+    assert said("holds", "holds", "holds") == "It helps on space0, space1 and space2."
+    assert said("does not hold", "inconclusive") == "It hurts on space0; undecided on space1."
+    assert (
+        said("inconclusive", "holds", "does not hold") == "It helps on space1; it hurts on space2; undecided on space0."
+    )
+    assert said("inconclusive", "inconclusive") == "Does it help? Undecided on space0 and space1."
+    assert said() == "Does it help?"
+
+
+def test_top_10_is_asked_only_where_the_correlation_is_above_0_4() -> None:
+    """The paper claims an advantage where supernets rank well; elsewhere there is no verdict, not an open one."""
+    code, truth, noise = runpy.run_path(str(STUDIES / "epochs.py")), np.arange(200.0), numpy_rng(5)
+    sample = SimpleNamespace(valid=truth, test=truth, parameters=truth)
+
+    def asked(strength: float, supernets: int = 3) -> list[tuple[float, str]]:
+        scores = strength * truth + 10 * noise.standard_normal((supernets, 200))
+        point = code["point_of"](sample, 4, scores, None)
+        found = [one for one in code["verdicts_of"]("nb201", [point]) if one.claim.startswith("where the correlation")]
+        return [(point.ranking.correlation_low, one.verdict) for one in found]
+
+    ((low, said),) = asked(1.0)
+    assert (low > 0.4, said) == (True, "holds")
+    assert [said for _, said in asked(1.0, supernets=1)] == ["inconclusive"]
+    assert asked(0.0) == asked(-1.0) == []
+    assert asked(0.07) == []  # about 0.4: its interval begins below
+
+
+def test_the_answer_says_what_is_certain_where_the_claim_is_undecided() -> None:
+    """Budgets that rank at random, well, and better by nothing: the longest surpasses only the first."""
+    points_of, partly = (runpy.run_path(str(STUDIES / "epochs.py"))[name] for name in ("point_of", "partly"))
+    truth, noise = np.arange(80.0), numpy_rng(5)
+    sample = SimpleNamespace(valid=truth, test=truth, parameters=truth)
+
+    def points(*strengths: float, supernets: int = 3, archs: int = 80) -> list[Any]:
+        sample.valid = sample.test = sample.parameters = truth[:archs]
+        scores = [truth[:archs] * one + 10 * noise.standard_normal((supernets, archs)) for one in strengths]
+        return [points_of(sample, 2**i, one, None) for i, one in enumerate(scores)]
+
+    assert partly(points(0.0, 1.0, 1.0)) == "The longest training ranks better than those of less than 2 epochs"
+    assert partly(points(0.0, 0.0, 1.0)) == "The longest training ranks better than those of less than 4 epochs"
+    assert partly(points(1.0, 0.0, 1.0)) is None
+    assert partly(points(0.0, 1.0, 1.0, supernets=1)) is None
+    assert partly(points(0.0, 1.0, 1.0, archs=FEWEST - 1)) is None
+    answer = Answer("it helps", "It helps", "It hurts", {"a": "It helps a little", "b": "It helps a bit"})
+    verdicts = [
+        Verdict("it helps", "", space, "", "", said)
+        for space, said in (("a", "inconclusive"), ("b", "holds"), ("c", "inconclusive"))
+    ]
+    assert answer.sentence("?", verdicts) == "It helps on b; it helps a little on a; undecided on c."
+
+
+def test_capacity_says_to_what_factor_the_fall_is_certain() -> None:
+    """The largest factor at which supernets rank worse for certain, of those that leave enough architectures."""
+    partly, noise = runpy.run_path(str(STUDIES / "capacity.py"))["partly"], numpy_rng(6)
+
+    def said(*strengths: float, size: int = 80, supernets: int = 3, last: int = 80, reporting: int = 1) -> str | None:
+        points = []
+        for factor, strength in enumerate(strengths):
+            truth = np.arange(float(last if factor == len(strengths) - 1 else size))
+            scores = strength * truth + 10 * noise.standard_normal((supernets, len(truth)))
+            seeds = reporting if factor else 1
+            points.append(Point(2**factor, "", ranking(scores, truth, truth, K), None, reporting_seeds=seeds))
+        return partly(judged(points))
+
+    assert said(1.0, 0.0, 1.0) == "Pruning to the best half lowers the correlation"
+    assert said(1.0, 0.0, 0.0) == "Pruning to the best 1/4 lowers the correlation"
+    assert said(1.0, 0.0, 0.0, last=FEWEST - 1) == "Pruning to the best half lowers the correlation"
+    assert said(1.0, 1.0, 1.0) is None
+    assert said(0.0, 1.0, 1.0) is None
+    assert said(1.0, 0.0, 0.0, supernets=1) is None
+    assert said(1.0, 0.0, 0.0, reporting=0) is None  # those that choose also report
+    assert said(1.0, 0.0, 0.0, size=FEWEST - 1, last=FEWEST - 1) is None
+
+
+def test_only_accuracies_on_other_images_are_less_certain() -> None:
+    """By hand: at 90 % of 2,000 of 10,000 images the standard error is 0.6 points, which adds to +-0.5 so."""
+    code = runpy.run_path(str(STUDIES / "convergence.py"))
+    found = code["on_other_images"](Interval(1.0, 0.5, 1.5, 60), 90.0, 2000, 10_000)
+    assert found.value == 1
+    assert found.high - 1 == pytest.approx(np.hypot(0.5, 1.959964 * 0.6))
+    assert found.high - 1 == pytest.approx(1 - found.low)
+    assert code["on_other_images"](Interval(1.0, 0.5, 1.5, 60), 90.0, 4000, 4000) == Interval(1.0, 0.5, 1.5, 60)
+
+
+def test_a_part_of_the_images_is_easier_than_all_by_so_much() -> None:
+    """Simulated: the mean of the first 500 of 2,000 images beside that of all."""
+    right = numpy_rng(3).random((4000, 2000)) < 0.9
+    gap = 100 * (right[:, :500].mean(1) - right.mean(1))
+    found = runpy.run_path(str(STUDIES / "convergence.py"))["on_other_images"](Interval(0, 0, 0, 60), 90.0, 500, 2000)
+    assert found.high == pytest.approx(1.96 * gap.std(), rel=0.05)
+
+
+def test_validation_ranks_as_test_only_beyond_what_a_training_has_in_common() -> None:
+    """Both results of a training share its luck: here most of what they rank by, and still nothing is in common."""
+    splits_agree, rng = runpy.run_path(str(STUDIES / "standalone.py"))["splits_agree"], numpy_rng(20)
+
+    def table(valid: Floats, test: Floats) -> Table:
+        """Of three seeds of each split's own quality, with luck that both splits share."""
+        columns = {}
+        for seed in range(3):
+            luck = rng.standard_normal(300)
+            for split, quality in (("valid", valid), ("test", test)):
+                columns[Column("digits", split, 2, seed)] = quality + luck + 0.3 * rng.standard_normal(300)
+        return Table("nb201", tuple(map(str, range(300))), columns)
+
+    one, other = rng.standard_normal((2, 300))
+    alike, unlike = splits_agree(table(one, one), "digits"), splits_agree(table(one, other), "digits")
+    assert 0.8 < alike.low < 1 < alike.high
+    assert abs(unlike.value) < 0.2
+    (single,) = (table(one, one) for _ in range(1))
+    first = {column: values for column, values in single.columns.items() if column.seed == 0}
+    assert splits_agree(dataclasses.replace(single, columns=first), "digits") is None
+
+
+@pytest.mark.parametrize(
+    ("gaps", "verdict"),
+    [((0.2, 0.2, 0.02), "holds"), ((0.2, 0.2, -0.3), "inconclusive"), ((-0.2, -0.2, -0.2), "does not hold")],
+)
+def test_ways_to_train_are_judged_together(gaps: tuple[float, ...], verdict: str) -> None:
+    """One variant may be uncertain, but none certainly opposed."""
+    code, rng = runpy.run_path(str(STUDIES / "tricks.py")), numpy_rng(21)
+
+    def row(label: str, gap: float | None) -> Any:
+        each = None if gap is None else gap + 0.01 * rng.standard_normal(5)
+        drawn = None if each is None else each[:, None] + 0.03 * rng.standard_normal((5, 2000)).mean(0)
+        found = None if each is None else PerSupernet(each, drawn, 100, 99)
+        return SimpleNamespace(label=label, change=None, gap=found, corr_baseline=0.9)
+
+    rows = [row("baseline", None), *(row(f"variant {i}", gap) for i, gap in enumerate(gaps))]
+    table = SimpleNamespace(seed_noise=0.1, rows=rows, at_equal_cost=None, sample=SimpleNamespace(name="nb201"))
+    _, ways = code["verdicts_of"](table)
+    assert (ways.verdict, ways.numbers["mean"]) == (verdict, pytest.approx(np.mean(gaps), abs=0.02))
+
+
+def test_no_choice_is_harmful_however_many_there_are() -> None:
+    """Each of many choices shows for itself that it is not: corrected for their number, three would be suspects."""
+    code, rng = runpy.run_path(str(STUDIES / "operators.py")), numpy_rng(22)
+    truth = rng.standard_normal(200)
+    made = [{f"edge {i}": str(one) for i, one in enumerate(row)} for row in rng.integers(2, size=(200, 20))]
+    found = code["effects"](truth, made, truth + 0.5 * rng.standard_normal((3, 200)))
+    assert len(found) == 40
+    assert all(one.harmless for one in found)
+
+
+def test_a_random_order_is_a_zero_cost_score() -> None:
+    """Supernets that rank the wrong way round are worse than chance, however bad all scores are."""
+    code, rng = runpy.run_path(str(STUDIES / "worth.py")), numpy_rng(23)
+    truth = np.arange(100.0)
+
+    def judge(kind: str, scores: Floats) -> Any:
+        return code["Judge"](kind, kind, None, 1.0, None, scores, ranking(scores, truth, truth, K))
+
+    wrong = rng.standard_normal((3, 100)) * 30 - truth
+    judges = [judge(code["UNIFORM"], wrong), judge(code["UNTRAINED"], -truth[None] + rng.standard_normal((3, 100)))]
+    (found,) = code["verdicts_of"](SimpleNamespace(name="nb201", test=truth), judges)
+    assert (found.claim, found.verdict) == ("a supernet ranks better than every zero-cost score", "does not hold")
+    costs = SimpleNamespace(scoring=lambda recipe: 0.5)
+    sample = SimpleNamespace(recipe=None, truth=SimpleNamespace(epochs=10))
+    learning = dataclasses.replace(judge(code["PREDICTOR"], truth[None]), setting=10.0)
+    exchanged = code["exchange"](sample, costs, [*judges, learning])
+    assert exchanged["rates"] == {}
+    assert exchanged["sentence"].endswith("worse than a random order")

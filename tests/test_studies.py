@@ -8,12 +8,10 @@ import json
 import math
 import re
 import runpy
-import shutil
 import tarfile
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from html import escape, unescape
-from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,21 +25,18 @@ from scipy import stats
 from wsnas import installed_spaces, load_ground_truth, load_space, proxy_scores
 from wsnas import paths as path_samplers
 from wsnas.executor import Executor
-from wsnas.metrics import Floats, Interval, PerSupernet
 from wsnas.randomness import numpy_rng
 from wsnas.recipe import change_recipe, with_changes
 from wsnas.runs import Run
 from wsnas.sampling import sample_distinct
 from wsnas.studies.costs import same_networks, trained_with
-from wsnas.studies.figures import axes_grid, caption, legend_below, ranking_figure, say_at_the_top
 from wsnas.studies.options import StudyOptions
 from wsnas.studies.pruned import Pruning
-from wsnas.studies.rankings import K, Point, finite, judged, ranking
 from wsnas.studies.report import write_report
-from wsnas.studies.results import desk_rows, save_figure, to_jsonable, write_results
+from wsnas.studies.results import to_jsonable
 from wsnas.studies.sample import GroundTruth, SpaceSample, ground_truth_of, space_samples
 from wsnas.studies.scripts import Studies
-from wsnas.studies.verdicts import FEWEST, Answer, Numbers, Verdict, enough
+from wsnas.studies.verdicts import FEWEST
 from wsnas.table import TRAINED, Column, Table
 from wsnas.words import counted
 
@@ -492,174 +487,6 @@ SAID: dict[str, Callable[[Any], dict[str, float]]] = {  # claim -> the numbers o
 }
 
 
-def test_verdicts_need_a_minimum_of_architectures() -> None:
-    verdict = Verdict("c", "s", "nb201", "r", "m", "holds")
-    (many,), (few,) = (enough([verdict], n) for n in (FEWEST, FEWEST - 1))
-    assert (many.verdict, many.measured) == ("holds", "m")
-    assert (few.verdict, few.measured) == ("inconclusive", "m; too few architectures")
-    assert many.rule == few.rule == "r; inconclusive from fewer than 30 architectures"
-
-
-def test_two_readings_of_the_same_supernets_are_compared_pair_by_pair() -> None:
-    """Five supernets differ widely, but each ranks a little worse by one reading, as a paired t-test sees."""
-    noise, truth = numpy_rng(8), np.arange(2000.0)
-    strengths = np.array([0.5, 0.7, 1.0, 1.3, 1.6])[:, None]
-    better = strengths * stats.zscore(truth) + noise.standard_normal((5, 2000))
-    worse = better + 0.4 * noise.standard_normal((5, 2000))
-    good, poor = (ranking(scores, truth, truth, K) for scores in (better, worse))
-    assert stats.ttest_rel(good.correlation_seeds, poor.correlation_seeds).pvalue < 0.05
-    assert stats.ttest_ind(good.correlation_seeds, poor.correlation_seeds).pvalue > 0.5
-
-    code = runpy.run_path(str(STUDIES / "scoring.py"))
-    protocols = [
-        code["Protocol"](*what) for what in (["inherited"], ["batch"], ["recalibrated", 8], ["recalibrated", 8, 1])
-    ]
-    rankings = {"batch": poor, "recalibrated, 8 images": good, "tuned for 1 steps, 8 images": good}
-    ways = [
-        code["Way"](protocol, reading, 0, 0.0, rankings.get(protocol.name, poor))
-        for protocol in protocols
-        for reading in ("accuracy", "loss")
-    ]
-    _, own_statistics, tuned, _ = code["verdicts_of"](SimpleNamespace(name="nb201"), ways)
-    assert own_statistics.verdict == "holds"
-    assert (tuned.verdict, tuned.numbers["difference"]) == ("does not hold", 0)  # the very same scores
-
-
-def test_results_have_the_interval_that_is_drawn() -> None:
-    """Also of predictors, which were fitted on draws from one pool."""
-    noise, truth = numpy_rng(14), np.arange(200.0)
-    ranked_scores = truth + 60 * noise.standard_normal((5, 200))
-    ranked = ranking(ranked_scores, truth, truth, K)
-    pooled = ranking(ranked_scores, truth, truth, K, common=3.0)
-    judge = runpy.run_path(str(STUDIES / "worth.py"))["Judge"]
-    alone, together = (judge("predictor", "20 trained", 20, 20.0, None, truth[None], one) for one in (ranked, pooled))
-    for one in (alone, together):
-        found = one.interval()
-        known = one.known()
-        assert (known["correlation"], known["correlation_low"], known["correlation_high"]) == (
-            found.value,
-            found.low,
-            found.high,
-        )
-    assert together.known()["correlation_low"] < alone.known()["correlation_low"]
-    wider, usual = (one.ranking.measures.intervals() for one in (together, alone))
-    for name, found in wider.items():
-        assert (found.value, found.high >= usual[name].high, found.low <= usual[name].low) == (
-            usual[name].value,
-            True,
-            True,
-        )
-    assert wider["kendall"].low < usual["kendall"].low
-    assert pooled.advantage_low < ranked.advantage_low
-
-
-@pytest.mark.parametrize("lowest", [0.0, 50.0, -3.0, -1e17])
-def test_a_score_that_is_not_finite_ranks_last(lowest: float) -> None:
-    """Also beside scores so large that 1 less is the same number."""
-    scores = finite(np.array([lowest, np.inf, lowest + abs(lowest) + 1, np.nan]))
-    assert np.argsort(-scores, kind="stable")[:2].tolist() == [2, 0]
-    assert scores[1] == scores[3] < lowest
-
-
-def test_a_single_supernet_shows_no_bias_of_supernets() -> None:
-    code = runpy.run_path(str(STUDIES / "operators.py"))
-    numbers = (0.4, 0.3, 0.5, 0.0, 0.4, 0.3, 0.5, -0.1, -0.2, -0.05, 0.0)
-    effect = code["Effect"]("edge 0-1", "skip", 40, *numbers, False, False, 0.0, 0.0)
-    verdicts = [code["verdicts_of"](SimpleNamespace(name="nb201"), [effect], supernets) for supernets in (1, 2)]
-    assert [[one.verdict for one in found] for found in verdicts] == [["inconclusive"] * 2, ["holds"] * 2]
-    unsure = dataclasses.replace(effect, p_misleads_corrected=0.06)  # biased, but which of the two it is is not certain
-    found = code["verdicts_of"](SimpleNamespace(name="nb201"), [unsure], 2)
-    assert [one.verdict for one in found] == ["holds", "inconclusive"]
-
-
-def test_many_architectures_exclude_a_bias_and_a_misleading_choice() -> None:
-    """Supernets rank as trainings do, one choice is better: 1,500 architectures show it, 60 do not."""
-    code, noise = runpy.run_path(str(STUDIES / "operators.py")), numpy_rng(12)
-
-    def found(n: int, favour: float = 0.0) -> list[str]:
-        made = [
-            {f"edge {i}": "skip" if has else "none" for i, has in enumerate(one)} for one in noise.random((n, 3)) < 0.5
-        ]
-        skips = np.array([one["edge 0"] == "skip" for one in made])
-        truth = noise.standard_normal(n) + skips
-        scores = np.array([truth + noise.standard_normal(n) + favour * skips for _ in range(3)])
-        effects = code["effects"](truth, made, scores)
-        return [one.verdict for one in code["verdicts_of"](SimpleNamespace(name="nb201"), effects, 3)]
-
-    assert found(1500) == ["does not hold", "does not hold"]
-    assert found(60) == ["inconclusive", "inconclusive"]
-    assert found(1500, favour=1.0) == ["holds", "does not hold"]  # ranked too high, but it is better
-
-
-def test_holms_correction_by_hand() -> None:
-    holm = runpy.run_path(str(STUDIES / "operators.py"))["holm"]
-    assert holm([0.03, 0.01, 0.04, 0.9]) == pytest.approx([0.09, 0.04, 0.09, 0.9])
-    assert holm([0.5, 0.5]) == [1, 1]
-
-
-def test_among_many_choices_one_that_trains_worse_by_chance_misleads_nobody() -> None:
-    """Supernets prefer all twenty, and training tells none of them from the others: one in forty seems worse."""
-    effects, noise = runpy.run_path(str(STUDIES / "operators.py"))["effects"], numpy_rng(11)
-    made = [
-        {f"edge {i}": "skip" if has else "none" for i, has in enumerate(one)} for one in noise.random((300, 20)) < 0.5
-    ]
-    skips = np.array([[choice == "skip" for choice in one.values()] for one in made])
-    truth = noise.standard_normal(300)
-    scores = np.array([skips.sum(1) + 0.5 * noise.standard_normal(300) for _ in range(3)])
-    found = effects(truth, made, scores)
-    assert any(one.preferred_low > 0 > one.better_high for one in found)
-    assert not any(one.misleads for one in found)
-
-
-def test_a_bias_that_supernets_do_not_share_is_none() -> None:
-    """Three supernets favour a choice by 0.45, 0.25 and 0.02 of the ranks: on average certain for these three only."""
-    effects, noise = runpy.run_path(str(STUDIES / "operators.py"))["effects"], numpy_rng(9)
-    made = [{"edge": "skip" if i % 2 else "none"} for i in range(200)]
-    truth, skips = noise.standard_normal(200), np.arange(200) % 2
-
-    def found(*favours: float) -> Any:
-        scores = np.array([truth + 0.3 * noise.standard_normal(200) + favour * skips for favour in favours])
-        return effects(truth, made, scores)[0]
-
-    alike, unlike = found(0.8, 0.8, 0.8), found(2.0, 0.8, 0.0)
-    assert abs(unlike.effect) == pytest.approx(abs(alike.effect), abs=0.01)
-    assert (alike.p_corrected < 0.001, unlike.p_corrected > 0.05) == (True, True)
-    assert abs(alike.low - alike.high) < abs(unlike.low - unlike.high)
-
-
-@pytest.mark.parametrize(
-    ("name", "claim"),
-    [
-        ("capacity", "pruning to the best lowers the correlation"),
-        ("density", "a random sub-space at the largest factor ranks better than the whole"),
-    ],
-)
-def test_factors_that_leave_too_few_architectures_do_not_spoil_a_verdict(name: str, claim: str) -> None:
-    """It is about the factors that leave enough; if only 1x does, it is inconclusive."""
-    space = "nb201" if name == "density" else SimpleNamespace(name="nb201", space=load_space("nb201"))
-    verdicts_of, noise = runpy.run_path(str(STUDIES / f"{name}.py"))["verdicts_of"], numpy_rng(7)
-
-    def found(**left: int) -> Verdict:
-        points = []
-        for factor, (size, strength) in enumerate(zip(left.values(), (1.0, -1.0, 1.0), strict=False)):
-            truth = np.arange(float(size))
-            ranked, whole = (
-                ranking(one * truth + 0.2 * size * noise.standard_normal((5, size)), truth, truth, min(K, size))
-                for one in (strength, 1.0)
-            )
-            gain = ranked.agreement - whole.agreement if factor else None
-            points.append(Point(16**factor, "", ranked, None, gain=gain))
-        (verdict,) = [one for one in verdicts_of(space, judged(points)) if one.claim == claim]
-        return verdict
-
-    expected = "holds" if name == "capacity" else "does not hold"
-    assert (found(a=80, b=FEWEST, c=12).verdict, found(a=80, b=FEWEST, c=12).numbers["factor"]) == (expected, 16)
-    assert found(a=80, b=FEWEST, c=FEWEST).numbers["factor"] == 256
-    few = found(a=80, b=FEWEST - 1, c=12)
-    assert (few.verdict, few.numbers["factor"]) == ("inconclusive", 256)
-    assert few.measured.endswith("too few architectures")
-
-
 def test_standalone_at_desk_judges_by_the_shipped_trainings_of_its_length() -> None:
     """The shipped table of nb101 has trainings of 2, 10 and 20 epochs; desk's are those of 20."""
     code, space = runpy.run_path(str(STUDIES / "standalone.py")), load_space("nb101")
@@ -676,25 +503,6 @@ def test_standalone_at_desk_judges_by_the_shipped_trainings_of_its_length() -> N
     other = change_recipe(recipe, channels=3)
     table.about["recipe"] = json.dumps(other.standalone_identity(), sort_keys=True)
     assert code["shipped_truth"](space, table, other) is None
-
-
-def test_standalone_judges_by_the_whole_ground_truth_where_it_ships() -> None:
-    """Six trainings say nothing on a claim that hundreds of shipped ones of the same recipe decide."""
-    code = runpy.run_path(str(STUDIES / "standalone.py"))
-    space = load_space("nb201")
-    shipped = load_ground_truth(space)
-    six = shipped.select(shipped.archs[:6])
-    found = code["findings_of"](six, shipped, space, "digits")
-    (verdict,) = code["verdicts_of"](space, found)
-    tests = shipped.mean("digits", "test")
-    known = np.isfinite(tests) & np.isfinite(shipped.mean("digits", "valid"))
-    assert shipped.parameters is not None
-    expected = stats.spearmanr(shipped.parameters[known], tests[known]).statistic
-    assert verdict.numbers["correlation"] == pytest.approx(expected, abs=1e-9)
-    assert verdict.numbers["architectures"] == known.sum() >= 700
-    assert verdict.verdict == "holds"
-    (alone,) = code["verdicts_of"](space, code["findings_of"](six, None, space, "digits"))
-    assert alone.verdict == "inconclusive"
 
 
 def test_standalone_reports_what_it_was_asked_for(forks: Any, tmp_path: Path) -> None:
@@ -858,19 +666,6 @@ def test_means_of_other_networks_are_not_compared() -> None:
     assert same_networks(dataclasses.replace(sample, truth=official, recipe=of_paper))
 
 
-@pytest.mark.parametrize(("cost", "asked"), [(8.0, False), (16.8, True), (21.0, True), (21.5, False)])
-def test_what_costs_much_less_is_no_comparison(cost: float, asked: bool) -> None:
-    noise, truth = numpy_rng(16), np.arange(60.0)
-    code = runpy.run_path(str(STUDIES / "worth.py"))
-    kinds = {code["UNIFORM"]: (3, 21.0), code["SHORT"]: (2, cost)}
-    judges = []
-    for kind, (count, price) in kinds.items():
-        scores = truth + 20 * noise.standard_normal((count, 60))
-        judges.append(code["Judge"](kind, kind, None, price, None, scores, ranking(scores, truth, truth, K)))
-    claims = [one.claim for one in code["verdicts_of"](SimpleNamespace(name="nb201", test=truth), judges)]
-    assert claims == ["a supernet ranks better than short trainings of its cost"] * asked
-
-
 def test_worth_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
     """Costs are counted anew from the paths that were drawn, correlations from the table and the supernets' rows."""
     table, space = Table.load(truth), load_space("nb201")
@@ -964,22 +759,6 @@ def test_worth_numbers(forks: Any, truth: Path, tmp_path: Path) -> None:
     assert found["exchange"]["rates"].keys() == {"predictor", "short trainings"}
 
 
-def test_worth_exchange_rates() -> None:
-    """Between two settings: by a straight line over the logarithm."""
-    equal = runpy.run_path(str(STUDIES / "worth.py"))["equal_setting"]
-    judges = [
-        SimpleNamespace(setting=setting, ranking=SimpleNamespace(correlation=reached))
-        for setting, reached in ((10, 0.2), (40, 0.6), (50, 0.5), (100, 0.7))
-    ]
-    epochs = [SimpleNamespace(setting=n, ranking=SimpleNamespace(correlation=n / 10)) for n in (1, 2)]
-    assert equal(epochs, 0.15) == "1.4"
-    assert equal(judges, 0.1) == "at most 10"
-    assert equal(judges, 0.4) == "20"
-    assert equal(judges, 0.6) == "40"
-    assert equal(judges, 0.65) == "84"  # 50 * 2^(0.15 / 0.2)
-    assert equal(judges, 0.71) == "more than 100"
-
-
 def test_operators_architectures(forks: Any, truth: Path, tmp_path: Path) -> None:
     """Each scored architecture has the supernets' scores, the table's results, its decisions and its graph."""
     command = ("--space", "nb201", *TINY, "--seeds", "2", "--architectures", "30", "--table", str(truth))
@@ -1058,48 +837,6 @@ def test_convergence_writes_the_mean_that_its_verdicts_compare() -> None:
     assert alone.claim == "the mean supernet performance surpasses the mean ground truth"
     (of_supernets,) = code["verdicts_of"]("nb201", means, None)  # the ground truth is of other networks
     assert of_supernets.claim == "extended training raises the mean supernet performance throughout"
-
-
-@pytest.mark.parametrize(
-    ("means", "verdict"),
-    [((10, 40, 60, 70), "holds"), ((10, 40, 41, 70), "inconclusive"), ((10, 60, 40, 70), "does not hold")],
-)
-def test_a_mean_rises_throughout_if_every_step_does(means: Sequence[float], verdict: str) -> None:
-    """Three supernets a budget, whose means spread by 2."""
-    code, noise = runpy.run_path(str(STUDIES / "convergence.py")), numpy_rng(12)
-    found = {2**i: mean + np.array([[-2], [0], [2]]) + noise.random((3, 50)) for i, mean in enumerate(means)}
-    by_epochs = {epochs: code["mean_score"](scores) for epochs, scores in found.items()}
-    throughout, _ = code["verdicts_of"]("nb201", by_epochs, code["mean_score"](np.zeros(50)))
-    assert throughout.verdict == verdict
-
-
-def test_supernets_that_have_hardly_trained_do_not_decide_whether_supernets_agree() -> None:
-    code, noise = runpy.run_path(str(STUDIES / "consistency.py")), numpy_rng(13)
-    truth, shared = noise.standard_normal((2, 100))
-    longest = np.array([[truth + 2 * shared + 0.5 * noise.standard_normal(100) for _ in range(3)] for _ in range(2)])
-    short = noise.standard_normal((5, 3, 100))
-    once = SimpleNamespace(seeds=lambda archs: truth[:, None])  # of one training each no noise is known
-    sample = SimpleNamespace(name="nb201", test=truth, parameters=np.ones(100), truth=once, archs=())
-    (alone,), (among,) = (code["verdicts_of"](sample, one) for one in (longest, np.concatenate([short, longest])))
-    assert alone.verdict == among.verdict == "holds"
-    assert alone.numbers == among.numbers
-
-
-def test_noise_of_the_ground_truth_is_no_disagreement_with_it() -> None:
-    """Supernets score quality with noise of their own, size is nothing but a good guess at quality."""
-    code, noise = runpy.run_path(str(STUDIES / "consistency.py")), numpy_rng(17)
-    quality, n = noise.standard_normal(500), 500
-    seeds = quality[:, None] + 1.2 * noise.standard_normal((n, 2))
-    supernets = quality + 0.4 * noise.standard_normal((2, 3, n))
-    size = quality + 0.5 * noise.standard_normal(n)
-
-    def found(trainings: Any) -> list[str]:
-        truth = SimpleNamespace(seeds=lambda archs: trainings)
-        sample = SimpleNamespace(name="nb201", test=seeds.mean(1), parameters=size, truth=truth, archs=())
-        return [one.verdict for one in code["verdicts_of"](sample, supernets) if "ranks better" not in one.claim]
-
-    assert found(seeds[:, :1]) == ["holds", "holds"]  # as if the ground truth had no noise
-    assert "holds" not in found(seeds)
 
 
 def test_all_of_a_perplexity_ground_truth_is_higher_is_better(tmp_path: Path) -> None:
@@ -1319,135 +1056,6 @@ def test_multi_path_is_compared_with_a_baseline_of_as_many_paths(scale: str) -> 
     ] * len(longer)
 
 
-def test_figures_need_no_colour() -> None:
-    """Better, worse and within noise have a marker each in tricks, and so has every kind of judge in worth."""
-    tricks = runpy.run_path(str(STUDIES / "tricks.py"))
-
-    def row(label: str, difference: float | None, beyond: bool = False) -> Any:
-        ends = {f"{top}difference{end}": difference for top in ("", "top_") for end in ("", "_low", "_high")}
-        change = None if difference is None else SimpleNamespace(**ends, beyond_seeds=beyond, top_beyond_seeds=beyond)
-        return SimpleNamespace(label=label, corr_baseline=0.5, corr_truth=0.5, top10=80.0, change=change)
-
-    rows = [row("baseline", None), row("same", 0.1), row("better", 0.2, True), row("worse", -0.2, True)]
-    sample = SimpleNamespace(title="nb201", space=SimpleNamespace(metric="accuracy"))
-    table = SimpleNamespace(sample=sample, rows=rows, seed_noise=0.1, top_noise=0.1)
-    for axes in tricks["tricks_figure"]([table], "note").axes[:2]:
-        drawn = {tuple(line.get_ydata()): line.get_marker() for line in axes.lines if line.get_marker() != "None"}
-        assert [drawn[3 - i,] for i in range(4)] == ["o", ".", ">", "<"]
-    looks = runpy.run_path(str(STUDIES / "worth.py"))["LOOKS"].values()
-    assert len({marker for _, marker, _ in looks}) == len(looks)
-
-
-def test_captions_begin_with_the_question(tmp_path: Path) -> None:
-    """Of every figure; an SVG has it as text, and is the same file each time."""
-    import matplotlib.pyplot as plt
-
-    question, captions = "Do supernets whose training was longer rank better than those of short ones?", []
-    for folder in ("one", "two"):
-        figures = [plt.figure(figsize=(4, 3), layout="constrained") for _ in range(2)]
-        for figure, said in zip(figures, ("Three supernets.", ""), strict=True):
-            figure.subplots().plot([1, 2], gid="line")
-            if said:
-                caption(figure, said)
-            plt.close(figure)
-        write_results(
-            "epochs",
-            tmp_path / folder,
-            settings={},
-            rows=[{"a": 1}],
-            verdicts=[],
-            results={},
-            figure=figures[0],
-            more={"matrix": figures[1]},
-            title=question,
-            answer=Answer("", "", ""),
-            source="",
-            svg=True,
-        )
-        captions = [" ".join(figure.get_supxlabel().split()) for figure in figures]
-    assert captions == [f"{question} Three supernets.", question]
-    for name in ("epochs.svg", "epochs-matrix.svg", "epochs.png"):
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    text = "".join(ET.parse(tmp_path / "one/epochs-matrix.svg").getroot().itertext())
-    assert "rank better than those of" in text
-
-
-def drawn(settings: list[int], desk: list[int], ticks: list[str], **changed: float) -> Any:
-    """Three panels of a study's ``settings``, ``desk`` results behind them; ``changed``: of the rankings in front."""
-    numbers = {"correlation": 0.5, "correlation_low": 0.4, "correlation_high": 0.6}
-    row = {**numbers, "correlation_seeds": [0.5, 0.6], "parameters_correlation": 0.3, "evaluated": 50}
-    row |= {"top_seeds": [70, 71], "random_top": 69, "random_top_low": 66, "random_top_high": 70, "best": 72}
-    none = {"ceiling": 0.9, "any_judge": None, "whole_correlation": None, "top1": None, "reporting_seeds": None}
-    points: Any = [
-        SimpleNamespace(setting=one, tick=tick, ranking=SimpleNamespace(**row | changed), **none)
-        for one, tick in zip(settings, ticks, strict=True)
-    ]
-    sample: Any = SimpleNamespace(name="nb201", title="nb201", space=SimpleNamespace(metric="accuracy"))
-    return ranking_figure([(sample, points)] * 3, "x", "note", {"nb201": [{"x": x, **numbers} for x in desk]})
-
-
-@pytest.mark.parametrize("desk", [[], [20, 40]])
-@pytest.mark.parametrize("lowest", ["correlation_low", "parameters_correlation"])
-def test_a_figure_shows_its_lowest_correlation(desk: list[int], lowest: str) -> None:
-    figure = drawn([5, 10], desk, ["5", "10"], **{lowest: -0.7})
-    assert all(upper.get_ylim()[0] < -0.7 for upper in figure.axes[:3])
-
-
-@pytest.mark.parametrize("near", [{"parameters_correlation": 0.85, "correlation": 0.86}, {"best": 70.3}])
-def test_labels_at_the_ends_of_lines_do_not_touch(near: dict[str, float], tmp_path: Path) -> None:
-    """Neither when an answer of several lines above the figure has made its axes lower."""
-    figure = drawn([5, 10], [], ["5", "10"], **near)
-    say_at_the_top(figure, "An answer that takes more than a line. " * 12)
-    save_figure(figure, tmp_path / "figure.png")
-    for axes in figure.axes:
-        boxes = [text.get_window_extent() for text in axes.texts if text.get_text() and text.get_position()[0] == 7]
-        heights = sorted((box.y0 + box.y1) / 2 * 72 / figure.dpi for box in boxes)
-        assert len(heights) >= 3
-        assert all(above - below > 9 for below, above in pairwise(heights))  # points; letters are 8 high
-
-
-@pytest.mark.parametrize(
-    ("settings", "desk"),
-    [([5, 10, 20], [12, 21, 50, 100]), ([2**i for i in range(10)], []), ([1], [])],
-    ids=["desk", "many", "one"],
-)
-def test_tick_labels_do_not_touch(settings: list[int], desk: list[int]) -> None:
-    """At budgets next to those of the desk scale, and at many factors with the sizes of their sub-spaces."""
-    ticks = [str(one) if desk else f"{one}x\n{15284 // one:,}" for one in settings]
-    figure = drawn(settings, desk, ticks)
-    figure.draw_without_rendering()
-    for lower in figure.axes[3:]:
-        shown = [label for label in lower.get_xticklabels() if label.get_text()]
-        boxes = sorted((label.get_window_extent().x0, label.get_window_extent().x1) for label in shown)
-        assert all(left[1] < right[0] for left, right in pairwise(boxes))
-        texts = [label.get_text() for label in shown]
-        assert texts[0] == ticks[0]
-        assert set(texts) <= {*ticks, *(str(one) for one in desk)}
-        if desk:
-            assert texts == ["5", "10", "20", "50", "100"]
-        assert len(texts) >= min(3, len(ticks))
-
-
-def test_legends_are_off_the_points() -> None:
-    """Of operators, scoring and standalone, at the sizes of their figures, and of worth: outside of all axes."""
-    for width, height, columns in ((4.5, 5, 3), (6.4, 3.4, 2), (3.5, 3.5, 2)):
-        figure, grid = axes_grid(4, width, height)
-        for axes in grid:
-            for i in range(7):
-                axes.plot([0, 1], [i, i + 1], "o", label=f"a choice, {i}")
-            axes.set_xlabel("accuracy")
-            legend_below(axes, columns, "edge")
-        figure.draw_without_rendering()
-        inside = [axes.get_window_extent() for axes in grid] + [axes.xaxis.label.get_window_extent() for axes in grid]
-        legends = [axes.get_legend() for axes in grid]
-        assert all(legend is not None for legend in legends)
-        shown = [legend.get_window_extent() for legend in legends if legend is not None]
-        assert not any(legend.overlaps(other) for legend in shown for other in inside)
-        assert all(legend.x0 >= 0 and legend.y0 >= 0 for legend in shown)
-    scripts = {path.stem: path.read_text() for path in STUDIES.glob("*.py")}
-    assert not [name for name, script in scripts.items() if 'loc="best"' in script]
-
-
 def test_one_seed_decides_nothing(forks: Any, truth: Path, tmp_path: Path) -> None:
     """One seed has neither spread nor agreement: "not available", and every verdict is inconclusive."""
     command = ("--space", "nb201", *TINY, "--seeds", "1", "--architectures", "12", "--table", str(truth))
@@ -1542,308 +1150,6 @@ def test_the_report_shows_every_study(forks: Any, truth: Path, tmp_path: Path) -
     assert "no study results" in nothing.err
 
 
-def test_the_report_sets_data_sets_side_by_side(tmp_path: Path) -> None:
-    """A claim is one row of verdicts by space and data set, empty where not tested; one section per study.
-
-    Where two scales ask, the desk's verdict is in the row, whichever is read first.
-    """
-    wanted = {
-        "a claim": {
-            ("digits", "micro"): "inconclusive",
-            ("digits", "desk"): "holds",
-            ("cifar10", "micro"): "does not hold",
-        },
-        "another": {("cifar10", "micro"): "inconclusive", ("cifar10", "desk"): "holds"},
-        "a third": {("cifar10", "micro"): "inconclusive"},
-    }
-    for data, scale in (("digits", "micro"), ("digits", "desk"), ("cifar10", "desk"), ("cifar10", "micro")):
-        verdicts = [
-            {"claim": claim, "source": "", "space": "nb201", "rule": "r", "measured": "m", "verdict": of[data, scale]}
-            for claim, of in wanted.items()
-            if (data, scale) in of
-        ]
-        settings = {"scale": scale, "nb201": {"dataset": f"folder/{data}.npz"}}
-        folder = tmp_path / data / scale / "study"
-        folder.mkdir(parents=True)
-        (folder / "epochs.png").write_bytes(b"")
-        written = {"study": "epochs", "settings": settings, "environment": {}, "verdicts": verdicts}
-        (folder / "results.json").write_text(json.dumps(written))
-    read = ("digits/micro", "digits/desk", "cifar10/desk", "cifar10/micro/study")  # a study, or a folder of some
-    write_report([tmp_path / folder for folder in read], tmp_path / "report.html")
-    html = (tmp_path / "report.html").read_text()
-    matrix = html[html.index('<table class="claims">') : html.index("</table>")]
-    assert re.findall(r"<span>nb201<br><small>(\w+)</small>", matrix) == ["digits", "cifar10"]
-    assert matrix.count("<small>desk</small>") == 2
-    rows = re.findall(r'<th scope="row">.*?>([^<]+)</a></th>(.*?)</tr>', matrix, re.DOTALL)
-    found = {
-        name: [re.findall(r'aria-label="([^"]+)"', cell) for cell in row.split("</td>")[:-1]] for name, row in rows
-    }
-    assert found == {
-        "a claim": [["holds"], ["does not hold"]],
-        "another": [[], ["holds"]],
-        "a third": [[], ["inconclusive"]],
-    }
-    assert html.count("<section") == 1
-    assert html.count("<figure") == 4
-
-
-def test_the_report_begins_with_the_answer(tmp_path: Path) -> None:
-    """A row a space from the longest budget of the strongest scale, with what ``worth`` found; then decided answers."""
-    for scale, correlation, truth_epochs in (("micro", 0.25, 2), ("desk", 0.75, 20)):
-        settings = {"scale": scale, "nb101": {"dataset": "digits", "truth": "digits", "truth_epochs": truth_epochs}}
-        point = {"epochs": 9, "correlation": correlation, "correlation_low": correlation - 0.125, "evaluated": 60}
-        point |= {"correlation_high": correlation + 0.125, "parameters_correlation": 0.5, "ceiling": None}
-        answer = "Longer is better on nb101." if scale == "desk" else "Is longer better? Undecided on nb101."
-        epochs = {"study": "epochs", "title": "Is longer better?", "answer": answer, "results": {"nb101": [{}, point]}}
-        rows = [
-            {"kind": "zero-cost score", "label": label, "correlation": c}
-            for label, c in (("A", 0.1), (scale, correlation))
-        ]
-        rows += [{"kind": "supernet", "setting": epochs, "correlation": 0.5} for epochs in (3, 9)]
-        exchange = {"sentence": f"a {scale} supernet ranks as well as nine trainings", "cost": 20.96}
-        exchange |= {"correlation": {"n": 60}, "with_size": {"value": 0.875, "low": 0.75, "high": 1.0}}
-        exchange |= {"rates": {"predictor": {"value": "more than 20", "low": "9", "high": "more than 20"}}}
-        worth = {"study": "worth", "results": {"nb101": {"rows": rows, "exchange": exchange}}}
-        for stored in (epochs, worth):
-            folder = tmp_path / scale / str(stored["study"])
-            folder.mkdir(parents=True)
-            (folder / f"{stored['study']}.png").write_bytes(b"")
-            if stored is worth and scale == "micro":
-                settings = {**settings, "scale": "paper"}  # its scores are of the micro ground truth all the same
-            written = {**stored, "settings": settings, "environment": {}, "verdicts": []}
-            (folder / "results.json").write_text(json.dumps(written))
-    write_report([tmp_path / "micro", tmp_path / "desk"], tmp_path / "report.html")
-    html = (tmp_path / "report.html").read_text()
-
-    def headlines(html: str) -> list[list[str]]:
-        table = html[html.index('<table class="headline">') : html.index("</table>")].replace("\u00a0", " ")
-        return [re.findall(r"<td>(.*?)</td>", row, re.DOTALL) for row in table.split("<tr>")[2:]]
-
-    (found,) = headlines(html)
-    assert found[:9] == ["0.75 [0.62, 0.88]", "9", "0.50", "0.75 (desk)", "–", "0.62", "–", "60", "21"]
-    assert found[9:] == ["0.88 [0.75, 1.00]", "more than 20 [9, more than 20]"]
-    assert html.count("a desk supernet ranks as well as nine trainings") == 1
-    answers = html[html.index('<ul class="answers">') : html.index("</ul>")]
-    assert re.findall(r"<a [^>]*>(.*?)</a>", answers) == ["Longer is better on nb101."]
-
-    weaker = shutil.copytree(tmp_path / "desk/worth", tmp_path / "weaker/worth") / "results.json"
-    weaker.write_text(weaker.read_text().replace('"scale": "desk"', '"scale": "micro"').replace('"desk"', '"weaker"'))
-    write_report([tmp_path / "desk", tmp_path / "weaker"], tmp_path / "report.html")  # of the same ground truth
-    assert headlines((tmp_path / "report.html").read_text()) == [found]
-
-    other = tmp_path / "desk/worth/results.json"  # of supernets that trained for fewer epochs
-    other.write_text(other.read_text().replace('"setting": 9', '"setting": 5'))
-    shutil.copytree(tmp_path / "desk/worth", tmp_path / "desk/worth-other")  # of another ground truth
-    another = tmp_path / "desk/worth-other/results.json"
-    another.write_text(other.read_text().replace('"setting": 5', '"setting": 9').replace('epochs": 20', 'epochs": 2'))
-    shutil.copytree(tmp_path / "desk/epochs", tmp_path / "desk/repeated")  # of one scale, all are shown
-    write_report([tmp_path / "desk"], tmp_path / "report.html")
-    assert [row[-2:] for row in headlines((tmp_path / "report.html").read_text())] == [["–", "–"]] * 2
-
-
-def test_the_report_says_which_rule_judged_and_which_answer_counts(tmp_path: Path) -> None:
-    """Every rule of a claim, with whose it was if there are several; no answer that a stronger scale has, too."""
-    for name, scale, rule in (("a", "micro", "the old rule"), ("b", "desk", "the new rule"), ("c", "desk", "new")):
-        claim = "a claim" if name != "c" else "another"
-        verdict = {"claim": claim, "source": "s", "space": "nb201", "rule": rule, "measured": "m", "verdict": "holds"}
-        written = {"study": "epochs", "title": "Is it so?", "answer": f"So says {name}.", "environment": {}}
-        data = "digits" if name != "c" else "cifar10"
-        written |= {"settings": {"scale": scale, "nb201": {"dataset": data}}, "verdicts": [verdict]}
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "epochs.png").write_bytes(b"")
-        (tmp_path / name / "results.json").write_text(json.dumps(written))
-    write_report([tmp_path], tmp_path / "report.html")
-    html = (tmp_path / "report.html").read_text()
-    said = html[html.index("The rule of each verdict") :]
-    assert re.findall(r"<strong>(.*?)</strong> \(s\)(.*?).</li>", said) == [
-        ("a claim", ", of nb201 on digits, desk: the new rule"),
-        ("a claim", ", of nb201 on digits, micro: the old rule"),
-        ("another", ": new"),
-    ]
-    headings = dict(re.findall(r'<h3 id="(.*?)">(.*?)</h3>', html))  # the strongest first, and each can be linked to
-    assert [*headings.values()] == ["nb201 on digits, desk", "nb201 on cifar10, desk", "nb201 on digits, micro"]
-    answers = html[html.index('<ul class="answers">') : html.index("</ul>")]
-    linked = {headings[anchor]: answer for anchor, answer in re.findall(r'<a href="#(.*?)">(.*?)</a>', answers)}
-    assert linked == {"nb201 on digits, desk": "So says b.", "nb201 on cifar10, desk": "So says c."}
-    cells = html[html.index('<table class="claims">') : html.index("</table>")]
-    assert [headings[one] for one in re.findall(r'<td><a href="#(.*?)">', cells)] == [*headings.values()][:2]
-
-
-def test_the_report_shows_results_of_single_commands(tmp_path: Path) -> None:
-    """Their figure and numbers are in the last section, without an invented command."""
-    folder = tmp_path / "darts-cifar10"
-    folder.mkdir()
-    (folder / "rank.png").write_bytes(b"")
-    (folder / "results.json").write_text(json.dumps({"results": {"spearman": 0.1875}}))
-    assert write_report([folder], tmp_path / "report.html") == []
-    html = (tmp_path / "report.html").read_text()
-    assert re.search("<h3[^>]*>darts-cifar10</h3>", html)
-    assert html.count("<img") == 1
-    assert "0.1875" in html
-    assert "(the command was not recorded)" in html
-    assert "nox -s" not in html
-
-
-def test_a_sentence_keeps_its_numbers_by_name() -> None:
-    numbers = Numbers()
-    text = f"{numbers.estimate('change', Interval(0.104, -0.206, 0.414, 9))} at {numbers.say('factor', 8, 'd')}x"
-    assert text == "+0.10 [-0.21, +0.41] at 8x"
-    assert list(numbers.items()) == [("change", 0.104), ("change, low", -0.206), ("change, high", 0.414), ("factor", 8)]
-    with pytest.raises(KeyError):
-        numbers.say("factor", 32, "d")
-
-
-def test_the_report_shows_each_measure_under_its_name(tmp_path: Path) -> None:
-    """A number and an interval of its own for each; results without measures, as older ones, have no such table."""
-    names = ("kendall", "sparse_kendall", "precision_5", "precision_10", "best_rank", "ndcg", "regret")
-    measures = {name: {"value": i + 0.5, "low": i + 0.25, "high": i + 0.75} for i, name in enumerate(names, 1)}
-    point = {"factor": 8, "correlation": 0.5, "correlation_low": 0.25, "correlation_high": 0.75}
-    for folder, row in (("new", {**point, "measures": measures}), ("old", point)):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "capacity.png").write_bytes(b"")
-        written = {"study": "capacity", "settings": {"nb201": {"dataset": "digits"}}, "environment": {}, "verdicts": []}
-        (tmp_path / folder / "results.json").write_text(json.dumps({**written, "results": {"nb201": [row]}}))
-    write_report([tmp_path / "new"], tmp_path / "new.html")
-    html = (tmp_path / "new.html").read_text()
-    table = html[html.index('<table class="trick rankings">') :]
-    headings, cells = (cells_of(row) for row in re.findall(r"(?s)<tr>.*?</tr>", table)[:2])
-    assert dict(zip(headings, cells, strict=True)) == {
-        "ranked by": "8x",
-        "Spearman": "0.500 [0.250, 0.750]",
-        "Kendall's tau-b": "1.500 [1.250, 1.750]",
-        "sparse tau": "2.500 [2.250, 2.750]",
-        "precision, top 5 %": "3.50 [3.25, 3.75]",
-        "top 10 %": "4.50 [4.25, 4.75]",
-        "best rank of top-10": "5.5 [5.2, 5.8]",
-        "NDCG of top-10": "6.500 [6.250, 6.750]",
-        "regret of top-10": "7.50 [7.25, 7.75]",
-    }
-    write_report([tmp_path / "old"], tmp_path / "old.html")
-    assert "rankings" not in re.sub(r"(?s)<style.*?</style>", "", (tmp_path / "old.html").read_text())
-
-
-def test_the_report_counts_failed_trainings(tmp_path: Path) -> None:
-    """Even if none failed; two spaces of one study and data set have separate headings."""
-    for space, status in (("nb101", "24 ok"), ("nb201", "1 crash, 23 ok")):
-        folder = tmp_path / space
-        folder.mkdir()
-        (folder / "standalone.png").write_bytes(b"")
-        results = {space: {"status": status, "without_result": 1 if "crash" in status else 0}}
-        written = {"study": "standalone", "settings": {space: {"dataset": "cifar10.npz"}}, "environment": {}}
-        (folder / "results.json").write_text(json.dumps({**written, "results": results, "verdicts": []}))
-    write_report([tmp_path], tmp_path / "report.html")
-    html = (tmp_path / "report.html").read_text()
-    assert "nb101: trainings: 24 ok, 0 failed; architectures without a result: 0." in html
-    assert "nb201: trainings: 1 crash, 23 ok; architectures without a result: 1." in html
-    assert re.findall("<h3.*?>(.*?)</h3>", html) == ["nb101 on cifar10", "nb201 on cifar10"]
-
-
-def test_the_answer_names_the_spaces() -> None:
-    answer = Answer("it helps", "It helps", "It hurts")
-
-    def said(*verdicts: str) -> str:
-        found = [Verdict("it helps", "", f"space{i}", "", "", verdict) for i, verdict in enumerate(verdicts)]
-        return answer.sentence("Does it help?", [*found, Verdict("another", "", "space0", "", "", "holds")])
-
-    assert said("holds", "holds", "holds") == "It helps on space0, space1 and space2."
-    assert said("does not hold", "inconclusive") == "It hurts on space0; undecided on space1."
-    assert (
-        said("inconclusive", "holds", "does not hold") == "It helps on space1; it hurts on space2; undecided on space0."
-    )
-    assert said("inconclusive", "inconclusive") == "Does it help? Undecided on space0 and space1."
-    assert said() == "Does it help?"
-
-
-def test_top_10_is_asked_only_where_the_correlation_is_above_0_4() -> None:
-    """The paper claims an advantage where supernets rank well; elsewhere there is no verdict, not an open one."""
-    code, truth, noise = runpy.run_path(str(STUDIES / "epochs.py")), np.arange(200.0), numpy_rng(5)
-    sample = SimpleNamespace(valid=truth, test=truth, parameters=truth)
-
-    def asked(strength: float, supernets: int = 3) -> list[tuple[float, str]]:
-        scores = strength * truth + 10 * noise.standard_normal((supernets, 200))
-        point = code["point_of"](sample, 4, scores, None)
-        found = [one for one in code["verdicts_of"]("nb201", [point]) if one.claim.startswith("where the correlation")]
-        return [(point.ranking.correlation_low, one.verdict) for one in found]
-
-    ((low, said),) = asked(1.0)
-    assert (low > 0.4, said) == (True, "holds")
-    assert [said for _, said in asked(1.0, supernets=1)] == ["inconclusive"]
-    assert asked(0.0) == asked(-1.0) == []
-    assert asked(0.07) == []  # about 0.4: its interval begins below
-
-
-def test_the_answer_says_what_is_certain_where_the_claim_is_undecided() -> None:
-    """Budgets that rank at random, well, and better by nothing: the longest surpasses only the first."""
-    points_of, partly = (runpy.run_path(str(STUDIES / "epochs.py"))[name] for name in ("point_of", "partly"))
-    truth, noise = np.arange(80.0), numpy_rng(5)
-    sample = SimpleNamespace(valid=truth, test=truth, parameters=truth)
-
-    def points(*strengths: float, supernets: int = 3, archs: int = 80) -> list[Any]:
-        sample.valid = sample.test = sample.parameters = truth[:archs]
-        scores = [truth[:archs] * one + 10 * noise.standard_normal((supernets, archs)) for one in strengths]
-        return [points_of(sample, 2**i, one, None) for i, one in enumerate(scores)]
-
-    assert partly(points(0.0, 1.0, 1.0)) == "The longest training ranks better than those of less than 2 epochs"
-    assert partly(points(0.0, 0.0, 1.0)) == "The longest training ranks better than those of less than 4 epochs"
-    assert partly(points(1.0, 0.0, 1.0)) is None
-    assert partly(points(0.0, 1.0, 1.0, supernets=1)) is None
-    assert partly(points(0.0, 1.0, 1.0, archs=FEWEST - 1)) is None
-    answer = Answer("it helps", "It helps", "It hurts", {"a": "It helps a little", "b": "It helps a bit"})
-    verdicts = [
-        Verdict("it helps", "", space, "", "", said)
-        for space, said in (("a", "inconclusive"), ("b", "holds"), ("c", "inconclusive"))
-    ]
-    assert answer.sentence("?", verdicts) == "It helps on b; it helps a little on a; undecided on c."
-
-
-def test_capacity_says_to_what_factor_the_fall_is_certain() -> None:
-    """The largest factor at which supernets rank worse for certain, of those that leave enough architectures."""
-    partly, noise = runpy.run_path(str(STUDIES / "capacity.py"))["partly"], numpy_rng(6)
-
-    def said(*strengths: float, size: int = 80, supernets: int = 3, last: int = 80, reporting: int = 1) -> str | None:
-        points = []
-        for factor, strength in enumerate(strengths):
-            truth = np.arange(float(last if factor == len(strengths) - 1 else size))
-            scores = strength * truth + 10 * noise.standard_normal((supernets, len(truth)))
-            seeds = reporting if factor else 1
-            points.append(Point(2**factor, "", ranking(scores, truth, truth, K), None, reporting_seeds=seeds))
-        return partly(judged(points))
-
-    assert said(1.0, 0.0, 1.0) == "Pruning to the best half lowers the correlation"
-    assert said(1.0, 0.0, 0.0) == "Pruning to the best 1/4 lowers the correlation"
-    assert said(1.0, 0.0, 0.0, last=FEWEST - 1) == "Pruning to the best half lowers the correlation"
-    assert said(1.0, 1.0, 1.0) is None
-    assert said(0.0, 1.0, 1.0) is None
-    assert said(1.0, 0.0, 0.0, supernets=1) is None
-    assert said(1.0, 0.0, 0.0, reporting=0) is None  # those that choose also report
-    assert said(1.0, 0.0, 0.0, size=FEWEST - 1, last=FEWEST - 1) is None
-
-
-def test_micro_figures_show_the_desk_results_of_the_same_ground_truth(tmp_path: Path) -> None:
-    script = tmp_path / "studies" / "epochs.py"
-    about = {"dataset": "digits", "truth": "digits", "truth_epochs": 10, "train_size": 6000}
-    options = SimpleNamespace(scale="micro", recipe={}, table=None)
-    samples = [SimpleNamespace(name=name, settings=lambda: about | {"train_size": 4000}) for name in ("nb101", "nb201")]
-
-    def store(name: str, space: str, rows: list[dict[str, float]], **other: object) -> None:
-        path = tmp_path / "docs/results/desk" / name / "results.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"settings": {"scale": "desk", space: about | other}, "results": {space: rows}}))
-
-    assert desk_rows(script, options, samples) == {}
-    one, two = [{"x": 100, "correlation": 0.6}], [{"x": 400, "correlation": 0.8}]
-    store("epochs", "nb201", one)
-    store("nb101-epochs", "nb101", two)
-    store("proxyless-epochs", "proxyless", two)
-    assert desk_rows(script, options, samples) == {"nb201": one, "nb101": two}
-    assert desk_rows(script, options, samples[:1]) == {"nb101": two}
-    for other in ({"scale": "desk"}, {"recipe": {"epochs": 3}}, {"table": "mine.parquet"}):
-        assert desk_rows(script, SimpleNamespace(**{**vars(options), **other}), samples) == {}
-    for other in ({"truth_epochs": 2}, {"truth": "cifar10"}, {"dataset": "more-digits"}):
-        store("epochs", "nb201", one, **other)
-        assert desk_rows(script, options, samples) == {"nb101": two}
-
-
 def test_the_committed_scores_serve_a_study_without_training(forks: Any, tmp_path: Path) -> None:
     """Those of docs/results/desk, unpacked as its page says, give the committed results."""
     committed = STUDIES.parent / "docs/results/desk"
@@ -1901,46 +1207,6 @@ def test_a_bad_file_is_refused_before_any_worker_starts(
         assert {path.name for path in tmp_path.iterdir()} == before
 
 
-def test_only_accuracies_on_other_images_are_less_certain() -> None:
-    """By hand: at 90 % of 2,000 of 10,000 images the standard error is 0.6 points, which adds to +-0.5 so."""
-    code = runpy.run_path(str(STUDIES / "convergence.py"))
-    found = code["on_other_images"](Interval(1.0, 0.5, 1.5, 60), 90.0, 2000, 10_000)
-    assert found.value == 1
-    assert found.high - 1 == pytest.approx(np.hypot(0.5, 1.959964 * 0.6))
-    assert found.high - 1 == pytest.approx(1 - found.low)
-    assert code["on_other_images"](Interval(1.0, 0.5, 1.5, 60), 90.0, 4000, 4000) == Interval(1.0, 0.5, 1.5, 60)
-
-
-def test_a_part_of_the_images_is_easier_than_all_by_so_much() -> None:
-    """Simulated: the mean of the first 500 of 2,000 images beside that of all."""
-    right = numpy_rng(3).random((4000, 2000)) < 0.9
-    gap = 100 * (right[:, :500].mean(1) - right.mean(1))
-    found = runpy.run_path(str(STUDIES / "convergence.py"))["on_other_images"](Interval(0, 0, 0, 60), 90.0, 500, 2000)
-    assert found.high == pytest.approx(1.96 * gap.std(), rel=0.05)
-
-
-def test_validation_ranks_as_test_only_beyond_what_a_training_has_in_common() -> None:
-    """Both results of a training share its luck: here most of what they rank by, and still nothing is in common."""
-    splits_agree, rng = runpy.run_path(str(STUDIES / "standalone.py"))["splits_agree"], numpy_rng(20)
-
-    def table(valid: Floats, test: Floats) -> Table:
-        """Of three seeds of each split's own quality, with luck that both splits share."""
-        columns = {}
-        for seed in range(3):
-            luck = rng.standard_normal(300)
-            for split, quality in (("valid", valid), ("test", test)):
-                columns[Column("digits", split, 2, seed)] = quality + luck + 0.3 * rng.standard_normal(300)
-        return Table("nb201", tuple(map(str, range(300))), columns)
-
-    one, other = rng.standard_normal((2, 300))
-    alike, unlike = splits_agree(table(one, one), "digits"), splits_agree(table(one, other), "digits")
-    assert 0.8 < alike.low < 1 < alike.high
-    assert abs(unlike.value) < 0.2
-    (single,) = (table(one, one) for _ in range(1))
-    first = {column: values for column, values in single.columns.items() if column.seed == 0}
-    assert splits_agree(dataclasses.replace(single, columns=first), "digits") is None
-
-
 def test_multi_path_is_compared_at_its_cost_whatever_the_epochs() -> None:
     """The longest baseline trains as many paths as multi-path: the short one's epochs times the paths of a step."""
     code, space = runpy.run_path(str(STUDIES / "tricks.py")), load_space("nb201")
@@ -1952,53 +1218,3 @@ def test_multi_path_is_compared_at_its_cost_whatever_the_epochs() -> None:
             longer = [one for label, one in variants.items() if code["LONGER"] in label]
             paths = int(multi.paths.removeprefix("multi:"))
             assert longer[-1].recipe.supernet.epochs == base.recipe.supernet.epochs * paths
-
-
-@pytest.mark.parametrize(
-    ("gaps", "verdict"),
-    [((0.2, 0.2, 0.02), "holds"), ((0.2, 0.2, -0.3), "inconclusive"), ((-0.2, -0.2, -0.2), "does not hold")],
-)
-def test_ways_to_train_are_judged_together(gaps: tuple[float, ...], verdict: str) -> None:
-    """One variant may be uncertain, but none certainly opposed."""
-    code, rng = runpy.run_path(str(STUDIES / "tricks.py")), numpy_rng(21)
-
-    def row(label: str, gap: float | None) -> Any:
-        each = None if gap is None else gap + 0.01 * rng.standard_normal(5)
-        drawn = None if each is None else each[:, None] + 0.03 * rng.standard_normal((5, 2000)).mean(0)
-        found = None if each is None else PerSupernet(each, drawn, 100, 99)
-        return SimpleNamespace(label=label, change=None, gap=found, corr_baseline=0.9)
-
-    rows = [row("baseline", None), *(row(f"variant {i}", gap) for i, gap in enumerate(gaps))]
-    table = SimpleNamespace(seed_noise=0.1, rows=rows, at_equal_cost=None, sample=SimpleNamespace(name="nb201"))
-    _, ways = code["verdicts_of"](table)
-    assert (ways.verdict, ways.numbers["mean"]) == (verdict, pytest.approx(np.mean(gaps), abs=0.02))
-
-
-def test_no_choice_is_harmful_however_many_there_are() -> None:
-    """Each of many choices shows for itself that it is not: corrected for their number, three would be suspects."""
-    code, rng = runpy.run_path(str(STUDIES / "operators.py")), numpy_rng(22)
-    truth = rng.standard_normal(200)
-    made = [{f"edge {i}": str(one) for i, one in enumerate(row)} for row in rng.integers(2, size=(200, 20))]
-    found = code["effects"](truth, made, truth + 0.5 * rng.standard_normal((3, 200)))
-    assert len(found) == 40
-    assert all(one.harmless for one in found)
-
-
-def test_a_random_order_is_a_zero_cost_score() -> None:
-    """Supernets that rank the wrong way round are worse than chance, however bad all scores are."""
-    code, rng = runpy.run_path(str(STUDIES / "worth.py")), numpy_rng(23)
-    truth = np.arange(100.0)
-
-    def judge(kind: str, scores: Floats) -> Any:
-        return code["Judge"](kind, kind, None, 1.0, None, scores, ranking(scores, truth, truth, K))
-
-    wrong = rng.standard_normal((3, 100)) * 30 - truth
-    judges = [judge(code["UNIFORM"], wrong), judge(code["UNTRAINED"], -truth[None] + rng.standard_normal((3, 100)))]
-    (found,) = code["verdicts_of"](SimpleNamespace(name="nb201", test=truth), judges)
-    assert (found.claim, found.verdict) == ("a supernet ranks better than every zero-cost score", "does not hold")
-    costs = SimpleNamespace(scoring=lambda recipe: 0.5)
-    sample = SimpleNamespace(recipe=None, truth=SimpleNamespace(epochs=10))
-    learning = dataclasses.replace(judge(code["PREDICTOR"], truth[None]), setting=10.0)
-    exchanged = code["exchange"](sample, costs, [*judges, learning])
-    assert exchanged["rates"] == {}
-    assert exchanged["sentence"].endswith("worse than a random order")
