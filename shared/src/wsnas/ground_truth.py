@@ -264,21 +264,21 @@ def of_trainings(
     once for a package or file that is missing.
     """
     held: list[tuple[J, R | BaseException]] = []
-    succeeded = False
+    trusted = worked and retried
     with closing(results):
         for job, result in results:
             if isinstance(result, ImportError | OSError) and not isinstance(result, TimeoutError):
                 raise WsnasError(f"the workers cannot train here ({type(result).__name__}: {result})") from result
             if isinstance(result, WsnasError) and not isinstance(result, WorkerLost):
                 raise result
-            succeeded |= not isinstance(result, BaseException)
+            trusted |= not isinstance(result, BaseException)
             held.append((job, result))
-            if not (succeeded or (worked and retried)) and len(held) == FIRST_FAILURES:
-                worked = False
-                break
-            if succeeded:
+            if trusted:
                 yield from held
                 held = []
+            elif len(held) == FIRST_FAILURES:
+                worked = False
+                break
     if held and not worked:
         first: Any = held[0][1]
         raise WsnasError(

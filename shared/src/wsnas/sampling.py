@@ -39,16 +39,18 @@ def sample_candidates(space: SearchSpace[A], recipe: Recipe, count: int, rng: np
     """Like ``sample_distinct``, restricted to architectures within ``recipe.max_macs``."""
     if recipe.max_macs is None:
         return sample_distinct(space, count, rng)
-    try:
-        return _distinct(lambda rng: sample_within_limit(space, recipe, rng), count, rng, patience=30)
-    except WsnasError as error:
-        raise WsnasError(f"{error} within --max-macs {recipe.max_macs}") from None
+    limit = f" with at most {recipe.max_macs:,} multiply-adds"
+    return _distinct(lambda rng: sample_within_limit(space, recipe, rng), count, rng, 30, limit)
 
 
 def _distinct(
-    draw: Callable[[np.random.Generator], A], count: int, rng: np.random.Generator, patience: float = math.inf
+    draw: Callable[[np.random.Generator], A],
+    count: int,
+    rng: np.random.Generator,
+    patience: float = math.inf,
+    limit: str = "",
 ) -> list[A]:
-    """``patience``: after how many draws in a row, for each architecture found, that found none it gives up."""
+    """Gives up after so many draws in a row that are not new: ``patience`` for each architecture found, and 1,000."""
     drawn: dict[A, None] = {}
     in_vain = 0
     for _ in range(100 * count + 1_000_000):
@@ -59,4 +61,4 @@ def _distinct(
         in_vain = 0 if len(drawn) > found else in_vain + 1
         if in_vain > 1000 + patience * len(drawn):
             break
-    raise WsnasError(f"cannot draw {count} different architectures: only {len(drawn)} were found")
+    raise WsnasError(f"cannot draw {count} different architectures{limit}: only {len(drawn)} were found")
