@@ -21,7 +21,7 @@ from wsnas.randomness import numpy_rng, torch_seeded
 from wsnas.recipe import change_recipe
 from wsnas.supernet import load_supernet
 
-RECIPE = change_recipe(MICRO, epochs=2, batch=32, train_size=64)  # two steps an epoch
+RECIPE = change_recipe(MICRO, epochs=2, batch=32, train_size=64, schedule="cosine-per-step")  # two steps an epoch
 
 
 def test_torchrun_trains_what_one_process_does_on_half_batches(tmp_path: Path) -> None:
@@ -33,6 +33,8 @@ def test_torchrun_trains_what_one_process_does_on_half_batches(tmp_path: Path) -
         "32",
         "--train-size",
         "64",
+        "--schedule",
+        "cosine-per-step",
         "--device",
         "cpu",
         "--out",

@@ -384,7 +384,7 @@ class Run:
             try:
                 return rows(path)
             except sqlite3.OperationalError as error:  # SQLite wants to write beside the file even to read it:
-                if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
                     raise
                 logs = [path.with_name(f"records.sqlite-{log}") for log in ("wal", "journal")]  # of a killed process
                 if not any(log.exists() and log.stat().st_size for log in logs):
