@@ -421,6 +421,8 @@ def test_the_half_of_a_training_is_not_taken_from_another(toy_installed: Path, t
     np.testing.assert_allclose(alone.columns[half], whole.columns[half], atol=1e-6)
     both = train_many(TOY, SOME, tmp_path / "both", seeds=(0,), executor=HERE, known=join([whole, short]))
     assert np.isnan(both.columns[half]).all()
+    again = join([whole, join([whole, short])])  # adds no trainings of two epochs, so says nothing of any
+    assert [name for name in again.about if name.endswith(" epochs")] == ["1 epochs"]
     assert both.about["seconds"].startswith("0 in all of 0 trainings")
 
 
@@ -447,6 +449,14 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(
     with pytest.raises(WsnasError, match=said):
         train_many(TOY, SOME, tmp_path / "run", executor=HERE, **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_table_of_validation_results_alone_is_shown(toy_installed: Path, tmp_path: Path) -> None:
+    lines = ["architecture,toy/valid/2/0", *(f"{TOY.encode(arch)},{50 + i}" for i, arch in enumerate(SOME))]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    done = CliRunner().invoke(main, ["table", "show", "toy", "--table", str(tmp_path / "t.csv"), "--json"])
+    assert done.exit_code == 0, done.output
+    assert '"measured": 4' in done.output
 
 
 def test_a_limit_that_too_few_keep_is_refused_soon(monkeypatch: pytest.MonkeyPatch) -> None:
