@@ -192,7 +192,8 @@ def main(options: StudyOptions, count: int | None) -> None:
     for sample, by_epochs in scores_by_budget(options, count):
         panels.append((sample, [budget_of(sample, epochs, scores) for epochs, scores in by_epochs.items()]))
         means = {epochs: mean_score(scores) for epochs, scores in by_epochs.items()}
-        mean_truth, images = (mean_score(sample.valid) if same_networks(sample) else None), None
+        mean_truth = mean_score(sample.valid) if same_networks(sample) else None
+        images = None
         if mean_truth is not None and sample.space.metric == "accuracy":
             whole = len(splits_once(sample.name, sample.recipe, choose_device()).valid)
             images = (sample.recipe.validation_images(whole), whole)

@@ -439,8 +439,8 @@ def test_a_table_names_the_machine_that_trained_not_the_one_that_repeats_the_com
     [
         ({"seeds": ()}, "there are no seeds to train with"),
         ({"seeds": (10**9,)}, "from 0 to 999,999,999, not 1000000000"),
-        ({"shard": (0, 2)}, "there is no shard 0 of 2"),
-        ({"shard": (3, 2)}, "there is no shard 3 of 2"),
+        ({"shard": (0, 2)}, "such as 2/8, not '0/2'"),
+        ({"shard": (3, 2)}, "such as 2/8, not '3/2'"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(

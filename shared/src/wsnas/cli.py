@@ -568,9 +568,9 @@ def ground_truth(
     if best is not None and best > sample:
         raise WsnasError(f"--best takes the best of the sample, and {best} are more than --sample {sample} draws")
     index, slash, parts = (shard or "1/1").partition("/")
-    part = (int(index), int(parts)) if slash and index.isdecimal() and parts.isdecimal() else (0, 0)
-    if not 1 <= part[0] <= part[1]:
+    if not (slash and index.isdecimal() and parts.isdecimal()):
         raise WsnasError(f"--shard takes a part and their number, such as 2/8, not '{shard}'")
+    part = int(index), int(parts)
     if part[1] > 1 and latency:
         raise WsnasError("a shard's networks are timed when all are there: give --no-latency")
     found = load_space(space)

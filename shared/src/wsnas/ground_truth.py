@@ -132,7 +132,7 @@ def train_many(
     if not seeds:
         raise WsnasError("there are no seeds to train with")
     if not 1 <= shard[0] <= shard[1]:
-        raise WsnasError(f"there is no shard {shard[0]} of {shard[1]}: the first is 1")
+        raise WsnasError(f"a shard is a part and their number, such as 2/8, not '{shard[0]}/{shard[1]}'")
     data = space.data_identity(recipe)
     identity = {"kind": "ground truth", "space": space.name, "recipe": recipe.standalone_identity(), **data}
     executor = executor or Executor()
@@ -167,7 +167,7 @@ def train_many(
                 run.record("training", wanted[job], row | {"error": repr(result)}, status)
             else:
                 status = result.status
-                row |= {name: None if value != value else value for name, value in asdict(result).items()}
+                row |= _without_nan(asdict(result))
                 run.record("training", wanted[job], row, status)
                 Run.remove(job.out)
             done, failed = done + 1, failed + (status != "ok")
@@ -215,8 +215,7 @@ def merge_runs(paths: Sequence[Path | str], out: Path | str) -> tuple[SearchSpac
             name, seed = run.identity["arch"], run.identity["seed"]
             if name not in own:
                 raise WsnasError(f"the training in {run.path} is not finished: repeat its command first")
-            row = {field: None if value != value else value for field, value in own[name].items()}  # NaN: no images
-            own = {f"{shared(name)}@{seed}": {**row, "arch": name}}
+            own = {f"{shared(name)}@{seed}": {**_without_nan(own[name]), "arch": name}}
             archs[name] = {}
         else:
             archs |= {name: {} for name in run.records("architecture")}
@@ -251,6 +250,11 @@ def merge_runs(paths: Sequence[Path | str], out: Path | str) -> tuple[SearchSpac
     known = recipe_from_json(space.recipes["micro"], merged.recipe)
     seeds = sorted({int(key.rpartition("@")[2]) for key in rows})
     return space, table_of(space, [space.decode(name) for name in archs], merged, known, seeds, dedupe)
+
+
+def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
+    """None where a number is NaN: of a training that failed, or of images that there are none of."""
+    return {name: None if value != value else value for name, value in row.items()}
 
 
 def of_trainings(
@@ -416,6 +420,7 @@ def table_of(
     guess = sum(bool(row.get("guesses")) for row in used.values())
     seconds = [row["seconds"] for row in used.values() if row.get("seconds")]
     listed = [maker for row in run.records("known").values() for maker in row["makers"]]
+    # a merged table's own trainings are also those of the run that it is made of
     makers = list({(one["environment"], str(one["seconds"]).partition(",")[0]): one for one in listed}.values())
     return Table(
         space.name,

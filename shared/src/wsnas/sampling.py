@@ -40,7 +40,7 @@ def sample_candidates(space: SearchSpace[A], recipe: Recipe, count: int, rng: np
     if recipe.max_macs is None:
         return sample_distinct(space, count, rng)
     limit = f" with at most {recipe.max_macs:,} multiply-adds"
-    return _distinct(lambda rng: sample_within_limit(space, recipe, rng), count, rng, 30, limit)
+    return _distinct(lambda rng: sample_within_limit(space, recipe, rng), count, rng, patience=30, limit=limit)
 
 
 def _distinct(

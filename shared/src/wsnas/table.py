@@ -519,10 +519,11 @@ def join(tables: Sequence[Table]) -> Table:
         if table.failed is not None:
             failed[rows] |= table.failed
     for table, own_lengths in zip(others, trained[1:], strict=True):
-        lengths = sorted({epochs for _, epochs in own_lengths} - {epochs for _, epochs in trained[0]})
+        lengths = {epochs for _, epochs in own_lengths} - {epochs for _, epochs in trained[0]}
         own = {k: v for k, v in table.about.items() if not k.endswith(" epochs")}
-        if int(own.get("epochs", lengths[-1] if lengths else 0)) in lengths:
-            about[f"{own.get('epochs', lengths[-1])} epochs"] = json.dumps(own, sort_keys=True)
+        length = int(own.get("epochs", max(lengths, default=0)))
+        if length in lengths:
+            about[f"{length} epochs"] = json.dumps(own, sort_keys=True)
         about |= {k: v for k, v in table.about.items() if k.endswith(" epochs") and k not in about}
         if "latency" in table.about:
             about.setdefault("latency", table.about["latency"])
