@@ -181,15 +181,20 @@ if __name__ == "__main__":
 """
 
 
+def noted(note: Path, process: subprocess.Popen[str]) -> int:
+    """The process id that one of `process`'s workers writes into `note`, waited for."""
+    started = time.monotonic()
+    while not (note.exists() and note.read_text()):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() - started < 60
+        time.sleep(0.05)
+    return int(note.read_text())
+
+
 def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path: Path, python: Start) -> None:
     note = tmp_path / "pid"
     parent = python(PARENT, note)
-    waited = time.monotonic()
-    while not (note.exists() and note.read_text()):
-        assert parent.poll() is None, parent.communicate()[1]
-        assert time.monotonic() - waited < 60
-        time.sleep(0.05)
-    worker = int(note.read_text())
+    worker = noted(note, parent)
     assert alive(worker)
     parent.send_signal(signal.SIGKILL)
     waited = time.monotonic()
@@ -271,7 +276,7 @@ def test_a_worker_that_dies_while_it_reads_its_job_holds_up_no_other(tmp_path: P
     process = python("import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')", script)
     assert process.stdout is not None
     assert sorted(process.stdout.readline() for _ in range(5)) == [f"{i}\n" for i in range(5)]
-    os.kill(int(note.read_text()), signal.SIGKILL)
+    os.kill(noted(note, process), signal.SIGKILL)  # the worker may be the slower one to start
     output, errors = process.communicate(timeout=30)
     assert output == "read\n", errors
 
@@ -373,7 +378,9 @@ def sleep():
     os._exit(0)
 
 def dying(job):
-    if os.fork():
+    if child := os.fork():
+        while not note.exists() or note.read_text() != str(child):
+            time.sleep(0.01)
         os._exit(3)
     sleep()
 
