@@ -54,7 +54,8 @@ def tests(session: nox.Session, package: str) -> None:
         where = [*SIDE_BY_SIDE, "tests", f"--ignore={CONTRACT}"]  # which each package's session and shared's run
     else:
         install(session, [package], "pytest", "pytest-xdist", "hypothesis")
-        where = [*SIDE_BY_SIDE, f"packages/{package}/tests", CONTRACT, "-k", "not (test_contract.py and depth)"]
+        own, kept = f"packages/{package}/tests", "not (test_contract.py and depth)"
+        where = [*SIDE_BY_SIDE, CONTRACT, own, "-k", kept]  # first what has the longest test
     session.run("pytest", "--durations=15", *where, *session.posargs)
 
 

@@ -24,7 +24,7 @@ from wsnas.studies.jobs import Factors, SupernetJob, all_scores, sub_space_job
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
 from wsnas.studies.rankings import K, Point, Ranking, csv_rows, judged, mean_ranking, ranking_within
 from wsnas.studies.results import desk_rows, settings_of, write_results
-from wsnas.studies.sample import ENOUGH, SpaceSample, random_archs, space_samples
+from wsnas.studies.sample import ENOUGH, SpaceSample, kept_at, random_archs, space_samples
 from wsnas.studies.verdicts import HARDLY, Answer, Holds, Numbers, Verdict, enough, sign_verdict
 from wsnas.words import counted
 
@@ -100,9 +100,8 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
     for sample in samples:
         archs = sample.truth.archs
         for factor in factors:
-            if len(archs) / factor <= K:
-                left = counted(len(archs) // factor, "architecture")
-                click.echo(f"{sample.name}: left out {factor}x, which would keep {left}")
+            if (keep := kept_at(factor, archs)) <= K:
+                click.echo(f"{sample.name}: left out {factor}x, which would keep {counted(keep, 'architecture')}")
                 continue
             for seed in options.seeds:  # another sub-space for each supernet
                 kept: Sequence[Any] = archs

@@ -446,6 +446,45 @@ def test_results_that_are_empty(forks: Any, tmp_path: Path, content: str) -> Non
     assert not (tmp_path / "study/report.html").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("report", "study", "--out", ""), "empty"),
+        (("report", "study", "--out", "."), "directory"),
+        (("report", "study", "--out", "/"), "directory"),
+        (("report", "study", "--out", "new/explorer.html"), "architectures' own page"),
+        (("score", "nb201", "--sample", "3", "--proxy", "depth", "--out", "."), "directory"),
+        (("score", "nb201", "--sample", "3", "--proxy", "depth", "--out", ""), "empty"),
+        (("table", "show", "nb201", "--figure", "."), "directory"),
+        ((*TRAIN[:-1], ""), "empty"),
+        ((*TRAIN[:-1], os.fsdecode(b"n\xff")), "UTF-8"),
+        ((*TRAIN, "--threads", "3000000000"), "--threads"),
+        ((*TRAIN, "--channels", "10000000000000000000"), "channels must be at most 2,147,483,647"),
+        ((*TRAIN, "--paths", "multi:99999999999999999999"), "1 to 10,000 paths"),
+        ((*TRAIN, "--epochs", "1000000000"), "--epochs"),
+        (("ground-truth", "nb201", "--sample", "9", "--best", "2", "--out", "new"), "--seeds 1 first"),
+    ],
+)
+def test_what_is_no_name_and_no_number_of_ours(forks: Any, tmp_path: Path, command: tuple[str, ...], said: str) -> None:
+    done = forks.wsnas(*command, cwd=tmp_path)
+    assert done.code == 2, done
+    assert "Traceback" not in done.err
+    assert said in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ground_truth_has_no_submodels_to_rank(forks: Any, tmp_path: Path) -> None:
+    small = ("--epochs", "1", "--train-size", "256", "--channels", "2", "--no-latency", "--workers", "0")
+    command = ("ground-truth", "nb201", "--sample", "2", "--seeds", "1", *small, "--out", "truth")
+    assert forks.wsnas(*command, cwd=tmp_path).code == 0
+    refused(forks.wsnas("rank", "truth", cwd=tmp_path), "truth is a ground truth run, not a supernet's")
+    assert forks.wsnas(*(one for one in command if one != "--no-latency"), cwd=tmp_path).code == 0
+    assert "left out: the latencies measured before" in forks.wsnas(*command, cwd=tmp_path).out
+    done = forks.wsnas("table", "show", "nb201", "--table", "truth", cwd=tmp_path, env={"PYTHONIOENCODING": "ascii"})
+    assert done.code == 0, done.err
+    assert "two seeds agree" in done.out
+
+
 def test_parts_of_torchruns_environment(forks: Any, tmp_path: Path) -> None:
     """RANK alone is no second process: the command speaks. WORLD_SIZE alone, or not a number, is refused."""
     done = forks.wsnas(*TRAIN, cwd=tmp_path, env={"RANK": "3"})

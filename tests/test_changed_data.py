@@ -25,6 +25,7 @@ from wsnas.recipe import change_recipe
 from wsnas.sampling import sample_distinct
 from wsnas.standalone import train_architecture
 from wsnas.studies.jobs import ProxyJob, SupernetJob
+from wsnas.table import Table, join
 
 HERE = Executor(workers=0)
 
@@ -162,6 +163,8 @@ def test_a_copy_that_is_not_the_official_one_has_a_fingerprint(tmp_path: Path, m
     (tmp_path / "cifar10").mkdir()
     (tmp_path / "cifar10/train-0.parquet").write_bytes(b"PAR1")
     assert space.data_identity(recipe)["data"] not in {one.get("data") for one in found}
+    (tmp_path / "cifar-10-binary.tar.gz").touch()  # read before it, and its md5 is checked
+    assert space.data_identity(recipe) == {}
 
 
 def test_the_fingerprint_is_of_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +224,7 @@ def test_the_same_data_at_another_place_are_no_other_run(kind: Any, tmp_path: Pa
     def everything(recipe: Any, shard: Path, arch: Any) -> Path:
         trained = train_supernet(space, recipe, out=net, device="cpu").run.path
         train_architecture(space, one, recipe, out=alone, device="cpu")
-        train_many(space, [arch], shard, recipe, seeds=[0], executor=HERE)
+        train_many(space, [arch], shard, recipe, seeds=[0], executor=HERE).save(shard / "table.parquet")
         proxy_scores(space, [one], recipe, "snip", images=4, out=untrained, device="cpu")
         return trained
 
@@ -232,7 +235,16 @@ def test_the_same_data_at_another_place_are_no_other_run(kind: Any, tmp_path: Pa
     assert train_supernet(space, moved, folder=tmp_path, device="cpu").run.path == found[0]
     assert everything(moved, shards[1], two) == net
     evaluate(load_supernet(net, "cpu"), [one])  # the run knows where they are now
+    last = there.read_bytes()[-1:]
     there.write_bytes(there.read_bytes()[:-1] + b"x")
     assert not {*shared(moved)} & {*found}  # other data, other supernets
     _, table = merge_runs(shards, tmp_path / "merged")
     assert len(table) == 2
+    first, second = (Table.load(shard / "table.parquet") for shard in shards)
+    assert join([first, second]).datasets == first.datasets  # one column for both
+    assert len(join([first, second])) == 2
+    there.write_bytes(there.read_bytes()[:-1] + last)
+    both = train_many(
+        space, [one, two], tmp_path / "known", moved, seeds=[0], executor=HERE, known=join([first, second])
+    )
+    assert both.about["seconds"].startswith("0 in all of 0 trainings")

@@ -9,8 +9,10 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from wsnas import installed_spaces
+from wsnas.cli import main
 from wsnas.metrics import Interval
 from wsnas.studies.report import write_report
 from wsnas.studies.verdicts import Numbers
@@ -215,3 +217,11 @@ def test_the_report_counts_failed_trainings(tmp_path: Path) -> None:
     assert "nb101: trainings: 24 ok, 0 failed; architectures without a result: 0." in html
     assert "nb201: trainings: 1 crash, 23 ok; architectures without a result: 1." in html
     assert re.findall("<h3.*?>(.*?)</h3>", html) == ["nb101 on cifar10", "nb201 on cifar10"]
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """A typing error would leave its verdicts out without a word."""
+    there, out = str(STUDIES.parent / "docs/results/micro/spaces"), str(tmp_path / "r.html")
+    done = CliRunner().invoke(main, ["report", there, str(tmp_path / "spacse"), "--out", out])
+    assert done.exit_code == 0, done.output
+    assert f"left out: {tmp_path / 'spacse'}, which does not exist\n1 study (spaces)" in done.output

@@ -30,6 +30,7 @@ from wsnas.recipe import change_recipe, with_changes
 from wsnas.runs import Run
 from wsnas.sampling import sample_distinct
 from wsnas.studies.costs import same_networks, trained_with
+from wsnas.studies.jobs import scores_by_budget
 from wsnas.studies.options import StudyOptions
 from wsnas.studies.pruned import Pruning
 from wsnas.studies.report import write_report
@@ -1218,3 +1219,24 @@ def test_multi_path_is_compared_at_its_cost_whatever_the_epochs() -> None:
             longer = [one for label, one in variants.items() if code["LONGER"] in label]
             paths = int(multi.paths.removeprefix("multi:"))
             assert longer[-1].recipe.supernet.epochs == base.recipe.supernet.epochs * paths
+
+
+def test_budgets_that_cannot_be_halved_are_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of three budgets of three epochs, 3, 2 and 1, all are there; of four, the last two are one."""
+    recipe = change_recipe(load_space("nb201").recipes["micro"], epochs=3)
+    sample: Any = SimpleNamespace(name="nb201", recipe=recipe)
+    monkeypatch.setattr("wsnas.studies.jobs.space_samples", lambda *_: [sample])
+    monkeypatch.setattr(
+        "wsnas.studies.jobs.scores_of", lambda options, wanted: {(s.name, v.label): 0 for s, v in wanted}
+    )
+    options: Any = SimpleNamespace(scale="micro", seeds=(0,))
+    for count, said in (
+        (None, ""),
+        (3, ""),
+        (4, "nb201: 3 budgets instead of 4, as 3 epochs cannot be halved more often\n"),
+    ):
+        ((_, by_epochs),) = scores_by_budget(options, count)
+        assert [*by_epochs] == [1, 2, 3]
+        assert capsys.readouterr().out == said

@@ -385,13 +385,46 @@ def test_when_nothing_ever_succeeds_nothing_is_recorded(
         with pytest.raises(WsnasError, match=f"none of {count} trainings succeeded.*no kernel image"):
             train_many(TOY, archs, tmp_path / "run", seeds=(0,), executor=HERE)
         assert len(tried) == count
-        assert Run.read(tmp_path / "run").records("training") == {}
+        assert Run.read(tmp_path / "run").kinds() == ["request"]
     fine.append(2)
     table = train_many(TOY, ALL[:5], tmp_path / "run", seeds=(0,), executor=HERE)
     assert table.failed is not None
     assert [table.failed[table.row[TOY.encode(arch)]] for arch in ALL[:5]] == [True, True, False, True, True]
+    with pytest.raises(WsnasError, match="none of 20 trainings succeeded"):
+        train_many(TOY, ALL, tmp_path / "run", seeds=(0,), executor=HERE)
+    assert Run.read(tmp_path / "run").records("architecture").keys() == {TOY.encode(arch) for arch in ALL[:5]}
     train_many(TOY, ALL[:8], tmp_path / "run", seeds=(0,), executor=HERE)  # a few more that fail
     assert len(Run.read(tmp_path / "run").records("training")) == 8
+
+
+def test_what_a_stopped_command_asked_for_does_not_stay(
+    toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a sample that was too large by mistake, or epochs that were: nothing came, so nothing is kept."""
+
+    def stops(*args: Any, **options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("wsnas.ground_truth.train_architecture", stops)
+        with pytest.raises(KeyboardInterrupt):
+            train_many(TOY, ALL, tmp_path / "run", seeds=(0,), executor=HERE)
+    short = change_recipe(MICRO, **{"standalone.epochs": 1})
+    table = train_many(TOY, SOME[:1], tmp_path / "run", short, seeds=(0,), executor=HERE)
+    assert table.archs == (TOY.encode(SOME[0]),)
+
+
+def test_the_best_of_no_run_are_asked_for_as_those_of_one_without_trainings(tmp_path: Path) -> None:
+    with pytest.raises(WsnasError, match=r"4 of 4 architectures have no training with seed 0.*--seeds 1 first"):
+        best_of(TOY, SOME, tmp_path / "new", 2)
+
+
+@pytest.mark.parametrize("name", ["channels", "crop", "batch", "standalone.batch"])
+def test_a_whole_number_has_an_end(name: str) -> None:
+    with pytest.raises(WsnasError, match=r"must be at most 2,147,483,647, not 4611686018427387904"):
+        change_recipe(MICRO, **{name: 2**62})
+    with pytest.raises(WsnasError, match=r"epochs must be at least 1 and at most 1,000,000, not 1000000000"):
+        change_recipe(MICRO, epochs=10**9)
 
 
 def test_what_failed_before_may_fail_again(

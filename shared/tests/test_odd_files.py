@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import stat
 import struct
 import zipfile
 import zlib
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +236,23 @@ def test_results_of_another_form_are_refused_in_the_report(tmp_path: Path, conte
         assert read_panels(tmp_path) == []
     except WsnasError as error:
         assert "holds no architectures" in str(error)  # noqa: PT017
+
+
+VERDICT = {"claim": "c", "source": "s", "space": "nb201", "rule": "r", "measured": "m", "verdict": "holds"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"title": [1]}, {"answer": ["a"]}, {"source": {"a": 1}}, {"verdicts": [{**VERDICT, "verdict": "maybe"}]},
+     *({"settings": {"nb201": {"dataset": "x", **of}}} for of in ({"truth": {"a": 2}}, {"truth_epochs": [1]}))],
+)  # fmt: skip
+def test_a_part_of_another_type_is_refused_in_the_report(tmp_path: Path, damage: dict[str, Any]) -> None:
+    (tmp_path / "capacity.png").write_bytes(png_of(4, 4))
+    good = {"study": "capacity", "settings": {"nb201": {"dataset": "x"}}, "verdicts": [VERDICT], "environment": {}}
+    for stored in (good, {**good, **damage}):
+        (tmp_path / "results.json").write_text(json.dumps(stored))
+        with nullcontext() if stored is good else pytest.raises(WsnasError, match="does not hold a finished study"):
+            assert read_study(tmp_path).name == "capacity"
 
 
 @pytest.mark.parametrize(

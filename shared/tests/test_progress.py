@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from toy_space import TOY
 
-from wsnas.evaluation import evaluate
+from wsnas.evaluation import evaluate, fill
 from wsnas.progress import duration, progress
 from wsnas.supernet import train_supernet
 
@@ -64,6 +64,24 @@ def test_a_resumed_run_says_where_it_continues(
         report(500, 920, "steps, epoch 22 of 40")
     lines = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
     assert lines == ["toy: continues at 490 of 920", "toy: 500 of 920 steps, epoch 22 of 40, 14 min left"]
+
+
+def test_rows_that_are_there_are_no_work_of_this_session(
+    clock: Callable[[float], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 1,020 networks 1,000 are measured already: the others take a second each, not a fiftieth of one."""
+    rows = {str(i): i for i in range(1000)}
+
+    def compute(name: str, one: int) -> int:
+        clock(float(one - 989))
+        return one
+
+    with progress("toy") as report:
+        fill(rows, {str(i): i for i in range(1020)}, compute, "networks", report)
+    lines = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+    assert lines[:2] == ["toy: continues at 1000 of 1020", "toy: 1001 of 1020 networks"]
+    assert lines[2].endswith(", 9 s left")
+    assert list(rows.values()) == [*range(1020)]
 
 
 def test_what_is_all_there_does_not_continue(capsys: pytest.CaptureFixture[str]) -> None:

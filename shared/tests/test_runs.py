@@ -94,12 +94,19 @@ def test_a_run_of_which_nothing_came_makes_way_for_another(run: Run) -> None:
     assert not (run.path / "sessions.jsonl").exists()
     with pytest.raises(Busy, match="another run"), run.session(CPU):
         pass
+    with corrected.writing():
+        corrected.record("architecture", "a", {})  # asked for, and stopped before it was trained
+    assert Run.open(run.path, IDENTITY, RECIPE).kinds() == []
 
 
 @pytest.mark.parametrize("name", [*RESULTS, "table.parquet", "trainings/0-1/checkpoint.pt"])
 def test_a_run_of_which_something_came_stays(run: Run, name: str) -> None:
     (run.path / name).parent.mkdir(parents=True, exist_ok=True)
-    (run.path / name).touch()
+    if name == "records.sqlite":
+        with run.writing():
+            run.record("training", "a@0", {"test": 1.0})
+    else:
+        (run.path / name).touch()
     with pytest.raises(WsnasError, match="holds another run: its seed is 3, yours is 4"):
         Run.open(run.path, {**IDENTITY, "seed": 4}, RECIPE)
     assert Run.read(run.path) == run
@@ -132,7 +139,7 @@ def test_another_programs_folder_is_not_taken_over(tmp_path: Path, kind: str, na
     (tmp_path / name).write_text("theirs")
     with pytest.raises(WsnasError, match=f"holds {name} but no run.json.*choose another --out"):
         Run.open(tmp_path, {"kind": kind}, {})
-    assert {path.name for path in tmp_path.iterdir()} <= {name, "lock"}
+    assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_text() == "theirs"
 
 

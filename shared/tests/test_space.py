@@ -22,7 +22,7 @@ from wsnas.ground_truth import train_many
 from wsnas.recipe import Recipe, change_recipe, digest, recipe_from_json
 from wsnas.sampling import sample_distinct
 from wsnas.space import SubSpace, installed_spaces, load_space
-from wsnas.studies.sample import random_archs
+from wsnas.studies.sample import kept_at, random_archs
 from wsnas.supernet import supernet_identity
 
 
@@ -53,6 +53,8 @@ def test_random_archs_are_distinct_and_uniform() -> None:
     rng = np.random.default_rng(1)
     assert len(random_archs(ALL, 1, rng)) == 27
     assert len(random_archs(ALL, 1000, rng)) == 1
+    assert all(len(random_archs(ALL, factor, rng)) == kept_at(factor, ALL) for factor in (1, 2, 2.6, 7, 50))
+    assert kept_at(2.6, ALL) == 10  # 10.4: no top-10 of them is a choice
     taken: Counter[Arch] = Counter()
     for _ in range(900):
         part = random_archs(ALL, 9, rng)

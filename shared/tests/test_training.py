@@ -477,7 +477,7 @@ def test_the_time_of_a_training_is_that_of_its_sessions_that_trained(tmp_path: P
     run = [train_supernet(TOY, out=tmp_path / "run", splits=splits(), device="cpu") for _ in range(3)][-1].run
     sessions = [json.loads(line) for line in (run.path / "sessions.jsonl").read_text().splitlines()]
 
-    def seconds(*kept: int, known: bool = True, then: tuple[int, int] | None = None) -> float:
+    def seconds(*kept: int, known: bool = True, then: tuple[int, int] | None = None) -> float | None:
         lines = [{**sessions[i], "seconds": 10.0} for i in kept]
         lines += [] if then is None else [{"seconds": 10.0, "steps": then}]
         lines = [line if known else {k: v for k, v in line.items() if k != "steps"} for line in lines]
@@ -486,10 +486,37 @@ def test_the_time_of_a_training_is_that_of_its_sessions_that_trained(tmp_path: P
 
     assert seconds(0, 1, 2, 3) == seconds(0, 1) == 20
     assert [session["steps"] for session in sessions] == [[0, 8], [8, 18], [18, 18], [18, 18]]
-    assert seconds(1, 2, 3) == 0  # the first was killed and left no line: how long its steps took, nobody knows
+    assert seconds(1, 2, 3) is None  # the first was killed and left no line: how long its steps took, nobody knows
     assert seconds(0, 1, then=(0, 18)) == 10  # the checkpoint was moved away, and all trained again
     assert seconds(0, 1, 2, known=False) == 30  # from before the steps were recorded
     assert seconds() == 0
+
+
+def test_a_trainings_time_is_that_of_the_sessions_it_came_from(tmp_path: Path) -> None:
+    """Of all of them; unknown if one was killed; of the last, where it was started over."""
+    common: dict[str, Any] = {"splits": splits(), "device": "cpu", "checkpoint_seconds": 0}
+
+    def stop(done: int, total: int, note: str) -> None:
+        if done == total - 2:
+            raise KeyboardInterrupt
+
+    def known(name: str, change: Callable[[Path], None]) -> float:
+        out = tmp_path / name
+        with pytest.raises(KeyboardInterrupt):
+            train_architecture(TOY, ALL[3], MICRO, out=out, report=stop, **common)
+        change(out / "sessions.jsonl")
+        return train_architecture(TOY, ALL[3], MICRO, out=out, **common).seconds
+
+    def hour(file: Path) -> None:
+        file.write_text(json.dumps({**json.loads(file.read_text()), "seconds": 3600.0}) + "\n")
+
+    assert 3600 < known("stopped", hour) < 3660
+    assert math.isnan(known("killed", Path.unlink))
+    again = train_architecture(TOY, ALL[3], MICRO, out=tmp_path / "stopped", **common).seconds
+    assert 3600 < again < 3660  # nothing was left to train
+    for name in ("checkpoint.pt", "metrics.jsonl"):
+        (tmp_path / "stopped" / name).unlink()
+    assert train_architecture(TOY, ALL[3], MICRO, out=tmp_path / "stopped", **common).seconds < 60
 
 
 def test_lines_written_after_the_checkpoint_are_not_written_twice(tmp_path: Path, undisturbed: Path) -> None:

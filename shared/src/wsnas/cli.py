@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from wsnas.table import Table
 
 
-PATH, COUNT = HomePath(path_type=Path), click.IntRange(1)
+PATH, FILE, COUNT = HomePath(path_type=Path), HomePath(path_type=Path, dir_okay=False), click.IntRange(1)
 device_option = click.option("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one.")
-threads_option = click.option("--threads", type=COUNT, help="Torch threads on the CPU.  [default: 1]")
+threads_option = click.option(
+    "--threads", type=click.IntRange(1, 10_000), help="Torch threads on the CPU.  [default: 1]"
+)
 space_argument = click.argument("space", shell_complete=complete_spaces)
 run_argument = click.argument("run", type=PATH)
 table_option = click.option("--table", type=HomePath(), help="Ground truth; by default the shipped or imported table.")
@@ -381,7 +383,7 @@ def rank(runs: tuple[Path, ...], table: str | None, dataset: str | None, scale: 
 @data_set_option("--truth", help="Data set of the ground truth; by default the recipe's, if the table has it.")
 @click.option(
     "--out",
-    type=PATH,
+    type=FILE,
     help="CSV file of the scores.  [default: runs/SPACE-PROXY-<digest of all settings>.csv]",
 )
 @device_option
@@ -594,6 +596,8 @@ def ground_truth(
     if latency:
         with progress(f"{space} latency") as report:
             table = measure_latencies(found, table, out, chosen, report=report)
+    elif any(kind.startswith("latency ") for kind in Run.read(out).kinds()):
+        click.echo("left out: the latencies measured before; without --no-latency they are in the table")
     for line in publish(found, table, out, drawn_uniformly(table, len(drawn), chosen)):
         click.echo(line)
     rows = Run.read(out).records("training").values()
@@ -608,7 +612,7 @@ def ground_truth(
 
 @main.command()
 @click.argument("folders", type=PATH, nargs=-1)
-@click.option("--out", type=PATH, help="By default report.html in the first folder.")
+@click.option("--out", type=FILE, help="By default report.html in the first folder.")
 @json_option
 def report(folders: tuple[Path, ...], out: Path | None) -> Any:
     """Write one HTML page of the study results in FOLDERS (by default runs): figures, claims, verdicts, commands.
@@ -620,8 +624,13 @@ def report(folders: tuple[Path, ...], out: Path | None) -> Any:
 
     folders = folders or (Path("runs"),)
     target = out or folders[0] / "report.html"
+    explored = target.with_name("explorer.html")
+    if target == explored:
+        raise WsnasError(f"{target} is the name of the architectures' own page: choose another one for the report")
+    for folder in (folder for folder in folders if not folder.exists()):
+        click.echo(f"left out: {folder}, which does not exist")
     try:
-        explorer, why = write_explorer(folders, target.with_name("explorer.html"), target.name), ""
+        explorer, why = write_explorer(folders, explored, target.name), ""
     except WsnasError as error:
         explorer, why = None, f"no explorer.html: {error}"
     names = write_report(folders, target, explorer)
@@ -770,7 +779,7 @@ def _asked_for(space: Any, file: str | None, dataset: str | None) -> tuple[Any, 
 @space_argument
 @_TABLE
 @_DATASET
-@click.option("--figure", type=PATH, help="Draw it, too: a .png, .svg or .pdf file.")
+@click.option("--figure", type=FILE, help="Draw it, too: a .png, .svg or .pdf file.")
 @json_option
 def table_show(space: str, file: str | None, dataset: str | None, figure: Path | None) -> Any:
     """Show what a ground-truth table holds and how reliable it is.
@@ -804,7 +813,10 @@ def table_show(space: str, file: str | None, dataset: str | None, figure: Path |
         if ceiling is not None:
             trust = [f"{ceiling.agreement:.3f}", f"{ceiling.reliability:.3f}"]
         grid.add_row(*map(str, kind), str(seeds.shape[1]), str(len(known)), *scores, *trust)
-    Console(width=None if Console().is_terminal else 140).print(grid)
+    console = Console(width=None if Console().is_terminal else 140)
+    with console.capture() as drawn:
+        console.print(grid)
+    click.echo(drawn.get(), nl=False)  # which replaces what the terminal's encoding does not have
     for copy in copies:
         click.echo(f"{copy}: a copy, not a repetition")
     tested = [name for name in loaded.datasets if loaded.epochs(name, "test")]

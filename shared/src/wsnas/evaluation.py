@@ -29,7 +29,7 @@ from wsnas.progress import Report, bar_in_notebook
 from wsnas.recipe import Decides, Recipe, recipe_fields
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space, require_installed
-from wsnas.supernet import Supernet, inherit, load_supernet, unfinished, weights_digest
+from wsnas.supernet import Supernet, inherit, load_supernet, require_supernets, unfinished, weights_digest
 from wsnas.training import stop_between_steps
 from wsnas.words import counted
 
@@ -110,10 +110,10 @@ def fill(
     rows: dict[str, R], wanted: Mapping[str, A], compute: Callable[[str, A], R], what: str, report: Report | None
 ) -> None:
     """Adds the ``wanted`` rows that are missing; ``compute`` also records them. Ctrl-C stops between two."""
+    missing = [name for name in wanted if name not in rows]
     with stop_between_steps() as stopping:
-        for done, (name, one) in enumerate(wanted.items(), start=1):
-            if name not in rows:
-                rows[name] = compute(name, one)
+        for done, name in enumerate(missing, start=len(wanted) - len(missing) + 1):
+            rows[name] = compute(name, wanted[name])
             if report is not None:
                 report(done, len(wanted), what)
             if stopping():
@@ -298,6 +298,7 @@ def latest_scores(run: Run) -> Scores:
     Of several settings, those of most architectures, then in float32, then of the most images, then of the CPU.
     """
     kinds = [kind for kind in run.kinds() if kind.startswith("evaluation ")]
+    require_supernets(run)
     if not kinds:
         raise WsnasError(f"{run.path} has no evaluated submodels yet: run 'wsnas evaluate {run.path}' first")
     latest = max(kind.split(" ")[1] for kind in kinds)  # e.g. step=00000920

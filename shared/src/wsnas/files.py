@@ -24,6 +24,8 @@ WINDOWS = ("thumbs.db", "desktop.ini")  # what its file manager leaves beside im
 
 def atomic_write(path: Path, content: bytes) -> None:
     """Replaces ``path`` with ``content``; a crash or a full disk leaves the old file intact."""
+    if not path.name:
+        raise WsnasError(f"{path} is a folder: name a file in it")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -137,6 +137,7 @@ def train_many(
     identity = {"kind": "ground truth", "space": space.name, "recipe": recipe.standalone_identity(), **data}
     executor = executor or Executor()
     if known is not None:
+        known = known.in_place_of({"recipe": _recipe_text(recipe), **data})
         _about(known, recipe, data.get("data"))
     if executor.ray is None and not (out / "run.json").exists():  # what cannot be trained leaves no directory
         require_trainings(space, archs, recipe)
@@ -146,7 +147,11 @@ def train_many(
         first.setdefault(space.training_key(arch) if dedupe else space.encode(arch), arch)
     with run.writing():
         _require_same_sharing(space, run, dedupe)
-        run.record_all("architecture", {space.encode(arch): {} for arch in archs})
+        if not run.records("training"):
+            run.forget_records()  # what was asked for before, of which nothing has come
+        asked = {space.encode(arch): dict[str, Any]() for arch in archs}
+        new = asked.keys() - run.records("architecture").keys()
+        run.record_all("architecture", asked)
         named = {f"{key}@{seed}": (arch, seed) for key, arch in first.items() for seed in seeds}
         named = dict(islice(named.items(), shard[0] - 1, None, shard[1]))
         if known is not None:
@@ -160,19 +165,23 @@ def train_many(
         done, failed = len(wanted) - len(jobs), 0
         worked = any(row["status"] == "ok" for row in rows.values())
         retried = all(wanted[job] in rows for job in jobs)
-        for job, result in of_trainings(run_jobs(train_job, jobs, executor), worked, retried):
-            row: dict[str, Any] = {"arch": space.encode(job.arch)}
-            if isinstance(result, BaseException):
-                status = "timeout" if isinstance(result, TimeoutError) else "crash"
-                run.record("training", wanted[job], row | {"error": repr(result)}, status)
-            else:
-                status = result.status
-                row |= _without_nan(asdict(result))
-                run.record("training", wanted[job], row, status)
-                Run.remove(job.out)
-            done, failed = done + 1, failed + (status != "ok")
-            if report is not None:
-                report(done, len(wanted), f"trainings, {failed} failed" if failed else "trainings")
+        try:
+            for job, result in of_trainings(run_jobs(train_job, jobs, executor), worked, retried):
+                row: dict[str, Any] = {"arch": space.encode(job.arch)}
+                if isinstance(result, BaseException):
+                    status = "timeout" if isinstance(result, TimeoutError) else "crash"
+                    run.record("training", wanted[job], row | {"error": repr(result)}, status)
+                else:
+                    status = result.status
+                    row |= _without_nan(asdict(result))
+                    run.record("training", wanted[job], row, status)
+                    Run.remove(job.out)
+                done, failed = done + 1, failed + (status != "ok")
+                if report is not None:
+                    report(done, len(wanted), f"trainings, {failed} failed" if failed else "trainings")
+        except WsnasError:  # of what was asked for, only what has come stays
+            run.forget("architecture", new - {row["arch"] for row in run.records("training").values()})
+            raise
     with suppress(OSError):  # not there, or with trainings that failed
         Path(folder).rmdir()
     return table_of(space, archs, run, recipe, seeds, dedupe)
@@ -297,7 +306,7 @@ def best_of(space: SearchSpace[Any], archs: Sequence[Any], out: Path, count: int
 
     Raises WsnasError if one of ``archs`` has no training with seed 0 yet, as it might be among the best.
     """
-    rows = Run.read(out).records("training")
+    rows = Run.read(out).records("training") if (out / "run.json").exists() else {}
     keys = [f"{space.training_key(arch) if dedupe else space.encode(arch)}@0" for arch in archs]
     missing = sum(key not in rows for key in keys)
     if missing:

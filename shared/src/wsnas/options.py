@@ -28,6 +28,12 @@ class HomePath(click.Path):
     """A path whose ``~`` is the home folder also where the shell leaves it, as in ``--out=~/runs``."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not os.fspath(value):
+            self.fail("it is empty, which would be this folder; for that, write .", param, ctx)
+        try:
+            os.fspath(value).encode()
+        except UnicodeEncodeError:
+            self.fail(f"{os.fsencode(value)!r} is no UTF-8: use another name", param, ctx)
         return super().convert(os.path.expanduser(value), param, ctx)
 
 

@@ -20,6 +20,7 @@ from wsnas.words import own_name
 
 A = TypeVar("A")
 Step = Sequence[tuple[Any, float]]
+MOST = 10_000  # paths of a step
 Sampler = Callable[[Paths[Any], np.random.Generator], Step]
 
 
@@ -38,8 +39,8 @@ def fair(space: Paths[Any], rng: np.random.Generator) -> Step:
 
 def multi_path(paths: int) -> Sampler:
     """The mean loss of ``paths`` independent uniform paths (as ENAS averages over M, Pham et al., 2018)."""
-    if paths < 1:
-        raise WsnasError(f"multi-path needs at least 1 path per step, not {paths}")
+    if not 1 <= paths <= MOST:
+        raise WsnasError(f"multi-path takes 1 to {MOST:,} paths per step, not {paths}")
 
     def sample(space: Paths[Any], rng: np.random.Generator) -> Step:
         return [(space.sample(rng), 1.0 / paths) for _ in range(paths)]

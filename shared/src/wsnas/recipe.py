@@ -41,6 +41,7 @@ class Decides(Enum):
     NOTHING = "no result"
 
 
+LARGEST_COUNT = 2**31 - 1  # of whole numbers without an upper end of their own; no training could use as many
 Count = Annotated[int, Between(1)]
 Natural = Annotated[int, Between(0)]
 Positive = Annotated[float, Between(0, above=True)]
@@ -159,7 +160,7 @@ class Sequences:
 class Training:
     """How one network is trained, supernet or stand-alone."""
 
-    epochs: Annotated[Count, "passes over the training data"]
+    epochs: Annotated[int, Between(1, 1_000_000), "passes over the training data"]
     batch: Annotated[Count, "images (text: sequences) per step, in total over all devices"]
     optimizer: Annotated[SGD | RMSpropTF, "update rule"]
     schedule: Annotated[CosinePerEpoch | CosinePerStep | Linear | Fixed, "learning-rate schedule"] = field(
@@ -204,7 +205,9 @@ class Recipe:
     split_file: Annotated[str | None, "file with the benchmark authors' split, instead of a random one"] = None
     amp: Annotated[bool, "train in bfloat16 (autocast), not in float32"] = False
     max_macs: Annotated[
-        Count | None, "draw only architectures with at most this many multiply-adds; none: all", Decides.NOTHING
+        Annotated[int, Between(1, 10**18)] | None,
+        "draw only architectures with at most this many multiply-adds; none: all",
+        Decides.NOTHING,
     ] = None
 
     def __post_init__(self) -> None:
@@ -394,11 +397,13 @@ def _fitting(name: str, field: RecipeField, value: Any) -> Any:
     if not math.isfinite(value):
         raise WsnasError(f"{name} must be a finite number, not {value}")
     limits = field.between or Between(-math.inf)
+    if field.type is int and limits.most == math.inf and value > LARGEST_COUNT:
+        raise WsnasError(f"{name} must be at most {LARGEST_COUNT:,}, not {value}")
     low = value > limits.least if limits.above else value >= limits.least
     high = value < limits.most if limits.below else value <= limits.most
     if not (low and high):
-        least = f"{'above' if limits.above else 'at least'} {limits.least:g}"
-        most = "" if limits.most == math.inf else f" and {'below' if limits.below else 'at most'} {limits.most:g}"
+        least = f"{'above' if limits.above else 'at least'} {limits.least:,.15g}"
+        most = "" if limits.most == math.inf else f" and {'below' if limits.below else 'at most'} {limits.most:,.15g}"
         raise WsnasError(f"{name} must be {least}{most}, not {value}")
     return value if isinstance(value, int | float) else field.type(value)
 

@@ -48,6 +48,7 @@ LARGEST = {"run.json": 1 << 24, "metrics.jsonl": 1 << 28, "checkpoint.pt": 1 << 
 CRC = "crc"
 STARTED = ("environment", "command")  # what run.json says of the run's start
 RESULTS = ("checkpoint.pt", "metrics.jsonl", "records.sqlite")
+ASKED = ("architecture", "request")  # rows of what a ground truth is asked for, before any result
 WRITTEN = (*RESULTS, "sessions.jsonl")
 COMMIT_SECONDS = 1.0  # between two commits of rows that come quickly
 PUBLISHED = ("table.parquet", "table.csv", "curves.parquet", "README.md")  # from a run of ground truth
@@ -84,14 +85,12 @@ class Run:
         path = Path(path)
         identity, recipe = json.loads(json.dumps([identity, recipe]))  # tuples become lists, as when read back
         if not (path / "run.json").exists():
-            with Run(path, identity, recipe).writing():
+            created = Run(path, identity, recipe)
+            created._require_nothing_foreign()  # before there is a lock in it, and again when it is held
+            with created.writing():
                 if not (path / "run.json").exists():  # nobody was faster
-                    own = (*WRITTEN, *PUBLISHED) if identity.get("kind") == "ground truth" else WRITTEN
-                    if foreign := next((name for name in own if (path / name).exists()), None):
-                        raise WsnasError(
-                            f"{path} holds {foreign} but no run.json, so it is no run: choose another --out"
-                        )
-                    return Run(path, identity, recipe)._begun()
+                    created._require_nothing_foreign()
+                    return created._begun()
         existing = Run.read(path)
         moved = as_if_in_place(identity, existing.identity)
         if (difference := _first_difference(existing.identity, moved)) is not None:
@@ -99,6 +98,7 @@ class Run:
                 with existing.writing():
                     if existing._is_empty() and Run.read(path) == existing:  # still
                         (path / "sessions.jsonl").unlink(missing_ok=True)
+                        existing.forget_records()
                         return Run(path, identity, recipe)._begun()
             name, there, here = difference
             if name == "data":
@@ -121,11 +121,19 @@ class Run:
         atomic_write(self.path / "run.json", json.dumps(sealed(described), indent=1).encode())
         return self
 
+    def _require_nothing_foreign(self) -> None:
+        """Raises WsnasError if a directory that is no run holds files of names that this run writes."""
+        own = (*WRITTEN, *PUBLISHED) if self.identity.get("kind") == "ground truth" else WRITTEN
+        foreign = next((name for name in own if (self.path / name).exists()), None)
+        if foreign and not (self.path / "run.json").exists():
+            raise WsnasError(f"{self.path} holds {foreign} but no run.json, so it is no run: choose another --out")
+
     def _is_empty(self) -> bool:
         """Whether the run has no results, nor a ground truth's published files or trainings' checkpoints."""
         trainings = self.path / "trainings"
         begun = trainings.is_dir() and any(trainings.iterdir())
-        return not (begun or any((self.path / name).exists() for name in (*RESULTS, *PUBLISHED)))
+        files = {*RESULTS, *PUBLISHED} - {"records.sqlite"}
+        return not (begun or any((self.path / name).exists() for name in files) or {*self.kinds()} - {*ASKED})
 
     @staticmethod
     def read(path: Path | str) -> Run:
@@ -325,10 +333,10 @@ class Run:
         except OSError as error:
             raise WsnasError(f"{path} cannot be read ({error.strerror})") from error
 
-    def seconds(self) -> float:
-        """The length of all sessions that trained; 0 if it is not known, because one between them was killed.
+    def seconds(self) -> float | None:
+        """The length of all sessions that trained; None if it is not known, because one of them was killed.
 
-        Sessions from before their steps were recorded count as they are.
+        Within a session: of those that it continues. Sessions from before their steps were recorded count as they are.
         """
         total, done, known = 0.0, 0, True
         for line in self._lines("sessions.jsonl"):
@@ -340,7 +348,11 @@ class Run:
                         total, done, known = 0.0, 0, True
                     known &= first == done or done is None
                     total, done = total + seconds, last
-        return total if known else 0.0
+        if self._sitting.held:
+            if self._sitting.first == 0:  # it continues none
+                return 0.0
+            known &= self._sitting.first == done or done is None
+        return total if known else None
 
     # records --------------------------------------------------------------------------------------
 
@@ -447,6 +459,11 @@ class Run:
         if self.kinds():
             with self._database() as database:
                 database.execute("DELETE FROM records")
+
+    def forget(self, kind: str, keys: Iterable[str]) -> None:
+        """Deletes some rows of one kind."""
+        with self._database() as database:
+            database.executemany("DELETE FROM records WHERE kind = ? AND key = ?", ((kind, key) for key in keys))
 
     def records(self, kind: str) -> dict[str, dict[str, Any]]:
         """Key -> row of one kind, with its ``status``; empty if there are none."""

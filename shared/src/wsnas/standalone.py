@@ -96,7 +96,7 @@ def train_architecture(
     calibrated = needs_calibration(network, training)
     require_trainable(space, network, splits, recipe)  # what cannot be trained leaves no directory
     started = time.perf_counter()
-    half, earlier = math.nan, 0.0
+    half = math.nan
     curve: list[float] = []
 
     def score(part: Data) -> float:
@@ -117,7 +117,7 @@ def train_architecture(
             if run is not None:
                 run.record("half", "valid", {"accuracy": half})
 
-    run = done = None
+    run = None
     with cpu_threads(threads, chosen):
         if out is not None:
             identity = {
@@ -131,7 +131,6 @@ def train_architecture(
             }
             run = Run.open(Path(out), identity, recipe.to_json())
             half = run.records("half").get("valid", {}).get("accuracy", math.nan)
-            earlier, done = run.seconds(), run.records("training").get(space.encode(arch))
 
         with nullcontext() if run is None else run.session(chosen):
             train(
@@ -151,11 +150,14 @@ def train_architecture(
             if calibrated:
                 recalibrate(network, arch, splits, recipe)
             valid, test = score(splits.valid), score(splits.test)
+            seconds = time.perf_counter() - started
             if run is not None:
                 curve = [line["loss"] for line in run.metrics()]  # earlier sessions included
-            seconds, said = earlier + time.perf_counter() - started, guesses(curve, training, splits.classes)
-            if done is not None:  # nothing was left to train
-                seconds = done["seconds"]
+                earlier, done = run.seconds(), run.records("training").get(space.encode(arch))
+                seconds += math.nan if earlier is None else earlier
+                if done is not None:  # nothing was left to train
+                    seconds = done["seconds"]
+            said = guesses(curve, training, splits.classes)
             trained = Trained(valid, test, half, seconds, tuple(curve), guesses=bool(said))
             if run is not None:
                 run.record("training", space.encode(arch), asdict(trained))

@@ -186,14 +186,19 @@ def supernet_identity(
     }
 
 
+def require_supernets(run: Run) -> None:
+    """Raises WsnasError if the run trains something else than a supernet."""
+    if run.identity.get("kind") != "supernet":
+        raise WsnasError(f"{run.path} is a {run.identity.get('kind')} run, not a supernet's")
+
+
 def load_supernet(path: Path | str, device: str | None = None) -> Supernet:
     """The supernet at the last checkpoint of a run directory. Raises WsnasError if there is none.
 
     Warns (``Unfinished``) if it has not trained for all its epochs.
     """
     run = Run.read(Path(path))
-    if run.identity.get("kind") != "supernet":
-        raise WsnasError(f"{path} is a {run.identity.get('kind')} run, not a supernet's")
+    require_supernets(run)
     space = load_space(str(run.identity.get("space")))
     recipe = recipe_from_json(space.recipes["micro"], run.recipe)
     run.require_data(space.data_identity(recipe))

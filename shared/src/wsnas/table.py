@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from wsnas.errors import WsnasError
 from wsnas.files import atomic_write, cannot_read, home, read_file
 from wsnas.metrics import NEARLY_ALL, higher_is_better
+from wsnas.recipe import as_if_in_place
 from wsnas.words import counted, spelled
 
 Floats = NDArray[np.float64]
@@ -192,6 +193,33 @@ class Table:
             return self.about
         stored = json.loads(self.about.get(f"{epochs} epochs", "{}"))
         return stored if isinstance(stored, dict) else {}
+
+    def in_place_of(self, other: Mapping[str, str]) -> Table:
+        """The table with the files of its data set where they lie for another table, if they are the same files.
+
+        ``other``: that table's ``about``, of which ``recipe`` and ``data`` are used.
+        """
+        names: dict[str, str] = {}
+
+        def moved(about: Mapping[str, str]) -> Mapping[str, str]:
+            try:
+                own, there = ({**one, "recipe": json.loads(one["recipe"])} for one in (about, other))
+                recipe = as_if_in_place(own, there)["recipe"]
+                before, after = own["recipe"]["dataset"], recipe["dataset"]
+            except (KeyError, TypeError, ValueError, AttributeError):  # no training of ours, or damaged
+                return about
+            if recipe == own["recipe"]:
+                return about
+            names[before] = after
+            return {**about, "recipe": json.dumps(recipe, sort_keys=True)}
+
+        about = {**moved(self.about)}
+        lengths = {int(name.split()[0]) for name in about if re.fullmatch(r"\d{1,9} epochs", name)}
+        about |= {f"{n} epochs": json.dumps(moved(self.about_length(n)), sort_keys=True) for n in lengths}
+        if not names:
+            return self
+        columns = {c._replace(dataset=names.get(c.dataset, c.dataset)): of for c, of in self.columns.items()}
+        return replace(self, columns=columns, about=about)
 
     def have_results(self) -> NDArray[np.bool_]:
         """[architectures]: whether they have a result, on any data set, of the training length that counts."""
@@ -477,6 +505,8 @@ def join(tables: Sequence[Table]) -> Table:
     have trainings of one length by different recipes.
     """
     first, *others = tables
+    others = [table.in_place_of(first.about) for table in others]
+    tables = [first, *others]
     if not first.columns:
         raise WsnasError(
             f"the first table of {first.space} has no measurements, which would be the ground truth: begin with another"
@@ -513,7 +543,8 @@ def join(tables: Sequence[Table]) -> Table:
             here = joined[rows]
             known = here >= 0
             both = known & (values >= 0)
-            if name != "latency" and not np.allclose(here[both], values[both], rtol=1e-5):
+            tolerance = 0 if name == "parameters" else 1e-5  # stored as float32
+            if name != "latency" and not np.allclose(here[both], values[both], rtol=tolerance, atol=0):
                 raise WsnasError(f"tables of {first.space} with different {name} cannot be joined: networks differ")
             joined[rows] = np.where(known, here, values)
         if table.failed is not None:

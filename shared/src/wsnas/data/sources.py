@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wsnas.data.cifar import cifar
+from wsnas.data.cifar import cifar, official_copy
 from wsnas.data.digits import MORE, digits
 from wsnas.data.fingerprint import Version, version_of
 from wsnas.data.images import Images, Labels, Pixels, Source, Splits
@@ -129,8 +129,12 @@ def place_of(dataset: str) -> Path | None:
     """The file or folder a data set is read from; None if it is installed, or official files whose md5 is checked."""
     if dataset not in KNOWN:
         return Path(dataset)
-    copies = (data_root() / f"{dataset}.npz", data_root() / dataset) if dataset in CIFAR else ()
-    return next((copy for copy in copies if copy.exists()), None)
+    if dataset not in CIFAR:
+        return None
+    copy, parquet = data_root() / f"{dataset}.npz", data_root() / dataset
+    if copy.exists():
+        return copy
+    return parquet if parquet.exists() and not official_copy(data_root(), dataset) else None
 
 
 def _source(dataset: str) -> Source:

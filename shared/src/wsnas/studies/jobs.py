@@ -258,7 +258,12 @@ def scores_by_budget(options: StudyOptions, count: int | None) -> list[tuple[Spa
     architectures, usual = BUDGETS[options.scale]
     wanted = []
     for sample in space_samples(options, architectures):
-        for epochs in halved(sample.recipe, range(count or usual)):
+        budgets = halved(sample.recipe, range(count or usual))
+        if len(budgets) < (count or 0):
+            found = f"{counted(len(budgets), 'budget')} instead of {count}"
+            longest = counted(sample.recipe.supernet.epochs, "epoch")
+            click.echo(f"{sample.name}: {found}, as {longest} cannot be halved more often")
+        for epochs in budgets:
             recipe = change_recipe(sample.recipe, epochs=epochs)
             wanted.append((sample, Variant(counted(epochs, "epoch"), recipe, "uniform", options.seeds)))
     scores = scores_of(options, wanted)

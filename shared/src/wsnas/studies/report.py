@@ -78,7 +78,8 @@ class RankingTable:
 Truth = tuple[str, str | None, int | None]  # a ground truth: the networks' data, the table's, and its trainings' epochs
 # space, data and scale, epochs, architectures ranked, and compared with what
 Supernets = tuple[str, str, int, int, Truth]
-PAPER_SPEARMAN = {"nb101": 0.618, "nb201": 0.701}  # Table 3: supernets of 1,000 and 2,000 epochs, at full size
+# Table 3: supernets of 1,000 and 2,000 epochs, at full size; nb201's on CIFAR-100
+PAPER_SPEARMAN = {"nb101": 0.618, "nb201": 0.701}
 
 
 @dataclass(frozen=True)
@@ -189,9 +190,14 @@ def read_study(folder: Path) -> StudyResult:
             raise ValueError("its results.json is empty")
         name, settings = stored.get("study"), stored.get("settings", {})
         verdicts = [Verdict(**verdict) for verdict in stored["verdicts"]] if name else []
-        texts = [name or "", *(text for verdict in verdicts for key, text in vars(verdict).items() if key != "numbers")]
-        if not all(isinstance(text, str) for text in texts):
-            raise TypeError("a name or verdict is no text")
+        texts = [stored.get(key) or "" for key in ("study", "title", "answer", "source", "command")]
+        texts += [text for verdict in verdicts for key, text in vars(verdict).items() if key != "numbers"]
+        texts += [of.get("truth") or "" for of in settings.values() if isinstance(of, dict)]
+        lengths = [of.get("truth_epochs") or 0 for of in settings.values() if isinstance(of, dict)]
+        if not (all(isinstance(text, str) for text in texts) and all(isinstance(number, int) for number in lengths)):
+            raise TypeError("a text or the length of the ground truth's trainings is none")
+        if unknown := {verdict.verdict for verdict in verdicts} - set(MARKS):
+            raise ValueError(f"a verdict is {min(unknown)!r}")
         if name is None:
             settings, pictures = {}, sorted(folder.glob("*.png"))
         else:

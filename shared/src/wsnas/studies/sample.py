@@ -188,7 +188,11 @@ def space_samples(options: StudyOptions, count: int, least: int = 12, fewest: in
     return samples
 
 
+def kept_at(factor: float, archs: Sequence[Any]) -> int:
+    """How many of ``archs`` a sub-space of 1/``factor`` of them has."""
+    return max(1, round(len(archs) / factor))
+
+
 def random_archs(archs: Sequence[A], factor: float, rng: np.random.Generator) -> list[A]:
-    """``len(archs) / factor`` of them, uniform, without replacement (Figure 2)."""
-    keep = max(1, round(len(archs) / factor))
-    return [archs[int(i)] for i in rng.choice(len(archs), keep, replace=False)]
+    """1/``factor`` of them, uniform, without replacement (Figure 2)."""
+    return [archs[int(i)] for i in rng.choice(len(archs), kept_at(factor, archs), replace=False)]
