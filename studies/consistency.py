@@ -16,7 +16,7 @@ from wsnas.metrics import Floats, PerSupernet, contrast, mutual_agreement, rank_
 from wsnas.studies.figures import Matrix, matrix_figure, matrix_of
 from wsnas.studies.jobs import budgets_option, scores_by_budget
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
-from wsnas.studies.rankings import finite
+from wsnas.studies.rankings import finite, not_finite
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample
 from wsnas.studies.verdicts import HARDLY, NOISELESS, Answer, Numbers, Verdict, enough, sign_verdict
@@ -118,6 +118,7 @@ def main(options: StudyOptions, count: int | None) -> None:
         every = np.array(list(ranked.values()))
         found = agreements(sample, every)
         means[sample.name] = {} if found is None else {"mutual": found[0].mean, "with_ground_truth": found[1].mean}
+        means[sample.name]["not_finite"] = sum(map(not_finite, by_epochs.values()))
         verdicts += enough(verdicts_of(sample, every), len(sample.archs))
     write_results(
         options.study,

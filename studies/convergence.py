@@ -24,7 +24,7 @@ from wsnas.studies.costs import same_networks
 from wsnas.studies.figures import BLACK, BLUE, GREEN, STYLE, axes_grid, caption, head, part_ticks
 from wsnas.studies.jobs import budgets_option, scores_by_budget
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
-from wsnas.studies.rankings import finite
+from wsnas.studies.rankings import finite, not_finite
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample
 from wsnas.studies.verdicts import Answer, Holds, Numbers, Verdict, enough, sign_verdict
@@ -53,7 +53,7 @@ def budget_of(sample: SpaceSample, epochs: int, scores: Floats) -> Budget:
         epochs=epochs,
         mean=means.mean,
         mean_seeds=[float(one) for one in means.each],
-        not_finite=int((~np.isfinite(scores)).sum()),
+        not_finite=not_finite(scores),
         correlation=correlation.value,
         correlation_low=correlation.low,
         correlation_high=correlation.high,

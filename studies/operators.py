@@ -36,7 +36,7 @@ from wsnas.metrics import (
 from wsnas.studies.figures import GREY, RED, STYLE, axes_grid, caption, head, legend_below
 from wsnas.studies.jobs import Variant, scores_of
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
-from wsnas.studies.rankings import finite
+from wsnas.studies.rankings import finite, not_finite
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import SpaceSample, space_samples
 from wsnas.studies.verdicts import Answer, Numbers, Verdict, enough
@@ -251,6 +251,7 @@ class Panel:
     drawn: Effect
     effects: list[Effect]
     architectures: list[Scored]
+    not_finite: int  # scores of single supernets, which rank last
 
 
 def operators_figure(panels: Sequence[Panel], note: str) -> Figure:
@@ -330,7 +331,7 @@ def main(options: StudyOptions, decision: str | None) -> None:
             )
         choices = [one[drawn.decision] for one in made]
         architectures = scored_architectures(sample, made, matrix)
-        panels.append(Panel(sample, matrix.mean(0), choices, drawn, biases, architectures))
+        panels.append(Panel(sample, matrix.mean(0), choices, drawn, biases, architectures, not_finite(matrix)))
     if not panels:
         raise WsnasError("no space has enough architectures; score more with --architectures (the supernets are kept)")
     write_results(
@@ -346,6 +347,7 @@ def main(options: StudyOptions, decision: str | None) -> None:
         results={
             panel.sample.name: {
                 "metric": panel.sample.space.metric,
+                "not_finite": panel.not_finite,
                 "choices": panel.effects,
                 "architectures": panel.architectures,
             }

@@ -55,7 +55,9 @@ class Way:
 
     def to_json(self) -> dict[str, Any]:
         ranked = self.ranking
-        more = {"correlation_seeds": ranked.correlation_seeds, "not_finite": ranked.not_finite}
+        more: dict[str, Any] = {"correlation_seeds": ranked.correlation_seeds}
+        if self.reading == READINGS[0]:  # a submodel lacks both readings or none
+            more["not_finite"] = ranked.not_finite
         return {**self.known(), **more, "measures": measures_json(ranked.measures)}
 
 

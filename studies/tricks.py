@@ -48,7 +48,7 @@ from wsnas.recipe_options import chosen_recipe
 from wsnas.studies.figures import BLACK, BLUE, GREY, RED, STYLE, Matrix, caption, head, matrix_figure, matrix_of
 from wsnas.studies.jobs import Variant, scores_of
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
-from wsnas.studies.rankings import K, finite, measures_csv, measures_json
+from wsnas.studies.rankings import K, finite, measures_csv, measures_json, not_finite
 from wsnas.studies.results import settings_of, write_results
 from wsnas.studies.sample import ENOUGH, SpaceSample, space_samples
 from wsnas.studies.verdicts import HARDLY, NOISELESS, Answer, Holds, Numbers, Verdict, enough, sign_verdict
@@ -403,7 +403,11 @@ def main(options: StudyOptions, other_dataset: str | None) -> None:
         settings=settings_of(options, samples, epochs_divided_by=size.shortened),
         rows=[{"space": table.sample.name, **row.to_csv()} for table in tables for row in table.rows],
         verdicts=[one for table in tables for one in enough(verdicts_of(table), len(table.sample.archs))],
-        results={table.sample.name: table.to_json() for table in tables},
+        results={
+            table.sample.name: table.to_json()
+            | {"not_finite": sum(not_finite(scores[s.name, v.label]) for s, v in wanted if s is table.sample)}
+            for table in tables
+        },
         title="Do training tricks change how a supernet ranks?",
         answer=Answer(
             "no trick is beneficial",

@@ -279,9 +279,8 @@ def every_number_is_in_the_results(folder: Path, out: Path) -> None:
     counts = {
         "architectures without ground truth": settings.get("without_ground_truth"),
         "scores that are not finite": sum(
-            row["not_finite"]
-            for row in (of_space if isinstance(of_space, list) else of_space.get("rows", []))
-            if "not_finite" in row
+            row.get("not_finite", 0)
+            for row in (of_space if isinstance(of_space, list) else [of_space, *of_space.get("rows", [])])
         ),
         "architectures without a result": of_space.get("without_result") if isinstance(of_space, dict) else None,
     }

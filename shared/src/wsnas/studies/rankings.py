@@ -139,6 +139,11 @@ def csv_rows(space: str, setting: str, points: Sequence[Point]) -> list[dict[str
     ]
 
 
+def not_finite(scores: Floats) -> int:
+    """How many scores are not."""
+    return int((~np.isfinite(scores)).sum())
+
+
 def finite(scores: Floats) -> Floats:
     """Replaces scores that are not finite (overflowed perplexities) by a value below all others, to rank last."""
     known = np.isfinite(scores)
@@ -163,8 +168,7 @@ def ranking(
     another for others; correlations are also paired if these are a ``part`` of the same sample (``rank_agreement``).
     ``common``: what the judges have in common beyond what resampling shows (``PerSupernet``).
     """
-    not_finite = int((~np.isfinite(scores)).sum())
-    scores = finite(scores)
+    overflowed, scores = not_finite(scores), finite(scores)
     agreement = replace(rank_agreement(scores, test, 0 if part else resampling, part=part), common=common)
     advantages = replace(top_k_advantage(scores, valid, test, k, resampling), common=common)
     tops = [top_k(score, valid, test, k) for score in scores]
@@ -172,7 +176,7 @@ def ranking(
     varied = parameters is not None and (parameters >= 0).all() and len(np.unique(parameters)) > 1
     return Ranking(
         evaluated=len(test),
-        not_finite=not_finite,
+        not_finite=overflowed,
         **_intervals(agreement, advantages),
         correlation_seeds=[float(one) for one in agreement.each],
         parameters_correlation=spearman(parameters, test) if varied and parameters is not None else None,
