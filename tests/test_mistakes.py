@@ -51,7 +51,7 @@ MISTAKES = {
     "train nb201 resnet18": "write it as |op~0|+|op~0|op~1|+",
     # a value
     "train-supernet nb201 --epochs many": "is not a valid integer",
-    "train-supernet nb201 --epochs 0": "0 is not in the range x>=1",
+    "train-supernet nb201 --epochs 0": "0 is not in the range 1<=x<=1000000",
     "train-supernet nb201 --lr -1": "-1.0 is not in the range x>0",
     "train-supernet nb201 --batch 100000": "make the batch smaller",
     "train-supernet nb201 --train-size 99999": "training images",
@@ -84,7 +84,7 @@ MISTAKES = {
     "ground-truth nb201 --sample 2": "Missing option '--out'",
     "ground-truth nb201 --sample 2 --out truth --ray auto --workers 2": "give only one of them",
     "ground-truth nb201 --sample 2 --out truth --gpus-a-job 0.5": "--gpus-a-job needs --ray",
-    "ground-truth nb201 --sample 2 --seeds 2 --best 1 --out truth": "not a run directory",
+    "ground-truth nb201 --sample 2 --seeds 2 --best 1 --out truth": "2 of 2 architectures have no training with seed 0",
     "ground-truth nb201 --sample 2 --best 3 --out truth": "3 are more than --sample 2 draws",
     "report nowhere": "nowhere",
     "study worth --without supernets --budgets 3": "--budgets has no effect with --without supernets",
@@ -175,7 +175,7 @@ def test_case_and_hyphens_are_forgiven(home: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("epochs", -3, "epochs must be at least 1, not -3"),
+        ("epochs", -3, "epochs must be at least 1 and at most 1,000,000, not -3"),
         ("epochs", "3", "epochs must be a whole number, not '3'"),
         ("epochs", 1.5, "epochs must be a whole number, not 1.5"),
         ("lr", 0, "lr must be above 0, not 0"),

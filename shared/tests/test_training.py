@@ -492,6 +492,30 @@ def test_the_time_of_a_training_is_that_of_its_sessions_that_trained(tmp_path: P
     assert seconds() == 0
 
 
+STORM = """
+import os, sys
+from wsnas.training import stop_between_steps
+
+with stop_between_steps() as stopping:
+    print("ready", flush=True)
+    while not os.path.exists(sys.argv[1]):
+        pass
+    print(stopping())
+"""
+
+
+def test_signals_that_interrupt_each_others_handling_only_stop(python: Start, tmp_path: Path) -> None:
+    """As Ctrl-C and the parent's SIGTERM, which reach a worker at once."""
+    process = python(STORM, tmp_path / "end")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    for _ in range(50_000):
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGUSR1)
+    (tmp_path / "end").touch()
+    assert process.communicate(timeout=60)[0] == "True\n"
+
+
 def test_a_trainings_time_is_that_of_the_sessions_it_came_from(tmp_path: Path) -> None:
     """Of all of them; unknown if one was killed; of the last, where it was started over."""
     common: dict[str, Any] = {"splits": splits(), "device": "cpu", "checkpoint_seconds": 0}

@@ -627,14 +627,14 @@ def report(folders: tuple[Path, ...], out: Path | None) -> Any:
     explored = target.with_name("explorer.html")
     if target == explored:
         raise WsnasError(f"{target} is the name of the architectures' own page: choose another one for the report")
-    for folder in (folder for folder in folders if not folder.exists()):
-        click.echo(f"left out: {folder}, which does not exist")
     try:
         explorer, why = write_explorer(folders, explored, target.name), ""
     except WsnasError as error:
         explorer, why = None, f"no explorer.html: {error}"
     names = write_report(folders, target, explorer)
     said = "1 study" if len(names) == 1 else f"{len(names)} studies"
+    for folder in (folder for folder in folders if not folder.exists()):
+        click.echo(f"left out: {folder}, which does not exist")
     click.echo(f"{said} ({', '.join(names)}): {target}" if names else f"results of no study: {target}")
     if explorer or why:
         click.echo(why or f"explorer of the architectures: {explorer}")

@@ -31,8 +31,8 @@ class HomePath(click.Path):
         if not os.fspath(value):
             self.fail("it is empty, which would be this folder; for that, write .", param, ctx)
         try:
-            os.fspath(value).encode()
-        except UnicodeEncodeError:
+            os.fsencode(value).decode()
+        except UnicodeDecodeError:
             self.fail(f"{os.fsencode(value)!r} is no UTF-8: use another name", param, ctx)
         return super().convert(os.path.expanduser(value), param, ctx)
 

@@ -399,16 +399,16 @@ def stop_between_steps() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    pressed = threading.Event()
+    pressed: list[int] = []  # no Event: a second signal that interrupts its set() would wait for the first for ever
     ctrl_c = signal.getsignal(signal.SIGINT)
 
     def press(number: int, frame: Any) -> None:
-        pressed.set()
+        pressed.append(number)
         if number == signal.SIGINT:  # the others may come twice, from Slurm and from the parent process
             signal.signal(number, ctrl_c)
 
     with handling((signal.SIGINT, *heard()), press):
-        yield pressed.is_set
+        yield lambda: bool(pressed)
 
 
 @contextmanager
