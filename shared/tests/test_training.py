@@ -509,7 +509,7 @@ def test_signals_that_interrupt_each_others_handling_only_stop(python: Start, tm
     process = python(STORM, tmp_path / "end")
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
-    for _ in range(50_000):
+    for _ in range(10_000):
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGUSR1)
     (tmp_path / "end").touch()
