@@ -155,9 +155,9 @@ def variants(options: StudyOptions, sample: SpaceSample, count: int | None, othe
 
 def seconds_of(options: StudyOptions, sample: SpaceSample, variant: Variant) -> float | None:
     """Of training one supernet, as its sessions recorded; mean over seeds."""
-    known = filter(None, (Run.read(job_of(options, sample, variant, seed).out).seconds() for seed in variant.seeds))
-    totals = list(known)
-    return float(np.mean(totals)) if len(totals) == len(variant.seeds) else None
+    totals = [Run.read(job_of(options, sample, variant, seed).out).seconds() for seed in variant.seeds]
+    known = [total for total in totals if total]
+    return float(np.mean(known)) if len(known) == len(totals) else None
 
 
 def supernets(
