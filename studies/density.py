@@ -17,12 +17,22 @@ import click
 import numpy as np
 
 from wsnas.errors import WsnasError
-from wsnas.metrics import PerSupernet, contrast, noise_ceiling
+from wsnas.metrics import Floats, PerSupernet, contrast, higher_is_better, noise_ceiling, rank_agreement
 from wsnas.randomness import numpy_rng
 from wsnas.studies.figures import ranking_figure
 from wsnas.studies.jobs import Factors, SupernetJob, all_scores, sub_space_job
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
-from wsnas.studies.rankings import K, Point, Ranking, csv_rows, judged, mean_ranking, ranking_within
+from wsnas.studies.rankings import (
+    K,
+    Point,
+    Ranking,
+    csv_rows,
+    finite,
+    judged,
+    mean_ranking,
+    ranking_within,
+    resampling_of,
+)
 from wsnas.studies.results import desk_rows, settings_of, write_results
 from wsnas.studies.sample import ENOUGH, SpaceSample, kept_at, random_archs, space_samples
 from wsnas.studies.verdicts import HARDLY, Answer, Holds, Numbers, Verdict, enough, sign_verdict
@@ -117,15 +127,21 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
         if factor == 1:  # it also scores what the others of its seed do
             others = [arch for key, one in jobs.items() if (key[0], key[2]) == (space, seed) for arch in one.evaluate]
             jobs[space, factor, seed] = replace(job, evaluate=tuple(dict.fromkeys([*job.evaluate, *others])))
-    scored_by = zip(jobs.items(), all_scores(list(jobs.values()), options), strict=True)
-    scores = {key: dict(zip(job.evaluate, values, strict=True)) for (key, job), values in scored_by}
+    found = all_scores(list(jobs.values()), options)
+    scores = {key: dict(zip(jobs[key].evaluate, values, strict=True)) for key, values in zip(jobs, found, strict=True)}
 
-    def ranked(sample: SpaceSample, factor: int, seed: int, scored: Sequence[Any]) -> Ranking:
-        """Architectures by the supernet of a factor and seed."""
+    def scored_by(sample: SpaceSample, factor: int, seed: int, archs: Sequence[Any]) -> Floats:
+        """[1, architectures], by the supernet of a factor and seed."""
         own = scores[sample.name, factor, seed]
-        return ranking_within(
-            sample, scored, *sample.truth.means(scored), np.array([[own[arch] for arch in scored]]), K
-        )
+        return np.array([[own[arch] for arch in archs]])
+
+    def ranked(sample: SpaceSample, factor: int, seed: int, archs: Sequence[Any]) -> Ranking:
+        return ranking_within(sample, archs, *sample.truth.means(archs), scored_by(sample, factor, seed, archs), K)
+
+    def whole(sample: SpaceSample, seed: int, archs: Sequence[Any]) -> PerSupernet:
+        """How well the whole space's supernet of a seed ranks these, on the same resamples as ``ranked``."""
+        higher = finite(higher_is_better(scored_by(sample, 1, seed, archs), sample.space.metric))
+        return rank_agreement(higher, sample.truth.means(archs)[1], resampling_of(sample, archs))
 
     panels: dict[str, tuple[SpaceSample, list[Point]]] = {}
     for sample in samples:
@@ -144,9 +160,9 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
                 architectures=size,
             )
             if factor > 1 and 1 in factors:
-                whole = [ranked(sample, 1, seed, scored).agreement for seed, scored in subsets.items()]
-                gain = PerSupernet.of_all([part.agreement - one for part, one in zip(parts, whole, strict=True)])
-                point = replace(point, whole_correlation=PerSupernet.of_all(whole).mean, gain=gain)
+                before = [whole(sample, seed, scored) for seed, scored in subsets.items()]
+                gain = PerSupernet.of_all([part.agreement - one for part, one in zip(parts, before, strict=True)])
+                point = replace(point, whole_correlation=PerSupernet.of_all(before).mean, gain=gain)
             panels.setdefault(sample.name, (sample, []))[1].append(point)
     write_results(
         options.study,

@@ -24,7 +24,7 @@ from wsnas.randomness import numpy_rng
 from wsnas.sampling import sample_distinct
 from wsnas.space import SearchSpace
 from wsnas.studies.figures import BLACK, BLUE, GREEN, GREY, ORANGE, STYLE, caption
-from wsnas.studies.options import space_option, svg_option
+from wsnas.studies.options import require_own_results, space_option, svg_option
 from wsnas.studies.results import write_results
 from wsnas.studies.sample import chosen_spaces
 from wsnas.studies.verdicts import Answer, Holds, Numbers, Verdict
@@ -209,6 +209,7 @@ def spaces_figure(rows: Sequence[Summary]) -> Figure:
 @svg_option
 def main(spaces: tuple[str, ...], sample: int, out: Path, svg: bool) -> None:
     """Sizes, duplicates, parameter and multiply-add ranges of the installed spaces at the paper's size (Table 1)."""
+    require_own_results(out, "spaces")
     rows = []
     chosen = chosen_spaces(spaces)
     with progress("spaces") as report:

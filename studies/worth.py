@@ -419,6 +419,8 @@ def main(
             click.echo(f"{sample.name}: {rate['sentence']}")
     budgets = max((len({one.recipe.supernet.epochs for one in some}) for some in wanted.values()), default=0)
     several = ", from left to right of twice the epochs" if budgets > 1 else ""
+    if not panels:
+        raise WsnasError("no space has anything to rank its architectures by: leave out one --without")
     write_results(
         options.study,
         options.out,

@@ -17,6 +17,7 @@ import wsnas
 from wsnas.cli import main
 from wsnas.executor import Executor
 from wsnas.ground_truth import train_many
+from wsnas.paths import name_of
 from wsnas.recipe import change_recipe
 from wsnas.sampling import sample_distinct
 from wsnas.supernet import inherit
@@ -48,7 +49,7 @@ def test_a_space_and_a_sampler_of_ones_own(depth: Any, tmp_path: Path) -> None:
     assert "depth" in wsnas.installed_spaces()
     recipe = change_recipe(depth.recipes["micro"], epochs=1, train_size=640, valid_size=200)
     supernet = wsnas.train_supernet(depth, recipe, paths=rarest_of_four, out=tmp_path / "run")
-    assert supernet.run.identity["paths"] == "rarest_of_four"
+    assert supernet.run.identity["paths"] == name_of(rarest_of_four)
     archs = sample_distinct(depth, 6, np.random.default_rng(0))
     scores = wsnas.evaluate(supernet, archs)
     truth = train_many(depth, archs, tmp_path / "truth", recipe, seeds=(0,), executor=Executor(workers=0))

@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from toy_space import ALL, MICRO, TOY, Arch, Net, splits
 from wsnas import evaluation
 from wsnas.calibration import calibrate
 from wsnas.errors import WsnasError
-from wsnas.evaluation import evaluate, latest_scores, submodel
+from wsnas.evaluation import evaluate, evaluate_submodel, latest_scores, submodel
 from wsnas.recipe import change_recipe
 from wsnas.runs import Run
 from wsnas.standalone import train_architecture
@@ -335,3 +336,25 @@ def test_calibration_is_part_of_a_training_whose_result_it_affects() -> None:
         recipe = change_recipe(MICRO, **{f"standalone.{field}": value})
         other = change_recipe(recipe, calibration_steps=2)
         assert (recipe.standalone_identity() == other.standalone_identity()) == (field == "epochs")
+
+
+def test_without_calibration_scores_rest_on_the_statistics_of_training(tmp_path: Path) -> None:
+    """Another way to score leaves its own behind; they are nobody's."""
+    net = train_supernet(TOY, change_recipe(MICRO, calibration_steps=0), out=tmp_path / "run", splits=splits())
+    before = evaluate(net, ALL[:3])
+    evaluate_submodel(net.model, ALL[1], net.splits, MICRO)
+    with pytest.raises(WsnasError, match="the running statistics of training, and those of this supernet have changed"):
+        evaluate(net, ALL[:3], resume=False)
+    again = train_supernet(TOY, net.recipe, out=tmp_path / "run", splits=splits())
+    assert evaluate(again, ALL[:3], resume=False) == before
+
+
+def test_batch_norms_without_running_statistics_are_left_alone() -> None:
+    class Usual(nn.Sequential):
+        def forward(self, x: Tensor, path: Any = None) -> Tensor:
+            return super().forward(x)
+
+    model = Usual(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False), nn.ReLU(), nn.BatchNorm2d(4))
+    (x,) = batches()[:1]
+    calibrate(model, None, [x])
+    assert torch.allclose(model[3].running_mean, model[:3](x).mean((0, 2, 3)), atol=1e-6)

@@ -54,8 +54,11 @@ def test_ranks_do_not_share_a_gpu(two_gpus: list[torch.device], monkeypatch: pyt
 
 
 def test_the_cpu_when_it_is_asked_for(two_gpus: list[torch.device]) -> None:
-    assert choose_device("cpu") == torch.device("cpu")
+    for cpu in ("cpu", "CPU", torch.device("cpu")):
+        assert choose_device(cpu) == torch.device("cpu")
     assert two_gpus == []
+    with pytest.raises(WsnasError, match="unsupported device 'cpu:1'"):  # in which a checkpoint could not be loaded
+        choose_device("cpu:1")
 
 
 def test_a_missing_gpu_is_refused(two_gpus: list[torch.device], monkeypatch: pytest.MonkeyPatch) -> None:

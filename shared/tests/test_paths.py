@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 import pickle
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,7 +97,7 @@ def test_a_sampler_of_ones_own_trains_a_supernet_and_is_named_in_its_identity(tm
         return [(arch, 1.0)]
 
     supernet = train_supernet(TOY, paths=only_convolutions, out=tmp_path / "run", splits=splits())
-    assert Run.read(tmp_path / "run").identity["paths"] == "only_convolutions"
+    assert Run.read(tmp_path / "run").identity["paths"] == name_of(only_convolutions)
     assert supernet.step == 3 * 6
     assert asked[0] == asked[1]  # the first step's, drawn once more before the run is begun
     assert len(asked) == 1 + supernet.step + 2
@@ -127,6 +130,42 @@ def test_a_sampler_has_a_name_of_its_own() -> None:
     named = Several(2)
     named.__name__ = "twice"  # type: ignore[attr-defined]
     assert name_of(named) == "twice"
+
+
+def test_a_sampler_that_was_changed_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a notebook's cell that is run again: its runs are its own, and those of the cell before are kept."""
+    monkeypatch.chdir(tmp_path)
+    written = "def mine(space, rng):\n    return [(space.sample(rng), WEIGHT)]"
+
+    def sampler(weight: str, comment: str = "") -> Any:
+        cell: dict[str, Any] = {}
+        exec(written.replace("WEIGHT", weight) + comment, cell)
+        return cell["mine"]
+
+    first, changed = (train_supernet(TOY, paths=sampler(weight), splits=splits()) for weight in ("1.0", "0.5"))
+    assert first.run.path != changed.run.path
+    assert first.weights != changed.weights
+    again = train_supernet(TOY, paths=sampler("1.0", "  # as before"), splits=splits())
+    assert (again.run.path, again.weights) == (first.run.path, first.weights)
+
+    def weighted(weight: float) -> Any:
+        def mine(space: Any, rng: np.random.Generator) -> list[tuple[Arch, float]]:
+            return [(space.sample(rng), weight)]
+
+        return mine
+
+    assert name_of(weighted(1.0)) == name_of(weighted(1.0)) != name_of(weighted(0.5))
+    in_a_set = (
+        "def f(x):\n    return x in {'a', 'b', 'c'}\nfrom wsnas.words import own_name\nprint(own_name(f, (), ''))"
+    )
+    names = {
+        subprocess.run(
+            [sys.executable, "-c", in_a_set], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(names) == 1
+    assert names.pop().startswith("f ")
 
 
 def test_a_sampler_of_ones_own_finds_in_a_sub_space_what_the_space_has(tmp_path: Path) -> None:

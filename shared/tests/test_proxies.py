@@ -194,6 +194,8 @@ def test_convolutions_and_depth() -> None:
 
     assert convolutions(Parallel(), x, y) == 3
     assert depth(Parallel(), x, y) == 2
+    pixel = nn.Sequential(nn.Conv2d(3, 4, 8), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1))  # one image, one pixel
+    assert convolutions(pixel, x, y) == depth(pixel, x, y) == 2
 
 
 # of a space ---------------------------------------------------------------------------------------------------
@@ -237,6 +239,18 @@ def test_a_run_keeps_scores_and_seconds(tmp_path: Path) -> None:
         proxy_scores(TOY, ALL[:2], MICRO, mine, images=8, seed=1, out=tmp_path / "run")
     with Run.read(tmp_path / "run").writing(), pytest.raises(Busy, match="being written by another process"):
         proxy_scores(TOY, ALL[:4], MICRO, mine, images=8, out=tmp_path / "run")
+
+
+def test_a_score_of_ones_own_may_change_its_images_and_must_be_a_number(tmp_path: Path) -> None:
+    def brightness(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return x.add_(1).mean()
+
+    first = proxy_scores(TOY, ALL[:3], MICRO, brightness, images=8, out=tmp_path / "run")  # type: ignore[arg-type]
+    assert len(set(first.values())) == 1
+    assert all(isinstance(score, float) for score in first.values())
+    for wrong in (None, "high", torch.zeros(2)):
+        with pytest.raises(WsnasError, match="a zero-cost score must be a number, not "):
+            proxy_scores(TOY, ALL[:3], MICRO, lambda network, x, y, w=wrong: w, images=8)  # type: ignore[misc]
 
 
 def test_scores_that_are_kept_need_a_name_of_their_own(tmp_path: Path) -> None:

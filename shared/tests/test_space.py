@@ -9,19 +9,23 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from scipy import stats
-from toy_space import ALL, MICRO, TOY, Arch, ToyRecipe
+from toy_space import ALL, MICRO, TOY, Arch, Toy, ToyRecipe
 
 import wsnas
+from wsnas.cli import main
 from wsnas.errors import WsnasError
 from wsnas.executor import Executor
 from wsnas.ground_truth import train_many
-from wsnas.recipe import Recipe, change_recipe, digest, recipe_from_json
+from wsnas.recipe import SGD, Recipe, Training, change_recipe, digest, recipe_from_json
+from wsnas.recipe_options import _given
 from wsnas.sampling import sample_distinct
-from wsnas.space import SubSpace, installed_spaces, load_space
+from wsnas.space import SearchSpace, SubSpace, installed_spaces, load_space
 from wsnas.studies.sample import kept_at, random_archs
 from wsnas.supernet import supernet_identity
 
@@ -130,7 +134,14 @@ def test_an_unknown_space_is_refused_with_what_to_install() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "says"), [("half_installed:SPACE", "No module named 'missing'"), ("json:SPACE", "no attribute 'SPACE'")]
+    ("target", "says"),
+    [
+        ("half_installed:SPACE", "'half' is installed, but cannot be imported .*No module named 'missing'"),
+        ("json:SPACE", "'half' is installed, but cannot be imported .*no attribute 'SPACE'"),
+        ("half_written:SPACE", "'half' is installed, but cannot be imported .*abstract class"),
+        ("json:loads", "'half' names json:loads, which is no search space"),
+        ("toy_space:TOY", "installed as 'half' is called 'toy'"),
+    ],
 )
 def test_a_space_that_cannot_be_imported_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, says: str
@@ -141,9 +152,36 @@ def test_a_space_that_cannot_be_imported_is_named(
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: half\nVersion: 0.1\n")
     (info / "entry_points.txt").write_text(f"[wsnas.spaces]\nhalf = {target}\n")
     (tmp_path / "half_installed.py").write_text("import missing\n")
+    unfinished = "from wsnas.space import SearchSpace\nclass Half(SearchSpace):\n    pass\nSPACE = Half()\n"
+    (tmp_path / "half_written.py").write_text(unfinished)
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(WsnasError, match=f"'half' is installed, but cannot be imported .*{says}"):
+    with pytest.raises(WsnasError, match=says):
         load_space("half")
+
+
+def test_a_space_is_found_under_a_name_with_a_hyphen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "my_toy-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my_toy\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text("[wsnas.spaces]\nMy-toy = my_toy:SPACE\n")
+    (tmp_path / "my_toy.py").write_text(
+        "from toy_space import Toy\nclass MyToy(Toy):\n    name = 'My-toy'\nSPACE = MyToy()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert load_space("My-toy") is load_space("my_toy")
+    assert load_space("my-toy").name == "My-toy"
+
+
+def test_what_a_space_cannot_be_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WsnasError, match="the metric of Lossy is 'loss'"):
+        type("Lossy", (Toy,), {"metric": "loss"})
+    of_texts = {"__iter__": lambda self: iter(["a", "b"]), "decode": SearchSpace.decode, "name": "words"}
+    words = type("Words", (Toy,), of_texts)()
+    for arch in ("a", ALL[0]):
+        with pytest.raises(WsnasError, match="words's architectures are of the class str"):
+            wsnas.train_architecture(words, arch, MICRO, out=tmp_path / "words")
+    with pytest.raises(WsnasError, match="make an instance of the class"):
+        load_space(Toy)  # type: ignore[arg-type]
 
 
 def test_a_misspelt_space_is_suggested_and_its_case_forgiven(toy_installed: Path) -> None:
@@ -180,3 +218,41 @@ def test_dir_lists_the_public_names() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == sorted(wsnas.__all__)
     assert all(getattr(wsnas, name) is not None for name in wsnas.__all__)
+
+
+def test_a_recipe_written_by_hand_is_checked_as_one_from_options() -> None:
+    good = Training(1, 16, SGD(0.1))
+    for made, said in (
+        (lambda: Recipe("toy", Training(0, 16, SGD(0.1)), good, 16, 1), "supernet.epochs must be at least 1"),
+        (lambda: Recipe("toy", good, Training(1, 16, SGD(-0.1)), 16, 1), r"standalone.lr must be above 0, not -0\.1"),
+        (lambda: Recipe("toy", good, good, 16, -1), "calibration_steps must be at least 0, not -1"),
+        (lambda: Recipe("toy", good, good, 16, 1, amp="no"), "amp must be True or False"),  # type: ignore[arg-type]
+        (lambda: Recipe("toy", good, None, 16, 1), "standalone must be a Training, not None"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(WsnasError, match=said):
+            made()
+
+
+def test_a_training_and_its_parts_are_changed_together() -> None:
+    other = Training(7, 8, SGD(0.3), clip=2.0)
+    changed = change_recipe(MICRO, supernet=other, lr=0.5, **{"standalone.epochs": 4})
+    assert changed.supernet == dataclasses.replace(other, optimizer=SGD(0.5))
+    assert changed.standalone == dataclasses.replace(MICRO.standalone, epochs=4)
+
+
+@pytest.mark.parametrize("name", ["epochs", "seed", "scale", "help"])
+def test_a_recipes_field_cannot_have_the_name_of_an_option(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind: Any = dataclasses.make_dataclass(
+        "Named", [(name, Annotated[int, "mine"], 1)], bases=(ToyRecipe,), frozen=True
+    )
+    of = dataclasses.asdict(MICRO) | {"supernet": MICRO.supernet, "standalone": MICRO.standalone}
+    monkeypatch.setattr(Toy, "recipes", {"micro": kind(**of)})
+    monkeypatch.setattr("wsnas.space.load_space", lambda name: TOY)
+    monkeypatch.setattr("wsnas.space.space_named", lambda name: "toy" if name == "toy" else None)
+    done = CliRunner().invoke(main, ["train-supernet", "toy", "--batch", "8"])
+    assert done.exit_code == 2
+    assert f"the recipe of toy has a field '{name}', the name of another option: rename it" in done.output
+
+
+def test_of_an_option_given_twice_the_last_counts_however_it_is_written() -> None:
+    assert _given(["--scale=micro", "--scale", "paper", "--scale=desk"], "--scale") == ["micro", "paper", "desk"]

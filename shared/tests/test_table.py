@@ -485,8 +485,10 @@ def test_a_csv_is_read(tmp_path: Path, packed: bool) -> None:
         (gzip.compress(GOOD.encode())[:-20], "truncated"),
         (gzip.compress(GOOD.encode())[:15] + b"\xff" * 40, "not a CSV table"),
         (b"\x1f\x8b", "truncated"),
+        (b"arch,c/test/10/0,c/test/10/seed1\na,1,2\n", "has a column 'c/test/10/seed1': a result's is called"),
+        (b"arch,c/test/10/0\na,7_1\n", "'7_1' is not a number"),
     ],
-    ids=range(14),
+    ids=range(16),
 )
 def test_a_bad_csv_is_refused_and_says_where(tmp_path: Path, content: bytes, says: str) -> None:
     path = tmp_path / "t.csv"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -11,6 +12,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from toy_space import ALL, MICRO, TOY, Arch, Net, images, splits
+from toy_space import ALL, MICRO, TOY, Arch, Net, Toy, ToyRecipe, images, splits
 
 from wsnas.data.images import Images
 from wsnas.errors import Diverged, Guesses, WsnasError
@@ -364,6 +366,112 @@ def test_a_seed_decides_the_weights(tmp_path: Path) -> None:
     one, two, other = trained("a", 0), trained("longer", 0), trained("c", 1)
     assert_same(one, two)
     assert not any(torch.equal(one[name], other[name]) for name in one if name.endswith("1.weight"))
+
+
+class Dropping(Net):
+    """Its forward pass draws random numbers, and its undecayed parameters come one by one."""
+
+    def forward(self, x: Tensor, arch: Arch | None = None) -> Tensor:
+        return super().forward(F.dropout(x, 0.5, self.training), arch)
+
+    def no_weight_decay(self, training: Training) -> Any:
+        return (p for p in self.parameters() if p.ndim == 1)
+
+
+def test_a_network_that_draws_random_numbers_repeats_them_also_after_a_stop(tmp_path: Path) -> None:
+    def trained(run: Run | None = None, stop: int = 0) -> dict[str, Tensor]:
+        def press(done: int, total: int, note: str) -> None:
+            if done == stop:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        model, training = net(), Training(2, 16, SGD(0.1, weight_decay=0.1), Fixed())
+        model.__class__ = Dropping
+        torch.manual_seed(stop)  # global state plays no part
+        train(model, data(48), training, uniform_paths, seed=0, run=run, report=press)
+        return weights(model)
+
+    once = trained()
+    assert_same(once, trained())
+    run = Run.open(tmp_path / "run", {"kind": "stand-alone", "recipe": {}}, {})
+    with pytest.raises(KeyboardInterrupt), run.session(CPU):
+        trained(run, stop=2)
+    with run.session(CPU):
+        assert_same(once, trained(run, stop=9))
+    assert not torch.equal(once["head.bias"], net().head.bias)  # a parameter of the generator is trained, too
+
+
+def test_threads_of_one_process_train_what_each_would_alone(tmp_path: Path) -> None:
+    """Torch's random numbers belong to the process; initial weights are drawn from them."""
+
+    def trained(seed: int, name: str) -> str:
+        return train_supernet(TOY, seed=seed, out=tmp_path / f"{name}-{seed}", splits=splits(), device="cpu").weights
+
+    alone = [trained(seed, "alone") for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda seed: trained(seed, "threads"), range(4))) == alone
+
+
+def test_a_path_does_not_see_what_the_one_before_did_to_the_images() -> None:
+    """The same path twice, at half the weight each, is that path once."""
+
+    def halve(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        args[0].mul_(0.5)
+
+    def same(paths: list[tuple[Arch, float]], step: int) -> list[tuple[Arch, float]]:
+        return paths
+
+    losses = []
+    for paths in ([(ALL[0], 1.0)], [(ALL[0], 0.5), (ALL[0], 0.5)]):
+        model, lines = net(), list[Any]()
+        model.register_forward_pre_hook(halve)
+        step = Training(1, 48, SGD(1e-9), Fixed())
+        train(model, data(48), step, functools.partial(same, paths), seed=0, on_epoch=lines.append)
+        losses.append(lines[0]["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_a_checkpoint_that_could_not_be_read_is_never_written(tmp_path: Path) -> None:
+    class Keeping(Net):
+        def get_extra_state(self) -> Any:
+            return np.zeros(2)
+
+        def set_extra_state(self, state: Any) -> None: ...
+
+    model = net()
+    model.__class__ = Keeping
+    run = Run.open(tmp_path / "run", {"kind": "stand-alone", "recipe": {}}, {})
+    with (
+        pytest.raises(WsnasError, match="get_extra_state returns something that no checkpoint can hold"),
+        run.session(CPU),
+    ):
+        train(model, data(48), Training(2, 16, SGD(0.1)), uniform_paths, seed=0, run=run, checkpoint_seconds=0)
+    assert not (tmp_path / "run/checkpoint.pt").exists()
+
+
+def test_a_loss_of_ones_own_is_not_captured() -> None:
+    model = net()
+    model.training_loss = lambda *args: None  # type: ignore[assignment]
+    for how in ({"pieces": True}, {"cuda_graph": True}):
+        with pytest.raises(WsnasError, match="its own training_loss is not captured"):
+            train(model, data(48), Training(1, 16, SGD(0.1)), uniform_paths, seed=0, **how)  # type: ignore[arg-type]
+
+
+def test_a_run_of_an_earlier_default_is_another(tmp_path: Path) -> None:
+    """Identities leave defaults out, so a run of the old one has the same."""
+
+    def of_default(gain: float) -> tuple[Any, Any]:
+        """A space whose recipe has one more field, and that recipe."""
+        made: Any = dataclasses.make_dataclass("Gained", [("gain", float, gain)], bases=(ToyRecipe,), frozen=True)
+        recipe = made(**{one.name: getattr(MICRO, one.name) for one in dataclasses.fields(MICRO)})
+        return type("Gained", (Toy,), {"recipes": {"micro": recipe, "paper": recipe}})(), recipe
+
+    (space, recipe), (later, changed) = of_default(1.0), of_default(5.0)
+    made = train_supernet(space, recipe, out=tmp_path / "run", splits=splits())
+    with pytest.raises(WsnasError, match=r"its gain is 1\.0, which was the default when it began"):
+        train_supernet(later, changed, out=tmp_path / "run", splits=splits())
+    assert Run.read(tmp_path / "run").recipe == made.run.recipe
+    as_before = dataclasses.replace(changed, gain=1.0)
+    assert train_supernet(later, as_before, out=tmp_path / "new", splits=splits()).weights == made.weights
 
 
 def test_a_numpy_seed_is_the_seed_of_that_number(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def test_imagenet16_is_padded_by_two(changed: Any) -> None:
     recipe = changed(PAPER, dataset="imagenet16-120")
     assert [one.inputs.crop for one in (recipe.supernet, recipe.standalone)] == [2, 2]
     assert recipe == changed(recipe, dataset="imagenet16-120")  # once
+    assert changed(recipe, dataset="cifar10") == changed(PAPER, dataset="cifar10")  # and back
     assert dataclasses.replace(recipe, supernet=PAPER.supernet, standalone=PAPER.standalone) == dataclasses.replace(
         PAPER, dataset="imagenet16-120"
     )  # nothing else differs

@@ -41,9 +41,9 @@ def calibrate(model: nn.Module, path: Any, batches: Iterable[Tensor]) -> None:
 
     ``model(x, path)`` is run once per batch, in train mode and without gradients; x is float32
     [B, C, H, W]. A single image left over after larger batches is left out, because it has no batch statistics. Those
-    of batch norms that ``path`` does not use are reset.
+    of batch norms that ``path`` does not use are reset. Batch norms that keep no running statistics are left alone.
     """
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    norms = [norm for norm in model.modules() if isinstance(norm, _BatchNorm) and norm.running_mean is not None]
     momenta = [norm.momentum for norm in norms]
     sums: dict[nn.Module, tuple[Tensor, Tensor]] = {}  # means and variances, times samples
     calls: dict[nn.Module, int] = {}  # per batch

@@ -321,7 +321,7 @@ def correlate(run: Path, table: str | None, dataset: str | None, split: str) -> 
     default="paper",
     show_default=True,
     shell_complete=complete_scales,
-    help="Scale of the ground truth's recipe, used to count parameters.",
+    help="Scale of the ground truth's recipe, used to count parameters and multiply-adds.",
 )
 @click.option("--out", type=PATH, help="Output folder; by default the folder rank in the first run.")
 @json_option
@@ -704,12 +704,29 @@ def _imported(job: tuple[str, Path, Path | None]) -> tuple[list[str], dict[str, 
     space = load_space(name)
     target = out or import_home() / f"{space.name}.parquet"
     imported = space.import_table(file)
+    if out is None:
+        _require_free(space, target, imported)
     imported.save(target)
     size = f"{target.stat().st_size / 1e6:.2f} MB"
     said = [f"{counted(len(imported), 'architecture')}, {counted(len(imported.columns), 'column')}, {size}: {target}"]
     said += [f"{note}: {imported.about[note]}" for note in ("dropped", "disagreeing") if note in imported.about]
     found = {"table": target, "architectures": len(imported), "columns": list(map(str, imported.columns))}
     return said, found
+
+
+def _require_free(space: SearchSpace[Any], home: Path, imported: Table) -> None:
+    """Raises WsnasError if an import without --out would never be used, or replace another one."""
+    if {*imported.datasets} <= {*space.tables}:
+        raise WsnasError(
+            f"{space.name} ships a ground truth on {' and '.join(imported.datasets)}, which is used wherever no "
+            "--table is given: say where to keep yours, with --out, and name it with --table"
+        )
+    lost = {*space.load_table(home).datasets} - {*imported.datasets} if home.exists() else set()
+    if lost:
+        raise WsnasError(
+            f"{home} is an earlier import, with {' and '.join(sorted(lost))}, which this table lacks: say where to "
+            "keep this one, with --out, or move that one away"
+        )
 
 
 @table.command("join")

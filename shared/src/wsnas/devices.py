@@ -61,7 +61,7 @@ def from_torchrun(name: str, alone: int) -> int:
     return int(written)
 
 
-def choose_device(name: str | None = None) -> torch.device:
+def choose_device(name: str | torch.device | None = None) -> torch.device:
     """``cpu``, ``cuda`` or ``cuda:N``; by default a GPU if there is one, and of several the rank's or worker's own.
 
     A GPU becomes torch's current one, which streams, captured graphs and seeds use by default.
@@ -69,10 +69,10 @@ def choose_device(name: str | None = None) -> torch.device:
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name.lower())
+        device = torch.device(str(name).lower())
     except RuntimeError as error:
         raise WsnasError(f"unknown device '{name}'; use cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index is not None):
         raise WsnasError(f"unsupported device '{name}'; use cpu, cuda or cuda:N")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise WsnasError(

@@ -65,10 +65,17 @@ def short_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError)
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of somebody else's code says, in a line; the error's class where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 def in_words(error: BaseException) -> str:
     """An error of a job within a sentence about several."""
     if isinstance(error, WsnasError):
         return str(error)
+    if isinstance(error, TimeoutError):
+        return f"a job {error}: give a larger time limit (--timeout)"
     return SHORT if short_of_memory(error) else repr(error)[:500]
 
 

@@ -29,7 +29,7 @@ from wsnas.progress import Report, bar_in_notebook
 from wsnas.recipe import Decides, Recipe, recipe_fields
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space, require_installed
-from wsnas.supernet import Supernet, inherit, load_supernet, require_supernets, unfinished, weights_digest
+from wsnas.supernet import Supernet, bits_digest, inherit, load_supernet, require_supernets, unfinished
 from wsnas.training import stop_between_steps
 from wsnas.words import counted
 
@@ -245,10 +245,15 @@ def require_own_rows(supernet: Supernet) -> None:
     where = supernet.run.path
     if Run.read(where).identity != supernet.run.identity:
         raise WsnasError(f"{where} has held another run since this supernet was trained or loaded: load it again")
-    if weights_digest(supernet.model) != supernet.weights:
+    if bits_digest(supernet.model.parameters()) != supernet.weights:
         raise WsnasError(
             f"the weights of this supernet have changed since it was trained or loaded, and {where} keeps scores of "
             "those: score yours with wsnas.evaluation.evaluate_submodel"
+        )
+    if not supernet.recipe.calibration_images and bits_digest(supernet.model.buffers()) != supernet.statistics:
+        raise WsnasError(
+            "without calibration a score rests on the running statistics of training, and those of this supernet have "
+            f"changed since it was trained or loaded: load {where} again"
         )
 
 

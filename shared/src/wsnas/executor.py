@@ -36,7 +36,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from wsnas.devices import cores
-from wsnas.errors import WorkerLost, WsnasError, short_of_memory, warnings_as_sentences
+from wsnas.errors import WorkerLost, WsnasError, first_line, short_of_memory, warnings_as_sentences
 from wsnas.space import ENTRY_POINTS
 from wsnas.stopping import SIGNALS, let_through, postponed, require_signals, stopped_in_a_job
 
@@ -392,10 +392,9 @@ def _in_a_session(
                 logging_level="ERROR",
             )
     except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise WsnasError(
-            f"no Ray cluster answers at '{executor.ray}' ({reason}); start one with 'ray start --head', or use "
-            "--ray local"
+            f"no Ray cluster answers at '{executor.ray}' ({first_line(error)}); start one with 'ray start "
+            "--head', or use --ray local"
         ) from error
     try:
         gpus = executor.gpus if executor.gpus is not None else float(ray.cluster_resources().get("GPU", 0) > 0)

@@ -46,8 +46,14 @@ MANY_FAILED = 0.1  # of the trainings
 
 
 def splits_once(space: str, recipe: Recipe, device: torch.device) -> Splits:
-    """The recipe's data, loaded once per worker, which trains many networks on the same images, and after a change."""
-    return _splits(space, recipe, device, load_space(space).data_version(recipe))
+    """The recipe's data, loaded once per worker, which trains many networks on the same images, and after a change.
+
+    Recipes that differ in their trainings have the same data.
+    """
+    found = load_space(space)
+    usual = found.recipe("micro")
+    recipe = replace(recipe, supernet=usual.supernet, standalone=usual.standalone)
+    return _splits(space, recipe, device, found.data_version(recipe))
 
 
 @lru_cache(maxsize=1)
@@ -90,6 +96,7 @@ def require_trainings(space: SearchSpace[Any], archs: Sequence[Any], recipe: Rec
     for arch in archs[:1]:
         with torch_seeded(0, "init"):
             require_trainable(space, space.network(arch, recipe), splits, recipe)
+        space.macs(arch, recipe)  # which the table will have
 
 
 def require_validation(space: SearchSpace[Any], recipe: Recipe, what: str) -> None:
@@ -141,7 +148,7 @@ def train_many(
         _about(known, recipe, data.get("data"))
     if executor.ray is None and not (out / "run.json").exists():  # what cannot be trained leaves no directory
         require_trainings(space, archs, recipe)
-    run = Run.open(out, identity, recipe.to_json())
+    run = Run.open(out, identity, recipe.to_json(), recipe.standalone_identity_of)
     first: dict[str, Any] = {}  # training key -> the architecture that is trained for it
     for arch in archs:
         first.setdefault(space.training_key(arch) if dedupe else space.encode(arch), arch)

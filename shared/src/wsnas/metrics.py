@@ -611,17 +611,13 @@ def _mean_search(score: Floats, valid: Floats, test: Floats, few: int) -> float:
     worse = place[:, None] < place  # [winner, other]
     before = np.zeros((n, n + 1), dtype=np.int32)  # [winner, c]: how many worse ones are scored higher than c
     worse.cumsum(1, dtype=np.int32, out=before[:, 1:])
-    last = _choose(n - 1 - i, POOL - few) / comb(n, POOL)  # c is the lowest of those trained: chance of each choice
-    others = _choose(i, few - 1), _choose(i, few - 2)  # of so many worse ones
-    wins = others[0][before[i, i]] * last
-    if few > 1:
-        wins += (np.triu(worse, 1) * others[1][before[:, :-1]]) @ last
+    last = scipy.special.binom(n - 1 - i, POOL - few) / comb(
+        n, POOL
+    )  # c is the lowest of those trained: chance of each choice
+    as_lowest, above_lowest = scipy.special.binom(i, few - 1), scipy.special.binom(i, few - 2)  # of so many worse ones
+    wins = as_lowest[before[i, i]] * last
+    wins += (np.triu(worse, 1) * above_lowest[before[:, :-1]]) @ last
     return float(wins @ test)
-
-
-def _choose(n: NDArray[np.int64], k: int) -> Floats:
-    """Binomial coefficients; 0 where k is larger, or below 0."""
-    return np.asarray(scipy.special.binom(n, k) * (n >= k)) if k >= 0 else np.zeros(len(n))
 
 
 def _places(values: Floats) -> NDArray[np.unsignedinteger[Any]]:

@@ -50,20 +50,22 @@ def multi_path(paths: int) -> Sampler:
 
 
 def drawn(sampler: Sampler, space: Paths[Any], rng: np.random.Generator) -> Step:
-    """What ``sampler`` draws. Raises WsnasError unless it is a list of architectures with finite weights, not empty."""
+    """What ``sampler`` draws. Raises WsnasError unless it is a list of architectures, each with a weight above 0."""
     step = sampler(space, rng)
     if not (isinstance(step, Sequence) and step and all(map(_weighted, step))):
-        shown = repr(step)
+        shown, name = repr(step), getattr(sampler, "__name__", sampler)
         raise WsnasError(
-            f"the path sampler {name_of(sampler)} returned {shown[:100]}{'...' * (len(shown) > 100)}: it must return a "
-            "list of at least one pair, (architecture, finite weight)"
+            f"the path sampler {name} returned {shown[:100]}{'...' * (len(shown) > 100)}: it must return a "
+            "list of at least one pair, (architecture, weight above 0)"
         )
     return step
 
 
 def _weighted(pair: Any) -> bool:
-    """Whether it is a pair of something and a finite number."""
-    return isinstance(pair, Sequence) and len(pair) == 2 and isinstance(pair[1], Real) and math.isfinite(pair[1])
+    """Whether it is a pair of something and a positive, finite number."""
+    if not (isinstance(pair, Sequence) and len(pair) == 2 and isinstance(pair[1], Real)):
+        return False
+    return 0.0 < float(pair[1]) < math.inf
 
 
 def taken(own: A | None, path: A | None) -> A:
@@ -85,5 +87,5 @@ def parse(text: str) -> Sampler:
 
 
 def name_of(sampler: Sampler) -> str:
-    """The sampler's name in a run's identity: ``uniform``, ``fair``, ``multi:4``, or your function's name."""
+    """The sampler's name in a run's identity: ``uniform``, ``fair``, ``multi:4``, or your function's, with a digest."""
     return own_name(sampler, (uniform, fair), "a path sampler")

@@ -156,7 +156,8 @@ def jacob_cov(network: nn.Module, x: Tensor, y: Tensor) -> float:
 
 def _convolution_graph(network: nn.Module, x: Tensor) -> list[tuple[Any, list[Any]]]:
     """Autograd's nodes with those they depend on, the input's side first; without computing anything."""
-    output = network.to("meta")(x[:1].to("meta").requires_grad_())
+    two = torch.cat([x[:1], x[:1]])  # one image alone has no batch statistics where a feature map is a single pixel
+    output = network.to("meta")(two.to("meta").requires_grad_())
     order: list[tuple[Any, list[Any]]] = []
     seen, stack = set(), [(output.grad_fn, False)]
     while stack:
@@ -231,7 +232,7 @@ def proxy_scores(
     splits: Splits | None = None,
     report: Report | None = None,
 ) -> Scores:
-    """The score of each architecture, by its encoding, in the order given; higher is better, -inf is possible.
+    """The score of each architecture, by its encoding, in the order given; higher is better, and -inf is not finite.
 
     ``space``, ``recipe``: as in ``train_supernet``. ``archs``: architectures or their encodings, or a single one.
     ``proxy``: naswot, synflow, grad_norm, snip, grasp, fisher, jacob_cov, convolutions, depth, or a function. A
@@ -252,16 +253,20 @@ def proxy_scores(
     splits = space.load_data(recipe, chosen) if splits is None else splits
     require_images(splits, recipe, images)
     x, y = next(iter(splits.train.epoch(training, seed, 0)))
-    run = None
+    run, kind = None, score_kind(chosen.type)
     if out is not None:
         identity = proxy_identity(space, recipe, proxy, images, seed) | space.data_identity(recipe)
-        run = Run.open(Path(out), identity, recipe.to_json())
+        run = Run.open(Path(out), identity, recipe.to_json(), recipe.standalone_identity_of)
 
     def compute(name: str, arch: Any) -> dict[str, Any]:
         started = time.perf_counter()
         with torch_seeded(seed, "init"):
             network = to_device(space.network(arch, recipe), chosen).train()
-        score = proxy(network, x, y)
+        score = proxy(network, x.clone(), y)  # which may change its images in place
+        try:
+            score = float(score)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise WsnasError(f"a zero-cost score must be a number, not {score!r:.100}") from error
         finite = math.isfinite(score)
         row = {"score": score if finite else None, "seconds": time.perf_counter() - started}
         if record is not None:
@@ -271,13 +276,18 @@ def proxy_scores(
     with (
         cpu_threads(threads, chosen),
         nullcontext() if run is None else run.writing(),
-        nullcontext() if run is None else run.recording("proxy") as record,
+        nullcontext() if run is None else run.recording(kind) as record,
     ):
-        rows = {} if run is None else run.records("proxy")
+        rows = {} if run is None else run.records(kind)
         fill(rows, wanted, compute, "architectures", report)
     scores = Scores((name, -math.inf if (found := rows[name]["score"]) is None else found) for name in wanted)
     scores.dataset, scores.truth_metric = recipe.dataset, space.metric
     return scores
+
+
+def score_kind(device: str) -> str:
+    """The kind of a run's rows with scores that were computed on a CPU or on CUDA, whose last bits differ."""
+    return "proxy cuda" if device == "cuda" else "proxy"
 
 
 def proxy_identity(space: SearchSpace[Any], recipe: Recipe, proxy: Score, images: int, seed: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ generator state and equals an uninterrupted one.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,7 @@ import torch
 from wsnas.errors import WsnasError
 
 SEEDS = 10**9  # so many: the columns of a table name theirs in nine digits
+SEEDED = threading.RLock()  # torch has one generator for all threads of a process
 
 
 def python_seed(seed: int) -> int:
@@ -43,9 +45,12 @@ def torch_rng(seed: int, *key: str | int) -> torch.Generator:
 
 @contextmanager
 def torch_seeded(seed: int, *key: str | int, device: torch.device | None = None) -> Iterator[None]:
-    """Seeds torch's global generators, the CPU's and the device's, inside the block and restores them after it."""
+    """Seeds torch's global generators, the CPU's and the device's, inside the block and restores them after it.
+
+    Other threads wait for the end of the block.
+    """
     on_gpu = device is not None and device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if on_gpu else []):
+    with SEEDED, torch.random.fork_rng(devices=[device] if on_gpu else []):
         torch.default_generator.manual_seed(_entropy(seed, key) >> 1)
         if on_gpu:
             torch.cuda.manual_seed(_entropy(seed, key) >> 1)

@@ -211,6 +211,11 @@ class Recipe:
     ] = None
 
     def __post_init__(self) -> None:
+        for name in TRAININGS:
+            if not isinstance(getattr(self, name), Training):
+                raise WsnasError(f"{name} must be a Training, not {getattr(self, name)!r:.100}")
+        for name, one in recipe_fields(self).items():  # written by hand, nobody else has looked at them
+            _fitting(name, one, one.value)
         if self.supernet.patience:
             raise WsnasError("patience needs a validation loss, which supernet training does not have")
         if isinstance(self.supernet.inputs, Augmentation) and self.supernet.inputs.last_batch != "drop":
@@ -253,6 +258,14 @@ class Recipe:
         other = {"supernet"} if calibrated else {"supernet", "calibration_batch", "calibration_steps"}
         kept = (None, Decides.SCORES)
         return {k: v for k, v in self.identity().items() if k not in other and decides.get(k) in kept}
+
+    def supernet_identity_of(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """``supernet_identity()`` of a recipe that a run stored, by the defaults as they are now."""
+        return recipe_from_json(self, stored).supernet_identity()
+
+    def standalone_identity_of(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """``standalone_identity()`` of a recipe that a run stored, by the defaults as they are now."""
+        return recipe_from_json(self, stored).standalone_identity()
 
 
 FILES = ("dataset", "split_file")  # the fields that can be paths
@@ -424,7 +437,10 @@ def _replaced(part: Any, values: Mapping[tuple[str, ...], Any]) -> Any:
     inner: dict[str, dict[tuple[str, ...], Any]] = {}
     for (name, *rest), value in values.items():
         inner.setdefault(name, {})[tuple(rest)] = value
-    found = {n: v[()] if () in v else _replaced(getattr(part, n), v) for n, v in inner.items()}
+    found = {}
+    for name, value in inner.items():  # of a whole part, and perhaps of its parts
+        whole = value.pop((), getattr(part, name))
+        found[name] = _replaced(whole, value) if value else whole
     return dataclasses.replace(part, **found)
 
 
@@ -451,7 +467,7 @@ def recipe_from_json(like: R, stored: Mapping[str, Any]) -> R:
     """The recipe ``to_json`` wrote, of the same class as ``like``."""
     try:
         found: R = _from_json(like, stored)
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, WsnasError) as error:
         raise WsnasError(f"the stored recipe does not fit this version of wsnas ({error})") from error
     return found
 

@@ -145,6 +145,9 @@ class RecipeCommand(Command):
         every = dict.fromkeys(name for _, has in fields for name in has)
         options = [first]
         for name in every:
+            if f"--{name.replace('_', '-')}" in {*own, "--scale", "--help"} or f"{self.trains}.{name}" in every:
+                having = ", ".join(space for space, has in fields if name in has)
+                raise WsnasError(f"the recipe of {having} has a field '{name}', the name of another option: rename it")
             if not name.startswith(others) and name not in self.without:
                 have = [has[name] for _, has in fields if name in has]
                 lacking = ", ".join(space for space, has in fields if name not in has)
@@ -173,8 +176,13 @@ class RecipeCommand(Command):
 
 def _given(args: list[str], option: str) -> list[str]:
     """The values of ``--option value`` and ``--option=value`` on a command line not yet parsed."""
-    separate = [after for one, after in pairwise(args) if one == option]
-    return separate + [one.partition("=")[2] for one in args if one.startswith(f"{option}=")]
+    joined = f"{option}="
+    found = [
+        after if one == option else one.removeprefix(joined)
+        for one, after in pairwise([*args, ""])
+        if one == option or one.startswith(joined)
+    ]
+    return found
 
 
 def _option(have: list[RecipeField], spellings: list[str], lacking: str) -> RecipeOption:

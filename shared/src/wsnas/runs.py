@@ -50,6 +50,7 @@ STARTED = ("environment", "command")  # what run.json says of the run's start
 RESULTS = ("checkpoint.pt", "metrics.jsonl", "records.sqlite")
 ASKED = ("architecture", "request")  # rows of what a ground truth is asked for, before any result
 WRITTEN = (*RESULTS, "sessions.jsonl")
+OfRecipe = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 COMMIT_SECONDS = 1.0  # between two commits of rows that come quickly
 PUBLISHED = ("table.parquet", "table.csv", "curves.parquet", "README.md")  # from a run of ground truth
 
@@ -76,11 +77,14 @@ class Run:
     _sitting: _Sitting = field(default_factory=_Sitting, repr=False, compare=False)
 
     @staticmethod
-    def open(path: Path | str, identity: Mapping[str, Any], recipe: Mapping[str, Any]) -> Run:
+    def open(
+        path: Path | str, identity: Mapping[str, Any], recipe: Mapping[str, Any], of_recipe: OfRecipe | None = None
+    ) -> Run:
         """The run at ``path``, created, or resumed with those fields of ``recipe`` that are not in its identity.
 
-        Raises WsnasError if the directory holds another run with weights, metrics or records, or is none but holds
-        files of names that a run writes.
+        ``of_recipe``: the part of a stored recipe that belongs to an identity, which leaves out defaults. Raises
+        WsnasError if the directory holds another run with weights, metrics or records, or one of another default, or
+        is none but holds files of names that a run writes.
         """
         path = Path(path)
         identity, recipe = json.loads(json.dumps([identity, recipe]))  # tuples become lists, as when read back
@@ -109,6 +113,16 @@ class Run:
             )
         if existing.recipe == recipe:
             return existing
+        own = existing.identity.get("recipe")
+        if of_recipe is not None:
+            with suppress(WsnasError):  # a field was renamed since: the identities alone must do
+                own = json.loads(json.dumps(of_recipe(existing.recipe)))
+        if own is not None and (changed := _first_difference(existing.identity["recipe"], own)) is not None:
+            name, _, stored = changed
+            raise WsnasError(
+                f"{path} holds another run: its {name} is {stored}, which was the default when it began; choose "
+                "another directory with --out"
+            )
         with existing.writing():
             described = _unsealed_file(path / "run.json") | {"format": FORMAT, "recipe": recipe}
             atomic_write(path / "run.json", json.dumps(sealed(described), indent=1).encode())
@@ -220,6 +234,14 @@ class Run:
 
         buffer = io.BytesIO()  # serialised in memory first, so a full disk fails where it can be handled
         torch.save({"format": FORMAT, "identity": json.dumps(self.identity, sort_keys=True), **state}, buffer)
+        if not (self.path / "checkpoint.pt").exists():  # better now than after hours
+            try:
+                torch.load(io.BytesIO(buffer.getvalue()), map_location="meta", weights_only=True)
+            except Exception as error:  # it has a type of its own for pickles, and others
+                raise WsnasError(
+                    "the model's get_extra_state returns something that no checkpoint can hold: it may return tensors, "
+                    "numbers, strings, and lists, tuples and dicts of them"
+                ) from error
         atomic_write(self.path / "checkpoint.pt", _with_digest(buffer.getvalue()))
         self._sitting.last = state.get("step", 0)
 

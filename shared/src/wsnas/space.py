@@ -86,6 +86,7 @@ class SearchSpace(ABC, Generic[A]):
 
     @cached_property
     def _by_name(self) -> Mapping[str, A]:
+        self._kind  # noqa: B018  # refuses text, whose encoding would be looked up again, without end
         return {self.encode(arch): arch for arch in self}
 
     @cached_property
@@ -211,7 +212,13 @@ class SearchSpace(ABC, Generic[A]):
 
     @cached_property
     def _kind(self) -> type:
-        return type(next(iter(self), None))
+        kind = type(next(iter(self), None))
+        if issubclass(kind, str | Sequence):  # they could not be told from an encoding, or from a list of several
+            raise WsnasError(
+                f"{self.name}'s architectures are of the class {kind.__name__}, a text or a sequence: give them a "
+                "class of their own, frozen, hashable and ordered"
+            )
+        return kind
 
     def archs(self, archs: Any) -> list[A]:
         """Architectures, each given as it is or by its encoding; a single one is a list of one, a table all it has."""
@@ -224,6 +231,8 @@ class SearchSpace(ABC, Generic[A]):
     def __init_subclass__(cls, **options: Any) -> None:
         """What a space defines of an architecture also takes its encoding, and the name of a scale."""
         super().__init_subclass__(**options)
+        if cls.metric not in ("accuracy", "perplexity"):
+            raise WsnasError(f"the metric of {cls.__name__} is {cls.metric!r}: it must be 'accuracy' or 'perplexity'")
         for name in OF_AN_ARCHITECTURE & vars(cls).keys():
             setattr(cls, name, _also_of_encodings(vars(cls)[name]))
 
@@ -303,7 +312,11 @@ def installed_spaces() -> tuple[str, ...]:
 
 def space_named(text: str) -> str | None:
     """The installed space that ``text`` spells, whatever its case, ``-`` or ``_``; None if there is none."""
-    return next((name for name in installed_spaces() if name == text.lower().replace("-", "_")), None)
+    return next((name for name in installed_spaces() if _plain(name) == _plain(text)), None)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_")
 
 
 def require_installed(space: SearchSpace[Any]) -> None:
@@ -323,18 +336,29 @@ def load_space(space: str | SearchSpace[Any]) -> SearchSpace[Any]:
     if isinstance(space, SearchSpace):
         return space
     if not isinstance(space, str):
-        raise WsnasError(f"expected a search space or its name, not {type(space).__name__}")
+        hint = ": make an instance of the class" if isinstance(space, type) else ""
+        raise WsnasError(f"expected a search space or its name, not {type(space).__name__}{hint}")
     installed = installed_spaces()
     name = space_named(space)
     for point in entry_points(group=ENTRY_POINTS):
         if point.name == name:
             try:
                 found: SearchSpace[Any] = point.load()
-            except (ImportError, AttributeError) as error:
+            except Exception as error:  # whatever a module raises that is not finished
                 raise WsnasError(
-                    f"the search space '{name}' is installed, but cannot be imported ({error}): install it again, with "
-                    "what it needs"
+                    f"the search space '{name}' is installed, but cannot be imported ({type(error).__name__}: "
+                    f"{error}): mend it, or install it again with what it needs"
                 ) from error
+            if not isinstance(found, SearchSpace):
+                raise WsnasError(
+                    f"the entry point '{name}' names {point.value}, which is no search space but of {type(found)}: it "
+                    "must name an instance of a subclass of wsnas.space.SearchSpace"
+                )
+            if found.name != name:
+                raise WsnasError(
+                    f"the search space installed as '{name}' is called {found.name!r}, by which its runs could not "
+                    "load it: give both one name"
+                )
             return found
     raise WsnasError(
         f"no search space '{space}' is installed (installed: {', '.join(installed) or 'none'})"

@@ -129,7 +129,7 @@ def train_architecture(
                 **({} if threads in (None, 1) else {"threads": threads}),
                 **space.data_identity(recipe),
             }
-            run = Run.open(Path(out), identity, recipe.to_json())
+            run = Run.open(Path(out), identity, recipe.to_json(), recipe.standalone_identity_of)
             half = run.records("half").get("valid", {}).get("accuracy", math.nan)
 
         with nullcontext() if run is None else run.session(chosen):

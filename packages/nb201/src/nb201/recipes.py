@@ -20,10 +20,13 @@ class NB201Recipe(Recipe):
 
         ``get_dataset_with_transform.py`` in D-X-Y/AutoDL-Projects.
         """
-        if dataset != "imagenet16-120" or self.dataset == dataset:
+        small, was_small = dataset == "imagenet16-120", self.dataset == "imagenet16-120"
+        if small == was_small:
             return super().on(dataset)
+        padded = [recipe_fields(one)["crop"].value for one in (self.supernet, self.standalone)]
         supernet, alone = (
-            change_recipe(one, crop=recipe_fields(one)["crop"].value // 2) for one in (self.supernet, self.standalone)
+            change_recipe(one, crop=pixels // 2 if small else 2 * pixels)
+            for one, pixels in zip((self.supernet, self.standalone), padded, strict=True)
         )
         return replace(super().on(dataset), supernet=supernet, standalone=alone)
 

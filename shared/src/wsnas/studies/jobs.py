@@ -15,7 +15,6 @@ import torch
 
 from wsnas import paths as path_samplers
 from wsnas.data.fingerprint import Version
-from wsnas.data.images import Splits
 from wsnas.devices import choose_device
 from wsnas.errors import Busy, WsnasError, in_words
 from wsnas.evaluation import evaluate, recorded_scores
@@ -24,7 +23,7 @@ from wsnas.ground_truth import splits_once
 from wsnas.metrics import Floats, higher_is_better
 from wsnas.progress import progress
 from wsnas.protocols import Protocol, protocol_scores
-from wsnas.proxies import parse, proxy_identity, proxy_scores
+from wsnas.proxies import parse, proxy_identity, proxy_scores, score_kind
 from wsnas.recipe import Recipe, change_recipe, digest
 from wsnas.runs import Run
 from wsnas.space import load_space
@@ -125,17 +124,11 @@ def scores_by_protocol(job: ProtocolJob) -> Floats:
 def require_supernets(jobs: Sequence[SupernetJob], options: StudyOptions) -> None:
     """Raises WsnasError if workers could not train these: their data are missing, damaged or unsuitable.
 
-    A study's jobs of one space differ in data set and training; what else chooses the data is the same. On Ray only
-    the nodes need to have them.
+    On Ray only the nodes need to have them.
     """
-    if options.executor.ray is not None:
-        return
-    loaded: dict[tuple[str, str], Splits] = {}
-    for space, recipe in dict.fromkeys((job.space, job.recipe) for job in jobs):
-        data = (space, recipe.dataset)
-        if data not in loaded:
-            loaded = {data: splits_once(space, recipe, torch.device("cpu"))}  # one at a time
-        require_trainable(load_space(space), recipe, loaded[data])
+    if options.executor.ray is None:
+        for space, recipe in dict.fromkeys((job.space, job.recipe) for job in jobs):
+            require_trainable(load_space(space), recipe, splits_once(space, recipe, torch.device("cpu")))
 
 
 def all_scores(jobs: Sequence[SupernetJob], options: StudyOptions) -> list[Floats]:
@@ -297,10 +290,11 @@ class ProxyJob:
 def untrained_scores(job: ProxyJob) -> tuple[Floats, float]:
     """Score of each architecture of the job, and the seconds that all of them took."""
     space = load_space(job.space)
-    splits = splits_once(job.space, job.recipe, choose_device())
+    device = choose_device()
+    splits = splits_once(job.space, job.recipe, device)
     options: dict[str, Any] = {"images": job.images, "seed": job.seed, "out": job.out, "splits": splits}
     scores = when_free(lambda: proxy_scores(space, job.archs, job.recipe, job.proxy, **options))
-    rows = Run.read(job.out).records("proxy")
+    rows = Run.read(job.out).records(score_kind(device.type))
     return np.array(list(scores.values())), sum(rows[name]["seconds"] for name in scores)
 
 

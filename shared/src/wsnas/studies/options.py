@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any, TypeVar
 
 import click
 
+from wsnas.errors import WsnasError
 from wsnas.executor import Executor
+from wsnas.files import read_file
 from wsnas.options import HomePath, complete_spaces, executor_options
 from wsnas.recipe_options import RecipeCommand, data_set_option
 
@@ -90,6 +93,7 @@ def study_options(study: str, truth: bool = True) -> Callable[[Callable[..., Any
             **mine: Any,
         ) -> Any:
             where = out or Path("runs") / f"study-{study}-{scale}"
+            require_own_results(where, study)
             number = tuple(range(seeds or (5 if scale == "desk" else 3)))
             options = StudyOptions(
                 study, scale, spaces, number, architectures, table, truth, resume, executor, where, recipe, svg
@@ -99,6 +103,16 @@ def study_options(study: str, truth: bool = True) -> Callable[[Callable[..., Any
         return _with_options(with_options, truth)
 
     return decorate
+
+
+def require_own_results(out: Path, study: str) -> None:
+    """Raises WsnasError if the folder has the results of another study (or of ``rank``), which these would replace."""
+    try:
+        other = json.loads(read_file(out / "results.json", 1 << 28)).get("study", "rank")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return  # none that could be read
+    if other != study:
+        raise WsnasError(f"{out} has results of {other}, which those of {study} would replace: give another --out")
 
 
 def _with_options(command: F, truth: bool) -> F:

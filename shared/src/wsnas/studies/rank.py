@@ -36,6 +36,7 @@ from wsnas.recipe import digest, files_by_name
 from wsnas.runs import Run
 from wsnas.space import load_space
 from wsnas.studies.figures import BLUE, GREY, STYLE, caption, head
+from wsnas.studies.options import require_own_results
 from wsnas.studies.rankings import K
 from wsnas.studies.results import write_files
 from wsnas.words import counted
@@ -134,6 +135,7 @@ def rank(
     which should be the ground truth's. Raises WsnasError if the runs' spaces differ, if the space has no such scale, or
     if fewer than two architectures can be compared.
     """
+    require_own_results(out, "rank")
     supernets = [Run.read(run) for run in runs]
     names = {supernet.identity["space"] for supernet in supernets}
     if len(names) > 1:

@@ -34,7 +34,7 @@ def chosen_spaces(names: Sequence[str]) -> list[Any]:
     chosen = names or installed_spaces()
     if not chosen:
         raise WsnasError("no search space is installed; in a checkout, e.g.: pip install ./packages/nb201")
-    return [load_space(name) for name in chosen]
+    return list({(space := load_space(name)).name: space for name in chosen}.values())
 
 
 @dataclass(frozen=True)
