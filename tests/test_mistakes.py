@@ -59,6 +59,7 @@ MISTAKES = {
     "train-supernet nb201 --paths strict": "uniform, fair or multi:N",
     "train-supernet nb201 --device gpu": "use cpu, cuda or cuda:N",
     "train-supernet nb201 --device cuda": "use --device cpu",
+    "train-supernet nb201 --device cpu:1": "unsupported device 'cpu:1'; use cpu, cuda or cuda:N",
     "train-supernet nb201 --optimizer adam": "'adam' is not one of",
     # a file or folder
     "evaluate nowhere": "nowhere is not a run directory",
@@ -90,6 +91,9 @@ MISTAKES = {
     "study worth --without supernets --budgets 3": "--budgets has no effect with --without supernets",
     "study worth --without paths --paths fair": "--paths has no effect with --without paths",
     "study worth --without zero-cost --images 9": "--images has no effect with --without zero-cost",
+    "study spaces --space nb201 --out of-epochs": "results of epochs, which those of spaces would replace",
+    "rank NET --out of-epochs": "of-epochs has results of epochs, which those of rank would replace",
+    "table import nb201 other.csv": "ships a ground truth on digits, which is used wherever no --table is given",
     "study tricks --space nb201 --other-dataset digits": "--other-dataset digits is the baseline's own",
 }
 
@@ -108,6 +112,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "file").write_text("neither a run nor a table")
     other = space.encode(space.sample(np.random.default_rng(0)))
     (folder / "other.csv").write_text(f"architecture,digits/test/8\n{other},50\n")
+    (folder / "of-epochs").mkdir()
+    (folder / "of-epochs/results.json").write_text('{"study": "epochs"}')
     return folder
 
 
@@ -129,6 +135,25 @@ def test_a_likely_mistake(line: str, home: Path, monkeypatch: pytest.MonkeyPatch
     assert len(usage) in (0, 3)  # click shows how the command is used where it is not understood at all
     assert len(error) < 600
     assert sorted(path for path in home.rglob("*") if path.name != "lock") == before
+
+
+def test_an_import_does_not_replace_one_that_has_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WSNAS_TABLES", str(tmp_path / "tables"))
+    monkeypatch.chdir(tmp_path)
+    Path("both.csv").write_text(f"architecture,cifar10/test/200,cifar100/test/200\n{CELL},90,70\n")
+    Path("one.csv").write_text(f"architecture,cifar10/test/200\n{CELL},91\n")
+    found = {}
+    for file, more in (("one.csv", ()), ("both.csv", ()), ("one.csv", ()), ("one.csv", ("--out", "one.parquet"))):
+        done = CliRunner().invoke(main, ["table", "import", "nb201", file, *more])
+        found[file, more] = done.exit_code, done.output.strip()
+        assert wsnas.load_ground_truth("nb201", "cifar10").columns
+    code, said = found["one.csv", ()]
+    assert code == 2
+    assert (
+        "nb201.parquet is an earlier import, with cifar100, which this table lacks: say where to keep this one" in said
+    )
+    assert found["both.csv", ()][0] == found["one.csv", ("--out", "one.parquet")][0] == 0
+    assert wsnas.load_ground_truth("nb201", "cifar100").mean("cifar100", "test").tolist() == [70.0]
 
 
 def commands(command: click.Command) -> Iterator[click.Command]:

@@ -35,7 +35,7 @@ from wsnas.studies.options import StudyOptions
 from wsnas.studies.pruned import Pruning
 from wsnas.studies.report import write_report
 from wsnas.studies.results import to_jsonable
-from wsnas.studies.sample import GroundTruth, SpaceSample, ground_truth_of, space_samples
+from wsnas.studies.sample import GroundTruth, SpaceSample, chosen_spaces, ground_truth_of, space_samples
 from wsnas.studies.scripts import Studies
 from wsnas.studies.verdicts import FEWEST
 from wsnas.table import TRAINED, Column, Table
@@ -1125,6 +1125,22 @@ def test_a_space_that_is_not_installed(forks: Any, tmp_path: Path, name: str) ->
     assert done.err.startswith("Error: no search space 'nb999' is installed")
     assert "pip install ./packages/NAME" in done.err
     assert len(done.err.strip().splitlines()) == 1
+
+
+def test_a_study_with_nothing_to_compare_says_so(forks: Any, tmp_path: Path) -> None:
+    """Cells of darts_rnn are all of one size, so nothing is left that ranks them."""
+    space = load_space("darts_rnn")
+    archs = tuple(map(space.encode, sample_distinct(space, 12, np.random.default_rng(0))))
+    found = {Column("tragedies", part, 16, 0): np.linspace(60.0, 61.0, 12) for part in ("valid", "test")}
+    Table("darts_rnn", archs, found).save(tmp_path / "table.parquet")
+    without = ("--without", "supernets", "--without", "zero-cost")
+    done = study(forks, "worth", "--space", "darts_rnn", "--table", "table.parquet", *without, cwd=tmp_path)
+    assert done.code == 2
+    assert "no space has anything to rank its architectures by: leave out one --without" in done.err
+
+
+def test_a_space_named_twice_is_studied_once() -> None:
+    assert [space.name for space in chosen_spaces(["nb201", "NB201", "nb101", "nb201"])] == ["nb201", "nb101"]
 
 
 def test_the_report_shows_every_study(forks: Any, truth: Path, tmp_path: Path) -> None:

@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from click.testing import CliRunner
-from toy_space import ALL, MICRO, TOY, images, splits
+from toy_space import ALL, MICRO, TOY, Toy, images, splits
 
 from wsnas import load_ground_truth
 from wsnas.cli import main
 from wsnas.data.images import Images
 from wsnas.errors import NoGroundTruth, WsnasError
 from wsnas.executor import Executor
-from wsnas.ground_truth import FAILED, best_of, measure_latencies, train_many
+from wsnas.ground_truth import FAILED, best_of, measure_latencies, splits_once, train_many
 from wsnas.overview import overview
 from wsnas.publish import publish
 from wsnas.randomness import numpy_rng
@@ -244,6 +245,40 @@ def test_one_training_for_one_function(toy_installed: Path, tmp_path: Path, monk
         with pytest.raises(WsnasError, match=r"this command could use none of its trainings: .* --no-dedupe"):
             train_many(TOY, SOME[:2], tmp_path / name, seeds=(0,), executor=HERE, dedupe=dedupe)
         assert Run.read(tmp_path / name).records("training") == before
+
+
+def test_an_architecture_that_cannot_be_built_is_a_row_without_a_size(
+    toy_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others' results are kept; a space that cannot count its networks is refused before they train."""
+    real, broken = Toy.build, {ALL[1]}
+
+    def build(space: Any, recipe: Any, arch: Any = None) -> Any:
+        if arch in broken:
+            raise ZeroDivisionError
+        return real(space, recipe, arch)
+
+    def macs(space: Any, arch: Any, recipe: Any) -> int:
+        return sum(p.numel() for p in space.build(recipe, space.arch(arch)).parameters())
+
+    monkeypatch.setattr(Toy, "build", build)
+    monkeypatch.setattr(Toy, "macs", macs)
+    table = train_many(TOY, SOME, tmp_path / "run", seeds=(0,), executor=HERE)
+    assert table.failed is not None
+    assert table.failed.tolist() == [False, True, False, False]
+    assert (table.parameters == -1).tolist() == np.isnan(table.macs).tolist() == table.failed.tolist()
+    publish(TOY, table, tmp_path / "run")
+    assert Table.load(tmp_path / "run/table.parquet").failed.tolist() == table.failed.tolist()  # type: ignore[union-attr]
+    broken.add(ALL[0])
+    with pytest.raises(ZeroDivisionError):
+        train_many(TOY, SOME, tmp_path / "refused", seeds=(0,), executor=HERE)
+    assert not (tmp_path / "refused").exists()
+
+
+def test_trainings_of_all_lengths_share_the_data_in_memory(toy_installed: Path) -> None:
+    first = splits_once("toy", MICRO, torch.device("cpu"))
+    assert splits_once("toy", change_recipe(MICRO, epochs=9, **{"standalone.batch": 8}), torch.device("cpu")) is first
+    assert splits_once("toy", change_recipe(MICRO, channels=8), torch.device("cpu")) is not first  # it might matter
 
 
 def test_failures_are_rows_and_are_counted(

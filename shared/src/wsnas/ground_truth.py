@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing, suppress
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -434,6 +434,15 @@ def table_of(
     statuses = Counter(row["status"] for row in used.values())
     trained = len(used) - statuses["missing"]
     guess = sum(bool(row.get("guesses")) for row in used.values())
+
+    def size(count: Callable[[Any, Recipe], float], arch: Any, failed: bool, unknown: float) -> float:
+        try:
+            return count(arch, recipe)
+        except Exception:  # of a network that could not even be built
+            if not failed:
+                raise
+            return unknown
+
     seconds = [row["seconds"] for row in used.values() if row.get("seconds")]
     listed = [maker for row in run.records("known").values() for maker in row["makers"]]
     # a merged table's own trainings are also those of the run that it is made of
@@ -442,8 +451,8 @@ def table_of(
         space.name,
         tuple(space.encode(arch) for arch in archs),
         columns,
-        np.array([space.parameters(arch, recipe) for arch in archs], dtype=np.int64),
-        np.array([1e-6 * space.macs(arch, recipe) for arch in archs], dtype=np.float64),
+        np.array([size(space.parameters, *one, -1) for one in zip(archs, failed, strict=True)], dtype=np.int64),
+        np.array([1e-6 * size(space.macs, *one, np.nan) for one in zip(archs, failed, strict=True)], dtype=np.float64),
         failed | overflowed,
         about={
             "source": TRAINED,
