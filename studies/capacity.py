@@ -146,7 +146,7 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
     usual = SIZES[options.scale]
     factors = tuple(sorted(set(factors))) or usual.factors
     architectures = options.architectures or usual.architectures
-    jobs, settings = [], []
+    settings = []
     for sample in space_samples(options, architectures, least=1 if options.spaces else ENOUGH):
         pruning = Pruning.of(sample.truth)
         for factor in factors:
@@ -162,22 +162,22 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
                 click.echo(
                     f"{sample.name}, {factor}x: the trainings that choose also report; there are no others of these"
                 )
-            jobs += [sub_space_job(options, sample, kept, reported.archs, seed) for seed in options.seeds]
-            settings.append((sample, pruning, factor, len(kept), reported))
+            jobs = [sub_space_job(options, sample, kept, reported.archs, seed) for seed in options.seeds]
+            settings.append((sample, pruning, factor, len(kept), reported, jobs))
     if not settings:
         raise WsnasError(
             f"no factor of {', '.join(f'{factor}x' for factor in factors)} keeps more than {K} architectures of the "
             "ground truth; choose smaller ones with --factor"
         )
-    scores, seeds_each = all_scores(jobs, options), len(options.seeds)
+    scores = all_scores([job for *_, jobs in settings for job in jobs], options)
     universes: dict[str, dict[Any, int]] = {}  # of a space: all that are ranked, which overlap, and their rows
-    for sample, *_, reported in settings:
+    for sample, *_, reported, _ in settings:
         rows = universes.setdefault(sample.name, {})
         for arch in reported.archs:
             rows.setdefault(arch, len(rows))
     panels: dict[str, tuple[SpaceSample, list[Point]]] = {}
-    for i, (sample, pruning, factor, size, reported) in enumerate(settings):
-        matrix = np.array(scores[i * seeds_each : (i + 1) * seeds_each])
+    for sample, pruning, factor, size, reported, jobs in settings:
+        matrix = np.array([scores[job] for job in jobs])
         rows = universes[sample.name]
         part = np.array([rows[arch] for arch in reported.archs]), len(rows)
         ranked = ranking_within(sample, reported.archs, reported.valid, reported.test, matrix, K, part)
@@ -222,9 +222,9 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
         figure=ranking_figure(
             list(panels.values()),
             "prune factor, best architectures left",
-            f"{options.about}, {counted(seeds_each, 'supernet')} a factor. The first seed of the ground truth prunes "
-            "and picks, the others report, unless a panel says that they are the same. Any judge: a training, made as "
-            "bad as the supernets at 1x by noise, which the pruning does not change",
+            f"{options.about}, {counted(len(options.seeds), 'supernet')} a factor. The first seed of the ground truth "
+            "prunes and picks, the others report, unless a panel says that they are the same. Any judge: a training, "
+            "made as bad as the supernets at 1x by noise, which the pruning does not change",
             desk_rows(Path(__file__), options, [sample for sample, _ in panels.values()]),
         ),
     )

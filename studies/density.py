@@ -127,8 +127,8 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
         if factor == 1:  # it also scores what the others of its seed do
             others = [arch for key, one in jobs.items() if (key[0], key[2]) == (space, seed) for arch in one.evaluate]
             jobs[space, factor, seed] = replace(job, evaluate=tuple(dict.fromkeys([*job.evaluate, *others])))
-    found = all_scores(list(jobs.values()), options)
-    scores = {key: dict(zip(jobs[key].evaluate, values, strict=True)) for key, values in zip(jobs, found, strict=True)}
+    found = all_scores(jobs.values(), options)
+    scores = {key: dict(zip(job.evaluate, found[job], strict=True)) for key, job in jobs.items()}
 
     def scored_by(sample: SpaceSample, factor: int, seed: int, archs: Sequence[Any]) -> Floats:
         """[1, architectures], by the supernet of a factor and seed."""

@@ -183,7 +183,7 @@ def figure_of(panels: Sequence[tuple[SpaceSample, Sequence[Way]]], note: str) ->
 )
 def main(options: StudyOptions, steps: int) -> None:
     """How a submodel is scored, and what that changes."""
-    samples, jobs = [], list[ProtocolJob]()
+    samples = []
     for sample in space_samples(options, ARCHITECTURES[options.scale]):
         if isinstance(sample.recipe.supernet.inputs, Sequences):
             if options.spaces:
@@ -197,16 +197,16 @@ def main(options: StudyOptions, steps: int) -> None:
         for protocol in protocols:
             require_images(protocol, sample.recipe, splits)
         images = sample.recipe.validation_images(len(splits.valid))
-        samples.append((sample, protocols, images))
-        jobs += [
+        jobs = [
             ProtocolJob(SupernetJob(sample.name, sample.recipe, seed, None, sample.archs, options.supernets), protocols)
             for seed in options.seeds
         ]
+        samples.append((sample, protocols, images, jobs))
     if not samples:
         raise WsnasError("none of the spaces has batch norms")
-    scores, panels = iter(all_scores_by_protocol(jobs, options)), []
-    for sample, protocols, images in samples:
-        found = np.array([next(scores) for _ in options.seeds])
+    scores, panels = all_scores_by_protocol([job for *_, jobs in samples for job in jobs], options), []
+    for sample, protocols, images, jobs in samples:
+        found = np.array([scores[job] for job in jobs])
         panels.append((sample, ways_of(sample, protocols, found, images)))
     write_results(
         options.study,

@@ -478,7 +478,6 @@ def measure_latencies(
     out: Path,
     recipe: Recipe,
     *,
-    device: str | None = None,
     report: Report | None = None,
 ) -> Table:
     """The table with each network's latency: the fastest of twelve forward passes in eval mode.
@@ -486,7 +485,7 @@ def measure_latencies(
     Milliseconds per batch of 32 images, if there are as many, or of about 32 tokens (``about`` has the number), on one
     CPU thread or on the GPU. Rows are committed within a second; those of another device are measured again.
     """
-    chosen = choose_device(device)
+    chosen = choose_device()
     splits = splits_once(space.name, recipe, chosen)
     where = f"{environment()['gpu'] if chosen.type == 'cuda' else environment()['processor'] + ', one thread'}"
     run, kind = Run.read(out), f"latency {where}"

@@ -24,7 +24,6 @@ from wsnas.data.images import Splits
 from wsnas.devices import cpu_threads
 from wsnas.errors import WsnasError, one_value_a_channel
 from wsnas.evaluation import CUDA, fill, require_own_rows
-from wsnas.progress import Report
 from wsnas.recipe import Recipe
 from wsnas.supernet import Supernet
 
@@ -137,9 +136,7 @@ def tune(
             parameter.requires_grad_(True)
 
 
-def protocol_scores(
-    supernet: Supernet, archs: Iterable[Any], protocol: Protocol, report: Report | None = None
-) -> dict[str, tuple[float, float]]:
+def protocol_scores(supernet: Supernet, archs: Iterable[Any], protocol: Protocol) -> dict[str, tuple[float, float]]:
     """(validation accuracy in percent, cross-entropy in nats) of each architecture, by its encoding, in order.
 
     (NaN, infinity) where the cross-entropy is not finite. Scores are kept in the supernet's run; what it has is not
@@ -168,7 +165,7 @@ def protocol_scores(
     with cpu_threads(supernet.threads, device), supernet.run.writing(), supernet.run.recording(kind) as record:
         require_own_rows(supernet)
         rows = supernet.run.records(kind)
-        fill(rows, wanted, compute, protocol.name, report)
+        fill(rows, wanted, compute, protocol.name, None)
     found = {name: rows[name] for name in wanted}
     overflowed = math.nan, math.inf
     return {

@@ -38,6 +38,7 @@ STYLE = {
     "svg.fonttype": "none",
 }
 
+LINE = 11.0  # points, between texts at the ends of lines
 AT_THE_END = "at the end of a line"  # the label, in matplotlib's sense, of such a text
 WIDEST = 13.6  # inches: beyond that a page of the report shrinks the letters
 
@@ -116,8 +117,8 @@ def end_labels(axes: Axes, labels: Iterable[Label], x: float) -> None:
         )
 
 
-def spread_labels(figure: Figure, gap: float = 11.0) -> None:
-    """Moves labels at the ends of lines ``gap`` points apart where they would overlap.
+def spread_labels(figure: Figure) -> None:
+    """Moves labels at the ends of lines apart where they would overlap.
 
     It needs the final layout: call it when all else is drawn.
     """
@@ -132,7 +133,7 @@ def spread_labels(figure: Figure, gap: float = 11.0) -> None:
         placed, order = points.copy(), np.argsort(points)
         for _ in range(50):
             for low, high in pairwise(order):
-                overlap = gap - (placed[high] - placed[low])
+                overlap = LINE - (placed[high] - placed[low])
                 if overlap > 0:
                     placed[low] -= overlap / 2
                     placed[high] += overlap / 2
@@ -140,13 +141,13 @@ def spread_labels(figure: Figure, gap: float = 11.0) -> None:
             label.xyann = (7, offset)
 
 
-def part_ticks(axes: Axes, gap: float = 2.0) -> None:
-    """Blanks each label of the x axis that comes within ``gap`` points of one given before it.
+def part_ticks(axes: Axes) -> None:
+    """Blanks each label of the x axis that comes within two points of one given before it.
 
     It needs the final width: call it when all else is drawn.
     """
     axes.figure.canvas.draw()
-    space, kept, shown = gap / 72 * axes.figure.dpi, list[tuple[float, float]](), list[str]()
+    space, kept, shown = 2 / 72 * axes.figure.dpi, list[tuple[float, float]](), list[str]()
     for label in axes.get_xticklabels():
         box = label.get_window_extent()
         apart = all(box.x0 > end + space or box.x1 < start - space for start, end in kept)

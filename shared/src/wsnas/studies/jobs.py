@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -131,54 +131,48 @@ def require_supernets(jobs: Sequence[SupernetJob], options: StudyOptions) -> Non
             require_trainable(load_space(space), recipe, splits_once(space, recipe, torch.device("cpu")))
 
 
-def all_scores(jobs: Sequence[SupernetJob], options: StudyOptions) -> list[Floats]:
-    """The scores of every job, in the jobs' order. A failed job raises WsnasError after the others are done."""
-    recorded = [job.recorded() if options.resume else None for job in jobs]
-    require_supernets([job for job, scores in zip(jobs, recorded, strict=True) if scores is None], options)
-    for job in jobs:
-        if not options.resume:
-            Run.remove(job.out)
-    return _all_of(supernet_scores, jobs, recorded, [job.recipe.supernet.epochs for job in jobs], options)
+def all_scores(jobs: Iterable[SupernetJob], options: StudyOptions) -> dict[SupernetJob, Floats]:
+    """The scores of every job. A failed job raises WsnasError after the others are done."""
+    distinct = dict.fromkeys(jobs)
+    scores = {job: job.recorded() for job in distinct} if options.resume else {}
+    recorded = {job: found for job, found in scores.items() if found is not None}
+    return _all_of(supernet_scores, {job: job for job in distinct}, recorded, options)
 
 
-def all_scores_by_protocol(jobs: Sequence[ProtocolJob], options: StudyOptions) -> list[Floats]:
+def all_scores_by_protocol(jobs: Iterable[ProtocolJob], options: StudyOptions) -> dict[ProtocolJob, Floats]:
     """``scores_by_protocol`` of every job, as ``all_scores``."""
-    require_supernets([job.supernet for job in jobs], options)
-    for job in jobs:
-        if not options.resume:
-            Run.remove(job.supernet.out)
-    lengths = [job.supernet.recipe.supernet.epochs for job in jobs]
-    return _all_of(scores_by_protocol, jobs, [None] * len(jobs), lengths, options)
+    return _all_of(scores_by_protocol, {job: job.supernet for job in jobs}, {}, options)
 
 
 def _all_of(
     function: Callable[[J], Floats],
-    jobs: Sequence[J],
-    recorded: Sequence[Floats | None],
-    lengths: Sequence[int],
+    supernets: Mapping[J, SupernetJob],
+    recorded: Mapping[J, Floats],
     options: StudyOptions,
-) -> list[Floats]:
-    """The function of the jobs whose scores are not ``recorded``: those of the longest trainings first."""
-    results = {i: scores for i, scores in enumerate(recorded) if scores is not None}
-    position = {id(job): i for i, job in enumerate(jobs)}
-    left = [i for i in range(len(jobs)) if i not in results]
-    missing = [jobs[i] for i in sorted(left, key=lambda i: -lengths[i])]  # so no worker idles at the end
-    click.echo(f"{options.study}: {counted(len(jobs), 'supernet')}, {len(missing)} of them to train or score", err=True)
-    failed: list[BaseException] = []
+) -> dict[J, Floats]:
+    """The results of all jobs, each of one supernet: those ``recorded``, and the function of the others."""
+    missing = [job for job in supernets if job not in recorded]
+    missing.sort(key=lambda job: -supernets[job].recipe.supernet.epochs)  # so no worker idles at the end
+    require_supernets([supernets[job] for job in missing], options)
+    if not options.resume:
+        for supernet in supernets.values():
+            Run.remove(supernet.out)
+    count = len(supernets)
+    click.echo(f"{options.study}: {counted(count, 'supernet')}, {len(missing)} of them to train or score", err=True)
+    results, failed = dict(recorded), list[BaseException]()
     with progress(options.study) as report:
         for job, result in run_jobs(function, missing, options.executor) if missing else ():
             if isinstance(result, BaseException):
                 failed.append(result)
             else:
-                results[position[id(job)]] = result
-            report(len(results) + len(failed), len(jobs), "supernets")
+                results[job] = result
+            report(len(results) + len(failed), count, "supernets")
     if failed:
         kept = ", the others are kept" if results else ""
         raise WsnasError(
-            f"{len(failed)} of {counted(len(jobs), 'supernet')} failed{kept}; the first error was: "
-            f"{in_words(failed[0])}"
+            f"{len(failed)} of {counted(count, 'supernet')} failed{kept}; the first error was: {in_words(failed[0])}"
         ) from failed[0]
-    return [results[i] for i in range(len(jobs))]
+    return results
 
 
 @dataclass(frozen=True)
@@ -222,8 +216,7 @@ def scores_of(options: StudyOptions, wanted: Sequence[tuple[SpaceSample, Variant
         for sample, variant in wanted
         for seed in variant.seeds
     }
-    unique = list(dict.fromkeys(jobs.values()))  # two variants can be one supernet
-    scores = dict(zip(unique, all_scores(unique, options), strict=True))
+    scores = all_scores(jobs.values(), options)  # two variants can be one supernet
     return {
         (sample.name, variant.label): higher_is_better(
             [scores[jobs[sample.name, variant.label, seed]] for seed in variant.seeds], sample.space.metric
@@ -298,8 +291,8 @@ def untrained_scores(job: ProxyJob) -> tuple[Floats, float]:
     return np.array(list(scores.values())), sum(rows[name]["seconds"] for name in scores)
 
 
-def all_untrained_scores(jobs: Sequence[ProxyJob], options: StudyOptions) -> list[tuple[Floats, float]]:
-    """``untrained_scores`` of every job, in the jobs' order."""
+def all_untrained_scores(jobs: Sequence[ProxyJob], options: StudyOptions) -> dict[ProxyJob, tuple[Floats, float]]:
+    """``untrained_scores`` of every job."""
     for job in jobs:
         if not options.resume:
             Run.remove(job.out)
@@ -315,4 +308,4 @@ def all_untrained_scores(jobs: Sequence[ProxyJob], options: StudyOptions) -> lis
                 raise result
             found[job] = result
             report(len(found), len(jobs), "zero-cost scores")
-    return [found[job] for job in jobs]
+    return found

@@ -120,14 +120,16 @@ def untrained(options: StudyOptions, sample: SpaceSample, costs: Costs, images: 
             click.echo(str(refused))
         else:
             names.append(name_of(proxy))
-    jobs = [
-        ProxyJob(sample.name, sample.recipe, name, images, seed, sample.archs, options.supernets)
+    jobs = {
+        name: [
+            ProxyJob(sample.name, sample.recipe, name, images, seed, sample.archs, options.supernets)
+            for seed in options.seeds
+        ]
         for name in names
-        for seed in options.seeds
-    ]
-    found, each = all_untrained_scores(jobs, options), len(options.seeds)
-    for i, name in enumerate(names):
-        scores, seconds = zip(*found[i * each : (i + 1) * each], strict=True)
+    }
+    found = all_untrained_scores([job for of_seeds in jobs.values() for job in of_seeds], options)
+    for name, of_seeds in jobs.items():
+        scores, seconds = zip(*(found[job] for job in of_seeds), strict=True)
         cost = costs.untrained(name, images)
         yield judge(sample, UNTRAINED, LABELS[name], np.array(scores), cost, seconds=float(np.mean(seconds)))
 
