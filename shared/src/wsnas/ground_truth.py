@@ -149,16 +149,16 @@ def train_many(
     if executor.ray is None and not (out / "run.json").exists():  # what cannot be trained leaves no directory
         require_trainings(space, archs, recipe)
     run = Run.open(out, identity, recipe.to_json(), recipe.standalone_identity_of)
+    key_of = space.training_key if dedupe else space.encode
     first: dict[str, Any] = {}  # training key -> the architecture that is trained for it
     for arch in archs:
-        first.setdefault(space.training_key(arch) if dedupe else space.encode(arch), arch)
+        first.setdefault(key_of(arch), arch)
     with run.writing():
         _require_same_sharing(space, run, dedupe)
-        if not run.records("training"):
-            run.forget_records()  # what was asked for before, of which nothing has come
-        asked = {space.encode(arch): dict[str, Any]() for arch in archs}
-        new = asked.keys() - run.records("architecture").keys()
-        run.record_all("architecture", asked)
+        trained = {name.rpartition("@")[0] for name in run.records("training")}
+        before = map(space.decode, run.records("architecture"))  # of what was asked for then, what has come stays
+        run.forget("architecture", [space.encode(arch) for arch in before if key_of(arch) not in trained])
+        run.record_all("architecture", {space.encode(arch): {} for arch in archs})
         named = {f"{key}@{seed}": (arch, seed) for key, arch in first.items() for seed in seeds}
         named = dict(islice(named.items(), shard[0] - 1, None, shard[1]))
         if known is not None:
@@ -172,23 +172,19 @@ def train_many(
         done, failed = len(wanted) - len(jobs), 0
         worked = any(row["status"] == "ok" for row in rows.values())
         retried = all(wanted[job] in rows for job in jobs)
-        try:
-            for job, result in of_trainings(run_jobs(train_job, jobs, executor), worked, retried):
-                row: dict[str, Any] = {"arch": space.encode(job.arch)}
-                if isinstance(result, BaseException):
-                    status = "timeout" if isinstance(result, TimeoutError) else "crash"
-                    run.record("training", wanted[job], row | {"error": repr(result)}, status)
-                else:
-                    status = result.status
-                    row |= _without_nan(asdict(result))
-                    run.record("training", wanted[job], row, status)
-                    Run.remove(job.out)
-                done, failed = done + 1, failed + (status != "ok")
-                if report is not None:
-                    report(done, len(wanted), f"trainings, {failed} failed" if failed else "trainings")
-        except WsnasError:  # of what was asked for, only what has come stays
-            run.forget("architecture", new - {row["arch"] for row in run.records("training").values()})
-            raise
+        for job, result in of_trainings(run_jobs(train_job, jobs, executor), worked, retried):
+            row: dict[str, Any] = {"arch": space.encode(job.arch)}
+            if isinstance(result, BaseException):
+                status = "timeout" if isinstance(result, TimeoutError) else "crash"
+                run.record("training", wanted[job], row | {"error": repr(result)}, status)
+            else:
+                status = result.status
+                row |= _without_nan(asdict(result))
+                run.record("training", wanted[job], row, status)
+                Run.remove(job.out)
+            done, failed = done + 1, failed + (status != "ok")
+            if report is not None:
+                report(done, len(wanted), f"trainings, {failed} failed" if failed else "trainings")
     with suppress(OSError):  # not there, or with trainings that failed
         Path(folder).rmdir()
     return table_of(space, archs, run, recipe, seeds, dedupe)
