@@ -23,6 +23,7 @@ from wsnas.executor import Executor
 from wsnas.ground_truth import merge_runs, train_many
 from wsnas.recipe import change_recipe
 from wsnas.sampling import sample_distinct
+from wsnas.runs import sealed
 from wsnas.standalone import train_architecture
 from wsnas.studies.jobs import ProxyJob, SupernetJob
 from wsnas.table import Table, join
@@ -118,9 +119,8 @@ def test_a_run_from_before_the_fingerprints_still_resumes(kind: Any, tmp_path: P
         train_supernet(space, recipe, out=tmp_path / "net", device="cpu", checkpoint_seconds=0, report=stop)
     described = json.loads((tmp_path / "net/run.json").read_text())
     del described["crc"]
-    described["format"] = 2  # as in runs from before there were checksums
     assert len(described["identity"].pop("data")) == 16
-    (tmp_path / "net/run.json").write_text(json.dumps(described))
+    (tmp_path / "net/run.json").write_text(json.dumps(sealed(described)))
     supernet = train_supernet(space, recipe, out=tmp_path / "net", device="cpu")
     assert load_supernet(tmp_path / "net", "cpu").step == supernet.step
 
@@ -134,9 +134,8 @@ def test_a_class_added_under_a_run_without_a_fingerprint_is_one_sentence(tmp_pat
     train_supernet(space, recipe, out=tmp_path / "net", device="cpu")
     described = json.loads((tmp_path / "net/run.json").read_text())
     del described["crc"]
-    described["format"] = 2  # as in runs from before there were checksums
     del described["identity"]["data"]
-    (tmp_path / "net/run.json").write_text(json.dumps(described))
+    (tmp_path / "net/run.json").write_text(json.dumps(sealed(described)))
     image_set(file, 0, classes=4)
     for attempt in (
         lambda: load_supernet(tmp_path / "net", "cpu"),

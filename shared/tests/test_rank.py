@@ -16,7 +16,7 @@ from wsnas.cli import main
 from wsnas.errors import Unfinished
 from wsnas.evaluation import latest_scores
 from wsnas.recipe import change_recipe
-from wsnas.runs import Run
+from wsnas.runs import Run, sealed
 from wsnas.studies.rank import agreement
 from wsnas.supernet import load_supernet, train_supernet
 
@@ -123,8 +123,7 @@ def test_an_unfinished_supernet_is_named_wherever_it_is_used(scored: None) -> No
     described = json.loads(Path("net/run.json").read_text())
     described["recipe"]["supernet"]["epochs"] *= 2
     described.pop("crc")
-    described["format"] = 2
-    Path("net/run.json").write_text(json.dumps(described))
+    Path("net/run.json").write_text(json.dumps(sealed(described)))
     for command in (("correlate", "net"), ("rank", "net"), ("evaluate", "net", "--device", "cpu")):
         assert line in run(*command, "--table", "truth.csv")
     with pytest.warns(Unfinished, match=line):

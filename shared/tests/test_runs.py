@@ -26,7 +26,7 @@ from wsnas import environment
 from wsnas.errors import Busy, WsnasError
 from wsnas.files import atomic_write
 from wsnas.proxies import proxy_scores
-from wsnas.runs import PUBLISHED, RESULTS, WRITTEN, Run
+from wsnas.runs import PUBLISHED, RESULTS, WRITTEN, Run, sealed
 from wsnas.standalone import train_architecture
 from wsnas.supernet import load_supernet
 
@@ -349,45 +349,24 @@ def test_damage_that_hides_a_checksum_is_refused(tmp_path: Path) -> None:
         (path / name).write_bytes(files[name])
 
 
-def test_a_run_made_before_there_were_checksums_is_read_and_continued(tmp_path: Path) -> None:
-    path = tmp_path / "run"
-    path.mkdir()
-    (path / "run.json").write_text(json.dumps({"format": 2, "identity": IDENTITY, "recipe": RECIPE}))
-    torch.save({"format": 2, "identity": json.dumps(IDENTITY), **state()}, path / "checkpoint.pt")
-    (path / "metrics.jsonl").write_text('{"epoch": 0, "loss": 2.0}\n{"epoch": 1, "loss": 1.5}\n')
-    with sqlite3.connect(path / "records.sqlite") as database:
-        database.execute("CREATE TABLE records (kind TEXT, key TEXT, status TEXT, data TEXT, PRIMARY KEY (kind, key))")
-        database.execute("INSERT INTO records VALUES ('a', 'x', 'ok', '{\"value\": 1}')")
-    before = (path / "records.sqlite").read_bytes()
-    assert everything(path)[-2:] == (
-        [{"epoch": 0, "loss": 2.0}, {"epoch": 1, "loss": 1.5}],
-        {"a": {"x": {"status": "ok", "value": 1}}},
-    )
-    assert len((path / "records.sqlite").read_bytes()) == len(before)
-    run = Run.open(path, IDENTITY, RECIPE)
-    with run.writing():
-        run.append("metrics.jsonl", {"epoch": 2, "loss": 1.0})
-        run.record("a", "y", {"value": 2})
-        run.save_checkpoint(state(2))
-    found = everything(path)
-    assert [line["epoch"] for line in found[-2]] == [0, 1, 2]
-    assert found[-1]["a"] == {"x": {"status": "ok", "value": 1}, "y": {"status": "ok", "value": 2}}
-    content = (path / "metrics.jsonl").read_text()
-    (path / "metrics.jsonl").write_text(content.replace('"loss": 1.0', '"loss": 3.0'))
-    with pytest.raises(WsnasError, match="line 3 is damaged"):
-        run.metrics()
+def test_a_run_of_another_format_is_refused(run: Run) -> None:
+    described = json.loads((run.path / "run.json").read_text())
+    (run.path / "run.json").write_text(json.dumps({**described, "format": 2}))
+    with pytest.raises(WsnasError, match=r"written by another version of wsnas \(format 2, here 3\): train it again"):
+        Run.read(run.path)
 
 
 @pytest.mark.parametrize(
     "content",
     [
         "[" * 100_000,
-        '{"format": 2, "identity": "x", "recipe": {}}',
-        '{"format": 2, "identity": {}, "recipe": 3}',
+        json.dumps(sealed({"format": 3, "identity": "x", "recipe": {}})),
+        json.dumps(sealed({"format": 3, "identity": {}, "recipe": 3})),
+        json.dumps(sealed({"format": 3, "identity": {}, "recipe": {}, "more": 1})),
         "7",
-        '{"format": 2, "identity": {}, "recipe": {}, "crb": "00000000"}',
+        '{"format": 3, "identity": {}, "recipe": {}, "crb": "00000000"}',
     ],
-    ids=["nested", "text", "a number", "only a number", "the checksum's name damaged"],
+    ids=["nested", "text", "a number", "an unknown part", "only a number", "the checksum's name damaged"],
 )
 def test_a_run_json_of_other_types_is_refused(run: Run, content: str) -> None:
     (run.path / "run.json").write_text(content)

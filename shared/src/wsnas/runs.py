@@ -10,7 +10,7 @@
 A run can be resumed only with the same identity: a checkpoint of another recipe is refused, and so are other data.
 A run of which nothing has come, because its options could not be trained, makes way for another.
 For a data set that is a file or a folder, the identity holds a fingerprint of its content. Every file of results
-carries checksums, which are compared when it is read; runs made before there were any can still be read.
+carries checksums, which are compared when it is read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import sqlite3
 import tempfile
 import time
 import warnings
-import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -43,7 +42,7 @@ from wsnas.recipe import as_if_in_place
 if TYPE_CHECKING:
     import torch  # imported where it is used: a list of runs does without
 
-FORMAT, OLDER = 3, 2  # of run.json; the older one may lack a checksum
+FORMAT = 3  # of run.json
 LARGEST = {"run.json": 1 << 24, "metrics.jsonl": 1 << 28, "checkpoint.pt": 1 << 35}  # bytes
 CRC = "crc"
 STARTED = ("environment", "command")  # what run.json says of the run's start
@@ -155,12 +154,12 @@ class Run:
         path = Path(path)
         try:
             stored = json.loads(read_file(path / "run.json", LARGEST["run.json"]))
-            described = unsealed(stored, required=dict(stored).get("format") == FORMAT)
-            if described["format"] not in (FORMAT, OLDER):
+            if (written := dict(stored)["format"]) != FORMAT:
                 raise WsnasError(
-                    f"{path} was written by another version of wsnas (format {described['format']}, here {FORMAT}): "
-                    "train it again, or use the version that wrote it"
+                    f"{path} was written by another version of wsnas (format {written}, here {FORMAT}): train it "
+                    "again, or use the version that wrote it"
                 )
+            described = unsealed(stored)
             if unknown := sorted(described.keys() - {"format", "identity", "recipe", *STARTED}):
                 raise ValueError(f"it has an unknown part, {unknown[0]}")  # its checksum's name may be damaged
             return Run(path, {**described["identity"]}, {**described["recipe"]})
@@ -324,14 +323,11 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl: one per epoch. Raises WsnasError if one is damaged."""
         found: list[dict[str, Any]] = []
-        sums = False
         for number, line in enumerate(self._lines("metrics.jsonl"), start=1):
             if not line.endswith(b"\n"):
                 break  # a truncated line is written again
             try:
-                stored = json.loads(line)
-                sums |= CRC in stored
-                found.append(unsealed(stored, required=sums))
+                found.append(unsealed(json.loads(line)))
                 if not all(isinstance(value, int | float) for value in found[-1].values()):
                     raise ValueError("it holds something else than numbers")
             except (ValueError, TypeError, RecursionError, OverflowError) as error:
@@ -358,22 +354,21 @@ class Run:
     def seconds(self) -> float | None:
         """The length of all sessions that trained; None if it is not known, because one of them was killed.
 
-        Within a session: of those that it continues. Sessions from before their steps were recorded count as they are.
+        Within a session: of those that it continues.
         """
         total, done, known = 0.0, 0, True
         for line in self._lines("sessions.jsonl"):
             with suppress(ValueError, KeyError, TypeError):  # cut short, or damaged: only a number that is reported
                 session = json.loads(line)
-                seconds, (first, last) = float(session["seconds"]), session.get("steps", (done, None))
-                if last is None or first < last:
-                    if first == 0:  # from the beginning: what was trained before is gone
-                        total, done, known = 0.0, 0, True
-                    known &= first == done or done is None
-                    total, done = total + seconds, last
+                seconds, (first, last) = float(session["seconds"]), session["steps"]
+                if first == 0 < last:  # from the beginning: what was trained before is gone
+                    total, done, known = seconds, last, True
+                elif first < last:
+                    total, done, known = total + seconds, last, known and first == done
         if self._sitting.held:
             if self._sitting.first == 0:  # it continues none
                 return 0.0
-            known &= self._sitting.first == done or done is None
+            known &= self._sitting.first == done
         return total if known else None
 
     # records --------------------------------------------------------------------------------------
@@ -471,8 +466,6 @@ class Run:
 
     def _insert(self, rows: Iterable[tuple[str, str, str, str]]) -> None:
         with self._database() as database:
-            if len(database.execute("PRAGMA table_info(records)").fetchall()) == 4:  # from before there were checksums
-                database.execute("ALTER TABLE records ADD COLUMN crc TEXT")
             values = ((*row, _crc(row)) for row in rows)
             database.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?)", values)
 
@@ -490,9 +483,10 @@ class Run:
     def records(self, kind: str) -> dict[str, dict[str, Any]]:
         """Key -> row of one kind, with its ``status``; empty if there are none."""
         found: dict[str, dict[str, Any]] = {}
-        for _, key, status, data, *crc in self._read("SELECT * FROM records WHERE kind = ?", kind):
+        wanted = "SELECT key, status, data, crc FROM records WHERE kind = ?"
+        for key, status, data, crc in self._read(wanted, kind):
             try:
-                if any(crc) and crc != [_crc((kind, key, status, data))]:
+                if crc != _crc((kind, key, status, data)):
                     raise ValueError("its checksum does not match")
                 found[key] = {"status": status, **json.loads(data)}
             except (ValueError, TypeError, RecursionError) as error:
@@ -586,17 +580,12 @@ def _with_digest(zipped: bytes) -> bytes:
 
 
 def _checked_digest(content: bytes) -> bytes:
-    """The zip file without its digest. Raises ValueError if that, or an older file's own checksums, do not match."""
-    zipped, mark, digest = content.rpartition(MARK)
-    if mark:
-        zipped = zipped[:-2] + b"\0\0"
-        if hashlib.blake2b(zipped, digest_size=16).hexdigest().encode() != digest:
-            raise ValueError("its checksum does not match")
-        return zipped
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        if archive.comment or archive.testzip() is not None:
-            raise ValueError("its checksum does not match")
-    return content
+    """The zip file without its digest. Raises ValueError if there is none, or another file's."""
+    zipped, _, digest = content.rpartition(MARK)
+    zipped = zipped[:-2] + b"\0\0"
+    if hashlib.blake2b(zipped, digest_size=16).hexdigest().encode() != digest:
+        raise ValueError("its checksum does not match")
+    return zipped
 
 
 def sealed(line: Mapping[str, Any]) -> dict[str, Any]:
@@ -604,12 +593,12 @@ def sealed(line: Mapping[str, Any]) -> dict[str, Any]:
     return {**line, CRC: _crc(line)}
 
 
-def unsealed(stored: Any, required: bool = False) -> dict[str, Any]:
-    """The line without its checksum. Raises ValueError if they differ, or if it has none and one is required."""
+def unsealed(stored: Any) -> dict[str, Any]:
+    """The line without its checksum. Raises ValueError if it is none of this line."""
     if not isinstance(stored, dict):
         raise ValueError("it is no object")
     line = {name: value for name, value in stored.items() if name != CRC}
-    if (required or CRC in stored) and stored.get(CRC) != _crc(line):
+    if stored.get(CRC) != _crc(line):
         raise ValueError("its checksum does not match")
     return line
 
