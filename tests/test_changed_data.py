@@ -22,8 +22,8 @@ from wsnas.evaluation import recorded_scores
 from wsnas.executor import Executor
 from wsnas.ground_truth import merge_runs, train_many
 from wsnas.recipe import change_recipe
-from wsnas.sampling import sample_distinct
 from wsnas.runs import sealed
+from wsnas.sampling import sample_distinct
 from wsnas.standalone import train_architecture
 from wsnas.studies.jobs import ProxyJob, SupernetJob
 from wsnas.table import Table, join
