@@ -74,34 +74,9 @@ def test_a_saved_table_comes_back(tmp_path: Path) -> None:
     assert (back.parameters, back.macs, back.failed) == (None, None, None)
 
 
-def older(path: Path, source: str) -> Path:
-    """As ``table()`` was saved when the column was called flops; ``source``: who counted."""
-    table().save(path)
-    stored = pq.read_table(path)
-    names = [name.replace("macs", "flops") for name in stored.column_names]
-    described = json.loads(stored.schema.metadata[b"wsnas"].replace(b'"here"', f'"{source}"'.encode()))
-    about = json.dumps({name: described[name] for name in ("space", "about")})  # without a digest
-    pq.write_table(stored.rename_columns(names).replace_schema_metadata({"wsnas": about}), path)
-    return path
-
-
-@pytest.mark.parametrize(("source", "operations"), [("trained by wsnas", 2), ("NAS-Bench-201-v1_1-096897.pth", 1)])
-def test_an_older_file_is_read_in_multiply_adds(tmp_path: Path, source: str, operations: int) -> None:
-    """They were two operations each where wsnas had trained the table; what is saved again is the new unit."""
-    expected = replace(table(), about={"source": source}, macs=np.array([1.5, 2.5, NAN, 4.5]) / operations)
-    found = Table.load(older(tmp_path / "old.parquet", source))
-    assert_equal(found, expected)
-    found.save(tmp_path / "new.parquet")
-    assert_equal(Table.load(tmp_path / "new.parquet"), expected)
-    assert pq.read_table(tmp_path / "new.parquet")["macs"].to_pylist()[0] == 1.5 / operations
-
-
-def test_csv_columns_say_what_a_multiply_add_counts(tmp_path: Path) -> None:
-    """``save_csv`` once wrote flops, two each, after parameters and before failed; other files are a publisher's."""
+def test_a_publishers_flops_are_multiply_adds(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     for text, expected in (
-        ("architecture,parameters,flops,failed,d_test_2_0\na,5,3.0,False,90", 1.5),
-        ("architecture,parameters,flops,latency,failed,d_test_2_0\na,5,3.0,0.1,False,90", 1.5),
         ("architecture,d_test_2_0,flops\na,90,3.0", 3.0),
         ("architecture,parameters,macs,failed,d_test_2_0\na,5,3.0,False,90", 3.0),
     ):

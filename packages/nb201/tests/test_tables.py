@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import json
 import os
 import pickle
 import re
@@ -18,19 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 from click.testing import CliRunner
-from torch.utils.flop_counter import FlopCounterMode
 
-from nb201 import SPACE
 from nb201.network import macs, parameters
 from nb201.space import OPS, Architecture, architectures, decode, encode
 from nb201.tables import CLASSES, EVALUATIONS, _read_pth, import_table
-from wsnas import WsnasError, load_ground_truth
+from wsnas import WsnasError
 from wsnas.cli import main
-from wsnas.table import MACS, TRAINED, Column, Table, read_csv
+from wsnas.table import Column, Table, read_csv
 
 ARCHS = (
     "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|",
@@ -128,52 +124,6 @@ def write_nats(folder: Path, meta: bool) -> Path:
         states = OrderedDict({"12": state(i, 12), "200": state(i, 200)})
         (folder / f"{i:06d}.pickle.pbz2").write_bytes(bz2.compress(pickle.dumps(states, protocol=4)))
     return folder
-
-
-def test_an_older_table_joins_a_newer_one(tmp_path: Path) -> None:
-    """It held two operations for each multiply-add of the edges that reach the output, by torch's counter.
-
-    If its data set is gone, nobody can tell what the others cost: it has no count, and still its accuracies.
-    """
-    recipe = SPACE.recipes["micro"]
-    archs = [
-        ARCHS[0],
-        ARCHS[3],
-        "|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|",
-    ]  # the last: a dead edge
-    flops = []
-    for text in archs:
-        with FlopCounterMode(display=False) as counter:
-            SPACE.network(decode(text), recipe).to("meta")(torch.zeros(2, 1, 8, 8, device="meta"))
-        flops.append(counter.get_total_flops() / 2e6)
-    about = {"source": TRAINED, "recipe": json.dumps(recipe.standalone_identity())}
-    column = {Column("digits", "test", 2, 0): np.array([90.0, 80, 70])}
-    for name, dataset in (("old", "digits"), ("gone", "gone.npz")):
-        identity = json.dumps({**recipe.standalone_identity(), "dataset": dataset})
-        old = Table("nb201", tuple(archs), column, macs=np.array(flops), about={**about, "recipe": identity})
-        old.save(tmp_path / f"{name}.parquet")
-        stored = pq.read_table(tmp_path / f"{name}.parquet")
-        renamed = stored.rename_columns(["arch", "digits/test/2/0", "flops"])
-        described = json.loads(stored.schema.metadata[b"wsnas"])
-        described.pop("digest")
-        stored = renamed.replace_schema_metadata({"wsnas": json.dumps(described)})
-        pq.write_table(stored, tmp_path / f"{name}.parquet")
-    counts = np.array([SPACE.macs(decode(text), recipe) / 1e6 for text in archs])
-    newer = {Column("digits", "test", 10, 0): np.array([95.0, 85, 75])}
-    Table("nb201", tuple(archs), newer, macs=counts, about={**about, "macs": MACS}).save(tmp_path / "new.parquet")
-
-    command = ["table", "join", *(str(tmp_path / f"{name}.parquet") for name in ("old", "new"))]
-    done = CliRunner().invoke(main, [*command, "--out", str(tmp_path / "both.parquet")])
-    assert done.exit_code == 0, done.output
-    for name in ("old", "both"):
-        found = load_ground_truth(SPACE, table=tmp_path / f"{name}.parquet")
-        np.testing.assert_allclose(found.macs, counts, rtol=1e-6)  # type: ignore[arg-type]
-        assert found.mean("digits", "test", 2).tolist() == [90, 80, 70]
-    assert counts[2] > flops[2] / 2 * 1.1
-    np.testing.assert_allclose(counts[:2], np.array(flops[:2]) / 2, rtol=1e-6)
-    gone = load_ground_truth(SPACE, table=tmp_path / "gone.parquet")
-    assert gone.macs is None
-    assert gone.mean("digits", "test").tolist() == [90, 80, 70]
 
 
 @pytest.mark.parametrize("form", ["legacy.pth", "zip.pth", "nats", "nats without meta"])

@@ -300,11 +300,7 @@ class Table:
         metric: str | None = None,
         respell: Callable[[str], str] | None = None,
     ) -> Table:
-        """Reads a file written by ``save``, of ``space`` if given, and has it ``checked``. Raises WsnasError otherwise.
-
-        Older files have ``flops`` instead of ``macs``: two for a multiply-add in tables trained here, one in a
-        publisher's.
-        """
+        """A table that ``save`` wrote, of ``space`` if given, ``checked``. Raises WsnasError for any other file."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -332,7 +328,7 @@ class Table:
                 names = file.schema_arrow.names
                 _refuse_twice(path, names)
                 named = [name for name in names if name.count("/") >= 3]
-                wanted = ["arch", *named, *(name for name in (*SINGLE, "flops") if name in names)]
+                wanted = ["arch", *named, *(name for name in SINGLE if name in names)]
                 if file.metadata.num_rows * len(wanted) > CELLS or size > 16 * CELLS:
                     raise WsnasError(f"{path} claims {file.metadata.num_rows} rows, more than a table can have")
                 described = json.loads((file.schema_arrow.metadata or {})[b"wsnas"])
@@ -356,9 +352,6 @@ class Table:
             _refuse_twice(path, [str(Column.parse(name)) for name in named])
             columns = {column: numbers(name) for column, name in written.items()}
             single: dict[str, NDArray[Any]] = {name: numbers(name) for name in SINGLE if name in names}
-            if "flops" in names and "macs" not in single:
-                trained = described["about"].get("source") == TRAINED
-                single["macs"] = numbers("flops") / (2 if trained else 1)
             table = Table(str(described["space"]), archs, columns, about=described["about"], **single)
         except FileNotFoundError as error:
             raise WsnasError(f"there is no ground-truth table {path}; make one with 'wsnas table import'") from error
@@ -576,8 +569,7 @@ def read_csv(
     ``DATASET/valid/EPOCHS`` / ``DATASET/test/EPOCHS`` with an optional ``/SEED`` or ``/mean`` (or with ``_`` in place
     of ``/``); ``parameters``
     (or ``DATASET_parameters``), ``macs``, ``latency`` and ``failed`` (true or false, 1 or 0) are optional. A column
-    ``flops`` is read as ``macs``, as publishers count; only older tables of wsnas, whose columns begin with
-    ``parameters``, ``flops`` and ``failed``, have two for a multiply-add. An empty field means "not measured".
+    ``flops`` is read as ``macs``, as publishers count. An empty field means "not measured".
     Architectures are kept as written unless ``respell`` is given; see ``checked``, which says what is refused.
     """
     path = Path(path)
@@ -643,8 +635,7 @@ def read_csv(
     counts = next((i for i, name in enumerate(header) if name.split("_")[-1] == "parameters"), None)
     single: dict[str, Any] = {n: values(header.index(n), empty) for n in ("macs", "latency") if n in header}
     if "flops" in header and "macs" not in single:
-        ours = [name for name in header if name != "latency"][:4] == ["architecture", "parameters", "flops", "failed"]
-        single["macs"], written["macs"] = values(header.index("flops"), empty) / (2 if ours else 1), "flops"
+        single["macs"], written["macs"] = values(header.index("flops"), empty), "flops"
     if counts is not None:
         single["parameters"], written["parameters"] = values(counts, empty), header[counts]
     if "failed" in header:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import math
 import os
 import re
@@ -36,12 +35,11 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nb201.recipes import PAPER
 from nb201.space import Architecture, decode, encode, is_valid
 from wsnas import WsnasError
 from wsnas.files import read_file
 from wsnas.pickles import read_pickle
-from wsnas.table import MACS, TRAINED, Column, Table, checked, read_csv, reader
+from wsnas.table import MACS, Column, Table, checked, read_csv, reader
 from wsnas.words import counted
 
 OFFICIAL = "NAS-Bench-201-v1_1-096897.pth or the directory NATS-tss-v1_0-3ffb9-simple"
@@ -87,7 +85,7 @@ def import_table(path: Path) -> Table:
         return _from_results(path, _nats(path))
     name = path.name.lower()
     if name.endswith(".parquet"):
-        return _load(path)
+        return Table.load(path, "nb201", "accuracy", lambda arch: encode(decode(arch)))
     if not path.exists():
         raise WsnasError(f"there is no {path}; give {OFFICIAL}, or a .csv, .csv.gz or .parquet table")
     if name.endswith(".pth"):
@@ -100,28 +98,6 @@ def import_table(path: Path) -> Table:
         f"cannot read {path}: it is neither a .pth, .csv, .csv.gz or .parquet file nor a directory; "
         f"give {OFFICIAL}, unpacked"
     )
-
-
-def _load(path: Path) -> Table:
-    """A wsnas table; one trained before edges that reach nothing were counted gets its multiply-adds counted anew.
-
-    It has none if its data set, whose images' size is needed, is not to be had.
-    """
-    table = Table.load(path, "nb201", "accuracy", lambda arch: encode(decode(arch)))
-    about = table.about
-    if table.macs is None or about.get("source") != TRAINED or "macs" in about:
-        return table
-    from nb201.network import macs
-    from wsnas.data.sources import shape_of
-
-    try:
-        stored = json.loads(about["recipe"])  # without the sizes that are the paper's
-        recipe = replace(PAPER, **{name: stored[name] for name in ("dataset", "channels", "cells") if name in stored})
-        shape = shape_of(recipe.dataset)
-    except (WsnasError, KeyError, ValueError, TypeError, RecursionError):
-        return replace(table, macs=None)
-    counts = np.array([1e-6 * macs(decode(arch), recipe.channels, recipe.cells, *shape) for arch in table.archs])
-    return replace(table, macs=counts, about={**about, "macs": MACS})
 
 
 @cache
