@@ -267,11 +267,11 @@ def test_every_worker_has_submodels_to_score(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.usefixtures("toy_installed")
 def test_what_a_worker_has_sent_is_kept_at_a_stop(tmp_path: Path) -> None:
-    """It scores 20 submodels at a time; Ctrl-C comes when the first of them is recorded."""
+    """It scores 20 submodels at a time; Ctrl-C comes when the first of these are recorded."""
     supernet = train_supernet(TOY, MICRO, out=tmp_path / "run", device="cpu")
 
     def press(done: int, total: int, note: str) -> None:
-        if done == 1:
+        if done == 20:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):

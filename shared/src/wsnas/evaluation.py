@@ -158,6 +158,27 @@ def score_job(job: ScoringJob) -> list[tuple[float, float]]:
             return [evaluate_submodel(supernet.model, arch, supernet.splits, job.recipe, job.amp) for arch in decoded]
 
 
+def scored_by(
+    executor: Executor, supernet: Supernet, recipe: Recipe, names: list[str], amp: bool
+) -> Iterator[tuple[tuple[str, ...], list[tuple[float, float]]]]:
+    """Some of the submodels with (score, cross-entropy) of each, as workers have scored them."""
+    where, own = str(supernet.run.path.absolute()), "cpu" if supernet.splits.valid.device.type == "cpu" else None
+    for_each = math.ceil(len(names) / (executor.processes or 1))  # so that every process has work
+    part = min(PART, max(1, for_each))
+    parts = [tuple(names[i : i + part]) for i in range(0, len(names), part)]
+    jobs = [ScoringJob(where, recipe, supernet.step, part, amp, own) for part in parts]
+    for job, result in run_jobs(score_job, jobs, executor):
+        if isinstance(result, TimeoutError) and executor.timeout is not None:
+            first, *others = job.archs
+            more = f" and {counted(len(others), 'more submodel')}" if others else ""
+            raise WsnasError(
+                f"a job that loads the supernet and scores {first}{more} {result}: give a larger time limit (--timeout)"
+            ) from result
+        if isinstance(result, BaseException):
+            raise result
+        yield job.archs, result
+
+
 def evaluate(
     supernet: Supernet | Path | str,
     archs: Any,
@@ -184,6 +205,15 @@ def evaluate(
         require_installed(space)
     device = supernet.splits.valid.device
     kind = _kind(recipe, supernet.step, amp, device.type)
+
+    def recorded(record: Callable[..., None], name: str, value: float, loss: float) -> dict[str, Any]:
+        """The submodel's row, as it is kept."""
+        row = {space.metric: value, "loss": loss if math.isfinite(loss) else None}
+        fine = math.isfinite(loss) and math.isfinite(value)  # a perplexity overflows before its loss does
+        status = "ok" if fine else "not finite"
+        record(name, row, status)
+        return {**row, "status": status}
+
     with (
         cpu_threads(supernet.threads, device),
         supernet.run.writing(),
@@ -193,47 +223,25 @@ def evaluate(
     ):
         require_own_rows(supernet)
         rows = supernet.run.records(kind) if resume else {}
-        missing = [name for name in wanted if name not in rows]
+        missing = {name: arch for name, arch in wanted.items() if name not in rows}
         if report is not None and not missing:
             report(len(wanted), len(wanted), "submodels")
-
-        def scored() -> Iterator[Iterable[tuple[str, tuple[float, float]]]]:
-            if executor is None:
-                model, splits = supernet.model, supernet.splits
-                yield ((name, evaluate_submodel(model, wanted[name], splits, recipe, amp)) for name in missing)
-                return
-            where, own = str(supernet.run.path.absolute()), "cpu" if device.type == "cpu" else None
-            for_each = math.ceil(len(missing) / (executor.processes or 1))  # so that every process has work
-            part = min(PART, max(1, for_each))
-            parts = [tuple(missing[i : i + part]) for i in range(0, len(missing), part)]
-            jobs = [ScoringJob(where, recipe, supernet.step, part, amp, own) for part in parts]
-            for job, result in run_jobs(score_job, jobs, executor):
-                if isinstance(result, TimeoutError) and executor.timeout is not None:
-                    first, *others = job.archs
-                    more = f" and {counted(len(others), 'more submodel')}" if others else ""
-                    raise WsnasError(
-                        f"a job that loads the supernet and scores {first}{more} {result}: give a larger time limit "
-                        "(--timeout)"
-                    ) from result
-                if isinstance(result, BaseException):
-                    raise result
-                yield zip(job.archs, result, strict=True)
-
-        done = len(wanted) - len(missing)
-        for part in scored():
+        if executor is None:
             with supernet.run.recording(kind) as record:
-                for name, (value, loss) in part:
-                    row = {space.metric: value, "loss": loss if math.isfinite(loss) else None}
-                    fine = math.isfinite(loss) and math.isfinite(value)  # a perplexity overflows before its loss does
-                    status = "ok" if fine else "not finite"
-                    record(name, row, status)
-                    rows[name], done = {**row, "status": status}, done + 1
-                    if report is not None:
-                        report(done, len(wanted), "submodels")
-                    if stopping() and executor is None:  # what a worker has sent is kept whole
-                        raise KeyboardInterrupt
-            if stopping():
-                raise KeyboardInterrupt
+
+                def compute(name: str, arch: Any) -> dict[str, Any]:
+                    found = evaluate_submodel(supernet.model, arch, supernet.splits, recipe, amp)
+                    return recorded(record, name, *found)
+
+                fill(rows, wanted, compute, "submodels", report)
+        else:
+            for names, result in scored_by(executor, supernet, recipe, list(missing), amp):
+                with supernet.run.recording(kind) as record:  # what a worker has sent is kept whole
+                    rows |= {name: recorded(record, name, *found) for name, found in zip(names, result, strict=True)}
+                if report is not None:
+                    report(sum(name in rows for name in wanted), len(wanted), "submodels")
+                if stopping():
+                    raise KeyboardInterrupt
     scores = Scores((name, _score(rows[name], space.metric)) for name in wanted)
     scores.metric = scores.truth_metric = space.metric
     scores.dataset = recipe.dataset
