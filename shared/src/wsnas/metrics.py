@@ -611,10 +611,10 @@ def _mean_search(score: Floats, valid: Floats, test: Floats, few: int) -> float:
     worse = place[:, None] < place  # [winner, other]
     before = np.zeros((n, n + 1), dtype=np.int32)  # [winner, c]: how many worse ones are scored higher than c
     worse.cumsum(1, dtype=np.int32, out=before[:, 1:])
-    last = scipy.special.binom(n - 1 - i, POOL - few) / comb(
-        n, POOL
-    )  # c is the lowest of those trained: chance of each choice
-    as_lowest, above_lowest = scipy.special.binom(i, few - 1), scipy.special.binom(i, few - 2)  # of so many worse ones
+    binom = scipy.special.binom  # 0 where there are too few to choose from
+    # a winner wins where it and ``few - 1`` worse ones are trained; c is the lowest-scored of these ``few``
+    last = binom(n - 1 - i, POOL - few) / comb(n, POOL)  # the pool's others are scored below c
+    as_lowest, above_lowest = binom(i, few - 1), binom(i, few - 2)  # choices among so many worse ones
     wins = as_lowest[before[i, i]] * last
     wins += (np.triu(worse, 1) * above_lowest[before[:, :-1]]) @ last
     return float(wins @ test)

@@ -232,8 +232,9 @@ def proxy_scores(
     splits: Splits | None = None,
     report: Report | None = None,
 ) -> Scores:
-    """The score of each architecture, by its encoding, in the order given; higher is better, and -inf is not finite.
+    """The score of each architecture, by its encoding, in the order given. Higher is better.
 
+    A score that is not finite counts as -inf.
     ``space``, ``recipe``: as in ``train_supernet``. ``archs``: architectures or their encodings, or a single one.
     ``proxy``: naswot, synflow, grad_norm, snip, grasp, fisher, jacob_cov, convolutions, depth, or a function. A
     network has the initial weights of a stand-alone training with this ``seed``, and sees the first batch of one

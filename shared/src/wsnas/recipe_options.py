@@ -177,12 +177,11 @@ class RecipeCommand(Command):
 def _given(args: list[str], option: str) -> list[str]:
     """The values of ``--option value`` and ``--option=value`` on a command line not yet parsed."""
     joined = f"{option}="
-    found = [
+    return [
         after if one == option else one.removeprefix(joined)
         for one, after in pairwise([*args, ""])
         if one == option or one.startswith(joined)
     ]
-    return found
 
 
 def _option(have: list[RecipeField], spellings: list[str], lacking: str) -> RecipeOption:

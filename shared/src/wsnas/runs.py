@@ -361,10 +361,9 @@ class Run:
             with suppress(ValueError, KeyError, TypeError):  # cut short, or damaged: only a number that is reported
                 session = json.loads(line)
                 seconds, (first, last) = float(session["seconds"]), session["steps"]
-                if first == 0 < last:  # from the beginning: what was trained before is gone
-                    total, done, known = seconds, last, True
-                elif first < last:
-                    total, done, known = total + seconds, last, known and first == done
+                if first < last:  # from the beginning, what was trained before is gone
+                    total, known = (seconds, True) if first == 0 else (total + seconds, known and first == done)
+                    done = last
         if self._sitting.held:
             if self._sitting.first == 0:  # it continues none
                 return 0.0

@@ -587,11 +587,8 @@ def read_csv(
         raise WsnasError(f"{path} is truncated or not a CSV table ({type(error).__name__}: {error})") from error
     if len(rows) < 2:
         raise WsnasError(f"{path} holds no architectures")
-    header, lines, body = (
-        [name.strip() for name in rows[0][1]],
-        [line for line, _ in rows[1:]],
-        [row for _, row in rows[1:]],
-    )
+    header = [name.strip() for name in rows[0][1]]
+    lines, body = [line for line, _ in rows[1:]], [row for _, row in rows[1:]]
     key = next((header.index(name) for name in ("architecture", "arch") if name in header), None)
     measured = {i: match for i, name in enumerate(header) if (match := _CSV_COLUMN.fullmatch(name))}
     if key is None or not measured:
@@ -600,11 +597,9 @@ def read_csv(
             f"cifar10/valid/200 or cifar10/test/200/777; it has {', '.join(header[:8])}"
         )
     _refuse_twice(path, [name for name in header if name])
-    if (
-        odd := next((name for i, name in enumerate(header) if name.count("/") > 1 and i not in measured), None)
-    ) is not None:
+    if odd := [name for i, name in enumerate(header) if name.count("/") > 1 and i not in measured]:
         raise WsnasError(
-            f"{path} has a column '{odd[:100]}': a result's is called DATASET/valid/EPOCHS or DATASET/test/EPOCHS, "
+            f"{path} has a column '{odd[0][:100]}': a result's is called DATASET/valid/EPOCHS or DATASET/test/EPOCHS, "
             "with an optional /SEED or /mean"
         )
     for line, row in zip(lines, body, strict=True):
