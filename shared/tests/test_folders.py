@@ -476,7 +476,7 @@ def test_a_malformed_folder_is_refused(folder: Path, kind: str) -> None:
         stream_splits(folder, 16, RECIPE, CPU)
 
 
-@pytest.mark.parametrize("count", [0, 37, 1000])
+@pytest.mark.parametrize("count", [37, 1000])
 def test_more_training_images_than_there_are_are_refused(folder: Path, count: int) -> None:
     with pytest.raises(WsnasError, match="36 training images"):
         stream_splits(folder, 16, dataclasses.replace(RECIPE, train_size=count), CPU)

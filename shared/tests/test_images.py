@@ -297,10 +297,11 @@ def test_cifar100_trains_on_all_and_halves_the_test_set(fake_cifar: None) -> Non
 
 
 @pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
-@pytest.mark.parametrize("train_size", [0, -5, 50_001])
-def test_more_training_images_than_there_are_are_refused(fake_cifar: None, dataset: str, train_size: int) -> None:
+def test_more_training_images_than_there_are_are_refused(fake_cifar: None, dataset: str) -> None:
     with pytest.raises(WsnasError, match=f"{dataset} has 50000 training images"):
-        load_splits(recipe(dataset, train_size=train_size), CPU)
+        load_splits(recipe(dataset, train_size=50_001), CPU)
+    with pytest.raises(WsnasError, match="train_size must be at least 1, not 0"):
+        recipe(dataset, train_size=0)
 
 
 def test_all_images_can_train_and_then_none_validate(fake_cifar: None) -> None:

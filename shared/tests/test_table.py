@@ -19,7 +19,7 @@ from scipy import stats
 from wsnas.agreement import correlate, remarks
 from wsnas.errors import WsnasError
 from wsnas.evaluation import Scores
-from wsnas.table import Column, Table, join, read_csv, read_table, reader
+from wsnas.table import Column, Table, read_csv, read_table, reader
 
 NAN = np.nan
 
@@ -472,20 +472,6 @@ def test_a_bad_csv_is_refused_and_says_where(tmp_path: Path, content: bytes, say
         read_csv(path, "toy")
     assert says in str(refusal.value)
     assert "t.csv" in str(refusal.value)
-
-
-def test_trainings_of_unknown_origin_do_not_join_those_of_a_recipe() -> None:
-    """Of one length; each alone may be joined with others of its kind, and with trainings of another length."""
-
-    def table(arch: str, length: int, **about: str) -> Table:
-        return Table("toy", (arch,), {Column("toy", "test", length, 0): np.array([50.0])}, about=about)
-
-    ours, theirs = table("a", 2, recipe="lr 0.1", epochs="2"), table("b", 2)
-    for pair in ([ours, theirs], [theirs, ours]):
-        with pytest.raises(WsnasError, match="trainings of 2 epochs of which only some say by which recipe"):
-            join(pair)
-    assert len(join([theirs, table("c", 2)])) == 2
-    assert join([ours, table("b", 1)]).epochs("toy", "test") == {1, 2}
 
 
 def test_a_missing_csv_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The device, the number of processes, and a memory layout that makes convolutions fast."""
+"""The device and the memory layout of networks on it; cores, threads and memory of a CPU; kernels of a fixed order."""
 
 from __future__ import annotations
 

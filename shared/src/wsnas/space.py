@@ -53,8 +53,8 @@ def _also_of_encodings(method: Any) -> Callable[..., Any]:
 class SearchSpace(ABC, Generic[A]):
     """Base class of a space. ``A``: its architectures: frozen, hashable and ordered.
 
-    A space must define five things: iteration, ``encode``, ``decisions``, ``build`` and the attributes. Everything
-    else has a default it can override.
+    A space must define five things: iteration, ``encode``, ``decisions``, ``build`` and the attributes. All
+    below these, up to the methods that say otherwise, has a default that it can override.
     """
 
     name: str

@@ -587,8 +587,7 @@ def read_csv(
         raise WsnasError(f"{path} is truncated or not a CSV table ({type(error).__name__}: {error})") from error
     if len(rows) < 2:
         raise WsnasError(f"{path} holds no architectures")
-    header = [name.strip() for name in rows[0][1]]
-    lines, body = [line for line, _ in rows[1:]], [row for _, row in rows[1:]]
+    header, lines, body = rows[0][1], [line for line, _ in rows[1:]], [row for _, row in rows[1:]]
     key = next((header.index(name) for name in ("architecture", "arch") if name in header), None)
     measured = {i: match for i, name in enumerate(header) if (match := _CSV_COLUMN.fullmatch(name))}
     if key is None or not measured:

@@ -114,9 +114,8 @@ def _no_such(dataset: str) -> WsnasError:
     if hint:
         return WsnasError(f"no data set '{dataset}'{hint}")
     return WsnasError(
-        f"no data set '{dataset}': use digits, faint-digits, more-digits, cifar10, cifar100, imagenet16-120, or the "
-        "path of a .npz file (train_images uint8 [N,H,W,3], train_labels, test_images, test_labels) or image folder "
-        "(train/, val/)"
+        f"no data set '{dataset}': use {', '.join(KNOWN)}, or the path of a .npz file (train_images "
+        "uint8 [N,H,W,3], train_labels, test_images, test_labels) or image folder (train/, val/)"
     )
 
 
