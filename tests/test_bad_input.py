@@ -191,9 +191,9 @@ def test_unusable_architecture_among_good_ones(forks: Any, trained: Path, tmp_pa
 # files that are damaged, foreign or hostile ------------------------------------------------------------------
 
 
-def good_table(path: Path) -> Path:
+def good_table(path: Path, dataset: str = "digits") -> Path:
     rows = [f"|skip_connect~0|+|none~0|none~1|+|skip_connect~0|none~1|{op}~2|,50.5" for op in ("none", "skip_connect")]
-    path.write_text("\n".join(["architecture,digits_test_8", *rows]) + "\n")
+    path.write_text("\n".join([f"architecture,{dataset}_test_8", *rows]) + "\n")
     return path
 
 
@@ -229,7 +229,7 @@ def test_the_hostile_file_would_run_code(tmp_path: Path) -> None:
 def test_truncated_tables(forks: Any, tmp_path: Path) -> None:
     """The table imported earlier is kept."""
     home = {"WSNAS_TABLES": str(tmp_path / "tables")}
-    good_table(tmp_path / "good.csv")
+    good_table(tmp_path / "good.csv", "cifar10")
     assert forks.wsnas("table", "import", "nb201", "good.csv", cwd=tmp_path, env=home).code == 0
     imported = (tmp_path / "tables/nb201.parquet").read_bytes()
     (tmp_path / "cut.parquet").write_bytes(imported[: len(imported) // 2])
@@ -506,7 +506,7 @@ def test_a_tilde_is_the_home_folder(forks: Any, tmp_path: Path) -> None:
     done = forks.wsnas("train-supernet", "nb201", *small, "--out=~/net", cwd=tmp_path, env=env)
     assert done.code == 0, done.err
     assert (tmp_path / "home/net/checkpoint.pt").exists()
-    good_table(tmp_path / "good.csv")
+    good_table(tmp_path / "good.csv", "cifar10")
     assert forks.wsnas("table", "import", "nb201", "good.csv", cwd=tmp_path, env=env).code == 0
     assert (tmp_path / "home/tables/nb201.parquet").exists()
     code = "from wsnas.data.sources import data_root; print(data_root())"

@@ -111,7 +111,7 @@ def everyones() -> Iterator[Path]:
 @pytest.mark.skipif(not sys.platform.startswith("linux") or os.geteuid() != 0, reason="only root can be another user")
 def test_a_user_that_the_system_does_not_know(forks: Any, plain: Path, everyones: Path) -> None:
     """As ``docker run -u 12345``, without HOME: all works once the two folders are named."""
-    (everyones / "table.csv").write_text(f"architecture,digits_test_8\n{SPACE.encode(ARCHS[0])},50.5\n")
+    (everyones / "table.csv").write_text(f"architecture,cifar10_test_8\n{SPACE.encode(ARCHS[0])},50.5\n")
     folders = {"WSNAS_TABLES": str(everyones / "tables"), "WSNAS_DATA": str(everyones / "data")}
 
     def run(*arguments: str, env: dict[str, str] | None = None) -> Any:

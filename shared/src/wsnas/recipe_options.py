@@ -180,7 +180,7 @@ def _given(args: list[str], option: str) -> list[str]:
     return [
         after if one == option else one.removeprefix(joined)
         for one, after in pairwise([*args, ""])
-        if one == option or one.startswith(joined)
+        if (one == option and after) or one.startswith(joined)  # not: its value is still to be typed
     ]
 
 
