@@ -120,6 +120,15 @@ def fill(
                 raise KeyboardInterrupt
 
 
+def recorded(record: Callable[..., None], name: str, metric: str, value: float, loss: float) -> dict[str, Any]:
+    """A submodel's row, once it is recorded."""
+    row = {metric: value, "loss": loss if math.isfinite(loss) else None}
+    fine = math.isfinite(loss) and math.isfinite(value)  # a perplexity overflows before its loss does
+    status = "ok" if fine else "not finite"
+    record(name, row, status)
+    return {**row, "status": status}
+
+
 class ScoringJob(NamedTuple):
     """Some submodels to score, for a worker."""
 
@@ -205,15 +214,6 @@ def evaluate(
         require_installed(space)
     device = supernet.splits.valid.device
     kind = _kind(recipe, supernet.step, amp, device.type)
-
-    def recorded(record: Callable[..., None], name: str, value: float, loss: float) -> dict[str, Any]:
-        """The submodel's row, as it is kept."""
-        row = {space.metric: value, "loss": loss if math.isfinite(loss) else None}
-        fine = math.isfinite(loss) and math.isfinite(value)  # a perplexity overflows before its loss does
-        status = "ok" if fine else "not finite"
-        record(name, row, status)
-        return {**row, "status": status}
-
     with (
         cpu_threads(supernet.threads, device),
         supernet.run.writing(),
@@ -231,13 +231,14 @@ def evaluate(
 
                 def compute(name: str, arch: Any) -> dict[str, Any]:
                     found = evaluate_submodel(supernet.model, arch, supernet.splits, recipe, amp)
-                    return recorded(record, name, *found)
+                    return recorded(record, name, space.metric, *found)
 
                 fill(rows, wanted, compute, "submodels", report)
         else:
             for names, result in scored_by(executor, supernet, recipe, list(missing), amp):
                 with supernet.run.recording(kind) as record:  # what a worker has sent is kept whole
-                    rows |= {name: recorded(record, name, *found) for name, found in zip(names, result, strict=True)}
+                    for name, found in zip(names, result, strict=True):
+                        rows[name] = recorded(record, name, space.metric, *found)
                 if report is not None:
                     report(sum(name in rows for name in wanted), len(wanted), "submodels")
                 if stopping():

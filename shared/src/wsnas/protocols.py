@@ -23,7 +23,7 @@ from wsnas.calibration import calibrate
 from wsnas.data.images import Splits
 from wsnas.devices import cpu_threads
 from wsnas.errors import WsnasError, one_value_a_channel
-from wsnas.evaluation import CUDA, fill, require_own_rows
+from wsnas.evaluation import CUDA, fill, recorded, require_own_rows
 from wsnas.recipe import Recipe
 from wsnas.supernet import Supernet
 
@@ -156,11 +156,7 @@ def protocol_scores(supernet: Supernet, archs: Iterable[Any], protocol: Protocol
     kind += CUDA * (device.type == "cuda")
 
     def compute(name: str, arch: Any) -> dict[str, Any]:
-        value, loss = score_submodel(supernet.model, arch, splits, recipe, protocol)
-        row = {space.metric: value, "loss": loss if math.isfinite(loss) else None}
-        status = "ok" if math.isfinite(loss) else "not finite"
-        record(name, row, status)
-        return {**row, "status": status}
+        return recorded(record, name, space.metric, *score_submodel(supernet.model, arch, splits, recipe, protocol))
 
     with cpu_threads(supernet.threads, device), supernet.run.writing(), supernet.run.recording(kind) as record:
         require_own_rows(supernet)

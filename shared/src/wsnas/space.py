@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from wsnas.errors import WsnasError
-from wsnas.words import did_you_mean
+from wsnas.words import did_you_mean, spelled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -312,11 +312,9 @@ def installed_spaces() -> tuple[str, ...]:
 
 def space_named(text: str) -> str | None:
     """The installed space that ``text`` spells, whatever its case, ``-`` or ``_``; None if there is none."""
-    return next((name for name in installed_spaces() if _plain(name) == _plain(text)), None)
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("-", "_")
+    installed = installed_spaces()
+    name = spelled(text, installed)
+    return name if name in installed else None
 
 
 def require_installed(space: SearchSpace[Any]) -> None:
