@@ -55,6 +55,12 @@ from wsnas.studies.verdicts import HARDLY, Answer, Numbers, Verdict, enough, sig
 from wsnas.table import Table
 from wsnas.words import counted
 
+LABELS = {  # of the predictors of the test result
+    "validation": "validation {metric}",
+    "parameters": "parameters, thousands",
+    "macs": "multiply-adds per item, millions",
+    "latency": "latency, ms per batch",
+}
 ARCHITECTURES = {"micro": 4, "desk": 4, "paper": 100}  # trained per space; the paper: 377, 36 and 137
 
 
@@ -180,10 +186,10 @@ def findings_of(table: Table, shipped: Table | None, space: SearchSpace[Any], da
         test=Range(float(np.nanmin(values)), float(np.nanmedian(values)), float(np.nanmax(values))),
         two_seeds_agree=None if ceiling is None else ceiling.agreement,
         reliability=None if ceiling is None else ceiling.reliability,
-        correlation_with_test=correlations_of(higher, dataset, ("validation", "parameters", "macs", "latency")),
+        correlation_with_test=correlations_of(higher, dataset, tuple(LABELS)),
         correlation_in_shipped={}
         if shipped is None
-        else correlations_of(shipped.higher_is_better(space.metric), dataset, ("validation", "parameters", "macs")),
+        else correlations_of(shipped.higher_is_better(space.metric), dataset, tuple(LABELS)),
         splits_agree=splits_agree(table if shipped is None else shipped, dataset),
         trained_again=repeated(table, shipped, dataset),
     )
@@ -228,6 +234,34 @@ def clip_outliers(axes: Axes, published: Floats, values: Floats) -> None:
             )
 
 
+def predictor(table: Table, dataset: str, name: str) -> Floats | None:
+    """The values of every architecture, in the unit of its label; None: not known."""
+    if name == "validation":
+        return table.mean(dataset, "valid")
+    values: Floats | None = getattr(table, name)
+    return None if values is None or not np.isfinite(values).any() else values / (1e3 if name == "parameters" else 1.0)
+
+
+def drawn_predictors(
+    table: Table, shipped: Table | None, dataset: str
+) -> list[tuple[str, Floats | None, Floats | None]]:
+    """Names, values in this run's table and in the shipped one.
+
+    Sizes and latency, or validation and latency where every architecture has the same size. A shipped table that does
+    not know a predictor leaves its panel out: a few trainings say nothing. Milliseconds that were measured in another
+    way, or elsewhere, are not drawn beside the shipped ones.
+    """
+    assert table.parameters is not None  # counted by ``train_many``
+    names = ("parameters", "macs") if len(set(table.parameters)) > 1 else ("validation",)
+    drawn = []
+    for name in (*names, "latency"):
+        ours, known = (one and predictor(one, dataset, name) for one in (table, shipped))
+        alike = shipped is None or name != "latency" or table.about.get(name) == shipped.about.get(name)
+        if (ours if shipped is None else known) is not None:
+            drawn.append((name, ours if alike else None, known))
+    return drawn
+
+
 def standalone_figure(panels: Sequence[Panel], note: str) -> Figure:
     """Figure 6: one row per space; test result against parameters, multiply-adds and latency, or validation."""
     with plt.rc_context(STYLE):
@@ -240,29 +274,17 @@ def standalone_figure(panels: Sequence[Panel], note: str) -> Figure:
             values = table.common_seeds(recipe.dataset, "test")
             test = table.mean(recipe.dataset, "test")
             unit = "test accuracy, %" if space.metric == "accuracy" else "test perplexity"
-            assert table.parameters is not None  # counted by ``train_many``
-            predictors = [
-                ("parameters", table.parameters / 1e3, "parameters, thousands"),
-                ("macs", table.macs, "multiply-adds per item, millions"),
-                ("latency", table.latency, "latency, ms per batch"),
-            ]
-            if len(set(table.parameters)) == 1:  # every architecture has the same size
-                measured = table.mean(recipe.dataset, "valid")
-                predictors = [("validation", measured, f"validation {space.metric}"), predictors[2]]
-            for axes, (name, x, label) in zip(row, predictors, strict=False):
-                known = None
+            drawn = drawn_predictors(table, shipped, recipe.dataset)
+            for axes, (name, x, known) in zip(row, drawn, strict=False):
                 if shipped is not None:
-                    known = {"parameters": shipped.parameters, "macs": shipped.macs}.get(name)
-                    known = shipped.mean(recipe.dataset, "valid") if name == "validation" else known
-                if shipped is not None and known is not None:
-                    scale_of = 1e3 if name == "parameters" else 1.0
                     published = shipped.mean(recipe.dataset, "test")
                     dots = {"ms": 4, "alpha": 0.4, "mew": 0, "zorder": 1, "rasterized": True}
-                    axes.plot(known / scale_of, published, ".", color=GREY, label="shipped ground truth", **dots)
+                    axes.plot(known, published, ".", color=GREY, label="shipped ground truth", **dots)
                     clip_outliers(axes, published, values)
-                axes.vlines(x, values.min(1), values.max(1), color=BLUE, lw=1)
-                axes.plot(x, test, "o", color=BLUE, ms=4, mec="white", mew=0.5, label="trained in this run")
-                axes.set_xlabel(label)
+                if x is not None:
+                    axes.vlines(x, values.min(1), values.max(1), color=BLUE, lw=1)
+                    axes.plot(x, test, "o", color=BLUE, ms=4, mec="white", mew=0.5, label="trained in this run")
+                axes.set_xlabel(LABELS[name].format(metric=space.metric))
                 in_shipped = panel.findings.correlation_in_shipped.get(name)
                 agreement = in_shipped or panel.findings.correlation_with_test.get(name)
                 title = f"{space.name} on {Path(recipe.dataset).stem}" if axes is row[0] else ""
@@ -277,7 +299,7 @@ def standalone_figure(panels: Sequence[Panel], note: str) -> Figure:
                     for axis in (axes.yaxis, axes.xaxis)[: 1 + (name == "validation")]:
                         axis.set_major_formatter("{x:g}")
                         axis.set_minor_formatter("{x:g}")
-            for axes in row[len(predictors) :]:
+            for axes in row[len(drawn) :]:
                 axes.set_visible(False)
             row[0].set_ylabel(f"{unit}, {counted(recipe.standalone.epochs, 'epoch')}")
             if shipped is not None:

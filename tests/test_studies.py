@@ -505,6 +505,30 @@ def test_standalone_at_desk_judges_by_the_shipped_trainings_of_its_length() -> N
     assert code["shipped_truth"](space, table, other) is None
 
 
+def test_standalone_draws_no_panel_of_a_handful() -> None:
+    """A predictor that the shipped table does not know is left out; milliseconds of another measurement are, too."""
+    draws = runpy.run_path(str(STUDIES / "standalone.py"))["drawn_predictors"]
+
+    def table(sizes: list[int], how: str | None) -> Table:
+        values = np.arange(1.0, len(sizes) + 1)
+        latency = {} if how is None else {"latency": values}
+        columns = {Column("digits", split, 2, 0): values for split in ("valid", "test")}
+        about = {} if how is None else {"latency": how}
+        return Table("nb201", tuple(map(str, values)), columns, np.array(sizes), macs=values, about=about, **latency)
+
+    def drawn(*tables: Table | None) -> dict[str, tuple[bool, bool]]:
+        return {name: (x is not None, known is not None) for name, x, known in draws(*tables, "digits")}
+
+    ours, both = table([1000, 2000], "here"), (True, True)
+    assert drawn(ours, None) == dict.fromkeys(("parameters", "macs", "latency"), (True, False))
+    assert drawn(ours, table([1000, 3000, 4000], None)) == {"parameters": both, "macs": both}
+    elsewhere = drawn(ours, table([1000, 3000, 4000], "there"))
+    assert elsewhere == {"parameters": both, "macs": both, "latency": (False, True)}
+    assert drawn(ours, table([1000, 3000, 4000], "here")) == dict.fromkeys(elsewhere, both)
+    same = [1000, 1000]
+    assert drawn(table(same, "here"), None) == dict.fromkeys(("validation", "latency"), (True, False))
+
+
 def test_standalone_reports_what_it_was_asked_for(forks: Any, tmp_path: Path) -> None:
     """Not what an earlier command trained into the same ground truth, which is published with it; and no folder."""
     rng, data = np.random.default_rng(0), tmp_path / "mine.npz"
