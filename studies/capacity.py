@@ -13,19 +13,21 @@ judge that is as good at 1x would come to: that much of a fall is the pruning's 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from wsnas.errors import WsnasError
-from wsnas.metrics import POOL, Interval, contrast, higher_is_better
+from wsnas.metrics import POOL, Floats, Interval, contrast, higher_is_better
 from wsnas.randomness import numpy_rng
 from wsnas.studies.figures import ranking_figure
-from wsnas.studies.jobs import Factors, all_scores, sub_space_job
+from wsnas.studies.jobs import Factors, SupernetJob, all_scores, sub_space_job
 from wsnas.studies.options import StudyCommand, StudyOptions, study_options
-from wsnas.studies.pruned import Pruning
+from wsnas.studies.pruned import Pruning, Reported
 from wsnas.studies.rankings import K, Point, csv_rows, judged, ranking_within, resampling_of, search_of
 from wsnas.studies.results import desk_rows, settings_of, write_results
 from wsnas.studies.sample import ENOUGH, SpaceSample, space_samples
@@ -40,6 +42,43 @@ SIZES = {
     "desk": Factors((1, 2, 4, 8, 16, 32), architectures=1000),
     "paper": Factors((1, 2, 4, 8, 16, 32, 64, 128), architectures=1000),
 }
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A space pruned by one factor, and the supernets to train within it."""
+
+    sample: SpaceSample
+    pruning: Pruning
+    factor: int
+    kept: int  # architectures
+    reported: Reported  # those to rank
+    jobs: tuple[SupernetJob, ...]
+
+    def point(self, scores: Floats, part: tuple[NDArray[np.int64], int], whole: Point | None) -> Point:
+        """Scores [supernets, architectures], as measured.
+
+        ``part``: the rows of the architectures among all that any factor ranks; ``whole``: the point at 1x, if there
+        is one.
+        """
+        sample, reported = self.sample, self.reported
+        ranked = ranking_within(sample, reported.archs, reported.valid, reported.test, scores, K, part)
+        higher, resampling = higher_is_better(scores, sample.space.metric), resampling_of(sample, reported.archs)
+        ceiling = self.pruning.ceiling(self.factor, reported.seeds)
+        at_whole = ranked.correlation if self.factor == 1 else None
+        if whole is not None and whole.reporting_seeds == reported.seeds:
+            at_whole = whole.ranking.correlation
+        return Point(
+            self.factor,
+            f"{self.factor}x\n{self.kept:,}",
+            ranked,
+            ceiling=None if ceiling is None else ceiling.ceiling,
+            truth_agreement=None if ceiling is None else ceiling.agreement,
+            architectures=self.kept,
+            reporting_seeds=reported.seeds,
+            any_judge=None if at_whole is None else self.pruning.any_judge(at_whole, self.factor, reported.seeds),
+            search=search_of(higher, reported.valid, reported.test, resampling),
+        )
 
 
 def partly(points: Sequence[Point]) -> str | None:
@@ -146,7 +185,7 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
     usual = SIZES[options.scale]
     factors = tuple(sorted(set(factors))) or usual.factors
     architectures = options.architectures or usual.architectures
-    settings = []
+    settings = list[Setting]()
     for sample in space_samples(options, architectures, least=1 if options.spaces else ENOUGH):
         pruning = Pruning.of(sample.truth)
         for factor in factors:
@@ -162,46 +201,26 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
                 click.echo(
                     f"{sample.name}, {factor}x: the trainings that choose also report; there are no others of these"
                 )
-            jobs = [sub_space_job(options, sample, kept, reported.archs, seed) for seed in options.seeds]
-            settings.append((sample, pruning, factor, len(kept), reported, jobs))
+            jobs = tuple(sub_space_job(options, sample, kept, reported.archs, seed) for seed in options.seeds)
+            settings.append(Setting(sample, pruning, factor, len(kept), reported, jobs))
     if not settings:
         raise WsnasError(
             f"no factor of {', '.join(f'{factor}x' for factor in factors)} keeps more than {K} architectures of the "
             "ground truth; choose smaller ones with --factor"
         )
-    scores = all_scores([job for *_, jobs in settings for job in jobs], options)
+    scores = all_scores([job for one in settings for job in one.jobs], options)
     universes: dict[str, dict[Any, int]] = {}  # of a space: all that are ranked, which overlap, and their rows
-    for sample, *_, reported, _ in settings:
-        rows = universes.setdefault(sample.name, {})
-        for arch in reported.archs:
+    for one in settings:
+        rows = universes.setdefault(one.sample.name, {})
+        for arch in one.reported.archs:
             rows.setdefault(arch, len(rows))
     panels: dict[str, tuple[SpaceSample, list[Point]]] = {}
-    for sample, pruning, factor, size, reported, jobs in settings:
-        matrix = np.array([scores[job] for job in jobs])
-        rows = universes[sample.name]
-        part = np.array([rows[arch] for arch in reported.archs]), len(rows)
-        ranked = ranking_within(sample, reported.archs, reported.valid, reported.test, matrix, K, part)
-        higher, resampling = higher_is_better(matrix, sample.space.metric), resampling_of(sample, reported.archs)
-        ceiling = pruning.ceiling(factor, reported.seeds)
-        _, points = panels.setdefault(sample.name, (sample, []))
-        whole = None  # the correlation at 1x, if it was reported alike
-        if factor == 1:
-            whole = ranked.correlation
-        elif points and (points[0].setting, points[0].reporting_seeds) == (1, reported.seeds):
-            whole = points[0].ranking.correlation
-        points.append(
-            Point(
-                factor,
-                f"{factor}x\n{size:,}",
-                ranked,
-                ceiling=None if ceiling is None else ceiling.ceiling,
-                truth_agreement=None if ceiling is None else ceiling.agreement,
-                architectures=size,
-                reporting_seeds=reported.seeds,
-                any_judge=None if whole is None else pruning.any_judge(whole, factor, reported.seeds),
-                search=search_of(higher, reported.valid, reported.test, resampling),
-            )
-        )
+    for one in settings:
+        rows = universes[one.sample.name]
+        part = np.array([rows[arch] for arch in one.reported.archs]), len(rows)
+        _, points = panels.setdefault(one.sample.name, (one.sample, []))
+        whole = points[0] if points and points[0].setting == 1 else None
+        points.append(one.point(np.array([scores[job] for job in one.jobs]), part, whole))
     samples = [sample for sample, _ in panels.values()]
     write_results(
         options.study,
@@ -225,7 +244,7 @@ def main(options: StudyOptions, factors: tuple[int, ...]) -> None:
             f"{options.about}, {counted(len(options.seeds), 'supernet')} a factor. The first seed of the ground truth "
             "prunes and picks, the others report, unless a panel says that they are the same. Any judge: a training, "
             "made as bad as the supernets at 1x by noise, which the pruning does not change",
-            desk_rows(Path(__file__), options, [sample for sample, _ in panels.values()]),
+            desk_rows(Path(__file__), options, samples),
         ),
     )
 
