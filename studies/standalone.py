@@ -255,7 +255,8 @@ def drawn_predictors(
     names = ("parameters", "macs") if len(set(table.parameters)) > 1 else ("validation",)
     drawn = []
     for name in (*names, "latency"):
-        ours, known = (one and predictor(one, dataset, name) for one in (table, shipped))
+        ours = predictor(table, dataset, name)
+        known = None if shipped is None else predictor(shipped, dataset, name)
         alike = shipped is None or name != "latency" or table.about.get(name) == shipped.about.get(name)
         if (ours if shipped is None else known) is not None:
             drawn.append((name, ours if alike else None, known))

@@ -25,6 +25,7 @@ from wsnas.words import counted
 
 if TYPE_CHECKING:
     from wsnas.executor import Executor
+    from wsnas.recipe import Recipe
     from wsnas.space import SearchSpace
     from wsnas.table import Table
 
@@ -241,10 +242,7 @@ def evaluate(
             count, rng = _at_most(sample, supernet.space), numpy_rng(sample_seed, "evaluate")
             archs = sample_candidates(supernet.space, changed, count, rng)
         else:
-            if changed.max_macs is not None:
-                macs = {name: supernet.space.macs(supernet.space.decode(name), changed) for name in truth.archs}
-                truth = truth.select([name for name in truth.archs if macs[name] <= changed.max_macs])
-            archs = _drawn(truth, sample, sample_seed, changed.max_macs)
+            archs = _drawn(_affordable(truth, supernet.space, changed), sample, sample_seed, changed.max_macs)
     with progress("evaluate") as report:
         scores = score(supernet, archs, amp=amp, executor=None if alone else executor, report=report)
     values = np.array([value for value in scores.values() if math.isfinite(value)])
@@ -263,6 +261,14 @@ def evaluate(
 def _at_most(sample: int, space: SearchSpace[Any]) -> int:
     """``--sample``, or, if it is the default, all architectures of a smaller space."""
     return sample if was_given("sample") else min(sample, space.size)
+
+
+def _affordable(truth: Table, space: SearchSpace[Any], recipe: Recipe) -> Table:
+    """The rows of at most the recipe's ``max_macs``."""
+    most = recipe.max_macs
+    if most is None:
+        return truth
+    return truth.select([name for name in truth.archs if space.macs(space.decode(name), recipe) <= most])
 
 
 def _drawn(truth: Table, sample: int, sample_seed: int, max_macs: int | None) -> list[str]:
@@ -434,9 +440,7 @@ def score(
         rng = numpy_rng(sample_seed, "evaluate")
         archs = [found.encode(arch) for arch in sample_candidates(found, chosen, _at_most(sample, found), rng)]
     else:
-        if chosen.max_macs is not None:
-            small = [name for name in known.archs if found.macs(found.decode(name), chosen) <= chosen.max_macs]
-            known = known.select(small)
+        known = _affordable(known, found, chosen)
         tested = np.isfinite(known.mean(dataset, "test"))
         known = known.take(np.flatnonzero(tested)).higher_is_better(found.metric)
         archs = _drawn(known, sample, sample_seed, chosen.max_macs)

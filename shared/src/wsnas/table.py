@@ -229,6 +229,17 @@ class Table:
             known |= np.isfinite(self.mean(*kind))
         return known
 
+    def near_chance(self, classes: Mapping[str, int]) -> NDArray[np.bool_]:
+        """[architectures]: whether a training ended within 1.1 times chance.
+
+        ``classes``: how many the data sets have; others do not count.
+        """
+        low = np.zeros(len(self), dtype=np.bool_)
+        for column, accuracies in self.columns.items():
+            if column.dataset in classes:
+                low |= accuracies <= 1.1 * 100 / classes[column.dataset]
+        return low
+
     @property
     def datasets(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(c.dataset for c in self.columns))

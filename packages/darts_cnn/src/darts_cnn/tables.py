@@ -33,7 +33,7 @@ from wsnas.files import read_file
 from wsnas.table import LARGEST, Column, Table, checked, read_table, reader
 
 FILES = "a .json list of genotypes with accuracies, or a .csv, .csv.gz or .parquet table"
-CIFAR10 = ("cifar10", "cifar10-best")
+CLASSES = {"cifar10": 10, "cifar10-best": 10}
 EPOCHS = 600  # of DARTS's evaluation
 _MEASURED = re.compile(
     r"(?P<dataset>[A-Za-z0-9-]+)_(?P<split>valid|test)_(?:(?P<when>last|best)|(?P<epochs>\d{1,6})(?:_(?P<seed>\d{1,9}))?)"
@@ -60,9 +60,8 @@ def _respell(text: str) -> str:
 
 
 def _described(path: Path, table: Table) -> Table:
-    """``failed`` marks accuracies of at most 1.1 times chance for 10 classes, unless the file says what failed."""
-    low = [values <= 1.1 * 10 for column, values in table.columns.items() if column.dataset in CIFAR10]
-    failed = np.any([np.zeros(len(table), dtype=np.bool_), *low], axis=0) if table.failed is None else table.failed
+    """``failed`` marks accuracies within 1.1 times chance, unless the file says what failed."""
+    failed = table.near_chance(CLASSES) if table.failed is None else table.failed
     about = {**table.about, "source": path.name, "architectures": str(len(table))}
     return replace(table, failed=failed, about=about)
 

@@ -47,7 +47,7 @@ RUNS = 3  # of each cell and number of epochs
 EPOCHS = (108, 36, 12, 4)
 OPERATIONS = {label: op for op, label in enumerate(LABELS)}
 LARGEST = 1 << 20  # bytes; the published records have some 400
-CHANCE = 10.0  # percent
+CLASSES = {DATASET: 10}
 HALFWAY = "columns of 54, 18, 6 and 2 epochs were measured in the middle of the trainings twice as long"
 
 
@@ -85,21 +85,21 @@ def _spread(path: Path, found: Integers, columns: Mapping[Column, Floats], count
     rows = row[classes().of_cell]
     cells = np.flatnonzero(rows >= 0)
     rows = rows[cells]
-    ends = [values for column, values in columns.items() if column.epochs in EPOCHS]
+    ends = [column for column in columns if column.epochs in EPOCHS]
     archs = tuple(encode(architectures()[i]) for i in cells)
     table = Table(
         "nb101",
         archs,
         {column: values[rows] for column, values in columns.items()},
         counts[rows],
-        None,
-        np.any([values <= 1.1 * CHANCE for values in ends], axis=0)[rows],
-        {
+        about={
             "source": path.name,
             "architectures": f"{len(cells)}, of {len(found)} distinct cells",
             **({"half-way": HALFWAY} if len(ends) < len(columns) else {}),
         },
     )
+    ended = replace(table, columns={column: table.columns[column] for column in ends})
+    table = replace(table, failed=ended.near_chance(CLASSES))
     return checked(path, table, lambda i: f"cell {archs[i]}", "accuracy")
 
 
@@ -305,7 +305,4 @@ def _respell(arch: str) -> str:
 def _from_csv(path: Path) -> Table:
     """The cells listed in the file; isomorphic cells are not added."""
     table = read_table(path, "nb101", _respell)
-    if table.failed is not None:
-        return table
-    low = [values <= 1.1 * CHANCE for column, values in table.columns.items() if column.dataset == DATASET]
-    return replace(table, failed=np.any([np.zeros(len(table), dtype=np.bool_), *low], axis=0))
+    return table if table.failed is not None else replace(table, failed=table.near_chance(CLASSES))

@@ -33,7 +33,6 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nb201.space import Architecture, decode, encode, is_valid
 from wsnas import WsnasError
@@ -92,7 +91,7 @@ def import_table(path: Path) -> Table:
         return _from_results(path, _pth(path))
     if name.endswith((".csv", ".csv.gz")):
         table = read_csv(path, "nb201", respell=_respell)
-        failed = _at_chance(table) if table.failed is None else table.failed
+        failed = table.near_chance(CLASSES) if table.failed is None else table.failed
         return replace(table, failed=failed, about={**table.about, "architectures": str(len(table))})
     raise WsnasError(
         f"cannot read {path}: it is neither a .pth, .csv, .csv.gz or .parquet file nor a directory; "
@@ -110,12 +109,6 @@ def _not_valid() -> frozenset[str]:
 def _respell(arch: str) -> str | None:
     """The encoded architecture, or None if it is not valid. Raises WsnasError if it is malformed."""
     return None if arch.strip() in _not_valid() else encode(decode(arch))
-
-
-def _at_chance(table: Table) -> NDArray[np.bool_]:
-    """Whether one of an architecture's trainings ended within 1.1 times chance."""
-    low = [v <= 1.1 * 100 / CLASSES[c.dataset] for c, v in table.columns.items() if c.dataset in CLASSES]
-    return np.any([np.zeros(len(table), dtype=np.bool_), *low], axis=0)  # type: ignore[no-any-return]
 
 
 def _from_results(path: Path, results: Iterable[Result]) -> Table:
@@ -141,7 +134,7 @@ def _from_results(path: Path, results: Iterable[Result]) -> Table:
     diverged = np.array([any(np.isnan(list(result.accuracies.values()))) for result in found], dtype=np.bool_)
     table = replace(table, failed=diverged)
     table = checked(path, table, lambda i: f"architecture {found[i].arch}", "accuracy", _respell)
-    failed = _at_chance(table) | (False if table.failed is None else table.failed)
+    failed = table.near_chance(CLASSES) | (False if table.failed is None else table.failed)
     about = {**table.about, "architectures": str(len(table))}
     wrong = [result.disagreeing for result in found if result.disagreeing]
     if wrong:
