@@ -155,11 +155,12 @@ def test_more_classes_in_test_than_in_training_count(tmp_path: Path) -> None:
     ("changes", "says"),
     [
         ({"train_labels": np.array([0, 1, 10**9, 0, 1, 2])}, "a label is 1000000000"),
+        ({"train_labels": np.arange(6) % 3 + 1, "test_labels": np.arange(4) % 2 + 1}, "so subtract 1"),
         ({"train_images": np.zeros((6, 0, 0, 3), np.uint8)}, "no pixels"),
         ({"test_images": np.zeros((4, 4, 4, 3), "M8[s]")}, "must be uint8"),
         ({"train_labels": np.array(["a"] * 6)}, "must be 6 integers"),
     ],
-    ids=["label 1e9", "no pixels", "dates", "text"],
+    ids=["label 1e9", "labels from 1", "no pixels", "dates", "text"],
 )
 def test_arrays_that_are_no_images_are_refused(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
     np.savez(tmp_path / "d.npz", **arrays(**changes))

@@ -275,6 +275,9 @@ def npz(path: Path) -> Source:
     highest = max(int(labels.max()) for _, labels in parts)
     if highest >= images:
         raise WsnasError(f"{path}: a label is {highest}, but {images} images have at most {images} classes, from 0")
+    lowest = min(int(labels.min()) for _, labels in parts)
+    if lowest > 0:
+        raise WsnasError(f"{path}: the lowest label is {lowest}: classes are counted from 0, so subtract {lowest}")
     parts = [(pixels, labels.astype(np.int64)) for pixels, labels in parts]
     if parts[0][0].shape[1:] != parts[1][0].shape[1:]:
         raise WsnasError(f"{path}: training and test images differ in size")
