@@ -228,7 +228,7 @@ def test_shipped_table_is_the_uniform_sample(shipped: Table) -> None:
     drawn = sample_distinct(SPACE, len(shipped), numpy_rng(0, "ground truth"))
     assert shipped.archs == tuple(SPACE.encode(one) for one in drawn)
     assert len({SPACE.training_key(one) for one in drawn}) == len(shipped)
-    assert shipped.seeds(MICRO.dataset, "test").shape == (120, 2)
+    assert shipped.seeds(MICRO.dataset, "test").shape == (150, 2)
 
 
 def test_shipped_table_can_be_trusted(shipped: Table) -> None:
