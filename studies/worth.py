@@ -30,7 +30,7 @@ from wsnas.metrics import Interval, contrast, correlation_over, partial_agreemen
 from wsnas.options import was_given
 from wsnas.proxies import require_images
 from wsnas.studies.costs import Costs
-from wsnas.studies.figures import BLACK, BLUE, GREEN, GREY, ORANGE, RED, STYLE, WIDEST, caption, end_labels, head
+from wsnas.studies.figures import BLACK, BLUE, GREEN, GREY, INK, ORANGE, RED, STYLE, WIDEST, caption, end_labels, head
 from wsnas.studies.jobs import BUDGETS, budgets_option, scores_of
 from wsnas.studies.judges import (
     FAIR,
@@ -290,7 +290,7 @@ def figure_of(panels: Sequence[tuple[SpaceSample, Sequence[Judge], dict[str, Any
                 if height is not None:
                     axes.axhline(height, color=colour, lw=1, ls="--")
                     where = axes.get_yaxis_transform()
-                    axes.text(0.01, height, text, color=colour, va=side, fontsize=8, transform=where)
+                    axes.text(0.01, height, text, color=INK.get(colour, colour), va=side, fontsize=8, transform=where)
             lower.set_ylim(0, 1.25 * max(random, *(one.ranking.measures.intervals()["regret"].value for one in judges)))
             upper.set_ylabel("Spearman correlation with ground truth")
             points = "points" if sample.space.metric == "accuracy" else "perplexity"

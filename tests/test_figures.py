@@ -11,9 +11,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.text import Text
 
 from wsnas import installed_spaces
-from wsnas.studies.figures import axes_grid, caption, legend_below, ranking_figure, say_at_the_top
+from wsnas.studies.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    axes_grid,
+    caption,
+    head,
+    legend_below,
+    ranking_figure,
+    say_at_the_top,
+)
 from wsnas.studies.results import desk_rows, save_figure, write_results
 from wsnas.studies.verdicts import Answer
 
@@ -95,6 +108,21 @@ def drawn(settings: list[int], desk: list[int], ticks: list[str], **changed: flo
 def test_a_figure_shows_its_lowest_correlation(desk: list[int], lowest: str) -> None:
     figure = drawn([5, 10], desk, ["5", "10"], **{lowest: -0.7})
     assert all(upper.get_ylim()[0] < -0.7 for upper in figure.axes[:3])
+
+
+def contrast(colour: Any) -> float:
+    """Of a text on white: WCAG 2.1, which asks for 4.5 of small letters."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return 1.05 / (0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
+
+
+def test_small_letters_are_dark_enough() -> None:
+    figure = drawn([5, 10], [20], ["5", "10"])
+    head(figure.axes[0], "title", "in green", GREEN)
+    texts = [text for text in figure.findobj(Text) if text.get_text()]
+    assert {"noise ceiling", "parameter count", "in green"} <= {text.get_text() for text in texts}
+    assert min(contrast(text.get_color()) for text in texts) >= 4.5
+    assert all(contrast(colour) >= 4.5 for colour in (*INK.values(), BLUE, GREY))
 
 
 @pytest.mark.parametrize("near", [{"parameters_correlation": 0.85, "correlation": 0.86}, {"best": 70.3}])

@@ -25,6 +25,7 @@ from wsnas.studies.rankings import Point
 from wsnas.studies.sample import SpaceSample
 
 BLUE, RED, GREEN, ORANGE, BLACK, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#000000", "#767676"
+INK = {RED: "#A34700", GREEN: "#006B4F", ORANGE: "#8A5F00"}  # the same, dark enough for small letters
 STYLE = {
     "font.size": 9,
     "legend.fontsize": 8,
@@ -67,7 +68,13 @@ def head(axes: Axes, title: str, said: str = "", colour: str = GREY) -> None:
     axes.set_title(title, loc="left", fontweight="bold", fontsize=10, pad=6 + 12 * lines)
     if said:
         axes.annotate(
-            said, (0, 1), xytext=(0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=8, color=colour
+            said,
+            (0, 1),
+            xytext=(0, 5),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            fontsize=8,
+            color=INK.get(colour, colour),
         )
 
 
@@ -108,7 +115,7 @@ def end_labels(axes: Axes, labels: Iterable[Label], x: float) -> None:
             (x, y),
             xytext=(7, 0),
             textcoords="offset points",
-            color=colour,
+            color=INK.get(colour, colour),
             va="center",
             fontsize=8,
             clip_on=False,
@@ -260,7 +267,7 @@ def _draw_correlations(
     if alone:  # what was lucky is chosen for it, and reported so
         where = "" if len(alone) == len(points) else f" at {', '.join(alone)}"
         said.append(f"selection and report are the same trainings{where}: they share noise")
-    axes.text(0.02, 0.02, "\n".join(said), transform=axes.transAxes, color=GREEN, fontsize=8)
+    axes.text(0.02, 0.02, "\n".join(said), transform=axes.transAxes, color=INK[GREEN], fontsize=8)
     axes.set_ylim(min(-0.25, axes.dataLim.ymin - 0.05), 1.03)
     axes.set_ylabel("Spearman correlation with ground truth")
     evaluated = max(r.evaluated for r in rankings)
