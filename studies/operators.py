@@ -5,8 +5,9 @@ A choice's effect is how much higher supernets rank architectures with it than a
 rank minus what the ground truth's rank lets one expect. (A supernet that is only noisy ranks good choices lower, and
 bad ones higher, than the ground truth does. That is no bias.) Whether the effect differs from 0 is tested over
 architectures (by permutation) and over architectures and supernets (Student's t, with what all choices tell of how
-supernets differ), and corrected over all choices (Holm). The largest is drawn. The scored architectures are also saved
-one by one, for the explorer page of ``wsnas report``.
+supernets differ), and corrected over all choices (Holm). The largest is drawn. A choice can be rare among the very best
+and good on average, so how often the best architectures make each choice, by supernets and when trained, is told, too.
+The scored architectures are also saved one by one, for the explorer page of ``wsnas report``.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from wsnas.words import counted
 ARCHITECTURES = {"micro": 200, "desk": 1000, "paper": 1000}
 LEAST = 8  # architectures on either side of a choice
 NOTICEABLE = 0.1  # of all ranks: a choice that is ranked higher or lower by less hardly matters
+BEST, FEWEST_BEST = 0.05, 10  # this share of the architectures, and at least so many, are "the best"
 PERMUTATIONS = 20_000  # the smallest p is 5e-5, or 0.01 after correction over 200 choices
 
 
@@ -75,6 +77,17 @@ class Effect:
     def misleads(self) -> bool:
         """Whether supernets rank architectures with the choice higher, and the ground truth lower, than all others."""
         return self.p_misleads_corrected < 0.05
+
+
+@dataclass(frozen=True)
+class Share:
+    """How often a choice is made among the best architectures."""
+
+    decision: str
+    choice: str
+    by_supernets: float  # among those that a supernet ranks best, mean over supernets
+    by_truth: float  # among those that are best when trained
+    of_all: float
 
 
 @dataclass(frozen=True)
@@ -150,6 +163,39 @@ def effects(test: Floats, made: Sequence[Mapping[str, str]], scores: Floats, rel
         for one, p, q in zip(tested, of_effects, of_misleading, strict=True)
     ]
     return sorted(corrected, key=lambda one: (one.p_corrected >= 0.05, -abs(one.effect)))
+
+
+def best_of(n: int) -> int:
+    """How many of n architectures are "the best"."""
+    return min(n, max(FEWEST_BEST, round(BEST * n)))
+
+
+def shares(test: Floats, made: Sequence[Mapping[str, str]], scores: Floats) -> list[Share]:
+    """Of every choice; test [n], scores [supernets, n]: higher is better. Ties keep the sample's order.
+
+    The paper looks at those with top accuracy, where a choice can prevail that is not the best on average: on
+    NAS-Bench-201, the skip connection from a cell's input to its output.
+    """
+    first = best_of(len(test))
+    ranked, trained = (np.argsort(-one, axis=-1, kind="stable")[..., :first] for one in (scores, test))
+    found = []
+    for decision in made[0]:
+        values = np.array([one[decision] for one in made])
+        for choice in np.unique(values):
+            mine = values == choice
+            found.append(Share(decision, str(choice), *(float(mine[one].mean()) for one in (ranked, trained, ...))))
+    return found
+
+
+def opposed(shares: Sequence[Share]) -> list[tuple[Share, Share]]:
+    """For each decision at which they differ: the commonest choice of the supernets' best, and of those trained."""
+    commonest = []
+    for decision in dict.fromkeys(one.decision for one in shares):
+        here = [one for one in shares if one.decision == decision]
+        ours, theirs = max(here, key=lambda one: one.by_supernets), max(here, key=lambda one: one.by_truth)
+        if ours is not theirs:
+            commonest.append((ours, theirs))
+    return commonest
 
 
 def permuted(values: Floats, groups: Sequence[NDArray[np.bool_]]) -> list[float]:
@@ -250,6 +296,7 @@ class Panel:
     choices: list[str]  # [n] what each architecture chose at the effect's decision
     drawn: Effect
     effects: list[Effect]
+    shares: list[Share]
     architectures: list[Scored]
     not_finite: int  # scores of single supernets, which rank last
 
@@ -330,8 +377,14 @@ def main(options: StudyOptions, decision: str | None) -> None:
                 "architectures; score more with --architectures"
             )
         choices = [one[drawn.decision] for one in made]
-        architectures = scored_architectures(sample, made, matrix)
-        panels.append(Panel(sample, matrix.mean(0), choices, drawn, biases, architectures, not_finite(matrix)))
+        architectures, common = scored_architectures(sample, made, matrix), shares(sample.test, made, finite(matrix))
+        panels.append(Panel(sample, matrix.mean(0), choices, drawn, biases, common, architectures, not_finite(matrix)))
+        for ours, theirs in opposed(common):
+            click.echo(
+                f"{sample.name}, {ours.decision}: commonest among the best {best_of(len(made))} of {len(made)} are "
+                f"{ours.choice} by supernets ({ours.by_supernets:.0%}; when trained {ours.by_truth:.0%}) and "
+                f"{theirs.choice} when trained ({theirs.by_truth:.0%}; by supernets {theirs.by_supernets:.0%})"
+            )
     if not panels:
         raise WsnasError("no space has enough architectures; score more with --architectures (the supernets are kept)")
     write_results(
@@ -349,6 +402,7 @@ def main(options: StudyOptions, decision: str | None) -> None:
                 "metric": panel.sample.space.metric,
                 "not_finite": panel.not_finite,
                 "choices": panel.effects,
+                "best": {"architectures": best_of(len(panel.architectures)), "shares": panel.shares},
                 "architectures": panel.architectures,
             }
             for panel in panels

@@ -813,6 +813,33 @@ def test_operators_architectures(forks: Any, truth: Path, tmp_path: Path) -> Non
     for row in found["choices"]:
         made = [one for one in found["architectures"] if one["decisions"][row["decision"]] == row["choice"]]
         assert row["architectures"] == len(made) >= 8
+    assert found["best"]["architectures"] == 10
+    for row in found["best"]["shares"]:
+
+        def share(value: Any, row: Any = row) -> float:
+            best = sorted(found["architectures"], key=value, reverse=True)[:10]
+            return float(np.mean([one["decisions"][row["decision"]] == row["choice"] for one in best]))
+
+        of_nets = [share(lambda one, seed=seed: one["supernet_seeds"][seed]) for seed in (0, 1)]
+        assert row["by_supernets"] == pytest.approx(np.mean(of_nets))
+        assert row["by_truth"] == pytest.approx(share(lambda one: one["test"]))
+
+
+def test_the_best_can_make_another_choice_than_the_good() -> None:
+    """As on NAS-Bench-201: B is the better choice on average, and none of the best makes it."""
+    study = runpy.run_path(str(STUDIES / "operators.py"))
+    n = 400
+    test = np.arange(float(n))
+    made = [{"op": "A" if i >= n - 20 or i < 250 else "B", "other": "C"} for i in range(n)]
+    scores = np.array([np.where([one["op"] == "B" for one in made], 1000.0, 0.0) + test])
+    found = {(one.decision, one.choice): one for one in study["shares"](test, made, scores)}
+    assert study["best_of"](n) == 20
+    one = found["op", "A"]
+    assert (one.by_supernets, one.by_truth, one.of_all) == (0.0, 1.0, 270 / 400)
+    ((ours, theirs),) = study["opposed"](list(found.values()))
+    assert (ours.choice, theirs.choice) == ("B", "A")
+    (b,) = (one for one in study["effects"](test, made, scores) if one.choice == "B")
+    assert b.better_when_trained > 0
 
 
 def test_perplexities_are_written_as_measured() -> None:
