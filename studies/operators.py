@@ -187,15 +187,18 @@ def shares(test: Floats, made: Sequence[Mapping[str, str]], scores: Floats) -> l
     return found
 
 
-def opposed(shares: Sequence[Share]) -> list[tuple[Share, Share]]:
-    """For each decision at which they differ: the commonest choice of the supernets' best, and of those trained."""
-    commonest = []
+def furthest_apart(shares: Sequence[Share]) -> tuple[Share, Share] | None:
+    """The commonest choice of the supernets' best and that of the best when trained, where they differ most."""
+    pairs = []
     for decision in dict.fromkeys(one.decision for one in shares):
         here = [one for one in shares if one.decision == decision]
-        ours, theirs = max(here, key=lambda one: one.by_supernets), max(here, key=lambda one: one.by_truth)
-        if ours is not theirs:
-            commonest.append((ours, theirs))
-    return commonest
+        pairs.append((max(here, key=lambda one: one.by_supernets), max(here, key=lambda one: one.by_truth)))
+
+    def apart(pair: tuple[Share, Share]) -> float:
+        ours, theirs = pair
+        return ours.by_supernets - ours.by_truth + theirs.by_truth - theirs.by_supernets
+
+    return max((pair for pair in pairs if pair[0] is not pair[1]), key=apart, default=None)
 
 
 def permuted(values: Floats, groups: Sequence[NDArray[np.bool_]]) -> list[float]:
@@ -379,7 +382,8 @@ def main(options: StudyOptions, decision: str | None) -> None:
         choices = [one[drawn.decision] for one in made]
         architectures, common = scored_architectures(sample, made, matrix), shares(sample.test, made, finite(matrix))
         panels.append(Panel(sample, matrix.mean(0), choices, drawn, biases, common, architectures, not_finite(matrix)))
-        for ours, theirs in opposed(common):
+        if pair := furthest_apart(common):
+            ours, theirs = pair
             click.echo(
                 f"{sample.name}, {ours.decision}: commonest among the best {best_of(len(made))} of {len(made)} are "
                 f"{ours.choice} by supernets ({ours.by_supernets:.0%}; when trained {ours.by_truth:.0%}) and "

@@ -836,7 +836,7 @@ def test_the_best_can_make_another_choice_than_the_good() -> None:
     assert study["best_of"](n) == 20
     one = found["op", "A"]
     assert (one.by_supernets, one.by_truth, one.of_all) == (0.0, 1.0, 270 / 400)
-    ((ours, theirs),) = study["opposed"](list(found.values()))
+    ours, theirs = study["furthest_apart"](list(found.values()))
     assert (ours.choice, theirs.choice) == ("B", "A")
     (b,) = (one for one in study["effects"](test, made, scores) if one.choice == "B")
     assert b.better_when_trained > 0
