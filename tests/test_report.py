@@ -101,7 +101,7 @@ def test_the_report_begins_with_the_answer(tmp_path: Path) -> None:
         return [re.findall(r"<td>(.*?)</td>", row, re.DOTALL) for row in table.split("<tr>")[2:]]
 
     (found,) = headlines(html)
-    assert found[:9] == ["0.75 [0.62, 0.88]", "9", "0.50", "0.75 (desk)", "–", "0.62", "–", "60", "21"]
+    assert found[:9] == ["0.75 [0.62, 0.88]", "9", "0.50", "0.75 (desk)", "–", "0.62, of 1,000 epochs", "–", "60", "21"]
     assert found[9:] == ["0.88 [0.75, 1.00]", "more than 20 [9, more than 20]"]
     assert html.count("a desk supernet ranks as well as nine trainings") == 1
     answers = html[html.index('<ul class="answers">') : html.index("</ul>")]
