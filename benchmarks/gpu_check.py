@@ -44,11 +44,12 @@ from PIL import Image
 from nb201 import SPACE
 from nb201.recipes import PAPER, NB201Recipe
 from wsnas import installed_spaces, load_space
-from wsnas.data.images import Data, Images, Splits
+from wsnas.data.images import Data, Images, Splits, steps_of
 from wsnas.data.sources import shape_of
 from wsnas.data.tokens import Tokens
 from wsnas.devices import choose_device, to_device
 from wsnas.environment import environment
+from wsnas.errors import of_the_gpu
 from wsnas.evaluation import evaluate_submodel
 from wsnas.files import atomic_write
 from wsnas.metrics import correlation
@@ -62,7 +63,7 @@ from wsnas.table import Table
 from wsnas.training import first_steps, train
 
 ROOT = Path(__file__).parents[1]
-SHARES = {"tests": 0.25, "rates": 0.3, "supernet": 1.0}  # largest share of the remaining time
+SHARES = {"tests": 0.35, "rates": 0.4, "supernet": 1.0}  # largest share of the remaining time
 
 
 class Notes:
@@ -88,6 +89,11 @@ class Notes:
             self.add(name, work())
         except Exception as error:  # the other measurements are still useful
             self.add(name, f"failed: {type(error).__name__}: {str(error)[:300]}")
+            if of_the_gpu(error):
+                raise  # this process can measure nothing more
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 # tests ----------------------------------------------------------------------------------------------------------
@@ -100,7 +106,13 @@ def run_tests(notes: Notes, dry_run: bool) -> None:
     side_by_side = ["-n", "6"] if importlib.util.find_spec("xdist") is not None and not dry_run else []
     options = ["-q", "-m", "cuda", "-p", "no:cacheprovider", *side_by_side, f"--junitxml={report}"]
     chosen = files[-1:] if dry_run else files
-    ended = subprocess.run([sys.executable, "-m", "pytest", *options, *map(str, chosen)], cwd=ROOT)
+    process = subprocess.Popen([sys.executable, "-m", "pytest", *options, *map(str, chosen)], cwd=ROOT)
+    try:
+        process.wait(max(1.0, notes.left() - 10))
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)  # it then reports what has run
+        notes.add("stopped", "before all had run")
+        process.wait(max(1.0, notes.left() - 2))
     cases = list(ElementTree.parse(report).iter("testcase"))
     report.unlink()
 
@@ -111,7 +123,7 @@ def run_tests(notes: Notes, dry_run: bool) -> None:
     notes.add("passed", len(cases) - len(failed) - len(skipped))
     notes.add("failed", failed)
     notes.add("skipped", len(skipped))
-    notes.add("exit code", ended.returncode)
+    notes.add("exit code", process.returncode)
 
 
 # rates ----------------------------------------------------------------------------------------------------------
@@ -214,16 +226,14 @@ def measure_rates(notes: Notes, device: torch.device, dry_run: bool) -> None:
 
     def alone_step(amp: bool, captured: bool) -> float:
         ends = standalone((str(device), count, recipe, amp, captured, "", 0))
-        return round(1000 * seconds_a_step(ends, count // alone.batch), 3)
+        return round(1000 * seconds_a_step(ends, steps_of(count, alone, 0)), 3)
 
     def textbook_step(of_supernet: bool) -> float:
         return round(1000 * textbook(device, count, recipe, of_supernet, steps), 3)
 
     kinds = {"fp32": False, "bf16": True}
-    for kind, amp in kinds.items():
-        name = f"nb201 supernet, pieces {kind}"
-        notes.attempt(name, partial(shared_step, SPACE, recipe, amp, True, long), 20.0 * on_gpu)
-    spaces = sorted(map(load_space, installed_spaces()), key=lambda space: space.name != SPACE.name)
+    others = sorted({*installed_spaces()} - {SPACE.name}, reverse=True)  # proxyless, never measured, is the first
+    spaces = [SPACE, *map(load_space, others)]
 
     def eager_steps(some: list[SearchSpace[Any]], steps: int) -> None:
         for space in some:
@@ -232,7 +242,11 @@ def measure_rates(notes: Notes, device: torch.device, dry_run: bool) -> None:
                 name = f"{space.name} supernet, eager {kind}"
                 notes.attempt(name, partial(shared_step, space, own, amp, False, steps), 10.0 * on_gpu)
 
+    eager_steps(spaces[1:], steps // 4 + 1)  # what has been measured least comes first
     eager_steps(spaces[:1], steps)
+    for kind, amp in kinds.items():
+        name = f"nb201 supernet, pieces {kind}"
+        notes.attempt(name, partial(shared_step, SPACE, recipe, amp, True, long), 20.0 * on_gpu)
     ways = {"eager fp32": (False, False), "captured fp32": (False, True), "captured bf16": (True, True)}
     for name, way in ways.items():
         if on_gpu or not way[1]:
@@ -244,7 +258,6 @@ def measure_rates(notes: Notes, device: torch.device, dry_run: bool) -> None:
             notes.attempt(name, partial(scoring, recipe, device, size, amp, dry_run), 3.0 * on_gpu)
     for name, of_supernet in (("alone", False), ("supernet", True)):
         notes.attempt(f"nb201 {name}, textbook fp32, ms a step", partial(textbook_step, of_supernet), 15.0 * on_gpu)
-    eager_steps(spaces[1:], steps // 4 + 1)
 
 
 def scoring(recipe: NB201Recipe, device: torch.device, batch: int, amp: bool, dry_run: bool) -> float:
@@ -417,13 +430,15 @@ def main(
         if one == "supernet" and not dry_run and (data is None or truth is None):
             whole.add(one, "left out: it needs --cifar and --truth")
             continue
-        limit = share * whole.left()
+        last = one == "rates" and not dry_run and (data is None or truth is None)  # nothing follows
+        limit = (1.0 if last else share) * whole.left()
         options = ["--out", str(out), "--device", name, "--submodels", str(submodels)]
         options += ["--amp" if amp else "--no-amp", *(["--dry-run"] if dry_run else [])]
         options += [*(["--cifar", str(data)] if data else []), *(["--truth", str(truth)] if truth else [])]
         options += ["--part", one, "--until", f"{time.time() + limit - 2:.1f}"]
         command = [sys.executable, str(Path(__file__)), *options]
-        started = time.monotonic()
+        started, file = time.monotonic(), out / f"{one}.json"
+        file.unlink(missing_ok=True)  # an earlier run's
         process = subprocess.Popen(command, start_new_session=True)
         try:
             ended = f"exit code {process.wait(limit)}"
@@ -431,7 +446,6 @@ def main(
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             ended = f"stopped after {limit:.0f} s"
-        file = out / f"{one}.json"
         results = json.loads(file.read_text()) if file.exists() else {}
         file.unlink(missing_ok=True)
         whole.add(one, {"ended": ended, "seconds": round(time.monotonic() - started, 1), **results})

@@ -9,6 +9,7 @@ import copy
 import dataclasses
 import itertools
 import json
+import math
 import re
 import runpy
 import tempfile
@@ -39,6 +40,7 @@ from wsnas.standalone import train_architecture
 from wsnas.sufficiency import sufficiency
 from wsnas.supernet import inherit, train_supernet
 from wsnas.table import SINGLE, Column, Table
+from wsnas.training import can_be_captured, gradients_of
 
 EXAMPLES = Path(__file__).parents[1] / "docs/examples"
 NAMES = (*installed_spaces(), *(("depth",) if EXAMPLES.exists() else ()))  # and the documentation's own
@@ -524,6 +526,24 @@ def test_rows_that_are_no_architecture_null_or_duplicate_are_refused(
         for read in (space.import_table, lambda path: load_ground_truth(space, table=path)):
             with pytest.raises(WsnasError, match=rf"(?s)t\.parquet.*{says}"):
                 read(tmp_path / "t.parquet")
+
+
+def test_a_gpu_can_begin_to_train_every_network(space: Any, archs: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stand-alone and supernet training ask of ``gradients_of`` on a GPU is not refused; seen without a GPU."""
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    gpu, recipe = torch.device("cuda"), space.recipes["micro"]
+    alone, shared = space.network(archs[0], recipe), space.supernet(recipe)
+    trainings = ((alone, recipe.standalone, can_be_captured(alone, gpu)), (shared, recipe.supernet, False))
+    for network, training, whole in trainings:
+        gradients_of(network, training, lambda step: [(archs[0], 1.0)], gpu, 1, False, whole, None)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_trains_every_network_alone(space: Any, archs: list[Any]) -> None:
+    recipe = change_recipe(space.recipes["micro"], **{"standalone.epochs": 1})
+    assert math.isfinite(train_architecture(space, archs[0], recipe, device="cuda").test)
 
 
 @pytest.mark.cuda

@@ -7,17 +7,18 @@ import os
 import signal
 import subprocess
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from pickle import PicklingError
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from wsnas.devices import cores
-from wsnas.errors import WorkerLost, WsnasError
+from wsnas.errors import WorkerLost, WsnasError, of_the_gpu
 from wsnas.executor import Executor, run_jobs
 from wsnas.runs import Run
 
@@ -47,6 +48,46 @@ def test_workers_and_this_process_give_the_same_results_and_failures() -> None:
         assert isinstance(found["1 / 0"], ZeroDivisionError)
         assert isinstance(found["[][1]"], IndexError)
     assert here.keys() == there.keys()
+
+
+@pytest.mark.parametrize(
+    ("said", "stays"),
+    [
+        ("CUDA error: an illegal memory access was encountered", True),
+        ("CUDA error: cudaErrorIllegalAddress", True),
+        ("Triton Error [CUDA]: an illegal memory access was encountered", True),
+        ("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", True),
+        ("CUDA error: out of memory", False),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", False),
+        ("mat1 and mat2 shapes cannot be multiplied", False),
+    ],
+)
+def test_errors_after_which_a_gpu_answers_no_more(said: str, stays: bool) -> None:
+    assert of_the_gpu(RuntimeError(said)) is stays
+    assert not of_the_gpu(ValueError(said))
+
+
+class Held:
+    """Something large that a failing job holds."""
+
+    alive: ClassVar[weakref.WeakSet[Held]] = weakref.WeakSet()
+
+    def __init__(self) -> None:
+        self.alive.add(self)
+
+
+def holds_and_fails(number: int) -> None:
+    held = Held()
+    try:
+        raise KeyError(number)
+    except KeyError as error:
+        raise RuntimeError(f"{number} with {type(held).__name__}") from error
+
+
+def test_a_failed_job_holds_nothing() -> None:
+    """Its exception, which is kept, has the frames of its functions: a model and its memory on a GPU."""
+    found = [(result, len(Held.alive)) for _, result in run_jobs(holds_and_fails, range(3), Executor(0))]
+    assert [(str(result), left) for result, left in found] == [(f"{number} with Held", 0) for number in range(3)]
 
 
 def test_a_worker_whose_gpu_is_lost_repeats_nothing_and_fails_no_other_job(

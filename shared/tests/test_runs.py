@@ -220,6 +220,25 @@ def test_the_checkpoint_of_another_program_is_refused(run: Run, content: Any) ->
         run.load_checkpoint(CPU)
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError("no"), RuntimeError("CUDA out of memory. Tried to"), RuntimeError("CUDA error: device lost")]
+)
+def test_a_checkpoint_is_not_blamed_for_a_full_or_lost_gpu(
+    run: Run, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither where it is read, nor where the network takes it: such an error is the caller's, who may try again."""
+
+    def fails(*args: Any, **options: Any) -> Any:
+        raise error
+
+    run.save_checkpoint(state())
+    monkeypatch.setattr(torch, "load", fails)
+    with pytest.raises(type(error), match=str(error)):
+        run.load_checkpoint(CPU)
+    with pytest.raises(type(error), match=str(error)), run.fitting():
+        fails()
+
+
 def cut_or_overwritten(content: bytes, trial: int, chance: random.Random) -> bytes | None:
     """Two of three trials' damage: the beginning alone, or some bytes replaced. None: the third is the caller's."""
     if trial % 3 == 0:

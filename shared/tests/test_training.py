@@ -33,7 +33,7 @@ from wsnas.recipe import SGD, Augmentation, CosinePerEpoch, CosinePerStep, Fixed
 from wsnas.runs import Run
 from wsnas.standalone import train_architecture
 from wsnas.supernet import load_supernet, train_supernet
-from wsnas.training import learning_rate, train
+from wsnas.training import first_steps, gradients_of, learning_rate, train
 
 CPU = torch.device("cpu")
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -838,6 +838,29 @@ def test_uneven_shares_count_by_their_size(tmp_path: Path, python: Start) -> Non
     assert two == pytest.approx(one, rel=1e-5)
 
 
+@pytest.mark.parametrize("pieces", [False, True])
+def test_no_path_is_asked_for_after_the_last_step(pieces: bool) -> None:
+    """Pieces ask for those of the step to come, to prepare them."""
+    asked = list[int]()
+
+    def paths(step: int) -> list[tuple[Arch, float]]:
+        asked.append(step)
+        return [(ALL[step % len(ALL)], 1.0)]
+
+    network, pictures = TOY.supernet(MICRO), splits().train
+    train(network, pictures, MICRO.supernet, paths, seed=0, pieces=pieces)
+    last = first_steps(pictures, MICRO.supernet, 0)[-1] - 1
+    assert sorted(set(asked)) == list(range(last + 1))
+
+
+def test_a_gpu_takes_pieces_only_where_all_batches_have_one_size() -> None:
+    network = TOY.supernet(MICRO)
+    for last, by_pieces in (("drop", True), ("carry", True), ("keep", False)):
+        training = change_recipe(MICRO.standalone, last_batch=last)
+        chosen = gradients_of(network, training, lambda step: [], torch.device("cuda"), 1, False, False, None)
+        assert (chosen.__name__ == "<lambda>") is by_pieces
+
+
 FORKS = """
 import os, signal, sys
 import test_training, torch  # once for both ranks
@@ -880,7 +903,8 @@ def test_a_captured_step_is_the_eager_step() -> None:
         images = Images(data.pixels.numpy(), data.labels.numpy(), data.mean, data.std, torch.device("cuda"))
         torch.manual_seed(0)
         network = TOY.network(ALL[0], MICRO).to("cuda", memory_format=torch.channels_last)
-        train(network, images, MICRO.standalone, lambda step: [(ALL[0], 1.0)], seed=0, amp=False, cuda_graph=cuda_graph)
+        way = {"cuda_graph": cuda_graph, "pieces": False}
+        train(network, images, MICRO.standalone, lambda step: [(ALL[0], 1.0)], seed=0, amp=False, **way)
         found.append(network.state_dict())
     for name, value in found[0].items():
         torch.testing.assert_close(found[1][name], value, rtol=1e-4, atol=1e-5, msg=name)

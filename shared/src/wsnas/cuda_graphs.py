@@ -67,6 +67,7 @@ def make_room(device: torch.device) -> None:
     """
     free, total = torch.cuda.mem_get_info(device)
     if 2 * free < total:
+        torch.cuda.synchronize(device)  # the last graphs may still run, on other streams than their memory's
         torch.cuda.empty_cache()
 
 
@@ -89,7 +90,8 @@ class Chains:
         """Launches the chain on the current stream; does not wait for it."""
         self.prepare(name, graphs)
         whole = self.waiting.pop(name).result()
-        checked(runtime.cudaGraphLaunch(whole, torch.cuda.current_stream(self.device).cuda_stream))
+        with torch.cuda.device(self.device):  # whose default stream it may be
+            checked(runtime.cudaGraphLaunch(whole, torch.cuda.current_stream(self.device).cuda_stream))
         self.remover.submit(self._destroy, whole)  # waits for its end
 
     def _destroy(self, whole: Any) -> None:
@@ -111,5 +113,5 @@ def checked(returned: tuple[Any, ...]) -> Any:
     """The result of a call of the CUDA runtime. Raises RuntimeError if it failed."""
     error, *results = returned
     if error != runtime.cudaError_t.cudaSuccess:
-        raise RuntimeError(f"CUDA: {error.name}")
+        raise RuntimeError(f"CUDA error: {error.name}")
     return results[0] if results else None

@@ -65,6 +65,14 @@ def short_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError)
 
 
+def of_the_gpu(error: BaseException) -> bool:
+    """Whether it is an error of CUDA that stays until the process ends, such as an illegal access."""
+    broken = ("CUDA error", "Triton Error [CUDA]", "cuDNN error")
+    return (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in broken) and not short_of_memory(error)
+    )
+
+
 def first_line(error: BaseException) -> str:
     """What an error of somebody else's code says, in a line; the error's class where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -36,7 +37,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from wsnas.devices import cores
-from wsnas.errors import WorkerLost, WsnasError, first_line, short_of_memory, warnings_as_sentences
+from wsnas.errors import WorkerLost, WsnasError, first_line, of_the_gpu, warnings_as_sentences
 from wsnas.space import ENTRY_POINTS
 from wsnas.stopping import SIGNALS, let_through, postponed, require_signals, stopped_in_a_job
 
@@ -140,6 +141,9 @@ def _attempt(function: Callable[[J], R], job: J, timeout: float | None) -> R | E
     except Overdue as late:
         return TimeoutError(str(late))
     except Exception as error:
+        for one in (error, error.__cause__, error.__context__):  # their frames hold the job's model and data
+            if one is not None:
+                traceback.clear_frames(one.__traceback__)
         return error
 
 
@@ -197,7 +201,8 @@ def _work(pipe: Connection, timeout: float | None, gpu: int | None) -> None:
                 with stopped_in_a_job(), warnings_as_sentences():
                     function, job = pickle.loads(received)
                     result = _attempt(function, job, timeout)
-                if lost_gpu(result):  # every further job of this process would fail: another one repeats this job
+                # every further job of this process would fail: another one repeats this job
+                if isinstance(result, Exception) and of_the_gpu(result):
                     sys.stderr.write(f"a worker leaves, as its GPU answers no more: {result}\n")
                     os._exit(1)
             except BaseException as error:
@@ -205,11 +210,6 @@ def _work(pipe: Connection, timeout: float | None, gpu: int | None) -> None:
             pipe.send_bytes(_message(result, raised))
             if isinstance(raised, KeyboardInterrupt):
                 return
-
-
-def lost_gpu(result: Any) -> bool:
-    """Whether a job failed with an error of CUDA that stays until the process ends, such as an illegal access."""
-    return isinstance(result, RuntimeError) and "CUDA error" in str(result) and not short_of_memory(result)
 
 
 def _message(result: Any, raised: BaseException | None) -> Any:

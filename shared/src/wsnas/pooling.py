@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 try:
     import triton
@@ -39,6 +40,7 @@ class _Pool(torch.autograd.Function):
         return _run(x, transposed=False)
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return _run(gradient, transposed=True)
 

@@ -53,5 +53,6 @@ def torch_seeded(seed: int, *key: str | int, device: torch.device | None = None)
     with SEEDED, torch.random.fork_rng(devices=[device] if on_gpu else []):
         torch.default_generator.manual_seed(_entropy(seed, key) >> 1)
         if on_gpu:
-            torch.cuda.manual_seed(_entropy(seed, key) >> 1)
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(_entropy(seed, key) >> 1)
         yield

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 
 from wsnas.environment import command_line, environment
-from wsnas.errors import Busy, WsnasError
+from wsnas.errors import Busy, WsnasError, of_the_gpu, short_of_memory
 from wsnas.files import atomic_write, cannot_write, read_file
 from wsnas.recipe import as_if_in_place
 
@@ -264,6 +264,8 @@ class Run:
         except WsnasError:
             raise
         except Exception as error:  # a malformed pickle can raise nearly anything
+            if short_of_memory(error) or of_the_gpu(error):  # no fault of the file's
+                raise
             reason = (str(error).strip().splitlines() or ["it ends too early"])[0][:120]
             raise WsnasError(
                 f"{path} is not a wsnas checkpoint ({type(error).__name__}: {reason}); "
@@ -284,6 +286,8 @@ class Run:
         try:
             yield
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if short_of_memory(error) or of_the_gpu(error):
+                raise
             reason = (str(error).strip().splitlines() or [""])[-1].strip()[:200]
             raise WsnasError(
                 f"the checkpoint in {self.path} does not fit the network of {self.recipe.get('dataset')} as it is now: "

@@ -28,7 +28,7 @@ from wsnas.randomness import python_seed, torch_seeded
 from wsnas.recipe import Recipe, Training
 from wsnas.runs import Run
 from wsnas.space import SearchSpace, load_space
-from wsnas.training import guesses, require_suitable, train
+from wsnas.training import can_be_captured, guesses, require_suitable, train
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def train_architecture(
                 run=run,
                 amp=recipe.amp,
                 checkpoint_seconds=checkpoint_seconds,
-                cuda_graph=chosen.type == "cuda",
+                cuda_graph=can_be_captured(network, chosen),
                 validate=validate,
                 on_epoch=on_epoch,
                 report=report,

@@ -132,7 +132,12 @@ def train(
         own_run.forget_records()  # of weights that are gone: trained again elsewhere, they would not be the same
     if own_run is not None and (state.step < total or (own_run.path / "metrics.jsonl").exists()):
         own_run.cut_back("metrics.jsonl", state.metrics_size)
-    gradients = gradients_of(model, training, paths, device, world, amp, cuda_graph, pieces)
+
+    def drawn(step: int) -> Step:
+        """The step's paths; pieces also ask for those of the step to come, which the last step has not."""
+        return paths(step) if step < total else []
+
+    gradients = gradients_of(model, training, drawn, device, world, amp, cuda_graph, pieces)
 
     def step(x: Tensor, y: Tensor, lr: float) -> None:
         for group in optimizer.param_groups:
@@ -313,12 +318,13 @@ def gradients_of(
 ) -> Gradients:
     """A function that computes a step's gradients into ``p.grad`` and returns the weighted losses of its paths."""
     custom_loss = getattr(model, "training_loss", None)
-    on_gpu = device.type == "cuda" and custom_loss is None
+    on_gpu = can_be_captured(model, device)
     parameters = list(model.parameters())
     if custom_loss is not None and (pieces or cuda_graph):
         raise WsnasError("a network with its own training_loss is not captured: leave out pieces and cuda_graph")
     if pieces is None:
-        pieces = on_gpu and world == 1 and not cuda_graph and hasattr(model, "pieces")
+        one_size = getattr(training.inputs, "last_batch", "drop") != "keep"
+        pieces = on_gpu and world == 1 and not cuda_graph and one_size and hasattr(model, "pieces")
 
     def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(logits, y, label_smoothing=training.label_smoothing)
@@ -339,11 +345,13 @@ def gradients_of(
 
     if cuda_graph and on_gpu:
         replays: dict[int, Callable[[Tensor, Tensor], Tensor]] = {}  # by size: an epoch's last batch can be smaller
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call, unused-ignore]
+        pool = torch.cuda.graph_pool_handle()
 
         def by_graph(x: Tensor, y: Tensor, step: int, progress: float) -> list[Tensor]:
             if len(x) not in replays:  # every step has the same path
                 ((path, weight),) = paths(step)
-                replays[len(x)] = capture(lambda x, y: backward(x, y, path, weight, 0.0), model, x, y)
+                replays[len(x)] = capture(lambda x, y: backward(x, y, path, weight, 0.0), model, x, y, stream, pool)
             return [replays[len(x)](x, y)]
 
         return by_graph
@@ -358,17 +366,27 @@ def gradients_of(
     return by_autograd
 
 
+def can_be_captured(model: nn.Module, device: torch.device) -> bool:
+    """Whether a training step can be a CUDA graph: on a GPU, if the model has no loss of its own, which may draw."""
+    return device.type == "cuda" and not hasattr(model, "training_loss")
+
+
 def capture(
-    backward: Callable[[Tensor, Tensor], Tensor], model: nn.Module, x: Tensor, y: Tensor
+    backward: Callable[[Tensor, Tensor], Tensor],
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    side: torch.cuda.Stream,
+    pool: Any,
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """``backward(x, y)`` as one CUDA graph, because launching kernels otherwise dominates a small network's step.
 
     Gradients stay in the graph's own tensors, which each replay overwrites. The warm-up before the capture has no side
-    effects: buffers (running statistics) are restored, gradients dropped.
+    effects: buffers (running statistics) are restored, gradients dropped. Graphs that run one after the other, captured
+    on the same stream ``side``, share the memory of ``pool``; what each returns stays its own.
     """
     x, y = x.clone(), y.clone()
     model.train()
-    side = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call, unused-ignore]
     graph = torch.cuda.CUDAGraph()
     with buffers_kept(model):
         side.wait_stream(torch.cuda.current_stream(x.device))
@@ -379,7 +397,7 @@ def capture(
         torch.cuda.current_stream(x.device).wait_stream(side)
         model.zero_grad(set_to_none=True)
         # threads that decode images may allocate meanwhile
-        with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"):
             loss = backward(x, y)
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
 

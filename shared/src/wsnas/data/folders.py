@@ -318,10 +318,10 @@ def jittered(x: Tensor, strength: Tensor, order: Tensor) -> Tensor:
     mean grey and its own greys, and the rotation of the hue, in whole turns. ``order`` [B, 3 or 4]: the order of
     these changes, per image.
     """
-    weights = torch.tensor([0.299, 0.587, 0.114], device=x.device).view(3, 1, 1)
     for change in order.unbind(1):
         own = strength.gather(1, change[:, None]).view(-1, 1, 1, 1)
-        grey = (x * weights).sum(1, keepdim=True)
+        # a tensor of these weights would be copied to the GPU, which waits for that
+        grey = 0.299 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]
         change = change.view(-1, 1, 1, 1)
         other = torch.where(change == 1, grey.mean((2, 3), keepdim=True), grey * (change == 2))
         mixed = torch.lerp(other.expand_as(x), x, own).clamp_(0, 255)
@@ -337,7 +337,7 @@ def turned(x: Tensor, turns: Tensor) -> Tensor:
     sixth = 1 / chroma.masked_fill(chroma == 0, 1)
     hue = torch.where(high == green, 2 + (blue - red) * sixth, 4 + (red - green) * sixth)
     hue = torch.where(high == red, (green - blue) * sixth, hue) + 6 * turns  # in sixths of a turn
-    place = (hue + torch.tensor([5.0, 3.0, 1.0], device=x.device).view(3, 1, 1)) % 6  # of red, green and blue
+    place = torch.cat([hue + 5, hue + 3, hue + 1], 1) % 6  # of red, green and blue
     return high - chroma * torch.minimum(place, 4 - place).clamp_(0, 1)
 
 
