@@ -364,8 +364,9 @@ def test_a_stop_while_workers_start_leaves_none(python: Start) -> None:
 
 
 def test_whoever_stops_asking_stops_the_jobs() -> None:
+    """The job naps: a signal that comes just before a long sleep begins does not end it."""
     started = time.monotonic()
-    jobs = run_jobs(eval, ["1", "__import__('time').sleep(60)"], Executor(2))
+    jobs = run_jobs(eval, ["1", "[__import__('time').sleep(0.1) for _ in range(600)]"], Executor(2))
     assert next(jobs) == ("1", 1)
     jobs.close()
     assert time.monotonic() - started < 40
