@@ -136,10 +136,13 @@ def repeated(table: Table, shipped: Table | None, dataset: str) -> Repeated | No
 def correlations_of(table: Table, dataset: str, names: Sequence[str]) -> dict[str, Interval]:
     """Spearman correlation of each predictor that varies with the test result; a table in which higher is better."""
     valid, test = (table.mean(dataset, split) for split in ("valid", "test"))
-    known, found = np.isfinite(valid) & np.isfinite(test), {}
+    trained, found = np.isfinite(valid) & np.isfinite(test), {}
     for name in names:
         values = valid if name == "validation" else getattr(table, name)
-        if values is not None and len(np.unique(values[known])) > 1:
+        if values is None:
+            continue
+        known = trained & np.isfinite(values)  # a latency may be measured of some alone
+        if len(np.unique(values[known])) > 1:
             found[name] = correlation(values[known], test[known])
     return found
 

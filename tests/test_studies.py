@@ -525,6 +525,10 @@ def test_standalone_draws_no_panel_of_a_handful() -> None:
     elsewhere = drawn(ours, table([1000, 3000, 4000], "there"))
     assert elsewhere == {"parameters": both, "macs": both, "latency": (False, True)}
     assert drawn(ours, table([1000, 3000, 4000], "here")) == dict.fromkeys(elsewhere, both)
+    partly = table([1000, 3000, 4000, 5000, 6000, 7000], "here")
+    partly = dataclasses.replace(partly, latency=np.array([np.nan, 2, 3, 4, 5, 6]))
+    found = runpy.run_path(str(STUDIES / "standalone.py"))["correlations_of"](partly, "digits", ("macs", "latency"))
+    assert (found["macs"].n, found["latency"].n) == (6, 5)
     same = [1000, 1000]
     assert drawn(table(same, "here"), None) == dict.fromkeys(("validation", "latency"), (True, False))
 

@@ -141,9 +141,10 @@ def _attempt(function: Callable[[J], R], job: J, timeout: float | None) -> R | E
     except Overdue as late:
         return TimeoutError(str(late))
     except Exception as error:
-        for one in (error, error.__cause__, error.__context__):  # their frames hold the job's model and data
-            if one is not None:
-                traceback.clear_frames(one.__traceback__)
+        chained: BaseException | None = error
+        while chained is not None:  # their frames hold the job's model and data
+            traceback.clear_frames(chained.__traceback__)
+            chained = chained.__cause__ or chained.__context__
         return error
 
 
