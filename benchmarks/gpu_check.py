@@ -91,9 +91,9 @@ class Notes:
             self.add(name, f"failed: {type(error).__name__}: {str(error)[:300]}")
             if of_the_gpu(error):
                 raise  # this process can measure nothing more
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
 
 
 # tests ----------------------------------------------------------------------------------------------------------

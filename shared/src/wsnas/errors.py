@@ -65,12 +65,11 @@ def short_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError)
 
 
-def of_the_gpu(error: BaseException) -> bool:
+def of_the_gpu(error: object) -> bool:
     """Whether it is an error of CUDA that stays until the process ends, such as an illegal access."""
-    broken = ("CUDA error", "Triton Error [CUDA]", "cuDNN error")
-    return (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in broken) and not short_of_memory(error)
-    )
+    if not isinstance(error, RuntimeError) or short_of_memory(error):
+        return False
+    return any(words in str(error) for words in ("CUDA error", "Triton Error [CUDA]", "cuDNN error"))
 
 
 def first_line(error: BaseException) -> str:

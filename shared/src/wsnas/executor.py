@@ -203,7 +203,7 @@ def _work(pipe: Connection, timeout: float | None, gpu: int | None) -> None:
                     function, job = pickle.loads(received)
                     result = _attempt(function, job, timeout)
                 # every further job of this process would fail: another one repeats this job
-                if isinstance(result, Exception) and of_the_gpu(result):
+                if of_the_gpu(result):
                     sys.stderr.write(f"a worker leaves, as its GPU answers no more: {result}\n")
                     os._exit(1)
             except BaseException as error:
